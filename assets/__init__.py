@@ -1,0 +1,1 @@
+"""What we keep: every asset and every check, thin."""

@@ -1,0 +1,214 @@
+"""Every check: one factory turns a schema or an invariant into a blocking check that tests each day of a run.
+
+A range run tests every day but records one evaluation per check, with a table of its days, plus one per failing day:
+each record costs some 35 ms, and a year has thousands of them.
+
+What belongs here: running checks and showing what failed. What does not: what must hold (``schemas``, ``invariants``).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import pandera.errors
+import pandera.polars as pa
+import polars as pl
+
+from assets.daily import days_of
+from assets.facts import markdown_table
+from atc_pipeline import invariants, schemas
+from atc_pipeline.journeys.portfolio import Portfolio
+from resources.journeys import JourneysFile
+from resources.lake import Lake
+
+SHOWN_ROWS = 20
+DAYS_AT_ONCE = 31
+"""Days validated in one pass: enough to spread Pandera's fixed cost, few enough to bound memory."""
+
+Find = Callable[[Lake, Portfolio, Sequence[date]], pl.DataFrame]
+"""Find the rows of these days that break a promise: ``date`` and whatever tells the reader more."""
+
+
+def all_checks(partitions: dg.DailyPartitionsDefinition, portfolio: Portfolio) -> list[dg.AssetChecksDefinition]:
+    """Build every check of the lineage."""
+    schema_checks = [_schema_check(partitions, table) for table in schemas.tables(portfolio)]
+    return schema_checks + [_check(partitions, promise) for promise in PROMISES]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An invariant: the asset it belongs to, its name, what it says, and how to find the rows that break it."""
+
+    asset: str
+    name: str
+    says: str
+    find: Find
+    after: tuple[str, ...] = ()
+    is_blocking: bool = True
+
+
+def _table(name: str, shift: int = 0) -> Callable[[Lake, Sequence[date]], pl.LazyFrame | None]:
+    return lambda lake, days: lake.scan(name, [day - timedelta(days=shift) for day in days])
+
+
+def _between(rule: Callable[..., pl.LazyFrame], *sources: Callable[[Lake, Sequence[date]], pl.LazyFrame | None]) -> Find:
+    """Apply an invariant to these tables; where one has no day at all there is nothing to compare."""
+
+    def find(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+        frames = [source(lake, days) for source in sources]
+        return pl.DataFrame() if any(frame is None for frame in frames) else rule(*frames).collect()
+
+    return find
+
+
+def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str) -> Find:
+    """Apply an invariant between a day and the day before; the first day of the lake has none."""
+
+    def find(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+        later = [day for day in days if day > portfolio.starts_on]
+        return _between(rule, _table(table), _table(table, shift=1))(lake, portfolio, later)
+
+    return find
+
+
+def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    return _between(lambda *frames: invariants.broken_rules(*frames, portfolio), _table("journey_assignments"), _table("journey_state"))(
+        lake, portfolio, days
+    )
+
+
+def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    if portfolio.policy.keep_candidates is not None:
+        return pl.DataFrame()  # losers that were not kept cannot be told from options that were not there
+    return _between(invariants.outdated_options, _table("scored_candidates"), _table("journey_queues"))(lake, portfolio, days)
+
+
+PROMISES = (
+    Promise(
+        "customer_profiles",
+        "no_customer_is_lost",
+        "Customers of a day = those of the day before + those who arrived (SPEC 2).",
+        _after_first_day(invariants.lost_customers, "customer_profiles"),
+    ),
+    Promise(
+        "micro_segment_memberships",
+        "everyone_is_in_a_segment",
+        "Every customer is in at least one micro-segment; the residual one holds only those who are in no other (SPEC 4).",
+        _between(invariants.uncovered_customers, _table("customer_profiles"), _table("micro_segment_memberships")),
+    ),
+    Promise(
+        "journey_queues",
+        "decisions_stand_on_these_queues",
+        "Days decided before on an older queue: a backfill that starts earlier lengthens the waiting (SPEC 6).",
+        _outdated_options,
+        is_blocking=False,
+    ),
+    Promise(
+        "scored_candidates",
+        "rulings_add_up",
+        'Every option is ruled once: one chosen and one "none" per customer, rulings that follow from the gates failed (SPEC 7).',
+        _between(invariants.misruled_options, _table("scored_candidates")),
+    ),
+    Promise(
+        "journey_assignments",
+        "one_answer_per_customer",
+        "One row per customer of the day's profiles, and no other (SPEC 8).",
+        _between(invariants.unassigned_customers, _table("customer_profiles"), _table("journey_assignments")),
+    ),
+    Promise(
+        "journey_assignments",
+        "nobody_is_in_two_journeys",
+        "At most one journey per customer, and the memory agrees with the answer (SPEC 8).",
+        _between(invariants.double_booked_customers, _table("journey_state"), _table("journey_assignments")),
+    ),
+    Promise(
+        "journey_assignments",
+        "journeys_in_flight_add_up",
+        "In flight yesterday = continued + ended today (SPEC 8).",
+        _after_first_day(invariants.unaccounted_journeys, "journey_assignments"),
+    ),
+    Promise(
+        "journey_assignments",
+        "no_rule_is_broken",
+        "No start against reentry or the number of entries, none on a blacked-out day (SPEC 8).",
+        _broken_rules,
+    ),
+    Promise(
+        "outbound_messages",
+        "only_treated_customers_are_written_to",
+        "Every message is for a treated customer who is in that journey on that day (SPEC 9).",
+        _between(invariants.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
+    ),
+)
+
+
+def _schema_check(partitions: dg.DailyPartitionsDefinition, table: str) -> dg.AssetChecksDefinition:
+    def find(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+        frame = lake.scan(table, days)
+        return pl.DataFrame() if frame is None else schema_failures(schemas.tables(portfolio)[table].schema(), frame.collect())
+
+    says = f"Columns, types, nulls, ranges and the key of {table} are as its schema says (TABLES)."
+    return _check(partitions, Promise(table, "schema", says, find))
+
+
+def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per failure: ``date``, ``column``, ``check``, ``value``, and the whole ``row`` as JSON text."""
+    try:
+        schema.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as problems:
+        cases = problems.failure_cases.select(
+            "column", "check", value=pl.col("failure_case").cast(pl.String), index=pl.col("index").cast(pl.Int64)
+        )
+    else:
+        return pl.DataFrame()
+    shown = [name for name, dtype in frame.schema.items() if not dtype.is_nested()]
+    rows = frame.with_row_index("index").select(pl.col("index").cast(pl.Int64), "date", row=pl.struct(shown).struct.json_encode())
+    return cases.join(rows, on="index", how="left").select("date", "column", "check", "value", "row")
+
+
+def _check(partitions: dg.DailyPartitionsDefinition, promise: Promise) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=promise.asset,
+        name=promise.name,
+        description=promise.says,
+        blocking=promise.is_blocking,
+        partitions_def=partitions,
+        additional_deps=promise.after,
+    )
+    def checked(context: dg.AssetCheckExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:
+        days = days_of(context)
+        portfolio = journeys.load()
+        found = [rows for some in _chunks(days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+        failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
+        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking else dg.AssetCheckSeverity.WARN
+        if len(days) > 1:
+            for (day,), rows in failing.drop_nulls("date").group_by("date", maintain_order=True):
+                context.op_execution_context.log_event(
+                    dg.AssetCheckEvaluation(
+                        asset_key=dg.AssetKey(promise.asset),
+                        check_name=promise.name,
+                        passed=False,
+                        metadata=_shown(rows),
+                        severity=severity,
+                        partition=str(day),
+                    )
+                )
+        by_day = failing.group_by("date").len("failing_rows").sort("date")
+        return dg.AssetCheckResult(
+            passed=failing.is_empty(),
+            severity=severity,
+            metadata={"days_tested": len(days), **(_shown(failing) | {"failing_days": markdown_table(by_day)} if found else {})},
+        )
+
+    return checked
+
+
+def _shown(failing: pl.DataFrame) -> dict[str, Any]:
+    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS))}
+
+
+def _chunks(days: Sequence[date]) -> Iterator[Sequence[date]]:
+    for start in range(0, len(days), DAYS_AT_ONCE):
+        yield days[start : start + DAYS_AT_ONCE]

@@ -1,0 +1,83 @@
+"""How an asset goes through its days: in order, each written whole, finished days recorded even when a later one fails.
+
+What belongs here: the loop, partitions, what all daily assets have in common. What does not: any table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets.facts import facts_of
+from resources.lake import Lake, MissingDayError
+
+Tables = Mapping[str, pl.DataFrame]
+"""One day's tables by name."""
+
+OWNERS = ["team:lifecycle-data"]
+
+STATE_TAG = {"atc/state": "lake"}
+"""Carried by every run that writes state; the instance runs one of them at a time (dagster_home/dagster.yaml)."""
+
+YESTERDAY = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
+
+
+def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
+    """Return the days of a run, in order."""
+    return sorted(date.fromisoformat(key) for key in context.partition_keys)
+
+
+def yesterday_of(lake: Lake, table: str, day: date, starts_on: date) -> pl.LazyFrame | None:
+    """Read the day before; None on the first day of the lake.
+
+    Raises MissingDayError where it was never written: state cannot skip a day.
+    """
+    return None if day <= starts_on else lake.read(table, day - timedelta(days=1)).lazy()
+
+
+def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date], Tables]) -> None:
+    """Make and write each day's tables in order.
+
+    When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
+    """
+    finished: list[tuple[str, date]] = []
+    days = days_of(context)
+    for number, day in enumerate(days, start=1):
+        try:
+            tables = make(day)
+            for table, frame in tables.items():
+                lake.write(table, day, frame)
+        except Exception as problem:
+            for table, done in finished:
+                context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
+            if isinstance(problem, MissingDayError):
+                raise dg.Failure(description=str(problem), allow_retries=False) from problem
+            raise
+        for table, frame in tables.items():
+            finished.append((table, day))
+            context.add_asset_metadata(facts_of(table, frame), asset_key=table, partition_key=day.isoformat())
+        if number % 50 == 0:
+            context.log.info(f"{number} of {len(days)} days written, up to {day}")
+
+
+def daily(
+    partitions: dg.DailyPartitionsDefinition, *, group: str, kinds: set[str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """Return what every asset of the lineage has in common, for ``@dg.asset``."""
+    return {
+        "partitions_def": partitions,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "group_name": group,
+        "kinds": kinds or {"polars", "parquet"},
+        "owners": OWNERS,
+        "op_tags": STATE_TAG,
+        **more,
+    }
+
+
+def after(names: Sequence[str], *, itself: str | None = None) -> list[dg.AssetDep]:
+    """Depend on the same day of these assets, and on the day before of ``itself``."""
+    own = [dg.AssetDep(itself, partition_mapping=YESTERDAY)] if itself else []
+    return [dg.AssetDep(name) for name in names] + own

@@ -1,0 +1,96 @@
+"""From the landing zone to accepted events, rejects and the daily rollup."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+import dagster as dg
+import polars as pl
+
+from assets.daily import after, daily, days_of, each_day
+from assets.facts import markdown_table
+from atc_pipeline.activity import roll_up
+from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
+from resources.journeys import JourneysFile
+from resources.lake import Lake
+from resources.landing import LandingZone
+
+RECONCILED = dg.AssetCheckSpec(
+    "every_line_accounted_for",
+    asset="raw_events",
+    description="Lines read = accepted + duplicates + rejected, on every day (SPEC 1).",
+    blocking=True,
+)
+
+
+def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """Build ``raw_events``, ``rejected_events`` and ``customer_activity``."""
+
+    @dg.multi_asset(
+        name="ingest",
+        specs=[
+            dg.AssetSpec(
+                "raw_events",
+                description="One row per accepted event of the Segment Spec that arrived on the day, duplicates removed.",
+                **_common(partitions),
+            ),
+            dg.AssetSpec(
+                "rejected_events",
+                description="One row per line that arrived on the day and was not accepted: file, line, reason, text. Nothing is lost.",
+                **_common(partitions),
+            ),
+        ],
+        check_specs=[RECONCILED],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def ingested(
+        context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Read the landing zone: accept, reject or recognise as a duplicate each line."""
+        timezone = journeys.load().timezone
+        counts: list[dict[str, object]] = []
+
+        def make(day: date) -> dict[str, pl.DataFrame]:
+            seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
+            recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id").collect()["message_id"]
+            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone)
+            counts.append(
+                {
+                    "day": day.isoformat(),
+                    "lines": done.lines,
+                    "accepted": done.accepted.height,
+                    "duplicates": done.duplicates,
+                    "rejected": done.rejected.height,
+                }
+            )
+            return {"raw_events": done.accepted, "rejected_events": done.rejected}
+
+        each_day(context, lake, make)
+        yield dg.MaterializeResult(asset_key="raw_events")
+        yield dg.MaterializeResult(asset_key="rejected_events")
+        yield _reconciled(pl.DataFrame(counts))
+
+    @dg.asset(**daily(partitions, group="events", deps=after(["raw_events"])))
+    def customer_activity(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+        """One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat."""
+        portfolio = journeys.load()
+        each_day(context, lake, lambda day: {"customer_activity": roll_up(lake.read("raw_events", day), portfolio, arrival=day)})
+        return dg.MaterializeResult()
+
+    return [ingested, customer_activity]
+
+
+def _common(partitions: dg.DailyPartitionsDefinition) -> dict[str, object]:
+    common = daily(partitions, group="events")
+    return {name: common[name] for name in ("partitions_def", "group_name", "kinds", "owners")}
+
+
+def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:
+    unbalanced = counts.filter(pl.col("lines") != pl.col("accepted") + pl.col("duplicates") + pl.col("rejected"))
+    totals = counts.select(pl.col("lines", "accepted", "duplicates", "rejected").sum()).row(0, named=True)
+    return dg.AssetCheckResult(
+        asset_key="raw_events",
+        check_name=RECONCILED.name,
+        passed=unbalanced.is_empty(),
+        metadata={**totals, "days": markdown_table(counts), "days_that_do_not_add_up": markdown_table(unbalanced)},
+    )

@@ -1,0 +1,78 @@
+"""What starts runs: a job per purpose, the daily schedule, the landing-zone sensor, and the record of failures."""
+
+import json
+from typing import Any
+
+import dagster as dg
+
+from assets.daily import STATE_TAG
+from resources.landing import LandingZone
+
+Job = Any
+"""What ``define_asset_job`` returns; Dagster does not export its type."""
+
+
+def jobs(partitions: dg.DailyPartitionsDefinition) -> list[Job]:
+    """Build one job per purpose; all carry the tag that lets one of them run at a time."""
+    purposes = {
+        "daily": (dg.AssetSelection.all(), "The whole day: events, profiles, segments, queues, decision, messages, activation."),
+        "ingest_events": (dg.AssetSelection.groups("events"), "Read what has landed; nothing is decided or sent."),
+        "decide_again": (
+            dg.AssetSelection.groups("decisions") | dg.AssetSelection.assets("outbound_messages"),
+            "Queues, decision and messages on the profiles as they are: after a change of journeys.yaml. Nothing is sent.",
+        ),
+        "activate": (dg.AssetSelection.assets("activation"), "Send a day's messages; those delivered before are not sent again."),
+    }
+    return [
+        dg.define_asset_job(name, selection, description=about, partitions_def=partitions, tags=STATE_TAG)
+        for name, (selection, about) in purposes.items()
+    ]
+
+
+def schedule(daily_job: Job) -> dg.ScheduleDefinition:
+    """Run the day just over at 05:00 where the business is."""
+    built = dg.build_schedule_from_partitioned_job(daily_job, name="daily_at_five", hour_of_day=5, tags=STATE_TAG)
+    return built  # type: ignore[return-value]  # resolved when the definitions are
+
+
+def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
+    """Watch the landing zone: files that change in a day already over start that day's run."""
+
+    @dg.sensor(
+        name="landing_zone",
+        job=daily_job,
+        minimum_interval_seconds=60,
+        description=(
+            "Starts the daily job of an arrival day whose files are new or have changed, once the day is over. "
+            "The first look only remembers what is there: backfill older days yourself."
+        ),
+    )
+    def watch(context: dg.SensorEvaluationContext, landing: LandingZone) -> dg.SensorResult | dg.SkipReason:
+        known: dict[str, str] | None = json.loads(context.cursor) if context.cursor else None
+        over = set(partitions.get_partition_keys())
+        found = {day.isoformat(): landing.signature(day) for day in landing.days() if day.isoformat() in over}
+        if known is None:
+            return dg.SensorResult(cursor=json.dumps(found), skip_reason=f"remembered {len(found)} arrival days")
+        changed = sorted(day for day, signature in found.items() if known.get(day) != signature)
+        if not changed:
+            return dg.SkipReason("no file in the landing zone is new or has changed")
+        requests = [
+            dg.RunRequest(run_key=f"{day}:{found[day]}", partition_key=day, tags=STATE_TAG) for day in changed
+        ]
+        return dg.SensorResult(run_requests=requests, cursor=json.dumps(known | found))
+
+    return watch
+
+
+def failure_log() -> dg.SensorDefinition:
+    """Write every failed run and its reason into the daemon's log, where alerting can pick it up."""
+
+    @dg.run_failure_sensor(name="log_run_failures", default_status=dg.DefaultSensorStatus.RUNNING)
+    def log_run_failures(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        day = run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start", "no partition")
+        context.log.error(f"run {run.run_id} of {run.job_name} ({day}) failed: {context.failure_event.message}")
+
+    return log_run_failures
+
+

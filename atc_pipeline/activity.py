@@ -1,0 +1,283 @@
+"""Accepted events to the daily rollup: one row per customer and event date, of what arrived on one day.
+
+The rollup is what keeps the cost of a day flat: profiles read it, never the events (SPEC 3, "Cost").
+
+What belongs here: taking properties out of events, and which events count for what. What does not: history.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from atc_pipeline import measures, rules
+from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector, Trait
+
+SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
+"""Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md)."""
+
+Document = dict[str, Any]
+
+
+def roll_up(events: pl.DataFrame, portfolio: Portfolio, *, arrival: date) -> pl.DataFrame:
+    """Roll one arrival day's events up: one row per customer and event date.
+
+    ``events``: ``raw_events`` of the day. Columns of the result: ``measures.rollup_schema``.
+    """
+    schema = measures.rollup_schema(portfolio)
+    keyed = events.with_columns(rules.customer_id()).sort("message_id")
+    facts = [
+        _every_event(keyed),
+        *(
+            _properties(keyed, portfolio, each)
+            for each in sorted({selector.each for selector in _selectors(portfolio)}, key=lambda name: name or "")
+        ),
+        _traits(keyed, portfolio),
+        _subscriptions(keyed, portfolio),
+        _timezones(keyed),
+    ]
+    rows = pl.concat(facts, how="diagonal")
+    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in rows.columns]
+    accumulators = [
+        measures.Accumulator("events", "add", pl.Int64()),
+        *measures.remembered(portfolio),
+        *(part for trait, _ in measures.windowed(portfolio) for part in measures.of_trait(trait)),
+        *measures.goals(portfolio),
+    ]
+    return (
+        rows.with_columns(missing)
+        .group_by("customer_id", "event_date")
+        .agg(expression for accumulator in accumulators for expression in accumulator.gather())
+        .with_columns(pl.lit(arrival).alias("date"))
+        .select(*schema)
+        .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
+        .sort("customer_id", "event_date")
+    )
+
+
+_KEYS = ("customer_id", "event_date")
+
+
+def _every_event(events: pl.DataFrame) -> pl.DataFrame:
+    return events.select(*_KEYS, events=pl.lit(1, dtype=pl.Int64))
+
+
+@dataclass(frozen=True, eq=False)
+class _Contribution:
+    """What the matching rows add to one accumulator: 1, a weight in micro-units, the event date, or a property."""
+
+    accumulator: measures.Accumulator
+    selector: Selector
+    property: str | None = None
+    micro_weight: int = 1
+
+
+def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
+    for trait in portfolio.traits:
+        if trait.selector is None:
+            continue
+        for part in measures.of_trait(trait):
+            yield _Contribution(part, trait.selector, trait.property)
+    remembered = {accumulator.name: accumulator for accumulator in measures.remembered(portfolio)}
+    weighted = {f"interest_{topic.id}": topic.signals for topic in portfolio.topics}
+    weighted |= {f"intent_{intent.id}": intent.signals for intent in portfolio.intents}
+    for name, signals in weighted.items():
+        for signal in signals:
+            yield _Contribution(remembered[name], signal.selector, micro_weight=round(signal.weight * rules.MICRO))
+    if portfolio.engagement is not None:
+        sides = zip(measures.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
+        for accumulator, names in sides:
+            yield _Contribution(accumulator, Selector(names), micro_weight=rules.MICRO)
+    for accumulator in measures.goals(portfolio):
+        yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
+
+
+def _selectors(portfolio: Portfolio) -> list[Selector]:
+    return [contribution.selector for contribution in _contributions(portfolio)]
+
+
+def _properties(events: pl.DataFrame, portfolio: Portfolio, each: str | None) -> pl.DataFrame:
+    """One row per event (or per item of its array ``each``), one column per accumulator that it adds to."""
+    contributions = [one for one in _contributions(portfolio) if one.selector.each == each]
+    names = {name for one in contributions for name in one.selector.events}
+    if all(one.selector.events for one in contributions):
+        events = events.filter(pl.col("event").is_in(sorted(names)))
+    rows, documents = _documents(events, "properties", each)
+    wanted = {(name, dtype) for one in contributions for name, dtype in _needed(one)}
+    typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted(wanted, key=str))
+    masks = {id(one): _mask(typed, one.selector) for one in contributions}
+    marked = typed.with_columns(mask.alias(f"mask:{key}") for key, mask in masks.items())
+    columns: dict[str, list[pl.Expr]] = {}
+    for one in contributions:
+        for name, expression in _filled(one, pl.col(f"mask:{id(one)}")).items():
+            columns.setdefault(name, []).append(expression)
+    return marked.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+
+
+def _together(parts: list[pl.Expr]) -> pl.Expr:
+    return parts[0] if len(parts) == 1 else pl.sum_horizontal(parts)
+
+
+def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
+    if one.selector.where is not None:
+        yield from one.selector.where.columns.items()
+    if one.property is not None:
+        yield one.property, _value_type(one.accumulator)
+
+
+def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
+    return accumulator.dtype if accumulator.is_word else pl.Float64()
+
+
+def _typed(name: str, dtype: pl.DataType) -> str:
+    return f"{name}:{dtype}"
+
+
+def _mask(rows: pl.DataFrame, selector: Selector) -> pl.Series:
+    if selector.events:
+        is_named = rows["event"].is_in(list(selector.events)).fill_null(value=False)
+    else:
+        is_named = pl.repeat(value=True, n=rows.height, dtype=pl.Boolean, eager=True)
+    return is_named if selector.where is None else is_named & _holds(rows, selector.where)
+
+
+def _holds(rows: pl.DataFrame, condition: Condition) -> pl.Series:
+    read = [pl.col(_typed(name, dtype)).alias(name) for name, dtype in condition.columns.items()]
+    return rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(condition.expr.alias("holds:"))["holds:"]
+
+
+def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
+    """Fill the accumulator's columns in the rows that match, and leave null elsewhere."""
+    accumulator = one.accumulator
+    if one.property is None:
+        value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(one.micro_weight, dtype=pl.Int64)
+        return {accumulator.name: pl.when(mask).then(value)}
+    value = pl.col(_typed(one.property, _value_type(accumulator)))
+    said = mask & value.is_not_null()
+    if accumulator.is_word:
+        return {
+            f"{accumulator.name}.at": pl.when(said).then("timestamp"),
+            f"{accumulator.name}.id": pl.when(said).then("said"),
+            f"{accumulator.name}.value": pl.when(said).then(value),
+        }
+    if accumulator.name.endswith(".n"):
+        return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
+    return {accumulator.name: pl.when(said).then((value * rules.MICRO).round().cast(pl.Int64))}
+
+
+def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per ``identify``: profile traits and consent."""
+    rows, documents = _documents(events.filter(pl.col("type") == "identify"), "traits", None)
+    words = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
+    words += [(f"consent_{channel.id}",) * 2 + (pl.Boolean(),) for channel in portfolio.channels]
+    typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted({word[1:] for word in words}, key=str))
+    return typed.select(
+        *_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(_typed(property_, dtype))))
+    )
+
+
+def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named; unsubscribing from nothing in
+    particular withdraws it for all."""
+    rows, documents = _documents(events.filter(pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties", None)
+    typed = rows.with_columns(_read(documents, "channel", pl.String()))
+    named, is_given = pl.col(_typed("channel", pl.String())), pl.col("event") == SUBSCRIBED
+    return typed.select(
+        *_KEYS,
+        *(
+            column
+            for channel in portfolio.channels
+            for column in _word(
+                f"consent_{channel.id}", pl.when((named == channel.id) | (named.is_null() & ~is_given)).then(is_given)
+            )
+        ),
+    )
+
+
+def _timezones(events: pl.DataFrame) -> pl.DataFrame:
+    """One row per event that tells the customer's time zone."""
+    rows, documents = _documents(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context", None)
+    typed = rows.with_columns(_read(documents, "timezone", pl.String()))
+    return typed.select(*_KEYS, *_word("timezone", pl.col(_typed("timezone", pl.String()))))
+
+
+def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
+    is_said = value.is_not_null()
+    yield pl.when(is_said).then("timestamp").alias(f"{name}.at")
+    yield pl.when(is_said).then("said").alias(f"{name}.id")
+    yield value.alias(f"{name}.value")
+
+
+def _documents(events: pl.DataFrame, column: str, each: str | None) -> tuple[pl.DataFrame, list[Document]]:
+    """One row per event with its JSON object, or one per object in the array ``each`` of it."""
+    rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
+    documents = [_document(text) for text in events[column]]
+    if each is None:
+        return rows, documents
+    owners, items = [], []
+    for row, document in enumerate(documents):
+        array = document.get(each)
+        for place, item in enumerate(array if isinstance(array, list) else ()):
+            if isinstance(item, dict):
+                owners.append((row, place))
+                items.append(item)
+    index = pl.DataFrame(owners, schema={"row": pl.UInt32, "place": pl.Int64}, orient="row")
+    place = index["place"].cast(pl.String).str.zfill(5)
+    return rows[index["row"]].with_columns(said=pl.col("said") + "#" + place), items
+
+
+_DECODER = msgspec.json.Decoder()
+_LENIENT_DECODER = msgspec.json.Decoder(float_hook=float)  # 1e999 is well-formed JSON, but no number of ours
+
+
+def _document(text: str | None) -> Document:
+    if text is None:
+        return {}
+    try:
+        document = _DECODER.decode(text)
+    except msgspec.DecodeError:
+        document = _LENIENT_DECODER.decode(text)
+    if isinstance(document, str):  # warehouse exports store the object as text
+        try:
+            document = _DECODER.decode(document)
+        except msgspec.DecodeError:
+            return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _read(documents: list[Document], name: str, dtype: pl.DataType) -> pl.Series:
+    """Read one property as one type; missing and wrongly typed values are null."""
+    read = _READERS[type(dtype)]
+    series = pl.Series(_typed(name, dtype), [read(document.get(name)) for document in documents], dtype=_READ_AS.get(type(dtype), dtype))
+    return series.str.to_date("%Y-%m-%d", strict=False) if dtype == pl.Date() else series
+
+
+def _number(value: object) -> float | None:
+    # bool is an int in Python, not in JSON
+    return round(float(value), 6) if type(value) in (int, float) and abs(value) < rules.LARGEST_VALUE else None  # type: ignore[operator,arg-type]
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode() if isinstance(value, int | float) else None
+
+
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _day(value: object) -> str | None:
+    return value[:10] if isinstance(value, str) else None
+
+
+_READERS: dict[type[pl.DataType], Callable[[object], Any]] = {
+    pl.Float64: _number,
+    pl.String: _text,
+    pl.Boolean: _truth,
+    pl.Date: _day,
+}
+_READ_AS: dict[type[pl.DataType], pl.DataType] = {pl.Date: pl.String()}

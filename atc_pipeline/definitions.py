@@ -1,0 +1,63 @@
+"""The composition root: which assets, checks, triggers and resources make the one code location.
+
+Nothing imports this module. It reads ``journeys.yaml`` (the calendar fixes the partitions) and no other file.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from assets import triggers
+from assets.activation import activation_assets
+from assets.catalog import with_schemas
+from assets.checks import all_checks
+from assets.customers import customer_assets
+from assets.decisions import decision_assets
+from assets.events import event_assets
+from atc_pipeline.journeys.resolution import load_portfolio
+from resources.channels import Channels
+from resources.journeys import JourneysFile
+from resources.lake import Lake
+from resources.landing import LandingZone
+from resources.ledger import Ledger
+from resources.warehouse import Warehouse
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def build_definitions(environment: Mapping[str, str], **resources: object) -> dg.Definitions:
+    """Wire the code location; ``resources`` override those made from the environment."""
+    journeys = PROJECT / environment.get("ATC_JOURNEYS", "journeys.yaml")
+    home = (PROJECT / environment.get("ATC_HOME", ".atc")).as_posix()
+    portfolio = load_portfolio(journeys)
+    partitions = dg.DailyPartitionsDefinition(start_date=portfolio.starts_on.isoformat(), timezone=portfolio.timezone)
+    assets = [
+        *event_assets(partitions),
+        *customer_assets(partitions),
+        *decision_assets(partitions),
+        *activation_assets(partitions),
+    ]
+    jobs = triggers.jobs(partitions)
+    daily_job = jobs[0]
+    return dg.Definitions(
+        assets=with_schemas(assets, portfolio),
+        asset_checks=all_checks(partitions, portfolio),
+        jobs=jobs,
+        schedules=[triggers.schedule(daily_job)],
+        sensors=[triggers.landing_sensor(daily_job, partitions), triggers.failure_log()],
+        executor=dg.in_process_executor,
+        resources={
+            "journeys": JourneysFile(path=str(journeys)),
+            "landing": LandingZone(root=f"{home}/landing"),
+            "lake": Lake(root=f"{home}/lake"),
+            "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
+            "channels": Channels.from_environment(home, environment),
+            "ledger": Ledger(home=home),
+        }
+        | resources,
+    )
+
+
+defs = build_definitions(os.environ)

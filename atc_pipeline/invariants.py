@@ -1,0 +1,137 @@
+"""What must hold on every day, whatever the portfolio: each invariant returns the rows that break it (SPEC 2, 4, 8).
+
+Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier.
+
+What belongs here: promises between tables or days. What does not: what one table looks like (``schemas``).
+"""
+
+import polars as pl
+
+from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
+
+
+def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers in no micro-segment, and customers in the residual segment beside another one."""
+    counted = memberships.group_by("date", "customer_id").agg(
+        segments=pl.len(), is_residual=(pl.col("segment_id") == EVERYONE_ELSE).any()
+    )
+    return (
+        profiles.select("date", "customer_id")
+        .join(counted, on=["date", "customer_id"], how="left")
+        .filter(pl.col("segments").is_null() | (pl.col("is_residual") & (pl.col("segments") > 1)))
+    )
+
+
+def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers of yesterday who are gone, and new ones who were first seen on another day."""
+    days = pl.col("date").dt.offset_by("1d")
+    before = yesterday.select("customer_id", date=days, was_there=pl.lit(value=True))
+    now = profiles.select("date", "customer_id", "first_seen_on")
+    return (
+        now.join(before, on=["date", "customer_id"], how="full", coalesce=True)
+        .filter(pl.col("first_seen_on").is_null() | (pl.col("was_there").is_null() != (pl.col("first_seen_on") == pl.col("date"))))
+        .select("date", "customer_id", "first_seen_on", "was_there")
+    )
+
+
+def misruled_options(candidates: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers without exactly one chosen option and one "none", or with rulings that contradict the gates failed."""
+    is_chosen = pl.col("ruling") == "chosen"
+    first = pl.col("failed_gates").list.first()
+    contradicts = pl.when(is_chosen).then(first.is_not_null()).otherwise(first.is_null() | (first != pl.col("ruling")))
+    return (
+        candidates.group_by("date", "customer_id")
+        .agg(
+            chosen=is_chosen.sum(),
+            nones=(pl.col("journey_id") == NONE).sum(),
+            incumbents=pl.col("is_incumbent").sum(),
+            contradictions=contradicts.sum(),
+        )
+        .filter((pl.col("chosen") != 1) | (pl.col("nones") != 1) | (pl.col("incumbents") > 1) | (pl.col("contradictions") > 0))
+    )
+
+
+def unassigned_customers(profiles: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers without a row in the assignments, and rows without a customer."""
+    return (
+        profiles.select("date", "customer_id", in_profiles=pl.lit(value=True))
+        .join(assignments.select("date", "customer_id", in_assignments=pl.lit(value=True)), on=["date", "customer_id"], how="full", coalesce=True)
+        .filter(pl.col("in_profiles").is_null() | pl.col("in_assignments").is_null())
+    )
+
+
+def double_booked_customers(state: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers who are in two journeys, or in another one than they are assigned."""
+    in_flight = (
+        state.filter(pl.col("ended_on").is_null())
+        .group_by("date", "customer_id")
+        .agg(journeys=pl.len(), in_flight=pl.col("journey_id").first())
+    )
+    return (
+        assignments.select("date", "customer_id", "journey_id")
+        .join(in_flight, on=["date", "customer_id"], how="full", coalesce=True)
+        .filter((pl.col("journeys") > 1) | ~pl.col("journey_id").eq_missing(pl.col("in_flight")))
+    )
+
+
+def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers whose journey of yesterday is neither continued nor ended today."""
+    before = yesterday.filter(pl.col("journey_id").is_not_null()).select(
+        "customer_id", date=pl.col("date").dt.offset_by("1d"), was_in="journey_id"
+    )
+    is_continued = (pl.col("decision") == "continue") & (pl.col("journey_id") == pl.col("was_in"))
+    is_ended = pl.col("ended_journey_id") == pl.col("was_in")
+    was_in_none = pl.col("was_in").is_null() & ((pl.col("decision") == "continue") | pl.col("ended_journey_id").is_not_null())
+    return (
+        assignments.select("date", "customer_id", "decision", "journey_id", "ended_journey_id")
+        .join(before, on=["date", "customer_id"], how="full", coalesce=True)
+        .filter((pl.col("was_in").is_not_null() & ~(is_continued | is_ended).fill_null(value=False)) | was_in_none.fill_null(value=True))
+    )
+
+
+def broken_rules(assignments: pl.LazyFrame, state: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """Return starts and switches that reentry, the number of entries, a blackout or the frequency cap's window forbid."""
+    journeys = portfolio.journeys
+    policy = portfolio.policy
+    facts = pl.LazyFrame(
+        {
+            "journey_id": [journey.id for journey in journeys],
+            "most_entries": [1 if journey.reentry is None else journey.max_entries for journey in journeys],
+        },
+        schema={"journey_id": pl.String, "most_entries": pl.Int64},
+    )
+    blackouts = pl.any_horizontal(
+        pl.lit(value=False),
+        *(pl.col("date").is_between(period.first, period.last) for period in policy.suppress),
+        *(
+            (pl.col("journey_id") == journey.id) & pl.col("date").is_between(period.first, period.last)
+            for journey in journeys
+            for period in journey.suppress
+        ),
+    )
+    return (
+        assignments.filter(pl.col("decision").is_in(["start", "switch"]))
+        .select("date", "customer_id", "journey_id", "decision")
+        .join(state.select("date", "customer_id", "journey_id", "times_entered"), on=["date", "customer_id", "journey_id"], how="left")
+        .join(facts, on="journey_id", how="left")
+        .with_columns(is_blackout=blackouts)
+        .filter(pl.col("times_entered").is_null() | (pl.col("times_entered") > pl.col("most_entries")) | pl.col("is_blackout"))
+    )
+
+
+def unexpected_messages(messages: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
+    """Return messages to customers who are not treated in that journey today."""
+    treated = assignments.filter(pl.col("arm") == "treated").select("date", "customer_id", "journey_id")
+    return messages.select("date", "idempotency_key", "customer_id", "journey_id", "step_day").join(
+        treated, on=["date", "customer_id", "journey_id"], how="anti"
+    )
+
+
+def outdated_options(candidates: pl.LazyFrame, queues: pl.LazyFrame) -> pl.LazyFrame:
+    """Return options of days decided before on a queue that has changed since (SPEC 6)."""
+    decided_on = candidates.select("date").unique()
+    now = queues.join(decided_on, on="date", how="semi").select("date", "journey_id", "customer_id", now="waiting_days")
+    then = candidates.filter("is_queued").select("date", "journey_id", "customer_id", then="waiting_days")
+    return now.join(then, on=["date", "journey_id", "customer_id"], how="full", coalesce=True).filter(
+        ~pl.col("now").eq_missing(pl.col("then"))
+    )

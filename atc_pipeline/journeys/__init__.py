@@ -1,0 +1,1 @@
+"""``journeys.yaml``: what marketers write (``document``), its expressions (``dialect``), what the engine runs (``portfolio``)."""

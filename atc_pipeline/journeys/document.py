@@ -1,0 +1,670 @@
+"""What the marketers wrote: ``journeys.yaml`` as frozen models, the complete grammar and nothing else.
+
+What belongs here: reading the file, the shape and range of every single value, what each key means (the descriptions go into
+the JSON Schema that editors complete from), and saying where a problem is. What does not: whether names exist, rules between
+keys, defaults that depend on other keys (``resolution``), or what an expression means (``dialect``).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Strict,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
+from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from atc_pipeline.journeys.dialect import nearest
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status, TraitKind
+
+Place = tuple[str | int, ...]
+"""Where in the file: keys and list positions from the top, such as ``("journeys", 2, "queue", "any", 0)``."""
+
+_MOST_PROBLEMS = 20
+_DEEPEST = 20
+
+
+class JourneysError(Exception):
+    """``journeys.yaml`` is refused; one line per problem says where it is, what was expected and the nearest valid name."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        lines = list(dict.fromkeys(problems))
+        if len(lines) > _MOST_PROBLEMS:
+            lines = [*lines[:_MOST_PROBLEMS], f"... and {len(lines) - _MOST_PROBLEMS} more"]
+        super().__init__("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file behind a document: its name, the line of every key and item, and the journeys' ids in order."""
+
+    name: str
+    lines: Mapping[Place, int]
+    journey_ids: tuple[object, ...]
+
+    def problem(self, place: Place, message: str, *, key: object = None) -> str:
+        """Return one line that says where ``place`` (or a key in it) is, in the file and in the marketer's terms, and what is wrong."""
+        known = (*place, key) if isinstance(key, str | int) else place
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = f":{self.lines[known]}" if known in self.lines else ""
+        subject = self._subject(place)
+        return f"{self.name}{line}: {subject}: {message}" if subject else f"{self.name}{line}: {message}"
+
+    def _subject(self, place: Place) -> str:
+        match place:
+            case ("journeys", int(position), *rest):
+                name = self.journey_ids[position] if position < len(self.journey_ids) else None
+                owner = f"journey '{name}'" if isinstance(name, str) else f"journey {position + 1}"
+            case ("interests", "topics", str(name), *rest):
+                owner = f"interest '{name}'"
+            case (("channels" | "traits" | "intents" | "segments") as section, str(name), *rest):
+                owner = f"{section[:-1]} '{name}'"
+            case _:
+                owner, rest = "", list(place)
+        field = ".".join(str(key) for key in rest if isinstance(key, str))
+        return ", ".join(part for part in (owner, f"field '{field}'" if field else "") if part)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=False, validate_by_alias=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: object) -> object:
+        """Do what ``extra="forbid"`` does, but name the key that was probably meant."""
+        if isinstance(data, dict):
+            valid = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in valid:
+                    hint = nearest(str(key), valid) or f"; the keys here are {', '.join(valid)}"
+                    raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", {"key": key, "hint": hint})
+        return data
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _day(value: object) -> object:
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _expression(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
+JourneyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
+Text = Annotated[str, StringConstraints(min_length=1)]
+EventName = Annotated[str, StringConstraints(pattern=r"^[^*]")]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Days = Annotated[int, Strict(), Field(ge=1)]
+Number = Annotated[float, Strict(), AllowInfNan(allow_inf_nan=False)]
+Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
+Day = Annotated[date, Strict(), BeforeValidator(_day)]
+Condition = Annotated[Text, Field(examples=["tenure_days < 7 and orders = 0"])]
+EventCondition = Annotated[Text, Field(examples=["category = 'handbags'", "price >= 100"])]
+NumberExpression = Annotated[
+    Text, BeforeValidator(_expression), WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]})
+]
+_EVENTS_SCHEMA = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}],
+}
+EventNames = Annotated[tuple[EventName, ...], Field(min_length=1), BeforeValidator(_listed), WithJsonSchema(_EVENTS_SCHEMA)]
+Events = Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_listed), WithJsonSchema(_EVENTS_SCHEMA)]
+
+
+class Calendar(_Model):
+    """Whose days are counted, and from when."""
+
+    timezone: Text = Field(description="The time zone whose days are the business days.", examples=["Europe/Berlin"])
+    starts_on: Day = Field(description="The first day of the lake: nothing is computed for days before it.")
+
+
+class Channel(_Model):
+    """One way to reach customers."""
+
+    consent: ConsentRule = Field(
+        description="opt_in: usable only where the customer said yes; opt_out: usable unless the customer said no; none: no consent needed."
+    )
+    human: Flag = Field(default=False, description="Whether a person, not a machine, delivers on this channel.")
+
+
+class _EventTrait(_Model):
+    kind: ClassVar[TraitKind]
+    of: Events
+    each: Text | None = Field(
+        default=None, description="Count the items of this array of the event, not the event itself.", examples=["products"]
+    )
+    where: EventCondition | None = Field(
+        default=None, description="Only events (or items of 'each') whose properties satisfy this condition."
+    )
+    within_days: Days | None = Field(
+        default=None, description="Only events of the last so many days, today included; without it, all history."
+    )
+
+
+class _PropertyTrait(_EventTrait):
+    property: Text
+    of: Events = Field(description='The event, or events, that carry the property; "*" is every event.')
+
+
+class CountTrait(_EventTrait):
+    """How many events; 0 without any."""
+
+    kind = "count"
+    of: Events = Field(alias="count", description='The event, or events, to count; "*" is every event.')
+
+
+class SumTrait(_PropertyTrait):
+    """The sum of a numeric property; 0 without any."""
+
+    kind = "sum"
+    property: Text = Field(alias="sum", description="The numeric property to add up.", examples=["revenue"])
+
+
+class AvgTrait(_PropertyTrait):
+    """The average of a numeric property; empty without any."""
+
+    kind = "avg"
+    property: Text = Field(alias="avg", description="The numeric property to average.", examples=["revenue"])
+
+
+class MinTrait(_PropertyTrait):
+    """The smallest value of a numeric property; empty without any."""
+
+    kind = "min"
+    property: Text = Field(alias="min", description="The numeric property whose smallest value counts.", examples=["revenue"])
+
+
+class MaxTrait(_PropertyTrait):
+    """The largest value of a numeric property; empty without any."""
+
+    kind = "max"
+    property: Text = Field(alias="max", description="The numeric property whose largest value counts.", examples=["revenue"])
+
+
+class FirstTrait(_PropertyTrait):
+    """The first value a property ever had."""
+
+    kind = "first"
+    property: Text = Field(alias="first", description="The property whose first value counts.", examples=["referrer"])
+
+
+class LastTrait(_PropertyTrait):
+    """The latest value of a property."""
+
+    kind = "last"
+    property: Text = Field(alias="last", description="The property whose latest value counts.", examples=["plan"])
+
+
+class MostFrequentTrait(_PropertyTrait):
+    """The value a property had most often, and at least twice."""
+
+    kind = "most_frequent"
+    property: Text = Field(alias="most_frequent", description="The property whose most frequent value counts.", examples=["category"])
+
+
+class UniqueCountTrait(_PropertyTrait):
+    """How many different values a property had."""
+
+    kind = "unique_count"
+    property: Text = Field(alias="unique_count", description="The property whose different values are counted.", examples=["category"])
+
+
+class UniqueListTrait(_PropertyTrait):
+    """The different values a property had, as a sorted list."""
+
+    kind = "unique_list"
+    property: Text = Field(alias="unique_list", description="The property whose different values are listed.", examples=["category"])
+
+
+class DaysSinceFirstTrait(_EventTrait):
+    """Whole days since the first such event; empty without any."""
+
+    kind = "days_since_first"
+    of: Events = Field(alias="days_since_first", description="The event, or events, whose first day counts.")
+
+
+class DaysSinceLastTrait(_EventTrait):
+    """Whole days since the latest such event; empty without any."""
+
+    kind = "days_since_last"
+    of: Events = Field(alias="days_since_last", description="The event, or events, whose latest day counts.")
+
+
+class PercentileTrait(_Model):
+    """Where a customer stands among all customers by another trait: 0.9 is ahead of nine in ten."""
+
+    kind: ClassVar[TraitKind] = "percentile"
+    property: ColumnName = Field(alias="percentile", description="The numeric trait to rank by.", examples=["spend"])
+
+
+class ProfileTrait(_Model):
+    """What an identify call last said about the customer."""
+
+    kind: ClassVar[TraitKind] = "profile"
+    property: Text = Field(alias="profile", description="The trait of the identify call.", examples=["income"])
+    type: Literal["string", "number", "boolean", "date"] = Field(description="How to read its value; values of another type are skipped.")
+
+
+_TRAITS = (
+    CountTrait, SumTrait, AvgTrait, MinTrait, MaxTrait, FirstTrait, LastTrait, MostFrequentTrait, UniqueCountTrait, UniqueListTrait,
+    DaysSinceFirstTrait, DaysSinceLastTrait, PercentileTrait, ProfileTrait,
+)  # fmt: skip
+_KINDS = tuple(trait.kind for trait in _TRAITS)
+
+
+def _trait_tag(value: object) -> str | None:
+    if isinstance(value, _TRAITS):
+        return f"<{value.kind}>"
+    kinds = [kind for kind in _KINDS if isinstance(value, dict) and kind in value]
+    return f"<{kinds[0]}>" if len(kinds) == 1 else None
+
+
+# Tags stand in angle brackets, so that they can be told from keys in the places pydantic reports.
+Trait = Annotated[
+    Annotated[CountTrait, Tag("<count>")]
+    | Annotated[SumTrait, Tag("<sum>")]
+    | Annotated[AvgTrait, Tag("<avg>")]
+    | Annotated[MinTrait, Tag("<min>")]
+    | Annotated[MaxTrait, Tag("<max>")]
+    | Annotated[FirstTrait, Tag("<first>")]
+    | Annotated[LastTrait, Tag("<last>")]
+    | Annotated[MostFrequentTrait, Tag("<most_frequent>")]
+    | Annotated[UniqueCountTrait, Tag("<unique_count>")]
+    | Annotated[UniqueListTrait, Tag("<unique_list>")]
+    | Annotated[DaysSinceFirstTrait, Tag("<days_since_first>")]
+    | Annotated[DaysSinceLastTrait, Tag("<days_since_last>")]
+    | Annotated[PercentileTrait, Tag("<percentile>")]
+    | Annotated[ProfileTrait, Tag("<profile>")],
+    Discriminator(_trait_tag),
+]
+
+
+class Signal(_Model):
+    """Events that say something about an interest or an intent."""
+
+    event: Events = Field(description='The event, or events, that count; "*" is every event.')
+    each: Text | None = Field(default=None, description="Count the items of this array of the event.", examples=["products"])
+    where: EventCondition | None = Field(default=None, description="Only events (or items) whose properties satisfy this condition.")
+    weight: Annotated[Number, Field(ge=0)] = Field(default=1.0, description="What one of them counts for; 1 unless said.")
+
+
+class Interests(_Model):
+    """What customers care about, by topic: each topic's share of a customer's fading signals."""
+
+    half_life_days: Annotated[Number, Field(gt=0)] = Field(default=30.0, description="After so many days a signal counts half.")
+    topics: dict[Name, Annotated[tuple[Signal, ...], Field(min_length=1)]] = Field(
+        description="Each topic's signals; topic x becomes the profile column interest_x."
+    )
+
+
+class Intent(_Model):
+    """What customers are about to do: fading signals, 1 where they add up to 'full_at'."""
+
+    half_life_days: Annotated[Number, Field(gt=0)] = Field(description="After so many days a signal counts half.")
+    full_at: Annotated[Number, Field(gt=0)] = Field(description="The sum of weights at which the intent is certain (1).")
+    signals: Annotated[tuple[Signal, ...], Field(min_length=1)] = Field(description="What points to the intent.")
+
+
+class Engagement(_Model):
+    """How much customers respond to what they are sent: fading responses by fading touches."""
+
+    touch: EventNames = Field(description="Events by which we reach out.", examples=[["Message Sent", "Campaign Received"]])
+    response: EventNames = Field(description="Events by which customers respond.", examples=[["Message Opened", "Message Clicked"]])
+    half_life_days: Annotated[Number, Field(gt=0)] = Field(default=30.0, description="After so many days an event counts half.")
+
+
+class Predictions(_Model):
+    """What future orders are predicted from."""
+
+    order: EventName = Field(description="The event of a purchase.", examples=["Order Completed"])
+    value: Text = Field(description="Its numeric property with the money.", examples=["revenue"])
+    horizon_days: Days = Field(default=90, description="How many days predictions look ahead.")
+    refit_days: Days = Field(default=7, description="The model is fitted anew every so many days.")
+
+
+class Queue(_Model):
+    """Who qualifies. At least one of the four; a customer must satisfy every one that is given."""
+
+    any: tuple[Name, ...] = Field(default=(), description="In at least one of these segments.")
+    all: tuple[Name, ...] = Field(default=(), description="In every one of these segments.")
+    none: tuple[Name, ...] = Field(default=(), description="In none of these segments.")
+    where: Condition | None = Field(default=None, description="And this condition on the customer's profile holds.")
+
+
+class Goal(_Model):
+    """What the journey is for."""
+
+    event: EventName = Field(description="The event that reaches the goal.", examples=["Order Completed"])
+    within_days: Days | None = Field(default=None, description="Counted so many days after entry; the journey's length unless said.")
+    value: Text | None = Field(default=None, description="The event's numeric property with the money.", examples=["revenue"])
+
+
+class Reentry(_Model):
+    """When a customer may enter again."""
+
+    after_days: Annotated[Whole, Field(ge=0)] = Field(description="After so many days.")
+    counted_from: Literal["entry", "exit"] = Field(default="exit", alias="from", description="Counted from entering or from leaving.")
+
+
+class NotAfter(_Model):
+    """A journey this one keeps a distance from."""
+
+    journey: JourneyName = Field(description="The other journey.")
+    within_days: Days = Field(description="Not for customers who were in it within so many days.")
+
+
+class Capacity(_Model):
+    """How many customers a journey can take."""
+
+    daily_entries: Annotated[Whole, Field(ge=0)] | None = Field(default=None, description="At most so many enter on one day.")
+    active: Annotated[Whole, Field(ge=0)] | None = Field(default=None, description="At most so many are in it at once.")
+
+
+class Period(_Model):
+    """Days from one to another, both included."""
+
+    first: Day = Field(alias="from", description="The first day.")
+    last: Day = Field(alias="to", description="The last day, included.")
+
+
+class Step(_Model):
+    """One message of the journey."""
+
+    day: Days = Field(description="On which day of the journey; 1 is the day of entry.")
+    channel: Name = Field(description="Through which channel.")
+    content: Text = Field(description="What is sent: the name your sending tool knows it by.", examples=["welcome_1"])
+    variant: Text | None = Field(default=None, description="Which variant of the content.")
+
+
+def _reentry_tag(value: object) -> str:
+    return "<rule>" if isinstance(value, dict | Reentry) else "<never>"
+
+
+def _keep_tag(value: object) -> str:
+    return "<all>" if isinstance(value, str) else "<number>"
+
+
+class Journey(_Model):
+    """One journey: who qualifies, what it is worth, what it sends, and the rules it keeps."""
+
+    id: JourneyName = Field(description="The journey's name in the data; never change it once customers have entered.")
+    name: Text | None = Field(default=None, description="The journey's name for people; its id unless said.")
+    owner: Text | None = Field(default=None, description="Who answers for it.", examples=["lifecycle@example.com"])
+    description: Text | None = Field(default=None, description="What it is for.")
+    status: Status = Field(
+        default="live", description="live; paused: nobody new enters, those in it finish; draft: checked, otherwise as if absent."
+    )
+    starts_on: Day | None = Field(default=None, description="Nobody enters before this day.")
+    ends_on: Day | None = Field(default=None, description="Nobody enters after this day.")
+    length_days: Days = Field(description="How many days it lasts, the day of entry included.")
+    queue: Queue = Field(description="Who qualifies.")
+    priority: Number = Field(default=0.0, description="A lever on the score: 100 doubles it.")
+    value: Number = Field(default=1.0, description="What reaching the goal is worth, in money.")
+    mandatory: Flag = Field(default=False, description="Whether it comes before every journey that is not (service messages).")
+    interests: tuple[Name, ...] = Field(default=(), description="Topics it speaks to; customers interested in them score higher.")
+    intents: tuple[Name, ...] = Field(default=(), description="Intents it answers; customers who show one score higher.")
+    channels: tuple[Name, ...] = Field(default=(), description="Channels it uses; a customer without a usable one cannot enter.")
+    goal: Goal | None = Field(default=None, description="What it is for.")
+    exit_on_goal: Flag = Field(default=True, description="Whether a customer who reaches the goal leaves at once.")
+    exit_when: Condition | None = Field(default=None, description="A condition on the profile under which customers leave at once.")
+    next_journeys: tuple[JourneyName, ...] = Field(
+        default=(), description="Journeys that gain policy.linked_boost once this one is finished."
+    )
+    only_after: tuple[JourneyName, ...] = Field(default=(), description="Only for customers who finished at least one of these journeys.")
+    not_after: tuple[NotAfter, ...] = Field(default=(), description="Not for customers who were in another journey lately.")
+    reentry: Annotated[Annotated[Literal["never"], Tag("<never>")] | Annotated[Reentry, Tag("<rule>")], Discriminator(_reentry_tag)] = (
+        Field(default="never", description="When a customer may enter again; never unless said.")
+    )
+    max_entries: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="At most so many entries per customer, ever.")
+    capacity: Capacity = Field(default_factory=Capacity, description="How many customers it can take; unlimited unless said.")
+    can_interrupt: Flag = Field(default=False, description="Whether it may take customers out of another journey.")
+    interruptible: Flag = Field(default=True, description="Whether another journey may take customers out of it.")
+    must_finish: Flag = Field(default=False, description="Whether entry needs its last day to fit before ends_on and no pause in between.")
+    holdout: Share = Field(default=0.0, description="Share of customers who are sent nothing, to measure the effect.")
+    suppress: tuple[Period, ...] = Field(default=(), description="Days on which nobody enters and nothing is sent.")
+    steps: tuple[Step, ...] = Field(default=(), description="What is sent on which day.")
+
+
+class Cap(_Model):
+    """How many journeys a customer may start in a while."""
+
+    days: Days = Field(description="In any so many days in a row ...")
+    starts: NumberExpression = Field(
+        description="... at most so many starts: a number, or an expression of the profile (empty = no cap).",
+        examples=[2, "case when engagement >= 0.5 then 3 else 1 end"],
+    )
+
+
+class Policy(_Model):
+    """How the one journey of each customer is chosen."""
+
+    score: NumberExpression = Field(
+        default=DEFAULT_SCORE, description="The score of a journey for a customer: the highest wins.", examples=[DEFAULT_SCORE]
+    )
+    none: NumberExpression = Field(
+        default="0", description="The score a journey must beat to be better than sending nothing.", examples=["0.1 * engagement"]
+    )
+    prior_propensity: Annotated[Number, Field(ge=0, le=1)] = Field(
+        default=1.0, description="The probability of reaching the goal where no model has learned it yet."
+    )
+    waiting_weight: Annotated[Number, Field(ge=0)] = Field(default=0.0, description="What 30 days of waiting add to the score: 0.5 = half.")
+    linked_boost: Annotated[Number, Field(ge=0)] = Field(
+        default=1.0, description="The factor for journeys that the last finished one lists in next_journeys."
+    )
+    switch_margin: Annotated[Number, Field(ge=0)] = Field(
+        default=0.0, description="By how much a journey must beat the one in progress to interrupt it: 0.25 = a quarter."
+    )
+    rest_days: Annotated[Whole, Field(ge=0)] = Field(default=0, description="Days of rest after a journey; mandatory ones are exempt.")
+    cap: Cap | None = Field(default=None, description="How many journeys a customer may start in a while; unlimited unless said.")
+    suppress: tuple[Period, ...] = Field(default=(), description="Days on which nobody enters any journey and nothing is sent.")
+    suppressed_when: Condition | None = Field(
+        default=None, description="A condition on the profile under which a customer is sent nothing.", examples=["unsubscribed"]
+    )
+    holdout: Share = Field(default=0.0, description="Share of customers who are never sent anything, to measure the effect of it all.")
+    explore: Share = Field(default=0.0, description="Share of choices made by chance, to learn from.")
+    keep_candidates: Annotated[
+        Annotated[Literal["all"], Tag("<all>")] | Annotated[int, Strict(), Field(ge=1), Tag("<number>")], Discriminator(_keep_tag)
+    ] = Field(default="all", description="How many options per customer and day stay on record: all, or the best so many.")
+
+
+class JourneysDocument(_Model):
+    """journeys.yaml: channels, traits, segments, journeys, and the policy that chooses between them."""
+
+    version: Text = Field(description="The salt of the global holdout: a new version draws new control groups.", examples=["2026-11"])
+    calendar: Calendar
+    channels: dict[Name, Channel] = Field(default={}, description="How customers can be reached.")
+    traits: dict[ColumnName, Trait] = Field(default={}, description="What is kept per customer: one profile column each.")
+    interests: Interests | None = None
+    intents: dict[Name, Intent] = Field(default={}, description="Intent x becomes the profile column intent_x, from 0 to 1.")
+    engagement: Engagement | None = None
+    predictions: Predictions | None = None
+    segments: dict[Name, Condition] = Field(
+        default={}, description="Micro-segments: a condition on the profile each. Whoever is in none is in everyone_else."
+    )
+    journeys: tuple[Journey, ...] = Field(default=(), description="The journeys.")
+    policy: Policy = Field(default_factory=Policy)
+    _source: Source = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_sections(cls, data: object) -> object:
+        """Take a section that has a heading but no lines (all commented out, say) as absent."""
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+    def model_post_init(self, context: object) -> None:
+        """Remember where the document was read from, if the validation context says so."""
+        written = Source("journeys.yaml", {}, tuple(journey.id for journey in self.journeys))
+        self._source = context if isinstance(context, Source) else written
+
+    def problem(self, place: Place, message: str) -> str:
+        """Return one line that says where ``place`` is and what is wrong with it."""
+        return self._source.problem(place, message)
+
+
+def read_document(path: Path) -> JourneysDocument:
+    """Read ``journeys.yaml`` (YAML 1.2); raises JourneysError for whatever is not in the grammar."""
+    lines: dict[Place, int] = {}
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"))
+        data = _construct(yaml, root, (), lines, path.name) if root else {}
+    except OSError as error:
+        raise JourneysError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise JourneysError([f"{path.name}: is not UTF-8 text (byte {error.start})"]) from error
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise JourneysError([f"{path.name}{line}: is not YAML: {error.problem}{f' {error.context}' if error.context else ''}"]) from error
+    except YAMLError as error:
+        raise JourneysError([f"{path.name}: is not YAML: {str(error).splitlines()[0]}"]) from error
+    journeys = data.get("journeys") if isinstance(data, dict) else None
+    ids = tuple(each.get("id") if isinstance(each, dict) else None for each in journeys) if isinstance(journeys, list) else ()
+    source = Source(path.name, lines, ids)
+    try:
+        return JourneysDocument.model_validate(data, context=source)
+    except ValidationError as error:
+        raise JourneysError(_problem(source, details) for details in error.errors(include_url=False)) from None
+
+
+def _construct(yaml: YAML, node: Node, place: Place, lines: dict[Place, int], name: str) -> object:
+    """Turn a YAML node into plain values, noting the line of every key and item; refuses what YAML allows and nobody means."""
+    lines.setdefault(place, node.start_mark.line + 1)
+    if len(place) > _DEEPEST:
+        raise JourneysError([f"{name}:{lines[place]}: is nested too deeply"])
+    if isinstance(node, SequenceNode):
+        return [_construct(yaml, item, (*place, position), lines, name) for position, item in enumerate(node.value)]
+    if not isinstance(node, MappingNode):
+        try:
+            return yaml.constructor.construct_object(node)
+        except ValueError:  # looks like a day and is none, such as 2026-02-30
+            return node.value
+    mapping: dict[object, object] = {}
+    for key_node, value_node in node.value:
+        key = yaml.constructor.construct_object(key_node) if isinstance(key_node, ScalarNode) else None
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str | int):
+            raise JourneysError([f"{name}:{line}: a key must be a name, found {_shown(key)}"])
+        if key in mapping:
+            raise JourneysError([Source(name, lines, ()).problem(place, f"key '{key}' is given twice, again in line {line}", key=key)])
+        lines[*place, key] = line
+        mapping[key] = _construct(yaml, value_node, (*place, key), lines, name)
+    return mapping
+
+
+_PATTERNS = {
+    r"^[a-z0-9_]+$": "a name of small letters, digits and _",
+    r"^[a-z_][a-z0-9_]*$": "a name of small letters, digits and _ that does not begin with a digit",
+    r"^[a-z0-9_-]+$": "a name of small letters, digits, _ and -",
+    r"^[^*]": "the name of an event",
+}
+_EXPECTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "date_type": "a day such as 2026-12-24",
+    "tuple_type": "a list such as [a, b]",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "too_short": "at least one",
+    "string_too_short": "text",
+}
+
+
+def _problem(source: Source, details: ErrorDetails) -> str:
+    """Turn what pydantic reports into one line for a marketer."""
+    place = tuple(key for key in details["loc"] if not (isinstance(key, str) and (key == "[key]" or key.startswith("<"))))
+    context: Mapping[str, Any] = details.get("ctx", {})
+    found = details["input"]
+    match details["type"]:
+        case "missing":
+            return source.problem(place, "is missing")
+        case "unknown_key":
+            return source.problem(place, details["msg"], key=context["key"])
+        case "union_tag_not_found" | "union_tag_invalid":
+            given = [str(key) for key in found] if isinstance(found, dict) else []
+            kinds = [kind for kind in _KINDS if kind in given]
+            hint = "" if kinds else next((hint for key in given if (hint := nearest(key, _KINDS))), "")
+            shown = " and ".join(kinds or given) or _shown(found)
+            return source.problem(place, f"expected exactly one of the keys {', '.join(_KINDS)}; found {shown}{hint}")
+        case "literal_error":
+            expected = context["expected"].replace("'", "")
+            hint = nearest(found, expected.replace(" or ", ", ").split(", ")) if isinstance(found, str) else ""
+            return source.problem(place, f"expected {expected}, found {_shown(found)}{hint}")
+        case "string_type":
+            quotes = ": put it in quotes" if isinstance(found, bool | int | float | date) else ""
+            return source.problem(place, f"expected text, found {_shown(found)}{quotes}")
+        case "string_pattern_mismatch":
+            return source.problem(place, f"expected {_PATTERNS[context['pattern']]}, found {_shown(found)}")
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+            bounds = " and ".join(f"{words[key]} {bound:g}" for key, bound in context.items() if key in words)
+            return source.problem(place, f"expected {bounds}, found {_shown(found)}")
+        case kind:
+            return source.problem(place, f"expected {_EXPECTED[kind]}, found {_shown(found)}" if kind in _EXPECTED else details["msg"])
+
+
+def _shown(found: object) -> str:
+    match found:
+        case None:
+            return "nothing"
+        case bool():
+            return str(found).lower()
+        case str():
+            return f"'{found}'"
+        case dict():
+            return "keys with values" if found else "no keys"
+        case list() | tuple():
+            return "a list" if found else "an empty list"
+        case _:
+            return str(found)
+
+
+class _Schema(GenerateJsonSchema):
+    """What editors need: descriptions instead of titles, optional keys that are absent rather than null, names that are checked."""
+
+    def field_title_should_be_set(self, _schema: object) -> bool:
+        return False
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        written = super().default_schema(schema)
+        return {key: value for key, value in written.items() if key != "default" or value not in (None, [], {})}
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        return {**super().dict_schema(schema), "additionalProperties": False}
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of ``journeys.yaml`` as text, for editors to complete and check from."""
+    schema = JourneysDocument.model_json_schema(schema_generator=_Schema)
+    return json.dumps({"$schema": _Schema.schema_dialect, **schema}, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,307 @@
+"""What the engine runs: ``journeys.yaml`` resolved - every default filled in, every condition compiled and checked.
+
+What belongs here: frozen facts about the portfolio, and names derived from them. What does not: reading YAML
+(``document``), resolving it (``resolution``), compiling expressions (``dialect``), or any rule about customers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import polars as pl
+
+NONE = "none"
+"""The journey id of the option "no journey"."""
+EVERYONE_ELSE = "everyone_else"
+"""The segment of everybody who is in no other one: nobody is ever without a segment."""
+
+Status = Literal["live", "paused", "draft"]
+ConsentRule = Literal["opt_in", "opt_out", "none"]
+TraitKind = Literal[
+    "count", "sum", "avg", "min", "max", "first", "last", "most_frequent",
+    "unique_count", "unique_list", "days_since_first", "days_since_last", "percentile", "profile",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A checked expression of the dialect, and the columns it reads.
+
+    ``expr`` of a boolean condition never yields null (null counts as false); a numeric one may.
+    """
+
+    text: str
+    expr: pl.Expr
+    columns: Mapping[str, pl.DataType]
+
+
+@dataclass(frozen=True, eq=False)
+class Selector:
+    """Which events: by name (empty = all), the array whose items count (``each``), and a condition on their properties."""
+
+    events: tuple[str, ...]
+    each: str | None = None
+    where: Condition | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trait:
+    """One profile column. ``selector`` is None for ``percentile`` (``property`` = the trait ranked) and ``profile``
+    (``property`` = the identify trait)."""
+
+    id: str
+    kind: TraitKind
+    dtype: pl.DataType
+    property: str | None = None
+    selector: Selector | None = None
+    within_days: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """Events that say something about a customer's interest or intent, with the weight of one of them."""
+
+    selector: Selector
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Topic:
+    """An interest: its share of all decayed signals is the profile column ``interest_<id>``."""
+
+    id: str
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Intent:
+    """An intent: ``least(1, decayed signals / full_at)`` is the profile column ``intent_<id>``."""
+
+    id: str
+    half_life_days: float
+    full_at: float
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Engagement:
+    """Which events are touches, which are responses, and how fast both fade."""
+
+    touches: tuple[str, ...]
+    responses: tuple[str, ...]
+    half_life_days: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the purchase model is fitted on, and how far it looks."""
+
+    order: str
+    value: str
+    horizon_days: int
+    refit_days: int
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One way to reach customers."""
+
+    id: str
+    consent: ConsentRule
+    human: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A micro-segment: everyone for whom the condition holds."""
+
+    id: str
+    condition: Condition
+
+
+@dataclass(frozen=True)
+class Period:
+    """Days from ``first`` to ``last``, both included."""
+
+    first: date
+    last: date
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a journey is for: an event within so many days of entry."""
+
+    event: str
+    within_days: int
+    value: str | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One message of a journey, sent on its ``day`` (1 = the day of entry)."""
+
+    day: int
+    channel: str
+    content: str
+    variant: str | None
+
+
+@dataclass(frozen=True)
+class Reentry:
+    """A finished customer may enter again so many days after entry or exit."""
+
+    after_days: int
+    counted_from: Literal["entry", "exit"]
+
+
+@dataclass(frozen=True)
+class NotAfter:
+    """A journey that must not have touched the customer within so many days."""
+
+    journey: str
+    within_days: int
+
+
+@dataclass(frozen=True, eq=False)
+class Queue:
+    """Who qualifies for a journey: in any of, all of, none of these segments, and the condition holds."""
+
+    any: tuple[str, ...]
+    all: tuple[str, ...]
+    none: tuple[str, ...]
+    where: Condition | None
+
+
+@dataclass(frozen=True, eq=False)
+class Journey:
+    """One journey with every default filled in. Drafts are never resolved: they are as if absent."""
+
+    id: str
+    name: str
+    owner: str | None
+    description: str | None
+    status: Status
+    starts_on: date | None
+    ends_on: date | None
+    length_days: int
+    queue: Queue
+    priority: float
+    value: float
+    mandatory: bool
+    interests: tuple[str, ...]
+    intents: tuple[str, ...]
+    channels: tuple[str, ...]
+    goal: Goal | None
+    exit_on_goal: bool
+    exit_when: Condition | None
+    next_journeys: tuple[str, ...]
+    only_after: tuple[str, ...]
+    not_after: tuple[NotAfter, ...]
+    reentry: Reentry | None  # None = never
+    max_entries: int | None
+    can_interrupt: bool
+    interruptible: bool
+    must_finish: bool
+    daily_entries: int | None
+    active: int | None
+    holdout: float
+    suppress: tuple[Period, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cap:
+    """At most ``starts`` (an expression of the profile; null = no cap) starts and switches in any ``days`` days."""
+
+    days: int
+    starts: Condition
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """How options are scored and chosen."""
+
+    score: Condition
+    none: Condition
+    prior_propensity: float
+    waiting_weight: float
+    linked_boost: float
+    switch_margin: float
+    rest_days: int
+    cap: Cap | None
+    suppress: tuple[Period, ...]
+    suppressed_when: Condition | None
+    holdout: float
+    explore: float
+    keep_candidates: int | None  # None = all
+
+
+@dataclass(frozen=True, eq=False)
+class Portfolio:
+    """Everything ``journeys.yaml`` says, as the engine runs it."""
+
+    version: str
+    timezone: str
+    starts_on: date
+    channels: tuple[Channel, ...]
+    traits: tuple[Trait, ...]
+    interest_half_life_days: float
+    topics: tuple[Topic, ...]
+    intents: tuple[Intent, ...]
+    engagement: Engagement | None
+    predictions: Predictions | None
+    segments: tuple[Segment, ...]
+    journeys: tuple[Journey, ...]
+    policy: Policy
+
+
+def profile_schema(
+    *,
+    channels: tuple[str, ...],
+    topics: tuple[str, ...],
+    intents: tuple[str, ...],
+    traits: Mapping[str, pl.DataType],
+) -> dict[str, pl.DataType]:
+    """Columns of ``customer_profiles`` in table order (SPEC 3, TABLES): what every profile condition may name."""
+    return {
+        "date": pl.Date(),
+        "customer_id": pl.String(),
+        "first_seen_on": pl.Date(),
+        "last_seen_on": pl.Date(),
+        "tenure_days": pl.Int64(),
+        "timezone": pl.String(),
+        **{f"consent_{channel}": pl.Boolean() for channel in channels},
+        **{f"interest_{topic}": pl.Float64() for topic in topics},
+        **{f"intent_{intent}": pl.Float64() for intent in intents},
+        "engagement": pl.Float64(),
+        "preferred_channel": pl.String(),
+        "best_hour": pl.Int64(),
+        "predicted_orders": pl.Float64(),
+        "predicted_value": pl.Float64(),
+        "churn_risk": pl.Float64(),
+        **traits,
+    }
+
+
+CANDIDATE_TERMS: Mapping[str, pl.DataType] = {
+    "propensity": pl.Float64(),
+    "value": pl.Float64(),
+    "interest_match": pl.Float64(),
+    "intent_match": pl.Float64(),
+    "priority": pl.Float64(),
+    "waiting_days": pl.Int64(),
+    "waiting_weight": pl.Float64(),
+    "linked_boost": pl.Float64(),
+    "length_days": pl.Int64(),
+    "mandatory": pl.Boolean(),
+    "is_queued": pl.Boolean(),
+    "is_incumbent": pl.Boolean(),
+}
+"""What ``policy.score`` may name besides the profile's columns: the terms of one option row (SPEC 7)."""
+
+DEFAULT_SCORE = (
+    "propensity * value * (1 + interest_match) * (1 + intent_match) * (1 + priority / 100.0)"
+    " * (1 + waiting_weight * least(waiting_days, 30) / 30.0) * linked_boost"
+)
+"""Pega's shape (propensity, value, context, levers), each factor neutral at 1 (SPEC 7)."""

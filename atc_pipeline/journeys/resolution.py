@@ -1,0 +1,305 @@
+"""From what the marketers wrote to what the engine runs: defaults filled in, names checked, conditions compiled.
+
+What belongs here: everything that takes more than one key to decide. What does not: the shape of a single value (``document``),
+what an expression means (``dialect``), or any rule about customers.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
+
+import polars as pl
+
+from atc_pipeline.journeys import document as written
+from atc_pipeline.journeys import portfolio as resolved
+from atc_pipeline.journeys.dialect import KEYWORDS, DialectError, compile_condition, compile_event_condition, compile_number, nearest
+from atc_pipeline.journeys.document import JourneysDocument, JourneysError, Place, read_document
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
+
+_DTYPES: Mapping[TraitKind, pl.DataType] = {
+    "count": pl.Int64(),
+    "sum": pl.Float64(),
+    "avg": pl.Float64(),
+    "min": pl.Float64(),
+    "max": pl.Float64(),
+    "first": pl.String(),
+    "last": pl.String(),
+    "most_frequent": pl.String(),
+    "unique_count": pl.Int64(),
+    "unique_list": pl.List(pl.String()),
+    "days_since_first": pl.Int64(),
+    "days_since_last": pl.Int64(),
+    "percentile": pl.Float64(),
+}
+_PROFILE_DTYPES: Mapping[str, pl.DataType] = {
+    "string": pl.String(),
+    "number": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "date": pl.Date(),
+}
+_OPTION_COLUMNS = frozenset({"journey_id", "score", "ruling", "failed_gates", "rank", "margin"})
+"""Columns of an option row besides the terms of its score: a trait of that name could not stand next to them."""
+_FEW = 8
+
+
+def load_portfolio(path: Path) -> Portfolio:
+    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem."""
+    return resolve(read_document(path))
+
+
+def resolve(document: JourneysDocument) -> Portfolio:
+    """Resolve a document; raises JourneysError, one line per problem."""
+    resolution = _Resolution(document)
+    portfolio = resolution.portfolio()
+    if resolution.problems:
+        raise JourneysError(resolution.problems)
+    return portfolio
+
+
+class _Resolution:
+    """One pass over a document that collects problems instead of stopping at the first."""
+
+    def __init__(self, document: JourneysDocument) -> None:
+        self.document = document
+        self.problems: list[str] = []
+        traits = {id_: _dtype(trait) for id_, trait in document.traits.items()}
+        topics = document.interests.topics if document.interests else {}
+        built_in = profile_schema(channels=tuple(document.channels), topics=tuple(topics), intents=tuple(document.intents), traits={})
+        self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS}
+        self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
+        self.option = {**self.profile, **CANDIDATE_TERMS}
+        self.segments = (*document.segments, EVERYONE_ELSE)
+        self.journeys = tuple(journey.id for journey in document.journeys)
+        self.topics = tuple(topics)
+
+    def portfolio(self) -> Portfolio:
+        """Resolve every section, in the order of the file."""
+        document = self.document
+        self._check_timezone(document.calendar.timezone)
+        interests = document.interests
+        return Portfolio(
+            version=document.version,
+            timezone=document.calendar.timezone,
+            starts_on=document.calendar.starts_on,
+            channels=tuple(resolved.Channel(id_, channel.consent, channel.human) for id_, channel in document.channels.items()),
+            traits=tuple(self._trait(id_, trait) for id_, trait in document.traits.items()),
+            interest_half_life_days=interests.half_life_days if interests else 30.0,
+            topics=tuple(
+                resolved.Topic(id_, self._signals(("interests", "topics", id_), signals))
+                for id_, signals in (interests.topics if interests else {}).items()
+            ),
+            intents=tuple(
+                resolved.Intent(id_, intent.half_life_days, intent.full_at, self._signals(("intents", id_, "signals"), intent.signals))
+                for id_, intent in document.intents.items()
+            ),
+            engagement=self._engagement(),
+            predictions=self._predictions(),
+            segments=tuple(self._segment(id_, text) for id_, text in document.segments.items()),
+            journeys=self._journeys(),
+            policy=self._policy(document.policy),
+        )
+
+    def _refuse(self, place: Place, message: str) -> None:
+        self.problems.append(self.document.problem(place, message))
+
+    def _compile(self, place: Place, text: str, compiler: Callable[[str], Condition]) -> Condition:
+        try:
+            return compiler(text)
+        except DialectError as error:
+            self._refuse(place, str(error))
+            return Condition(text, pl.lit(None), {})
+
+    def _condition(self, place: Place, text: str | None) -> Condition | None:
+        return None if text is None else self._compile(place, text, partial(compile_condition, schema=self.profile))
+
+    def _known(self, place: Place, noun: str, name: str, valid: Iterable[str]) -> None:
+        valid = tuple(valid)
+        if name not in valid:
+            hint = nearest(name, valid) or (f"; there are {', '.join(valid)}" if 0 < len(valid) <= _FEW else "")
+            self._refuse(place, f"unknown {noun} '{name}'{hint}")
+
+    def _all_known(self, place: Place, noun: str, names: Sequence[str], valid: Iterable[str]) -> tuple[str, ...]:
+        for position, name in enumerate(names):
+            self._known((*place, position), noun, name, valid)
+            if name in names[:position]:
+                self._refuse((*place, position), f"{noun} '{name}' is named twice")
+        return tuple(names)
+
+    def _check_timezone(self, name: str) -> None:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError):
+            self._known(("calendar", "timezone"), "time zone", name, available_timezones())
+
+    def _periods(self, place: Place, periods: Sequence[written.Period]) -> tuple[resolved.Period, ...]:
+        for position, period in enumerate(periods):
+            if period.first > period.last:
+                self._refuse((*place, position), f"from {period.first} is after to {period.last}")
+        return tuple(resolved.Period(period.first, period.last) for period in periods)
+
+    def _selector(self, place: Place, events: tuple[str, ...], each: str | None, where: str | None) -> resolved.Selector:
+        condition = None if where is None else self._compile((*place, "where"), where, compile_event_condition)
+        return resolved.Selector(() if "*" in events else events, each, condition)
+
+    def _signals(self, place: Place, signals: Sequence[written.Signal]) -> tuple[resolved.Signal, ...]:
+        return tuple(
+            resolved.Signal(self._selector((*place, position), signal.event, signal.each, signal.where), signal.weight)
+            for position, signal in enumerate(signals)
+        )
+
+    def _trait(self, id_: str, trait: written.Trait) -> resolved.Trait:
+        place = ("traits", id_)
+        if id_ in self.reserved:
+            self._refuse(place, f"the name {id_} is taken by a built-in column: choose another")
+        elif id_ in KEYWORDS:
+            self._refuse(place, f"the name {id_} is a word of conditions: choose another")
+        dtype = _dtype(trait)
+        match trait:
+            case written.PercentileTrait():
+                self._check_ranked((*place, "percentile"), trait.property)
+                return resolved.Trait(id_, trait.kind, dtype, trait.property)
+            case written.ProfileTrait():
+                return resolved.Trait(id_, trait.kind, dtype, trait.property)
+            case written.CountTrait() | written.DaysSinceFirstTrait() | written.DaysSinceLastTrait():
+                name = None
+            case _:
+                name = trait.property
+        selector = self._selector(place, trait.of, trait.each, trait.where)
+        return resolved.Trait(id_, trait.kind, dtype, name, selector, trait.within_days)
+
+    def _check_ranked(self, place: Place, name: str) -> None:
+        traits = self.document.traits
+        self._known(place, "trait", name, traits)
+        if name in traits and (traits[name].kind == "percentile" or not _dtype(traits[name]).is_numeric()):
+            kind = traits[name].kind
+            self._refuse(place, f"trait '{name}' ({kind}) cannot be ranked: a percentile ranks by a number that is no percentile itself")
+
+    def _engagement(self) -> resolved.Engagement | None:
+        engagement = self.document.engagement
+        return resolved.Engagement(engagement.touch, engagement.response, engagement.half_life_days) if engagement else None
+
+    def _predictions(self) -> resolved.Predictions | None:
+        of = self.document.predictions
+        return resolved.Predictions(of.order, of.value, of.horizon_days, of.refit_days) if of else None
+
+    def _segment(self, id_: str, text: str) -> resolved.Segment:
+        place = ("segments", id_)
+        if id_ == EVERYONE_ELSE:
+            self._refuse(place, f"the name {EVERYONE_ELSE} is taken by the segment of those who are in no other: choose another")
+        return resolved.Segment(id_, self._compile(place, text, partial(compile_condition, schema=self.profile)))
+
+    def _journeys(self) -> tuple[resolved.Journey, ...]:
+        first: dict[str, int] = {}
+        for position, id_ in enumerate(self.journeys):
+            if id_ in first:
+                self._refuse(("journeys", position, "id"), "a journey of this id stands above already: ids are unique")
+            if id_ == NONE:
+                self._refuse(("journeys", position, "id"), f"the id {NONE} is taken by the option of no journey: choose another")
+            first.setdefault(id_, position)
+        self._check_acyclic(first)
+        journeys = tuple(self._journey(("journeys", position), journey) for position, journey in enumerate(self.document.journeys))
+        return tuple(journey for journey in journeys if journey.status != "draft")
+
+    def _check_acyclic(self, positions: Mapping[str, int]) -> None:
+        try:
+            TopologicalSorter({journey.id: journey.only_after for journey in self.document.journeys}).prepare()
+        except CycleError as error:
+            circle: list[str] = error.args[1][:0:-1]
+            start = circle.index(min(circle, key=lambda id_: positions[id_]))
+            path = [*circle[start:], *circle[: start + 1]]
+            self._refuse(("journeys", positions[path[0]], "only_after"), f"goes in a circle, so nobody could enter: {' after '.join(path)}")
+
+    def _journey(self, place: Place, journey: written.Journey) -> resolved.Journey:
+        document = self.document
+        if journey.starts_on and journey.ends_on and journey.starts_on > journey.ends_on:
+            self._refuse((*place, "ends_on"), f"ends_on {journey.ends_on} is before starts_on {journey.starts_on}")
+        goal = journey.goal
+        for position, other in enumerate(journey.not_after):
+            self._known((*place, "not_after", position, "journey"), "journey", other.journey, self.journeys)
+        references = {
+            field: self._all_known((*place, field), noun, names, valid)
+            for field, noun, names, valid in (
+                ("interests", "interest", journey.interests, self.topics),
+                ("intents", "intent", journey.intents, document.intents),
+                ("channels", "channel", journey.channels, document.channels),
+                ("next_journeys", "journey", journey.next_journeys, self.journeys),
+                ("only_after", "journey", journey.only_after, self.journeys),
+            )
+        }
+        return resolved.Journey(
+            id=journey.id,
+            name=journey.name or journey.id,
+            owner=journey.owner,
+            description=journey.description,
+            status=journey.status,
+            starts_on=journey.starts_on,
+            ends_on=journey.ends_on,
+            length_days=journey.length_days,
+            queue=self._queue((*place, "queue"), journey.queue),
+            priority=journey.priority,
+            value=journey.value,
+            mandatory=journey.mandatory,
+            goal=resolved.Goal(goal.event, goal.within_days or journey.length_days, goal.value) if goal else None,
+            exit_on_goal=journey.exit_on_goal,
+            exit_when=self._condition((*place, "exit_when"), journey.exit_when),
+            not_after=tuple(resolved.NotAfter(other.journey, other.within_days) for other in journey.not_after),
+            reentry=None if journey.reentry == "never" else resolved.Reentry(journey.reentry.after_days, journey.reentry.counted_from),
+            max_entries=journey.max_entries,
+            can_interrupt=journey.can_interrupt,
+            interruptible=journey.interruptible,
+            must_finish=journey.must_finish,
+            daily_entries=journey.capacity.daily_entries,
+            active=journey.capacity.active,
+            holdout=journey.holdout,
+            suppress=self._periods((*place, "suppress"), journey.suppress),
+            steps=self._steps((*place, "steps"), journey),
+            **references,
+        )
+
+    def _queue(self, place: Place, queue: written.Queue) -> resolved.Queue:
+        if not (queue.any or queue.all or queue.none or queue.where is not None):
+            self._refuse(place, "says nobody: expected at least one of any, all, none, where")
+        return resolved.Queue(
+            any=self._all_known((*place, "any"), "segment", queue.any, self.segments),
+            all=self._all_known((*place, "all"), "segment", queue.all, self.segments),
+            none=self._all_known((*place, "none"), "segment", queue.none, self.segments),
+            where=self._condition((*place, "where"), queue.where),
+        )
+
+    def _steps(self, place: Place, journey: written.Journey) -> tuple[resolved.Step, ...]:
+        seen: set[tuple[int, str]] = set()
+        for position, step in enumerate(journey.steps):
+            if step.day > journey.length_days:
+                self._refuse(
+                    (*place, position, "day"), f"day {step.day} is after the journey's last day: length_days is {journey.length_days}"
+                )
+            self._known((*place, position, "channel"), "channel", step.channel, self.document.channels)
+            if (step.day, step.channel) in seen:
+                self._refuse((*place, position), f"a second step on day {step.day} through {step.channel}: one message per day and channel")
+            seen.add((step.day, step.channel))
+        return tuple(resolved.Step(step.day, step.channel, step.content, step.variant) for step in journey.steps)
+
+    def _policy(self, policy: written.Policy) -> resolved.Policy:
+        number = partial(compile_number, schema=self.profile)
+        cap = policy.cap
+        return resolved.Policy(
+            score=self._compile(("policy", "score"), policy.score, partial(compile_number, schema=self.option)),
+            none=self._compile(("policy", "none"), policy.none, number),
+            prior_propensity=policy.prior_propensity,
+            waiting_weight=policy.waiting_weight,
+            linked_boost=policy.linked_boost,
+            switch_margin=policy.switch_margin,
+            rest_days=policy.rest_days,
+            cap=resolved.Cap(cap.days, self._compile(("policy", "cap", "starts"), cap.starts, number)) if cap else None,
+            suppress=self._periods(("policy", "suppress"), policy.suppress),
+            suppressed_when=self._condition(("policy", "suppressed_when"), policy.suppressed_when),
+            holdout=policy.holdout,
+            explore=policy.explore,
+            keep_candidates=None if policy.keep_candidates == "all" else policy.keep_candidates,
+        )
+
+
+def _dtype(trait: written.Trait) -> pl.DataType:
+    return _PROFILE_DTYPES[trait.type] if isinstance(trait, written.ProfileTrait) else _DTYPES[trait.kind]

@@ -1,0 +1,115 @@
+"""Named rules, each one expression: who a customer is, how options are ordered, which bucket a customer falls into.
+
+What belongs here: rules that more than one stage needs, or that a reader looks up by name. What does not: frames, I/O.
+"""
+
+from collections.abc import Iterable
+
+import polars as pl
+import polars_hash  # noqa: F401  # registers the namespace `nchash`
+
+from atc_pipeline.journeys.portfolio import Channel
+
+MICRO = 1_000_000
+"""Event values are rounded to six decimals and summed as integers, so that sums do not depend on row order (SPEC preamble)."""
+
+LARGEST_VALUE = 9e12
+"""Larger numbers would overflow an Int64 of micro-units; they are skipped like wrongly typed values."""
+
+BLOCKED_IDENTITY = r"^\s*(?:|null|-1|anonymous|[0-]+)\s*$"
+"""Values that identify nobody: empty, ``null``, ``-1``, ``anonymous``, only zeros and dashes (SPEC 2)."""
+
+BUCKETS = 10_000
+
+STATIC_GATES = ("not_live", "blackout", "would_overrun", "suppressed", "no_channel", "unscored")
+"""Gates that need today's facts only, in the order tested (SPEC 7)."""
+MEMORY_GATES = ("reentry", "max_entries", "link", "pairwise", "resting", "frequency_cap")
+"""Gates that need the past, tested after the static ones, in this order (SPEC 8, step 2)."""
+RULINGS = ("chosen", *STATIC_GATES, *MEMORY_GATES, "in_flight", "outscored", "capacity")
+"""What an option row can be ruled."""
+
+
+def gate(name: str) -> str:
+    """Name the Boolean column that says whether an option fails a gate."""
+    return f"gate:{name}"
+
+
+def is_identity(column: str) -> pl.Expr:
+    """True where the column names somebody (SPEC 2)."""
+    return pl.col(column).is_not_null() & ~pl.col(column).str.contains(BLOCKED_IDENTITY).fill_null(value=False)
+
+
+def customer_id() -> pl.Expr:
+    """The customer of an event: its user, else the anonymous visitor, else null (SPEC 2)."""
+    return (
+        pl.when(is_identity("user_id"))
+        .then("user_id")
+        .when(is_identity("anonymous_id"))
+        .then(pl.concat_str(pl.lit("anon:"), "anonymous_id"))
+        .alias("customer_id")
+    )
+
+
+def xxh64(text: pl.Expr) -> pl.Expr:
+    """Hash UTF-8 text to UInt64 with xxHash64, seed 0."""
+    return text.nchash.xxhash64()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers
+
+
+def hexadecimal(number: pl.Expr) -> pl.Expr:
+    """Write a UInt64 as 16 lower-case hexadecimal digits."""
+    nibbles = [(number // 16**place) % 16 for place in range(15, -1, -1)]
+    digits = {value: f"{value:x}" for value in range(16)}
+    return pl.concat_str([nibble.replace_strict(digits, return_dtype=pl.String) for nibble in nibbles])
+
+
+def bucket(salt: str, customer: str = "customer_id") -> pl.Expr:
+    """Bucket 0..9999 of a customer for one salt: the same forever, independent between salts (SPEC 8, step 6)."""
+    return xxh64(pl.concat_str(pl.lit(f"{salt}:"), pl.col(customer))) % BUCKETS
+
+
+def is_held_out(salt: str, share: float) -> pl.Expr:
+    """True for the share of customers who are this salt's control group (SPEC 8, step 6)."""
+    return bucket(salt) < round(share * BUCKETS)
+
+
+def round_score(score: pl.Expr) -> pl.Expr:
+    """Round to 9 significant digits, and make null what is no finite number, before any comparison (SPEC preamble)."""
+    number = score.cast(pl.Float64)
+    return pl.when(number.is_finite()).then(number.round_sig_figs(9))
+
+
+def rank_in_total_order(options: pl.LazyFrame) -> pl.LazyFrame:
+    """Sort option rows by customer and the total order of SPEC 7, and number them from 1 in ``rank``."""
+    return options.sort(
+        "customer_id",
+        "mandatory",
+        "score",
+        "priority",
+        pl.col("waiting_days").fill_null(0),
+        "journey_id",
+        descending=[False, True, True, True, True, False],
+        nulls_last=True,
+    ).with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("customer_id"))
+
+
+def failed_gates() -> pl.Expr:
+    """Names of the gates whose column is true, in the order tested, as List(String)."""
+    names = (*STATIC_GATES, *MEMORY_GATES)
+    return pl.concat_list(pl.when(gate(name)).then(pl.lit(name)) for name in names).list.drop_nulls()
+
+
+def one_of(cases: Iterable[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Expr:
+    """Return the value of the first case whose test holds."""
+    return pl.coalesce(*(pl.when(test).then(value) for test, value in cases), otherwise)
+
+
+def is_usable(channel: Channel) -> pl.Expr:
+    """True where the customer may be reached on the channel: said yes, or did not say no where that is enough (SPEC 7)."""
+    consent = pl.col(f"consent_{channel.id}")
+    match channel.consent:
+        case "opt_in":
+            return consent.fill_null(value=False)
+        case "opt_out":
+            return consent.fill_null(value=True)
+        case _:
+            return pl.lit(value=True)

@@ -1,0 +1,279 @@
+"""What every table must look like: Pandera schemas, one per table, built for the portfolio at hand.
+
+Asset checks validate with them and the catalog shows them. Stages do not import this module (Pandera costs seconds).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandera.polars as pa
+import polars as pl
+
+from atc_pipeline import candidates, decision, events, measures, messages, profiles, queues, rules, segments
+from atc_pipeline.journeys.portfolio import Portfolio, Trait
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the lake: its key, its columns in order, which may be null, and what else must hold."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: Mapping[str, pl.DataType]
+    nullable: frozenset[str]
+    descriptions: Mapping[str, str]
+    checks: Mapping[str, pa.Check]
+
+    def schema(self) -> pa.DataFrameSchema:
+        """Build the Pandera schema: exactly these columns and types, no null where none may be, no key twice on a day."""
+        return pa.DataFrameSchema(
+            {
+                name: pa.Column(
+                    dtype,
+                    checks=self.checks.get(name),
+                    nullable=name in self.nullable,
+                    description=self.descriptions.get(name),
+                )
+                for name, dtype in self.columns.items()
+            },
+            name=self.name,
+            unique=["date", *self.key],
+            strict=True,
+            ordered=True,
+        )
+
+
+_NEVER_NEGATIVE = pa.Check.ge(0)
+_SHARE = pa.Check.in_range(0, 1)
+_POSITIVE = pa.Check.ge(1)
+
+_DESCRIPTIONS = {
+    "date": "The business day this row is about: the partition.",
+    "customer_id": "userId, or anon:<anonymousId> while no user is known.",
+    "journey_id": "A journey of journeys.yaml.",
+    "segment_id": "A micro-segment of journeys.yaml, or everyone_else.",
+}
+
+
+def tables(portfolio: Portfolio) -> dict[str, Table]:
+    """Describe every table of the lake for this portfolio, by name."""
+    return {table.name: table for build in _BUILDERS for table in [build(portfolio)]}
+
+
+def _table(
+    name: str,
+    key: tuple[str, ...],
+    columns: Mapping[str, pl.DataType],
+    *,
+    nullable: frozenset[str] | set[str] = frozenset(),
+    descriptions: Mapping[str, str] | None = None,
+    checks: Mapping[str, pa.Check] | None = None,
+) -> Table:
+    told = {column: text for column, text in (_DESCRIPTIONS | dict(descriptions or {})).items() if column in columns}
+    return Table(name, key, columns, frozenset(nullable), told, dict(checks or {}))
+
+
+def _raw_events(_: Portfolio) -> Table:
+    return _table(
+        "raw_events",
+        ("message_id",),
+        events.RAW_EVENTS,
+        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context"},
+        descriptions={
+            "message_id": "Segment's messageId; a hash of the line where it had none.",
+            "type": "track, page, screen, identify, alias or group.",
+            "event": "Name of a track event.",
+            "timestamp": "When it happened (UTC), the sender's clock corrected.",
+            "event_date": "The day it happened, in the calendar's time zone.",
+            "properties": "JSON text, as it arrived.",
+            "traits": "JSON text, as it arrived.",
+            "context": "JSON text, as it arrived.",
+            "source_file": "File in the landing zone.",
+            "line": "Line in that file, from 1.",
+        },
+        checks={"type": pa.Check.isin(events.TYPES), "line": _POSITIVE},
+    )
+
+
+def _rejected_events(_: Portfolio) -> Table:
+    return _table(
+        "rejected_events",
+        ("source_file", "line"),
+        events.REJECTED_EVENTS,
+        descriptions={"reason": "The first test the line failed.", "raw": "The line, as it arrived."},
+        checks={"reason": pa.Check.isin(events.REASONS), "line": _POSITIVE},
+    )
+
+
+def _customer_activity(portfolio: Portfolio) -> Table:
+    columns = measures.rollup_schema(portfolio)
+    key = ("customer_id", "event_date")
+    return _table(
+        "customer_activity",
+        key,
+        columns,
+        nullable=set(columns) - {"date", *key, "events"},
+        descriptions={"event_date": "The day the events happened; they arrived on `date`.", "events": "Events of that day."},
+        checks={"events": _POSITIVE},
+    )
+
+
+def _customer_profiles(portfolio: Portfolio) -> Table:
+    columns = profiles.table_schema(portfolio) | {profiles.STATE: pl.Struct(profiles.state_schema(portfolio))}
+    interests = {f"interest_{topic.id}": _SHARE for topic in portfolio.topics}
+    intents = {f"intent_{intent.id}": _SHARE for intent in portfolio.intents}
+    never_null = {
+        "date", "customer_id", "first_seen_on", "last_seen_on", "tenure_days", profiles.STATE, *interests, *intents,
+        *(trait.id for trait in portfolio.traits if trait.kind in ("count", "sum", "unique_count", "unique_list")),
+    }  # fmt: skip
+    return _table(
+        "customer_profiles",
+        ("customer_id",),
+        columns,
+        nullable=set(columns) - never_null,
+        descriptions={
+            "first_seen_on": "The first day an event of the customer arrived.",
+            "last_seen_on": "The last day an event of the customer arrived.",
+            "tenure_days": "Days since first_seen_on.",
+            "timezone": "The last context.timezone.",
+            **{f"consent_{channel.id}": "true, false, or null: never said." for channel in portfolio.channels},
+            **dict.fromkeys(interests, "This topic's share of the customer's decayed interest."),
+            **dict.fromkeys(intents, "Strength of the intent, 0 to 1."),
+            "engagement": "Decayed responses / decayed touches; null without touches.",
+            **{trait.id: _about(trait) for trait in portfolio.traits},
+            profiles.STATE: "What tomorrow's profile is computed from: sums, counts, first and last words.",
+        },
+        checks=interests
+        | intents
+        | {"tenure_days": _NEVER_NEGATIVE, "engagement": _SHARE}
+        | {trait.id: _SHARE for trait in portfolio.traits if trait.kind == "percentile"}
+        | {trait.id: _NEVER_NEGATIVE for trait in portfolio.traits if trait.kind in ("count", "days_since_first", "days_since_last")},
+    )
+
+
+def _about(trait: Trait) -> str:
+    of = ", ".join(trait.selector.events) or "any event" if trait.selector else ""
+    words = [trait.kind.replace("_", " "), trait.property or "", f"of {of}" if of else ""]
+    words += [f"within {trait.within_days} days"] if trait.within_days else []
+    words += [f"where {trait.selector.where.text}"] if trait.selector and trait.selector.where else []
+    return " ".join(word for word in words if word)
+
+
+def _micro_segment_memberships(_: Portfolio) -> Table:
+    return _table(
+        "micro_segment_memberships",
+        ("segment_id", "customer_id"),
+        segments.MEMBERSHIPS,
+        descriptions={"member_since": "First day of the unbroken spell."},
+    )
+
+
+def _journey_queues(portfolio: Portfolio) -> Table:
+    return _table(
+        "journey_queues",
+        ("journey_id", "customer_id"),
+        queues.QUEUES,
+        descriptions={"queued_on": "First day of the unbroken spell.", "waiting_days": "Days since queued_on."},
+        checks={"waiting_days": _NEVER_NEGATIVE, "journey_id": pa.Check.isin([journey.id for journey in portfolio.journeys])},
+    )
+
+
+def _scored_candidates(_: Portfolio) -> Table:
+    return _table(
+        "scored_candidates",
+        ("customer_id", "journey_id"),
+        decision.CANDIDATES,
+        nullable={"propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost", "score", "margin"},
+        descriptions={
+            "journey_id": "A journey of journeys.yaml, or none: the option of no journey.",
+            "is_queued": "The customer qualifies today.",
+            "is_incumbent": "The customer is in it.",
+            "mandatory": "In the band above all others.",
+            "propensity": "Probability of the goal.",
+            "value": "What the goal is worth.",
+            "interest_match": "Sum of the customer's interest in the journey's topics.",
+            "intent_match": "The strongest of the journey's intents.",
+            "linked_boost": "Above 1 where the last finished journey leads to this one.",
+            "score": "policy.score; null where it is no number.",
+            "ruling": "chosen, or the first gate failed.",
+            "failed_gates": "All gates failed, in the order tested.",
+            "rank": "Place in the total order among the customer's options.",
+            "margin": "Score of the chosen option - own score.",
+        },
+        checks={"ruling": pa.Check.isin(rules.RULINGS), "rank": _POSITIVE},
+    )
+
+
+def _journey_state(_: Portfolio) -> Table:
+    return _table(
+        "journey_state",
+        ("customer_id", "journey_id"),
+        decision.STATE,
+        nullable={"ended_on", "ended_reason", "finished_on"},
+        descriptions={
+            "entered_on": "Day of the last entry.",
+            "ended_on": "Day of the last ending; null while in flight.",
+            "times_completed": "Spells completed or converted.",
+            "entry_score": "Score on the day of the last entry.",
+            "arm": "treated, or control: takes the place and is sent nothing.",
+            "recent_starts": "Entries within the frequency cap's window.",
+            "finished_on": "Last day the journey was completed or converted.",
+        },
+        checks={
+            "times_entered": _POSITIVE,
+            "times_completed": _NEVER_NEGATIVE,
+            "arm": pa.Check.isin(["treated", "control"]),
+            "ended_reason": pa.Check.isin(["withdrawn", "converted", "exited", "completed", "interrupted", "merged"]),
+        },
+    )
+
+
+def _journey_assignments(_: Portfolio) -> Table:
+    return _table(
+        "journey_assignments",
+        ("customer_id",),
+        decision.ASSIGNMENTS,
+        nullable=set(decision.ASSIGNMENTS) - {"date", "customer_id", "decision"},
+        descriptions={
+            "decision": "start, continue, switch or none.",
+            "journey_id": "The one journey the customer is in; null for none.",
+            "day_index": "Day of the journey, from 1.",
+            "ends_on": "Last day of the journey, if nothing ends it before.",
+            "runner_up": "The best other option that failed no gate.",
+            "selection_probability": "Probability of this choice, for learning.",
+        },
+        checks={
+            "decision": pa.Check.isin(["start", "continue", "switch", "none"]),
+            "day_index": _POSITIVE,
+            "selection_probability": _SHARE,
+        },
+    )
+
+
+def _outbound_messages(_: Portfolio) -> Table:
+    return _table(
+        "outbound_messages",
+        ("idempotency_key",),
+        messages.MESSAGES,
+        nullable={"variant", "withheld"},
+        descriptions={
+            "idempotency_key": "The same message has the same key forever.",
+            "send_at": "The customer's best hour, in UTC.",
+            "withheld": "Why it is not sent; null = it is.",
+        },
+        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(["no_consent", "suppressed", "blackout"])},
+    )
+
+
+_BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
+    _raw_events,
+    _rejected_events,
+    _customer_activity,
+    _customer_profiles,
+    _micro_segment_memberships,
+    _journey_queues,
+    _scored_candidates,
+    _journey_state,
+    _journey_assignments,
+    _outbound_messages,
+)

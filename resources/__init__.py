@@ -1,0 +1,1 @@
+"""Whom we call: the lake, the landing zone, the channels, the ledger, the SQL door."""

@@ -1,0 +1,108 @@
+"""The delivery ledger: which messages were handed over, and what became of each.
+
+What belongs here: the one table and its set-based operations, with no trace of who sends or where to.
+What does not: deciding what to send (the engine), sending it (``channels``), the order of the two (``delivery``).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import polars as pl
+from dagster_duckdb import DuckDBResource
+from pydantic import Field
+
+TABLE = """
+create table if not exists deliveries (
+    idempotency_key varchar primary key,
+    date date not null,
+    customer_id varchar not null,
+    journey_id varchar not null,
+    channel varchar not null,
+    status varchar not null check (status in ('pending', 'delivered', 'failed', 'unknown')),
+    attempts bigint not null,
+    first_attempt_at timestamptz not null,
+    last_attempt_at timestamptz not null,
+    decision varchar
+)
+"""
+
+
+class Ledger(dg.ConfigurableResource["Ledger"]):
+    """The file ``<home>/ledger.duckdb``, whose table ``deliveries`` has one row per message ever handed over.
+
+    ``pending`` is written before a message leaves and replaced after. Where a process dies in between it stays: such a
+    message may or may not have arrived, like one that is ``unknown``. Only ``delivered`` is final.
+
+    The file is open only within each call, because DuckDB lets in one process at a time. A call waits for the other
+    process as DuckDBResource does: ten tries, 102 seconds in all, then DuckDB's error naming the process that holds it.
+    """
+
+    home: str = Field(description="The folder that holds ledger.duckdb (ATC_HOME).")
+
+    def claim(self, batch: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """Mark a batch as pending, and return its rows that are to be sent: all but those delivered before.
+
+        ``batch`` has unique keys and the columns ``idempotency_key, date, customer_id, journey_id, channel, decision``.
+        The decision kept is the one last sent. One statement, so all of the batch is marked or none.
+        """
+        with self._open() as connection:
+            connection.register("batch", batch)
+            claimed = connection.sql(
+                """
+                insert into deliveries
+                select idempotency_key, date, customer_id, journey_id, channel, 'pending', 1, $now, $now, decision from batch
+                on conflict (idempotency_key) do update set
+                    status = 'pending',
+                    attempts = deliveries.attempts + 1,
+                    last_attempt_at = excluded.last_attempt_at,
+                    decision = excluded.decision
+                where deliveries.status <> 'delivered'
+                returning idempotency_key
+                """,
+                params={"now": now},
+            ).pl()
+        return batch.join(claimed, on="idempotency_key", how="semi", maintain_order="left")
+
+    def settle(self, outcomes: pl.DataFrame) -> None:
+        """Write what became of claimed messages (``idempotency_key, status``); a delivered one stays delivered.
+
+        The last point is for two processes sending the same message: the slower one may have lost the answer.
+        """
+        with self._open() as connection:
+            connection.register("outcomes", outcomes)
+            connection.execute(
+                """
+                update deliveries set status = outcomes.status from outcomes
+                where deliveries.idempotency_key = outcomes.idempotency_key and deliveries.status <> 'delivered'
+                """
+            )
+
+    def statuses(self, keys: pl.Series) -> pl.DataFrame:
+        """One row per key the ledger knows: ``idempotency_key, status``, sorted. Does not create the ledger."""
+        if not self._path.exists():
+            return pl.DataFrame(schema={"idempotency_key": pl.String, "status": pl.String})
+        with self._open() as connection:
+            connection.register("keys", keys.alias("idempotency_key").to_frame())
+            known: pl.DataFrame = connection.sql(
+                "select idempotency_key, status from deliveries semi join keys using (idempotency_key) order by idempotency_key"
+            ).pl()
+        return known
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.home) / "ledger.duckdb"
+
+    @contextmanager
+    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with DuckDBResource(database=str(self._path)).get_connection() as connection:
+            # DuckDBResource closes only after success; a connection left open by an error would keep others out.
+            try:
+                connection.execute(TABLE)
+                yield connection
+            finally:
+                connection.close()

@@ -1,0 +1,61 @@
+"""The near end of the wire: messages to send, and a function that sends them in a process of its own, to be killed or raced."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import polars as pl
+
+from resources.channels import Channel, FileChannel, WebhookChannel
+from resources.delivery import deliver
+from resources.ledger import Ledger
+
+SECRET = "between the two of us"  # noqa: S105
+DAY = date(2026, 1, 5)
+wall_clock = partial(datetime.now, UTC)
+
+
+def outbound(count: int, channels: Sequence[str] = ("email",), withheld: Sequence[int] = ()) -> pl.DataFrame:
+    """One row per message (numbered from 0, by the channels in turn), as ``deliver`` takes them."""
+    return pl.DataFrame(
+        [
+            {
+                "date": DAY,
+                "idempotency_key": f"{number:016x}",
+                "customer_id": f"c{number}",
+                "journey_id": f"journey_{number % 2}",
+                "step_day": 1,
+                "channel": channels[number % len(channels)],
+                "content": "welcome_1",
+                "variant": None,
+                "send_at": datetime(2026, 1, 6, 10, tzinfo=UTC),
+                "withheld": "no_consent" if number in withheld else None,
+                "decision": f'{{"score":{number}}}',
+            }
+            for number in range(count)
+        ],
+        schema_overrides={"variant": pl.String, "withheld": pl.String, "send_at": pl.Datetime("us", "UTC")},
+    )
+
+
+def ways_out(home: Path, url: str, batch_size: int = 100) -> dict[str, Channel]:
+    """Email by webhook, and a website whose messages are files."""
+    return {
+        "email": WebhookChannel(url, SECRET, wall_clock, batch_size=batch_size, timeout_seconds=0.3, retries=2, backoff_seconds=0),
+        "website": FileChannel(home / "outbox", batch_size=batch_size),
+    }
+
+
+def processes() -> ForkServerContext:
+    """Processes that start without importing everything anew, and without what this one has open."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["dagster_duckdb", "polars", "pyarrow", "requests"])
+    return context
+
+
+def send_all(messages: pl.DataFrame, home: Path, url: str, batch_size: int) -> None:
+    """Deliver the messages."""
+    deliver(messages, ways_out(home, url, batch_size), Ledger(home=str(home)), wall_clock)

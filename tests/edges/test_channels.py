@@ -1,0 +1,332 @@
+"""Channels: what a receiver sees, and what each of its answers means."""
+
+import json
+import socket
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resources.channels import PAYLOAD, Channel, Channels, DryRun, FileChannel, WebhookChannel, sign
+from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, is_genuine
+from tests.edges.sender import DAY, SECRET, outbound, wall_clock
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+secrets = st.text(min_size=1)
+moments = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """An HTTP server."""
+    with Receiver(SECRET) as running:
+        yield running
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the sender would have waited between attempts."""
+    waited: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
+    return waited
+
+
+def webhook(receiver: Receiver) -> WebhookChannel:
+    """A channel that is tried again twice, at once."""
+    return WebhookChannel(receiver.url("email"), SECRET, wall_clock, timeout_seconds=0.3, retries=2, backoff_seconds=0)
+
+
+@given(secrets, st.binary(), moments)
+def test_a_signature_is_verified_by_whoever_has_the_secret(secret: str, body: bytes, at: datetime) -> None:
+    """The receiver's own computation, from the header's description alone, agrees for every secret, body and time."""
+    assert is_genuine(secret, sign(secret, body, at), body, at.timestamp())
+
+
+@given(secrets, st.binary(), moments, secrets, st.binary(), st.integers(1, TOLERANCE_SECONDS))
+def test_a_signature_is_good_for_one_secret_one_body_and_a_short_time(
+    secret: str, body: bytes, at: datetime, other_secret: str, other_body: bytes, seconds: int
+) -> None:
+    """Another secret or body is refused, and so is an old request or one whose time was moved."""
+    header = sign(secret, body, at)
+    now = at.timestamp()
+    assert is_genuine(other_secret, header, body, now) == (hmac_key(other_secret) == hmac_key(secret))
+    assert is_genuine(secret, header, other_body, now) == (other_body == body)
+    assert not is_genuine(secret, header, body, now + TOLERANCE_SECONDS + 1)
+    moved = header.replace(f"t={int(now)}", f"t={int(now) + seconds}")
+    assert not is_genuine(secret, moved, body, now)
+
+
+def hmac_key(secret: str) -> bytes:
+    """What HMAC makes of a secret: short ones are padded with zeros."""
+    return secret.encode().rstrip(b"\0")
+
+
+def test_a_webhook_gets_signed_batches_of_messages(receiver: Receiver) -> None:
+    """The body has what a receiver needs of each message and not why it was chosen; the batch's key depends on the messages' keys only."""
+    messages = outbound(3)
+    outcomes = webhook(receiver).send(messages)
+    webhook(receiver).send(messages.with_columns(content=pl.lit("welcome_2")))
+    webhook(receiver).send(messages.head(2))
+    first, second, third = receiver.requests
+    assert outcomes["status"].to_list() == ["delivered"] * 3
+    assert first.path == "/email"
+    assert first.headers["Content-Type"] == "application/json"
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] != third.headers["Idempotency-Key"]
+    assert first.keys == messages["idempotency_key"].to_list()
+    assert set(first.messages[0]) == set(PAYLOAD)
+    assert first.messages[0] == {
+        "idempotency_key": "0000000000000000",
+        "date": "2026-01-05",
+        "customer_id": "c0",
+        "journey_id": "journey_0",
+        "step_day": 1,
+        "channel": "email",
+        "content": "welcome_1",
+        "variant": None,
+        "send_at": "2026-01-06T10:00:00+00:00",
+    }
+
+
+def test_a_wrong_secret_is_refused(receiver: Receiver) -> None:
+    """The receiver's 401 is a failure, and nothing had an effect."""
+    outcomes = replace(webhook(receiver), secret="guessed").send(outbound(1))  # noqa: S106
+    assert outcomes.rows() == [("0000000000000000", "failed", "127.0.0.1 answered 401 Unauthorized")]
+    assert not receiver.effects
+
+
+BUSY = Answer(429, {"Retry-After": "7"}, is_acting=False)
+BROKEN = Answer(500, is_acting=False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "requests", "waited"),
+    [
+        pytest.param([], "delivered", 1, [], id="ok"),
+        pytest.param([Answer(204)], "delivered", 1, [], id="no content"),
+        pytest.param([Answer(body=b"thanks")], "delivered", 1, [], id="no JSON"),
+        pytest.param([Answer(body=b'["thanks"]')], "delivered", 1, [], id="other JSON"),
+        pytest.param([Answer(body=b'{"results": "fine"}')], "delivered", 1, [], id="other results"),
+        pytest.param([BROKEN, BROKEN], "delivered", 3, [], id="5xx, then ok"),
+        pytest.param([BROKEN] * 3, "unknown", 3, [], id="5xx to the end"),
+        pytest.param([BROKEN, Answer(400, is_acting=False)], "unknown", 2, [], id="5xx may have acted before the 400"),
+        pytest.param([BUSY], "delivered", 2, [7], id="429, then ok after Retry-After"),
+        pytest.param([BUSY] * 3, "failed", 3, [7, 7], id="429 to the end"),
+        pytest.param([Answer(503, {"Retry-After": "86400"})], "delivered", 2, [120], id="a day is too long to wait"),
+        pytest.param([Answer(503, {"Retry-After": "soon"})], "delivered", 2, [], id="Retry-After that nobody understands"),
+        pytest.param([Answer(408, is_acting=False)], "delivered", 2, [], id="408, then ok"),
+        pytest.param([Answer(400, is_acting=False)], "failed", 1, [], id="400"),
+        pytest.param([Answer(404, is_acting=False)], "failed", 1, [], id="404"),
+        pytest.param([Answer(302, {"Location": "/elsewhere"}, is_acting=False)], "failed", 1, [], id="redirects are not followed"),
+        pytest.param([Answer(is_hanging=True)], "unknown", 1, [], id="no answer in time"),
+        pytest.param([Answer(is_dropping=True)], "unknown", 1, [], id="connection lost after reading"),
+        pytest.param([Answer(is_truncated=True)], "unknown", 1, [], id="connection lost while answering"),
+        pytest.param([BUSY, Answer(is_dropping=True)], "unknown", 2, [7], id="connection lost the second time"),
+    ],
+)
+def test_what_an_answer_means(
+    receiver: Receiver, waits: list[float], answers: list[Answer], status: str, requests: int, waited: list[float]
+) -> None:
+    """Certain where the receiver said so, unknown where it may have acted, and tried again only where that is of use."""
+    receiver.answers.extend(answers)
+    outcomes = webhook(receiver).send(outbound(2))
+    assert outcomes["status"].to_list() == [status] * 2
+    assert outcomes["reason"].is_null().all() == (status == "delivered")
+    assert len(receiver.requests) == requests
+    assert waits == waited
+    assert len(receiver.effects) in ({2} if status == "delivered" else {0, 2} if status == "unknown" else {0})
+
+
+def test_the_receiver_may_answer_for_each_message(receiver: Receiver) -> None:
+    """Each message gets its own result; what the receiver leaves out, or calls by a name we do not know, is unknown."""
+    key = outbound(5)["idempotency_key"]
+    results = [
+        {"idempotency_key": key[3], "status": "queued"},
+        {"idempotency_key": key[1], "status": "failed", "reason": "mailbox full"},
+        {"idempotency_key": key[0], "status": "delivered"},
+        {"idempotency_key": key[4], "status": "failed"},
+        {"idempotency_key": "a stranger's", "status": "delivered"},
+        {"status": "failed"},
+        "and so on",
+    ]
+    receiver.answers.append(Answer(207, body=json.dumps({"results": results}).encode()))
+    assert webhook(receiver).send(outbound(5)).rows() == [
+        (key[0], "delivered", None),
+        (key[1], "failed", "mailbox full"),
+        (key[2], "unknown", "not in the receiver's results"),
+        (key[3], "unknown", "not in the receiver's results"),
+        (key[4], "failed", None),
+    ]
+
+
+def test_an_unreachable_receiver_means_failed(waits: list[float]) -> None:
+    """Without a connection nothing can have arrived. The reason does not give away the URL, which may hold a token."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/token"
+        outcomes = WebhookChannel(url, SECRET, wall_clock, retries=3).send(outbound(1))
+    assert outcomes.rows() == [("0000000000000000", "failed", "no connection to 127.0.0.1 (ConnectionError)")]
+    assert len(waits) == 2  # urllib3 tries the first time again at once
+
+
+def test_waits_grow_and_differ(receiver: Receiver, waits: list[float]) -> None:
+    """Each wait is twice the one before, and up to ``backoff_seconds`` longer, so that senders do not come back together."""
+    receiver.answers.extend([BROKEN] * 10)
+    replace(webhook(receiver), retries=4, backoff_seconds=0.5).send(outbound(1))
+    assert [int(wait / 0.5) for wait in waits] == [2, 4, 8]
+    assert len({wait % 0.5 for wait in waits}) == 3
+
+
+def test_every_attempt_is_signed_anew() -> None:
+    """A receiver that refuses old requests accepts a late attempt."""
+    moments = iter([NOON, NOON + timedelta(hours=1)])
+    with Receiver(SECRET, now=lambda: NOON.timestamp() + 3600 * len(receiver.requests)) as receiver:
+        receiver.answers.append(BROKEN)
+        outcomes = replace(webhook(receiver), now=lambda: next(moments)).send(outbound(1))
+        first, second = (request.headers["X-ATC-Signature"].partition(",")[0] for request in receiver.requests)
+    assert outcomes["status"].to_list() == ["delivered"]
+    assert (first, second) == (f"t={int(NOON.timestamp())}", f"t={int(NOON.timestamp()) + 3600}")
+
+
+def test_files_are_kept_per_day_and_journey(tmp_path: Path) -> None:
+    """Every line is in the file of its day and journey, as a webhook would have got it; nothing else is left in the outbox."""
+    tomorrow = DAY + timedelta(days=1)
+    messages = outbound(4).with_columns(date=pl.Series([DAY, DAY, tomorrow, DAY]))
+    assert FileChannel(tmp_path).send(messages).rows() == [(key, "delivered", None) for key in messages["idempotency_key"]]
+    assert lines(tmp_path) == {
+        "date=2026-01-05/journey_0.ndjson": ["0000000000000000"],
+        "date=2026-01-05/journey_1.ndjson": ["0000000000000001", "0000000000000003"],
+        "date=2026-01-06/journey_0.ndjson": ["0000000000000002"],
+    }
+    line = json.loads((tmp_path / "date=2026-01-06" / "journey_0.ndjson").read_text("utf-8"))
+    assert tuple(line) == PAYLOAD
+    assert line["send_at"] == "2026-01-06T10:00:00+00:00"
+
+
+@given(st.lists(st.lists(st.integers(0, 9), unique=True, min_size=1), max_size=4))
+def test_sending_again_leaves_each_line_once(batches: list[list[int]]) -> None:
+    """Whatever is sent in whatever order and however often: one line per key, sorted by key, text of every kind intact."""
+    messages = outbound(10).with_columns(journey_id=pl.lit("welcome"), content=pl.lit('"ü\u2028\r\n\0'))
+    with tempfile.TemporaryDirectory() as folder:
+        channel = FileChannel(Path(folder))
+        for batch in batches:
+            channel.send(messages[batch])
+        sent = sorted({number for batch in batches for number in batch})
+        assert lines(Path(folder)) == ({"date=2026-01-05/welcome.ndjson": [f"{number:016x}" for number in sent]} if sent else {})
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure before the last step leaves the old file, and what it left behind is no obstacle."""
+    channel = FileChannel(tmp_path)
+    channel.send(outbound(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            channel.send(outbound(3))
+    old = lines(tmp_path, hidden=False)
+    channel.send(outbound(3))
+    assert old == {"date=2026-01-05/journey_0.ndjson": ["0000000000000000"]}
+    assert lines(tmp_path)["date=2026-01-05/journey_0.ndjson"] == ["0000000000000000", "0000000000000002"]
+
+
+def test_a_reader_keeps_the_file_it_opened(tmp_path: Path) -> None:
+    """A file is never changed under whoever is reading it."""
+    channel = FileChannel(tmp_path)
+    channel.send(outbound(1))
+    with (tmp_path / "date=2026-01-05" / "journey_0.ndjson").open(encoding="utf-8") as reader:
+        channel.send(outbound(5))
+        assert reader.read().count("\n") == 1
+
+
+def test_senders_of_one_file_take_turns(tmp_path: Path) -> None:
+    """Four at once, one message at a time: no line is lost to a sender that had read the file before."""
+    channel = FileChannel(tmp_path)
+    messages = outbound(40).with_columns(journey_id=pl.lit("welcome"))
+    with ThreadPoolExecutor(4) as senders:
+        list(senders.map(channel.send, messages.iter_slices(1)))
+    assert lines(tmp_path) == {"date=2026-01-05/welcome.ndjson": messages["idempotency_key"].to_list()}
+
+
+def fail(*_: object) -> None:
+    """Stand in for a call that finds the disk full."""
+    raise OSError("disk full")
+
+
+def lines(outbox: Path, *, hidden: bool = True) -> dict[str, list[str]]:
+    """Keys by file."""
+    return {
+        str(path.relative_to(outbox)): [json.loads(line)["idempotency_key"] for line in path.read_text("utf-8").split("\n")[:-1]]
+        for path in sorted(outbox.rglob("*"))
+        if path.is_file() and (hidden or not path.name.startswith("."))
+    }
+
+
+def test_a_dry_run_counts() -> None:
+    """Every message is one that would be sent."""
+    channel = DryRun()
+    assert channel.send(outbound(2)).rows() == [(f"{number:016x}", "would_send", None) for number in range(2)]
+    channel.send(outbound(3))
+    assert channel.messages == 5
+
+
+def connect(home: Path, environment: dict[str, str]) -> dict[str, Channel]:
+    """Channels as the environment configures them."""
+    return Channels.from_environment(str(home), environment).connect(["website", "email", "app"], wall_clock)
+
+
+@pytest.mark.parametrize("live", [{}, {"ATC_LIVE": ""}, {"ATC_LIVE": "false"}, {"ATC_LIVE": "0"}])
+def test_nothing_is_live_unless_configured(tmp_path: Path, live: dict[str, str]) -> None:
+    """Every channel is a dry run, with webhooks and without, and no secret is needed."""
+    channels = connect(tmp_path, {**live, "ATC_WEBHOOKS": "email=https://example.com/hook"})
+    assert channels.keys() == {"app", "email", "website"}
+    assert all(channel.is_dry for channel in channels.values())
+
+
+def test_live_channels_are_webhooks_or_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel with a webhook uses it, any other writes files; connecting touches nothing."""
+    monkeypatch.setenv("ATC_WEBHOOK_SECRET", SECRET)
+    urls = " email = https://example.com/hook?a=b , app=http://127.0.0.1:1,"
+    channels = connect(tmp_path, {"ATC_LIVE": "True", "ATC_WEBHOOKS": urls})
+    assert channels == {
+        "app": WebhookChannel("http://127.0.0.1:1", SECRET, wall_clock),
+        "email": WebhookChannel("https://example.com/hook?a=b", SECRET, wall_clock),
+        "website": FileChannel(tmp_path / "outbox"),
+    }
+    assert SECRET not in repr(channels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_need_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live without webhooks is complete."""
+    monkeypatch.delenv("ATC_WEBHOOK_SECRET", raising=False)
+    assert set(connect(tmp_path, {"ATC_LIVE": "1"}).values()) == {FileChannel(tmp_path / "outbox")}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ATC_LIVE": "perhaps"}, "ATC_LIVE is 'perhaps'; expected true or false"),
+        ({"ATC_WEBHOOKS": "https://example.com"}, "ATC_WEBHOOKS has no URL for 'https://example.com'; expected <channel>=https://..."),
+        ({"ATC_WEBHOOKS": "email=example.com"}, "ATC_WEBHOOKS has no URL for 'email'; expected <channel>=https://..."),
+        ({"ATC_WEBHOOKS": "email=http://a,email=http://b"}, "ATC_WEBHOOKS names the channel 'email' twice"),
+        ({"ATC_WEBHOOKS": "emial=http://a"}, "ATC_WEBHOOKS names 'emial', which is no channel of journeys.yaml; nearest: 'email'"),
+        (
+            {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=http://a,app=http://b"},
+            "ATC_WEBHOOK_SECRET is not set, and webhooks (app, email) are not called without a signature",
+        ),
+    ],
+)
+def test_wrong_configuration_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    """The message names the variable, what was found and what was expected."""
+    monkeypatch.setenv("ATC_WEBHOOK_SECRET", "")
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
+        connect(tmp_path, environment)
+    assert str(error.value).startswith(message)

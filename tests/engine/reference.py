@@ -1,0 +1,894 @@
+"""SPEC.md once more, in plain Python: what the engine is held against.
+
+What belongs here: one function per section of SPEC, loops over rows, nothing optimised, everything recomputed from all
+history. What does not: the engine's stages, its state formats, its shortcuts. Two things are shared on purpose: the
+resolved portfolio (the configuration is the input) and its compiled expressions (the dialect has tests of its own).
+Rows are dictionaries with the columns of TABLES.md.
+"""
+
+import gzip
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import polars_hash
+
+from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Channel, Condition, Journey, Period, Portfolio, Selector, Signal, Trait
+
+Row = dict[str, Any]
+
+DAY = timedelta(days=1)
+LARGEST_LINE = 32 * 1024
+TYPES = {"track", "page", "screen", "identify", "alias", "group"}
+LARGEST_VALUE = 9e12
+
+
+# --- JSON, kept as its text ------------------------------------------------------------------------------------------
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse(text: str) -> Any:
+    """Read strict JSON: Python's own NaN and Infinity are refused."""
+    return json.loads(text, parse_constant=_no_constant)
+
+
+@cache
+def members(text: str | None) -> Mapping[str, str]:
+    """Name -> JSON text of each value of an object; nothing for anything else."""
+    if text is None or not isinstance(parse(text), dict):
+        return {}
+    return {parse(key): value for key, value in _split(text, is_object=True)}
+
+
+@cache
+def elements(text: str | None) -> tuple[str, ...]:
+    """Return the JSON texts of the elements of an array; nothing for anything else."""
+    if text is None or not isinstance(parse(text), list):
+        return ()
+    return tuple(value for _, value in _split(text, is_object=False))
+
+
+def _split(text: str, *, is_object: bool) -> Iterator[tuple[str, str]]:
+    def skip(characters: str, position: int) -> int:
+        while text[position] in characters:
+            position += 1
+        return position
+
+    decoder = json.JSONDecoder()
+    blank = " \t\r\n"
+    position = skip(blank, 0) + 1
+    while text[position := skip(blank + ",", position)] not in "}]":
+        key = ""
+        if is_object:
+            _, end = decoder.raw_decode(text, position)
+            key, position = text[position:end], skip(blank + ":", end)
+        _, end = decoder.raw_decode(text, position)
+        yield key, text[position:end]
+        position = end
+
+
+def as_text(raw: str | None) -> str | None:
+    """Return a string as it is, a number or boolean as its JSON text, anything else as nothing (decision 3)."""
+    value = None if raw is None else parse(raw)
+    if isinstance(value, str):
+        return value
+    return raw if isinstance(value, bool | int | float) else None
+
+
+def as_number(raw: str | None) -> float | None:
+    """Return a JSON number (never a boolean), or nothing where it is missing, something else, or too large to sum."""
+    value = None if raw is None else parse(raw)
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= LARGEST_VALUE:
+        return None
+    return float(value)
+
+
+def as_boolean(raw: str | None) -> bool | None:
+    """Return a JSON boolean, or nothing."""
+    value = None if raw is None else parse(raw)
+    return value if isinstance(value, bool) else None
+
+
+def as_date(raw: str | None) -> date | None:
+    """Return a ``YYYY-MM-DD`` string as a date, or nothing."""
+    value = as_text(raw)
+    try:
+        return date.fromisoformat(value) if value is not None and len(value) == len("2026-01-01") else None
+    except ValueError:
+        return None
+
+
+def typed(raw: str | None, dtype: pl.DataType) -> Any:
+    """Read a JSON value as a column of this type would: what does not fit is missing."""
+    readers: dict[Any, Callable[[str | None], Any]] = {pl.Float64: as_number, pl.Boolean: as_boolean, pl.Date: as_date}
+    return readers.get(type(dtype), as_text)(raw)
+
+
+# --- Shared small things ---------------------------------------------------------------------------------------------
+
+
+@cache
+def xxh64(text: str) -> int:
+    """Hash a text with XXH64, seed 0."""
+    return int(pl.DataFrame({"x": [text]}).select(polars_hash.col("x").nchash.xxhash64()).item())
+
+
+def evaluate(condition: Condition, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the value of an expression for every row."""
+    if not rows:
+        return []
+    columns = {name: pl.Series(name, [row.get(name) for row in rows], dtype=dtype) for name, dtype in condition.columns.items()}
+    frame = pl.DataFrame({"_row": range(len(rows)), **columns})
+    return frame.with_columns(condition.expr.alias("_value"))["_value"].to_list()
+
+
+def holds(condition: Condition | None, rows: Sequence[Mapping[str, Any]], *, without: bool) -> list[bool]:
+    """Return whether a condition holds for every row; null is false; ``without`` where there is no condition."""
+    return [without] * len(rows) if condition is None else [value is True for value in evaluate(condition, rows)]
+
+
+def rounded(score: float | None) -> float | None:
+    """Round to 9 significant digits; what is not finite is no score."""
+    if score is None or not math.isfinite(score):
+        return None
+    return float(f"{score:.8e}")
+
+
+def covers(periods: Iterable[Period], day: date) -> bool:
+    """Return whether one of the periods contains the day."""
+    return any(period.first <= day <= period.last for period in periods)
+
+
+def is_usable(channel: Channel, profile: Row) -> bool:
+    """Return whether the customer may be reached on this channel."""
+    consent = profile[f"consent_{channel.id}"]
+    return {"opt_in": consent is True, "opt_out": consent is not False, "none": True}[channel.consent]
+
+
+def sort(rows: list[Row], *key: str) -> list[Row]:
+    """Sort rows by the key of their table."""
+    return sorted(rows, key=lambda row: tuple(row[name] for name in key))
+
+
+# --- SPEC 1: events --------------------------------------------------------------------------------------------------
+
+
+def instant(value: Any) -> datetime | None:
+    """Read an ISO 8601 time; zoneless is UTC."""
+    if not isinstance(value, str):
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def end_of_day(day: date, timezone: str) -> datetime:
+    """Return the first moment after a business day."""
+    return datetime.combine(day + DAY, time(), ZoneInfo(timezone)).astimezone(UTC)
+
+
+def identity(value: Any) -> str | None:
+    """Return an id that says who somebody is; the blocked values of SPEC 2 do not."""
+    if not isinstance(value, str) or value in {"", "null", "-1", "0", "anonymous"} or set(value) <= {"0", "-"}:
+        return None
+    return value
+
+
+def read_lines(landing: Path, day: date) -> Iterator[tuple[str, int, bytes]]:
+    """Yield file (below the landing zone), line number and bytes of each line of a day that is not blank."""
+    for file in sorted((landing / day.isoformat()).rglob("*")):
+        name = file.name.removesuffix(".gz")
+        if not file.is_file() or not name.endswith((".ndjson", ".jsonl")):
+            continue
+        data = gzip.decompress(file.read_bytes()) if file.name.endswith(".gz") else file.read_bytes()
+        for number, line in enumerate(data.split(b"\n"), start=1):
+            if line.strip():
+                yield file.relative_to(landing).as_posix(), number, line
+
+
+def read_event(line: bytes, day: date, timezone: str) -> Row | str:
+    """Return the event of a line, or the reason why there is none."""
+    if len(line) > LARGEST_LINE:
+        return "too_large"
+    try:
+        text = line.decode()
+        event = parse(text)
+    except ValueError:
+        return "malformed_json"
+    if not isinstance(event, dict):
+        return "malformed_json"
+    raw = members(text)
+    if not isinstance(event.get("type"), str) or event["type"] not in TYPES:
+        return "unknown_type"
+    user, anonymous = identity(event.get("userId")), identity(event.get("anonymousId"))
+    if user is None and anonymous is None:
+        return "missing_identity"
+    name = event.get("event") if isinstance(event.get("event"), str) and event.get("event") else None
+    if event["type"] == "track" and name is None:
+        return "missing_event_name"
+    received, sent, original = instant(event.get("receivedAt")), instant(event.get("sentAt")), instant(event.get("originalTimestamp"))
+    if event.get("timestamp") is not None:
+        timestamp = instant(event["timestamp"])
+    elif received is not None and sent is not None and original is not None:
+        timestamp = received - (sent - original)
+    else:
+        timestamp = None
+    if timestamp is None:
+        return "bad_timestamp"
+    if timestamp > end_of_day(day, timezone) + timedelta(hours=24):
+        return "from_the_future"
+    return {
+        "date": day,
+        "message_id": event["messageId"] if isinstance(event.get("messageId"), str) and event["messageId"] else f"{xxh64(text):016x}",
+        "type": event["type"],
+        "event": name,
+        "user_id": user,
+        "anonymous_id": anonymous,
+        "previous_id": event["previousId"] if isinstance(event.get("previousId"), str) else None,
+        "timestamp": timestamp,
+        "event_date": timestamp.astimezone(ZoneInfo(timezone)).date(),
+        "received_at": received,
+        **{name: raw[name] if event.get(name) is not None else None for name in ("properties", "traits", "context")},
+        "line_hash": xxh64(text),
+    }
+
+
+def ingest(landing: Path, day: date, portfolio: Portfolio, previous_accepted: Sequence[Row]) -> tuple[list[Row], list[Row], Row]:
+    """Return ``raw_events`` and ``rejected_events`` of the files that arrived on a day, and the counts that reconcile them."""
+    rejected: list[Row] = []
+    read: dict[str, list[Row]] = {}
+    lines = 0
+    for file, number, line in read_lines(landing, day):
+        lines += 1
+        event = read_event(line, day, portfolio.timezone)
+        if isinstance(event, str):
+            raw = line.decode(errors="replace")
+            rejected.append({"date": day, "source_file": file, "line": number, "reason": event, "raw": raw})
+        else:
+            read.setdefault(event["message_id"], []).append({**event, "source_file": file, "line": number})
+    known = {event["message_id"] for event in previous_accepted if day - 2 * DAY <= event["date"] < day}
+    accepted = [
+        min(same, key=lambda event: (event["timestamp"], event["line_hash"], event["source_file"], event["line"]))
+        for message_id, same in read.items()
+        if message_id not in known
+    ]
+    counts = {
+        "lines": lines,
+        "accepted": len(accepted),
+        "duplicates": sum(len(same) for same in read.values()) - len(accepted),
+        "rejected": len(rejected),
+    }
+    return sort(accepted, "message_id"), sort(rejected, "source_file", "line"), counts
+
+
+# --- SPEC 3: customer profiles ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """Something that counts for a trait or signal: an event, or an item of an array in it."""
+
+    event: Row
+    position: int
+    values: Mapping[str, str]
+
+    @property
+    def moment(self) -> tuple[datetime, str, int]:
+        """Return what first and last go by."""
+        return self.event["timestamp"], self.event["message_id"], self.position
+
+
+def customer_of(event: Row) -> str:
+    """Return the customer of an event: its user, else the anonymous id."""
+    return event["user_id"] if event["user_id"] is not None else f"anon:{event['anonymous_id']}"
+
+
+def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
+    """Return what a selector selects."""
+    found = []
+    for event in events:
+        if selector.events and event["event"] not in selector.events:
+            continue
+        if selector.each is None:
+            found.append(Occurrence(event, 0, members(event["properties"])))
+        else:
+            items = elements(members(event["properties"]).get(selector.each))
+            found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(item), dict)]
+    if selector.where is None:
+        return found
+    columns = selector.where.columns
+    rows = [{name: typed(one.values.get(name), dtype) for name, dtype in columns.items()} for one in found]
+    return [one for one, kept in zip(found, holds(selector.where, rows, without=True), strict=True) if kept]
+
+
+def micros(value: float) -> int:
+    """Return a value in millionths: event values are rounded to 6 decimals and summed as integers."""
+    return round(value * 1_000_000)
+
+
+def trait_value(trait: Trait, mine: list[Occurrence], day: date) -> Any:
+    """Return one customer's value of a trait over the occurrences that count for it."""
+    if trait.within_days is not None:
+        mine = [one for one in mine if day - trait.within_days * DAY < one.event["event_date"] <= day]
+    mine = sorted(mine, key=lambda one: one.moment)
+    if trait.kind == "count":
+        return len(mine)
+    if trait.kind in {"days_since_first", "days_since_last"}:
+        days = [(day - one.event["event_date"]).days for one in mine]
+        return None if not days else max(days) if trait.kind == "days_since_first" else min(days)
+    assert trait.property is not None
+    raws = [one.values.get(trait.property) for one in mine]
+    if trait.kind in {"sum", "avg", "min", "max"}:
+        values = [micros(number) for raw in raws if (number := as_number(raw)) is not None]
+        if trait.kind == "sum":
+            return sum(values) / 1e6
+        if not values:
+            return None
+        return {"avg": sum(values) / 1e6 / len(values), "min": min(values) / 1e6, "max": max(values) / 1e6}[trait.kind]
+    texts = [text for raw in raws if (text := as_text(raw)) is not None]
+    if trait.kind in {"first", "last"}:
+        return None if not texts else texts[0] if trait.kind == "first" else texts[-1]
+    if trait.kind == "most_frequent":
+        often = [text for text in set(texts) if texts.count(text) >= 2]
+        return min(often, key=lambda text: (-texts.count(text), text), default=None)
+    return len(set(texts)) if trait.kind == "unique_count" else sorted(set(texts))
+
+
+def consent(events: Sequence[Row], channel: str) -> bool | None:
+    """Return the last word of one customer's events, in order, about a channel."""
+    word = None
+    for event in events:
+        properties = members(event["properties"])
+        if event["type"] == "identify":
+            said = as_boolean(members(event["traits"]).get(f"consent_{channel}"))
+            word = word if said is None else said
+        elif event["type"] == "track" and event["event"] in {"Subscribed", "Unsubscribed"}:
+            named = None if properties.get("channel") == "null" else properties.get("channel")
+            if named is None and event["event"] == "Unsubscribed":
+                word = False
+            elif named is not None and as_text(named) == channel:
+                word = event["event"] == "Subscribed"
+    return word
+
+
+def decayed(found: Iterable[Occurrence], half_life_days: float, day: date) -> float:
+    """Return how many occurrences are left when each halves with its age in whole days."""
+    return sum(0.5 ** ((day - one.event["event_date"]).days / half_life_days) for one in found)
+
+
+def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
+    """Return ``customer_profiles`` of a day, from all history."""
+    arrived = [event for event in events_so_far if event["date"] <= day]
+    happened = sorted(
+        (event for event in arrived if event["event_date"] <= day), key=lambda event: (event["timestamp"], event["message_id"])
+    )
+    customers = sorted({customer_of(event) for event in arrived})
+
+    def by_customer(found: Iterable[Occurrence]) -> dict[str, list[Occurrence]]:
+        groups: dict[str, list[Occurrence]] = {customer: [] for customer in customers}
+        for one in found:
+            groups[customer_of(one.event)].append(one)
+        return groups
+
+    def strength(signals: Iterable[Signal], half_life_days: float) -> dict[str, float]:
+        total = dict.fromkeys(customers, 0.0)
+        for signal in signals:
+            for customer, mine in by_customer(occurrences(signal.selector, happened)).items():
+                total[customer] += signal.weight * decayed(mine, half_life_days, day)
+        return total
+
+    topics = {topic.id: strength(topic.signals, portfolio.interest_half_life_days) for topic in portfolio.topics}
+    intents = {intent.id: strength(intent.signals, intent.half_life_days) for intent in portfolio.intents}
+    engagement = portfolio.engagement
+    touches: dict[str, list[Occurrence]] = {}
+    responses: dict[str, list[Occurrence]] = {}
+    if engagement is not None:
+        touches = by_customer(occurrences(Selector(engagement.touches), happened))
+        responses = by_customer(occurrences(Selector(engagement.responses), happened))
+    selected = {trait.id: by_customer(occurrences(trait.selector, happened)) for trait in portfolio.traits if trait.selector is not None}
+
+    rows = []
+    for customer in customers:
+        arrivals = [event["date"] for event in arrived if customer_of(event) == customer]
+        mine = [event for event in happened if customer_of(event) == customer]
+        timezones = [zone for event in mine if isinstance(zone := parse(members(event["context"]).get("timezone", "null")), str)]
+        row: Row = {
+            "date": day,
+            "customer_id": customer,
+            "first_seen_on": min(arrivals),
+            "last_seen_on": max(arrivals),
+            "tenure_days": (day - min(arrivals)).days,
+            "timezone": timezones[-1] if timezones else None,
+        }
+        for channel in portfolio.channels:
+            row[f"consent_{channel.id}"] = consent(mine, channel.id)
+        total = sum(strengths[customer] for strengths in topics.values())
+        for topic, strengths in topics.items():
+            row[f"interest_{topic}"] = strengths[customer] / total if total > 0 else 0.0
+        for intent in portfolio.intents:
+            row[f"intent_{intent.id}"] = min(1.0, intents[intent.id][customer] / intent.full_at)
+        row["engagement"] = None
+        if engagement is not None and touches[customer]:
+            answered = decayed(responses[customer], engagement.half_life_days, day)
+            row["engagement"] = min(1.0, answered / decayed(touches[customer], engagement.half_life_days, day))
+        row |= dict.fromkeys(("preferred_channel", "best_hour", "predicted_orders", "predicted_value", "churn_risk"))
+        for trait in portfolio.traits:
+            if trait.kind == "profile":
+                assert trait.property is not None
+                told = [typed(members(event["traits"]).get(trait.property), trait.dtype) for event in mine if event["type"] == "identify"]
+                row[trait.id] = next((value for value in reversed(told) if value is not None), None)
+            elif trait.kind != "percentile":
+                row[trait.id] = trait_value(trait, selected[trait.id][customer], day)
+        rows.append(row)
+    for trait in portfolio.traits:
+        if trait.kind == "percentile":
+            ranked = [row[trait.property] for row in rows if row[trait.property] is not None]
+            for row in rows:
+                value = row[trait.property]
+                row[trait.id] = None if value is None else sum(other <= value for other in ranked) / len(ranked)
+    return rows
+
+
+# --- SPEC 4 and 6: micro-segments and queues -------------------------------------------------------------------------
+
+
+def memberships(profile_rows: Sequence[Row], yesterday: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
+    """Return ``micro_segment_memberships`` of a day; ``yesterday`` are those of the day before."""
+    since = {(row["segment_id"], row["customer_id"]): row["member_since"] for row in yesterday}
+    found: list[tuple[str, str]] = []
+    for segment in portfolio.segments:
+        inside = holds(segment.condition, profile_rows, without=False)
+        found += [(segment.id, row["customer_id"]) for row, is_in in zip(profile_rows, inside, strict=True) if is_in]
+    covered = {customer for _, customer in found}
+    found += [(EVERYONE_ELSE, row["customer_id"]) for row in profile_rows if row["customer_id"] not in covered]
+    rows = [
+        {"date": day, "segment_id": segment, "customer_id": customer, "member_since": since.get((segment, customer), day)}
+        for segment, customer in found
+    ]
+    return sort(rows, "segment_id", "customer_id")
+
+
+def queues(profile_rows: Sequence[Row], member_rows: Sequence[Row], yesterday: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
+    """Return ``journey_queues`` of a day; ``yesterday`` are those of the day before."""
+    since = {(row["journey_id"], row["customer_id"]): row["queued_on"] for row in yesterday}
+    rows = []
+    for journey in portfolio.journeys:
+        where = holds(journey.queue.where, profile_rows, without=True)
+        leaves = holds(journey.exit_when, profile_rows, without=False)
+        for row, fits, exits in zip(profile_rows, where, leaves, strict=True):
+            customer = row["customer_id"]
+            segments = {member["segment_id"] for member in member_rows if member["customer_id"] == customer}
+            queue = journey.queue
+            in_any = not queue.any or any(segment in segments for segment in queue.any)
+            in_all = all(segment in segments for segment in queue.all)
+            in_none = not any(segment in segments for segment in queue.none)
+            if in_any and in_all and in_none and fits and not exits:
+                queued_on = since.get((journey.id, customer), day)
+                waiting = (day - queued_on).days
+                rows.append(
+                    {"date": day, "journey_id": journey.id, "customer_id": customer, "queued_on": queued_on, "waiting_days": waiting}
+                )
+    return sort(rows, "journey_id", "customer_id")
+
+
+# --- SPEC 8.1: memory, and what ends today ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spell:
+    """One stay of a customer in a journey."""
+
+    entered_on: date
+    entry_score: float | None
+    arm: str
+    ended_on: date | None = None
+    ended_reason: str | None = None
+
+
+@dataclass
+class Memory:
+    """Every stay of every customer in every journey, in order: the whole history of decisions."""
+
+    spells: dict[tuple[str, str], list[Spell]] = field(default_factory=dict)
+
+    def of(self, customer: str, journey: str) -> list[Spell]:
+        """Return the stays of a customer in a journey."""
+        return self.spells.get((customer, journey), [])
+
+    def all_of(self, customer: str) -> list[tuple[str, Spell]]:
+        """Return every stay of a customer with its journey."""
+        return [(journey, spell) for (who, journey), spells in self.spells.items() if who == customer for spell in spells]
+
+    def in_flight(self, customer: str) -> str | None:
+        """Return the journey that a customer is in."""
+        return next((journey for journey, spell in self.all_of(customer) if spell.ended_on is None), None)
+
+    def enter(self, customer: str, journey: str, spell: Spell) -> None:
+        """Remember that a customer starts a journey."""
+        self.spells.setdefault((customer, journey), []).append(spell)
+
+    def end(self, customer: str, journey: str, day: date, reason: str) -> None:
+        """Remember that a customer's stay ends."""
+        self.spells[customer, journey][-1] = replace(self.spells[customer, journey][-1], ended_on=day, ended_reason=reason)
+
+    def last_finished(self, customer: str) -> str | None:
+        """Return the journey that a customer completed or converted in last."""
+        done = [(spell.ended_on, journey) for journey, spell in self.all_of(customer) if spell.ended_reason in {"completed", "converted"}]
+        return max(done)[1] if done else None
+
+
+def advance(
+    memory: Memory, events_so_far: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio
+) -> dict[str, tuple[str, str]]:
+    """End what ends today; return customer -> (journey, reason)."""
+    ended: dict[str, tuple[str, str]] = {}
+    journeys = {journey.id: journey for journey in portfolio.journeys}
+    for profile in profile_rows:
+        customer = profile["customer_id"]
+        journey_id = memory.in_flight(customer)
+        if journey_id is None:
+            continue
+        entered_on = memory.of(customer, journey_id)[-1].entered_on
+        reason = _ending(journeys.get(journey_id), entered_on, events_so_far, profile, day)
+        if reason is not None:
+            memory.end(customer, journey_id, day, reason)
+            ended[customer] = (journey_id, reason)
+    return ended
+
+
+def _ending(journey: Journey | None, entered_on: date, events_so_far: Sequence[Row], profile: Row, day: date) -> str | None:
+    if journey is None:
+        return "withdrawn"
+    if journey.goal is not None and journey.exit_on_goal:
+        until = min(day, entered_on + journey.goal.within_days * DAY)
+        for event in events_so_far:
+            is_mine = customer_of(event) == profile["customer_id"] and event["date"] <= day
+            if is_mine and event["event"] == journey.goal.event and entered_on < event["event_date"] <= until:
+                return "converted"
+    if holds(journey.exit_when, [profile], without=False)[0]:
+        return "exited"
+    return "completed" if (day - entered_on).days >= journey.length_days else None
+
+
+# --- SPEC 7: scored candidates ---------------------------------------------------------------------------------------
+
+
+def static_gates(journey: Journey, profile: Row, score: float | None, is_suppressed: bool, day: date, portfolio: Portfolio) -> list[str]:
+    """Return the gates that need no memory and that this option fails, in order."""
+    periods = (*portfolio.policy.suppress, *journey.suppress)
+    days_in_it = [day + index * DAY for index in range(journey.length_days)]
+    overruns = journey.ends_on is not None and days_in_it[-1] > journey.ends_on
+    channels = [channel for channel in portfolio.channels if channel.id in journey.channels]
+    fails = {
+        "not_live": journey.status != "live"
+        or (journey.starts_on is not None and day < journey.starts_on)
+        or (journey.ends_on is not None and day > journey.ends_on),
+        "blackout": covers(periods, day),
+        "would_overrun": journey.must_finish and (overruns or any(covers(periods, one) for one in days_in_it)),
+        "suppressed": is_suppressed,
+        "no_channel": bool(journey.channels) and not any(is_usable(channel, profile) for channel in channels),
+        "unscored": score is None,
+    }
+    return [gate for gate, is_failed in fails.items() if is_failed]
+
+
+def candidates(profile_rows: Sequence[Row], queue_rows: Sequence[Row], memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
+    """Return the option rows of a day with every factor, score, rank and failed static gates, before any ruling."""
+    policy = portfolio.policy
+    waiting = {(row["customer_id"], row["journey_id"]): row["waiting_days"] for row in queue_rows}
+    journeys = {journey.id: journey for journey in portfolio.journeys}
+    suppressed = holds(policy.suppressed_when, profile_rows, without=False)
+    none_scores = evaluate(policy.none, profile_rows)
+    rows = []
+    for profile, is_suppressed, none_score in zip(profile_rows, suppressed, none_scores, strict=True):
+        customer = profile["customer_id"]
+        incumbent = memory.in_flight(customer)
+        last_finished = journeys.get(memory.last_finished(customer) or "")
+        options = []
+        for journey in portfolio.journeys:
+            is_queued = (customer, journey.id) in waiting
+            if not is_queued and journey.id != incumbent:
+                continue
+            terms = {
+                "is_queued": is_queued,
+                "is_incumbent": journey.id == incumbent,
+                "mandatory": journey.mandatory,
+                "priority": journey.priority,
+                "propensity": policy.prior_propensity,
+                "value": journey.value,
+                "interest_match": min(1.0, sum((profile[f"interest_{topic}"] for topic in journey.interests), 0.0)),
+                "intent_match": max((profile[f"intent_{intent}"] for intent in journey.intents), default=0.0),
+                "waiting_days": waiting.get((customer, journey.id), 0),
+                "linked_boost": policy.linked_boost if last_finished is not None and journey.id in last_finished.next_journeys else 1.0,
+            }
+            extra = {"waiting_weight": policy.waiting_weight, "length_days": journey.length_days}
+            score = rounded(evaluate(policy.score, [{**profile, **terms, **extra}])[0])
+            gates = [] if journey.id == incumbent else static_gates(journey, profile, score, is_suppressed, day, portfolio)
+            options.append({"date": day, "customer_id": customer, "journey_id": journey.id, **terms, "score": score, "failed_gates": gates})
+        if not options:
+            continue
+        nothing = {"is_queued": False, "is_incumbent": False, "mandatory": False, "priority": 0.0}
+        factors = dict.fromkeys(("propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost"))
+        score = rounded(none_score) or 0.0
+        options.append({"date": day, "customer_id": customer, "journey_id": NONE, **nothing, **factors, "score": score, "failed_gates": []})
+        options.sort(key=total_order)
+        rows += [{**option, "rank": rank} for rank, option in enumerate(options, start=1)]
+    return rows
+
+
+def total_order(option: Row) -> tuple[bool, bool, float, float, int, str]:
+    """Return the sort key of the total order: the least comes first."""
+    score = option["score"]
+    return (
+        not option["mandatory"],
+        score is None,
+        -(score or 0.0),
+        -option["priority"],
+        -(option["waiting_days"] or 0),
+        option["journey_id"],
+    )
+
+
+# --- SPEC 8.2 to 8.6: assignments ------------------------------------------------------------------------------------
+
+
+def memory_gates(option: Row, journey: Journey, starts: float | None, memory: Memory, day: date, portfolio: Portfolio) -> list[str]:
+    """Return the gates of memory that this challenger fails, in order."""
+    policy = portfolio.policy
+    customer = option["customer_id"]
+    before = memory.of(customer, journey.id)
+    every = memory.all_of(customer)
+
+    reentry = False
+    if before:
+        reentry = journey.reentry is None
+        if journey.reentry is not None:
+            counted_from = before[-1].entered_on if journey.reentry.counted_from == "entry" else before[-1].ended_on
+            assert counted_from is not None
+            reentry = (day - counted_from).days < journey.reentry.after_days
+
+    was_finished = [other for other, spell in every if spell.ended_reason in {"completed", "converted"}]
+
+    def was_in(other: str, on: date) -> bool:
+        return any(spell.entered_on <= on and (spell.ended_on is None or on < spell.ended_on) for spell in memory.of(customer, other))
+
+    pairwise = any(was_in(rule.journey, day - back * DAY) for rule in journey.not_after for back in range(rule.within_days))
+    ended = [spell.ended_on for _, spell in every if spell.ended_on is not None]
+    capped = False
+    if policy.cap is not None and starts is not None:
+        recent = [spell for _, spell in every if day - policy.cap.days * DAY < spell.entered_on < day]
+        capped = len(recent) + 1 > starts
+    fails = {
+        "reentry": reentry,
+        "max_entries": journey.max_entries is not None and len(before) >= journey.max_entries,
+        "link": bool(journey.only_after) and not any(other in was_finished for other in journey.only_after),
+        "pairwise": pairwise,
+        "resting": not journey.mandatory and bool(ended) and (day - max(ended)).days < policy.rest_days,
+        "frequency_cap": capped,
+    }
+    return [gate for gate, is_failed in fails.items() if is_failed]
+
+
+def may_interrupt(challenger: Row, incumbent: Row, challenging: Journey, running: Journey, memory: Memory, portfolio: Portfolio) -> bool:
+    """Return whether a challenger that passes all gates may take the place of the journey in flight."""
+    if not running.interruptible or (running.mandatory and not challenging.mandatory):
+        return False
+    if challenging.mandatory and total_order(challenger) < total_order(incumbent):
+        return True
+    score = incumbent["score"]
+    if score is None:
+        score = memory.of(incumbent["customer_id"], running.id)[-1].entry_score
+    return challenging.can_interrupt and challenger["score"] > score + portfolio.policy.switch_margin * abs(score)
+
+
+def arm_of(customer: str, journey: Journey, portfolio: Portfolio) -> str:
+    """Return ``control`` for the customers held out of everything or of this journey, else ``treated``."""
+    for salt, share in ((portfolio.version, portfolio.policy.holdout), (journey.id, journey.holdout)):
+        if xxh64(f"{salt}:{customer}") % 10_000 < round(share * 10_000):
+            return "control"
+    return "treated"
+
+
+def decide(
+    profile_rows: Sequence[Row],
+    option_rows: Sequence[Row],
+    ended: Mapping[str, tuple[str, str]],
+    memory: Memory,
+    day: date,
+    portfolio: Portfolio,
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Rule on every option and remember what starts; return ``scored_candidates``, ``journey_state``, ``journey_assignments``."""
+    policy = portfolio.policy
+    journeys = {journey.id: journey for journey in portfolio.journeys}
+    starts = [None] * len(profile_rows) if policy.cap is None else evaluate(policy.cap.starts, profile_rows)
+    ruled: list[Row] = []
+    assignments: list[Row] = []
+    for profile, allowed in zip(profile_rows, starts, strict=True):
+        customer = profile["customer_id"]
+        options = [{**row, "failed_gates": list(row["failed_gates"])} for row in option_rows if row["customer_id"] == customer]
+        none = next((row for row in options if row["journey_id"] == NONE), None)
+        incumbent = next((row for row in options if row["is_incumbent"]), None)
+        for row in options:
+            if row is not none and row is not incumbent:
+                row["failed_gates"] += memory_gates(row, journeys[row["journey_id"]], allowed, memory, day, portfolio)
+        eligible = [
+            row
+            for row in options
+            if row is not none and row is not incumbent and not row["failed_gates"] and (row["mandatory"] or row["score"] > none["score"])
+        ]
+        if incumbent is not None:
+            running = journeys[incumbent["journey_id"]]
+            eligible = [row for row in eligible if may_interrupt(row, incumbent, journeys[row["journey_id"]], running, memory, portfolio)]
+        chosen = min(eligible, key=total_order) if eligible else incumbent if incumbent is not None else none
+        decision = "none" if chosen is none else "continue" if chosen is incumbent else "start" if incumbent is None else "switch"
+        for row in options:
+            if row is not chosen and not row["failed_gates"]:
+                row["failed_gates"] = ["in_flight" if decision == "continue" else "outscored"]
+            row["ruling"] = "chosen" if row is chosen else row["failed_gates"][0]
+            scored = row["score"] is not None and chosen["score"] is not None
+            row["margin"] = chosen["score"] - row["score"] if scored else None
+        kept = policy.keep_candidates
+        ruled += [row for row in options if kept is None or row["rank"] <= kept or row is chosen]
+
+        ended_journey, ended_reason = ended.get(customer, (None, None))
+        if decision == "switch":
+            ended_journey, ended_reason = incumbent["journey_id"], "interrupted"
+            memory.end(customer, ended_journey, day, ended_reason)
+        if decision in {"start", "switch"}:
+            journey = journeys[chosen["journey_id"]]
+            memory.enter(customer, journey.id, Spell(day, chosen["score"], arm_of(customer, journey, portfolio)))
+        others = [row for row in options if row is not chosen and row["ruling"] in {"outscored", "in_flight"}]
+        runner_up = min(others, key=total_order, default=None)
+        spell = None if decision == "none" else memory.of(customer, chosen["journey_id"])[-1]
+        assignments.append(
+            {
+                "date": day,
+                "customer_id": customer,
+                "decision": decision,
+                "journey_id": chosen["journey_id"] if spell else None,
+                "entered_on": spell.entered_on if spell else None,
+                "day_index": (day - spell.entered_on).days + 1 if spell else None,
+                "ends_on": spell.entered_on + (journeys[chosen["journey_id"]].length_days - 1) * DAY if spell else None,
+                "arm": spell.arm if spell else None,
+                "score": chosen["score"] if chosen else None,
+                "runner_up": runner_up["journey_id"] if runner_up else None,
+                "runner_up_score": runner_up["score"] if runner_up else None,
+                "selection_probability": 1.0,
+                "ended_journey_id": ended_journey,
+                "ended_reason": ended_reason,
+            }
+        )
+    return sort(ruled, "customer_id", "journey_id"), state_rows(memory, day, portfolio), sort(assignments, "customer_id")
+
+
+def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
+    """Return ``journey_state`` of a day."""
+    cap = portfolio.policy.cap
+    rows = []
+    for (customer, journey), spells in memory.spells.items():
+        last = spells[-1]
+        recent = [spell.entered_on for spell in spells if cap is not None and day - cap.days * DAY < spell.entered_on <= day]
+        rows.append(
+            {
+                "date": day,
+                "customer_id": customer,
+                "journey_id": journey,
+                "entered_on": last.entered_on,
+                "ended_on": last.ended_on,
+                "ended_reason": last.ended_reason,
+                "times_entered": len(spells),
+                "times_completed": sum(spell.ended_reason in {"completed", "converted"} for spell in spells),
+                "entry_score": last.entry_score,
+                "arm": last.arm,
+                "recent_starts": recent,
+            }
+        )
+    return sort(rows, "customer_id", "journey_id")
+
+
+# --- SPEC 9: activation ----------------------------------------------------------------------------------------------
+
+
+def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
+    """Return ``outbound_messages`` of a day."""
+    journeys = {journey.id: journey for journey in portfolio.journeys}
+    channels = {channel.id: channel for channel in portfolio.channels}
+    suppressed = holds(portfolio.policy.suppressed_when, profile_rows, without=False)
+    known = {profile["customer_id"]: (profile, is_suppressed) for profile, is_suppressed in zip(profile_rows, suppressed, strict=True)}
+    rows = []
+    for row in assignment_rows:
+        if row["journey_id"] is None or row["arm"] != "treated":
+            continue
+        journey = journeys[row["journey_id"]]
+        profile, is_suppressed = known[row["customer_id"]]
+        for step in journey.steps:
+            if step.day != row["day_index"]:
+                continue
+            withheld = None
+            if not is_usable(channels[step.channel], profile):
+                withheld = "no_consent"
+            elif is_suppressed:
+                withheld = "suppressed"
+            elif covers((*portfolio.policy.suppress, *journey.suppress), day):
+                withheld = "blackout"
+            zone = ZoneInfo(profile["timezone"] or portfolio.timezone)
+            hour = 10 if profile["best_hour"] is None else profile["best_hour"]
+            key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
+            rows.append(
+                {
+                    "date": day,
+                    "idempotency_key": f"{xxh64(key):016x}",
+                    "customer_id": row["customer_id"],
+                    "journey_id": journey.id,
+                    "step_day": step.day,
+                    "channel": step.channel,
+                    "content": step.content,
+                    "variant": step.variant,
+                    "send_at": datetime.combine(day + DAY, time(hour), zone).astimezone(UTC),
+                    "withheld": withheld,
+                }
+            )
+    return sort(rows, "idempotency_key")
+
+
+def audience_changes(assignment_rows: Sequence[Row], day: date) -> list[Row]:
+    """Return ``audience_changes`` of a day: who entered and who left each journey."""
+    rows = []
+    for row in assignment_rows:
+        if row["decision"] in {"start", "switch"}:
+            rows.append({"date": day, "journey_id": row["journey_id"], "customer_id": row["customer_id"], "change": "entered"})
+        if row["ended_journey_id"] is not None:
+            rows.append({"date": day, "journey_id": row["ended_journey_id"], "customer_id": row["customer_id"], "change": "left"})
+    return sort(rows, "journey_id", "customer_id", "change")
+
+
+# --- All of it, day by day -------------------------------------------------------------------------------------------
+
+
+def run(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio] | None = None) -> dict[str, list[Row]]:
+    """Run consecutive days and return every table with the rows of all of them.
+
+    ``changes`` replaces the portfolio from a day on, as an edited ``journeys.yaml`` does.
+    """
+    tables: dict[str, list[Row]] = {}
+    memory = Memory()
+    for day in days:
+        portfolio = (changes or {}).get(day, portfolio)
+        yesterday = {table: [row for row in rows if row["date"] == day - DAY] for table, rows in tables.items()}
+        history = tables.get("raw_events", [])
+        raw, rejected, counts = ingest(landing, day, portfolio, history)
+        history = [*history, *raw]
+        profile_rows = profiles(history, day, portfolio)
+        member_rows = memberships(profile_rows, yesterday.get("micro_segment_memberships", []), day, portfolio)
+        queue_rows = queues(profile_rows, member_rows, yesterday.get("journey_queues", []), day, portfolio)
+        ended = advance(memory, history, profile_rows, day, portfolio)
+        option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio)
+        ruled, state, assignments = decide(profile_rows, option_rows, ended, memory, day, portfolio)
+        today = {
+            "raw_events": raw,
+            "rejected_events": rejected,
+            "counts": [{"date": day, **counts}],
+            "customer_profiles": profile_rows,
+            "micro_segment_memberships": member_rows,
+            "journey_queues": queue_rows,
+            "scored_candidates": ruled,
+            "journey_state": state,
+            "journey_assignments": assignments,
+            "outbound_messages": messages(assignments, profile_rows, day, portfolio),
+            "audience_changes": audience_changes(assignments, day),
+        }
+        for table, rows in today.items():
+            tables.setdefault(table, []).extend(rows)
+    return tables

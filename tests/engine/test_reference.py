@@ -1,0 +1,795 @@
+"""The reference is code too: hand-computed cases of each sentence of SPEC that it implements."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from atc_pipeline.journeys.portfolio import (
+    Cap,
+    Channel,
+    Condition,
+    Engagement,
+    Goal,
+    Intent,
+    Journey,
+    NotAfter,
+    Period,
+    Policy,
+    Portfolio,
+    Queue,
+    Reentry,
+    Segment,
+    Selector,
+    Signal,
+    Step,
+    Topic,
+    Trait,
+)
+from tests.engine.reference import (
+    Memory,
+    Row,
+    Spell,
+    advance,
+    arm_of,
+    audience_changes,
+    candidates,
+    decide,
+    elements,
+    ingest,
+    members,
+    memberships,
+    messages,
+    profiles,
+    queues,
+    rounded,
+    run,
+    xxh64,
+)
+
+TODAY = date(2026, 1, 10)
+DAY = timedelta(days=1)
+NUMBER, TEXT, COUNT, FLAG = pl.Float64(), pl.String(), pl.Int64(), pl.Boolean()
+
+
+def ago(days: int) -> date:
+    """Return the day so many days before today."""
+    return TODAY - days * DAY
+
+
+def numeric(text: str, **columns: pl.DataType) -> Condition:
+    """Compile a number."""
+    return Condition(text, pl.sql_expr(text).cast(pl.Float64), columns)
+
+
+def condition(text: str, **columns: pl.DataType) -> Condition:
+    """Compile a condition."""
+    return Condition(text, pl.sql_expr(text).fill_null(value=False), columns)
+
+
+def journey(journey_id: str, **changes: Any) -> Journey:
+    """Return a journey of ten days that changes nothing."""
+    plain = Journey(
+        id=journey_id, name=journey_id, owner=None, description=None, status="live", starts_on=None, ends_on=None, length_days=10,
+        queue=Queue((), (), (), None), priority=0.0, value=1.0, mandatory=False, interests=(), intents=(), channels=(), goal=None,
+        exit_on_goal=True, exit_when=None, next_journeys=(), only_after=(), not_after=(), reentry=None, max_entries=None,
+        can_interrupt=False, interruptible=True, must_finish=False, daily_entries=None, active=None, holdout=0.0, suppress=(), steps=(),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def policy(**changes: Any) -> Policy:
+    """Return a policy that scores a journey by its value, and nothing with 0."""
+    plain = Policy(
+        score=numeric("value", value=NUMBER), none=numeric("0.0"), prior_propensity=0.05, waiting_weight=0.0, linked_boost=1.5,
+        switch_margin=0.25, rest_days=0, cap=None, suppress=(), suppressed_when=None, holdout=0.0, explore=0.0, keep_candidates=None,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def portfolio(*journeys: Journey, policies: Mapping[str, Any] | None = None, **changes: Any) -> Portfolio:
+    """Return a portfolio of these journeys with two channels and nothing else."""
+    plain = Portfolio(
+        version="1", timezone="Europe/Berlin", starts_on=date(2026, 1, 1),
+        channels=(Channel("email", "opt_in", False), Channel("app", "opt_out", False), Channel("web", "none", False)),
+        traits=(), interest_half_life_days=10.0, topics=(), intents=(), engagement=None, predictions=None, segments=(),
+        journeys=journeys, policy=policy(**(policies or {})),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def profile(**changes: Any) -> Row:
+    """Return the profile of customer c today, who has said nothing."""
+    said = {"consent_email": None, "consent_app": None, "consent_web": None}
+    return {"date": TODAY, "customer_id": "c", "timezone": None, "best_hour": None, "tenure_days": 5, **said, **changes}
+
+
+def decided(
+    config: Portfolio,
+    queued: Mapping[str, int],
+    past: Mapping[str, list[Spell]] | None = None,
+    events: list[Row] | None = None,
+    **profile_changes: Any,
+) -> tuple[dict[str, Row], Row, dict[str, Row]]:
+    """Decide today for customer c: queued journeys with waiting days, earlier stays -> rows by journey, assignment, state."""
+    memory = Memory({("c", name): list(spells) for name, spells in (past or {}).items()})
+    people = [profile(**profile_changes)]
+    queue_rows = [{"customer_id": "c", "journey_id": name, "waiting_days": days} for name, days in queued.items()]
+    ended = advance(memory, events or [], people, TODAY, config)
+    options = candidates(people, queue_rows, memory, TODAY, config)
+    rows, state, assignments = decide(people, options, ended, memory, TODAY, config)
+    return {row["journey_id"]: row for row in rows}, assignments[0], {row["journey_id"]: row for row in state}
+
+
+def stay(entered: int, ended: int | None = None, reason: str | None = None, score: float = 1.0) -> Spell:
+    """Return a stay by days ago."""
+    return Spell(ago(entered), score, "treated", None if ended is None else ago(ended), reason or (None if ended is None else "completed"))
+
+
+# --- SPEC 1 ----------------------------------------------------------------------------------------------------------
+
+
+def land(folder: Path, day: date, *lines: dict[str, Any] | bytes, name: str = "a.ndjson") -> Path:
+    """Write lines of a day; return the landing zone."""
+    target = folder / "landing" / day.isoformat() / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    target.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return folder / "landing"
+
+
+GOOD = {"messageId": "m", "type": "track", "event": "E", "userId": "c", "timestamp": "2026-01-10T10:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"x" * 32_769, "too_large"),
+        (b"x" * 32_768, "malformed_json"),
+        (b"[1]", "malformed_json"),
+        (b'{"a": NaN}', "malformed_json"),
+        (b"\xff", "malformed_json"),
+        ({**GOOD, "type": "trak", "userId": ""}, "unknown_type"),
+        ({**GOOD, "userId": "0", "event": ""}, "missing_identity"),
+        ({**GOOD, "userId": "00-0"}, "missing_identity"),
+        ({**GOOD, "event": "", "timestamp": "x"}, "missing_event_name"),
+        ({**GOOD, "timestamp": "x"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": None, "receivedAt": "2026-01-10T10:00:00Z"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "2026-01-11T23:00:00.001Z"}, "from_the_future"),
+    ],
+)
+def test_a_bad_line_is_kept_with_the_first_reason_that_applies(tmp_path: Path, line: dict[str, Any] | bytes, reason: str) -> None:
+    """Rejects are tested in the order of SPEC 1 and keep file, line and text."""
+    raw, rejected, counts = ingest(land(tmp_path, TODAY, b"", line), TODAY, portfolio(), [])
+    assert [(row["reason"], row["source_file"], row["line"]) for row in rejected] == [(reason, "2026-01-10/a.ndjson", 2)]
+    assert not raw
+    assert counts == {"lines": 1, "accepted": 0, "duplicates": 0, "rejected": 1}
+
+
+def test_the_future_begins_24_hours_after_the_end_of_the_arrival_day(tmp_path: Path) -> None:
+    """In Berlin in winter the day ends at 23:00 UTC; that moment one day later is still accepted, and has a later event date."""
+    raw, _, _ = ingest(land(tmp_path, TODAY, {**GOOD, "timestamp": "2026-01-11T23:00:00Z"}), TODAY, portfolio(), [])
+    assert [row["event_date"] for row in raw] == [date(2026, 1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ({"timestamp": "2026-01-10T12:00:00+02:00"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10T12:00:00"}, datetime(2026, 1, 10, 12, tzinfo=UTC)),
+        (
+            {"originalTimestamp": "2026-01-10T08:00:00Z", "sentAt": "2026-01-10T08:00:30Z", "receivedAt": "2026-01-10T10:00:00Z"},
+            datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC),
+        ),
+    ],
+)
+def test_a_timestamp_is_read_or_corrected_for_the_clock_of_the_client(tmp_path: Path, stamps: dict[str, str], expected: datetime) -> None:
+    """``receivedAt - (sentAt - originalTimestamp)`` where there is no ``timestamp``; zoneless is UTC."""
+    event = {key: value for key, value in GOOD.items() if key != "timestamp"}
+    raw, _, _ = ingest(land(tmp_path, TODAY, {**event, **stamps}), TODAY, portfolio(), [])
+    assert [row["timestamp"] for row in raw] == [expected]
+
+
+def test_the_earliest_of_equal_message_ids_is_kept_for_three_arrival_days(tmp_path: Path) -> None:
+    """Duplicates are counted within the day and against the two days before, and an id is new again after that."""
+    later = {**GOOD, "timestamp": "2026-01-10T11:00:00Z"}
+    landing = land(tmp_path, TODAY, later, GOOD, name="a.ndjson.gz")
+    for days in (1, 2, 3):
+        land(tmp_path, TODAY + days * DAY, later)
+    history: list[Row] = []
+    kept = []
+    for days in (0, 1, 2, 3):
+        raw, _, counts = ingest(landing, TODAY + days * DAY, portfolio(), history)
+        history += raw
+        kept.append((counts["accepted"], counts["duplicates"]))
+    assert kept == [(1, 1), (0, 1), (0, 1), (1, 0)]
+    assert history[0]["timestamp"] == datetime(2026, 1, 10, 10, tzinfo=UTC)
+
+
+def test_values_keep_their_json_text() -> None:
+    """An object is split into the texts of its members, an array into those of its elements."""
+    text = ' {"a" : 1.0, "b\\n":[1, {"x": "}"}] ,"c":{}} '
+    assert members(text) == {"a": "1.0", "b\n": '[1, {"x": "}"}]', "c": "{}"}
+    assert elements(members(text)["b\n"]) == ("1", '{"x": "}"}')
+    assert members("[]") == {}
+    assert elements("{}") == ()
+
+
+# --- SPEC 3 ----------------------------------------------------------------------------------------------------------
+
+
+def event(days: int, name: str | None = "E", kind: str = "track", arrived: int | None = None, hour: int = 12, **said: Any) -> Row:
+    """Return an accepted event of customer c so many days ago."""
+    event.count = getattr(event, "count", 0) + 1  # type: ignore[attr-defined]
+    texts = {key: json.dumps(said[key]) if key in said else None for key in ("properties", "traits", "context")}
+    return {
+        "date": ago(days if arrived is None else arrived),
+        "message_id": f"m{event.count:04}",  # type: ignore[attr-defined]
+        "type": kind,
+        "event": name,
+        "user_id": said.get("user", "c"),
+        "anonymous_id": None,
+        "timestamp": datetime(TODAY.year, TODAY.month, TODAY.day, hour, tzinfo=UTC) - days * DAY,
+        "event_date": ago(days),
+        **texts,
+    }
+
+
+def trait(
+    kind: Any,
+    prop: str | None = None,
+    dtype: pl.DataType = NUMBER,
+    where: Condition | None = None,
+    each: str | None = None,
+    w: int | None = None,
+) -> Trait:
+    """Return a trait over events E."""
+    selector = None if kind in {"profile", "percentile"} else Selector(("E",), each, where)
+    return Trait("t", kind, dtype, prop, selector, w)
+
+
+SOME = [
+    event(9, properties={"n": 5, "s": "b", "items": [{"s": "x", "n": 1}, {"s": "y", "n": 2}, 7]}),
+    event(4, properties={"n": "5", "s": "a"}),
+    event(3, properties={"n": 2.5, "s": "a"}),
+    event(3, "F", properties={"n": 100, "s": "f"}),
+    event(0, properties={"n": True, "s": "b"}),
+    event(-1, properties={"n": 1000, "s": "tomorrow"}, arrived=0),
+    event(0, properties={"n": 1000, "s": "not here yet"}, arrived=-1),
+    event(0, None, "identify", traits={"n": 3, "s": "old", "d": "2000-01-31"}),
+    event(0, None, "identify", traits={"n": "3", "s": "new", "d": "soon"}),
+]
+IS_A = condition("s = 'a'", s=TEXT)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (trait("count"), 4),
+        (trait("count", w=4), 2),
+        (trait("count", w=5), 3),
+        (trait("count", where=IS_A), 2),
+        (trait("count", each="items"), 2),
+        (trait("sum", "n"), 7.5),
+        (trait("sum", "n", each="items", where=condition("s = 'y'", s=TEXT)), 2.0),
+        (trait("sum", "nothing"), 0.0),
+        (trait("avg", "n"), 3.75),
+        (trait("min", "n"), 2.5),
+        (trait("max", "n"), 5.0),
+        (trait("max", "nothing"), None),
+        (trait("first", "s", TEXT), "b"),
+        (trait("last", "s", TEXT), "b"),
+        (trait("first", "s", TEXT, each="items"), "x"),
+        (trait("last", "s", TEXT, each="items"), "y"),
+        (trait("last", "n", TEXT), "true"),
+        (trait("first", "n", TEXT, where=IS_A), "5"),
+        (trait("last", "n", TEXT, where=IS_A), "2.5"),
+        (trait("most_frequent", "s", TEXT), "a"),
+        (trait("most_frequent", "n", TEXT, each="items"), None),
+        (trait("unique_count", "s", COUNT), 2),
+        (trait("unique_list", "s", pl.List(TEXT)), ["a", "b"]),
+        (trait("days_since_first", dtype=COUNT), 9),
+        (trait("days_since_last", dtype=COUNT), 0),
+        (trait("days_since_last", dtype=COUNT, where=IS_A), 3),
+        (trait("days_since_last", dtype=COUNT, where=IS_A, w=3), None),
+        (trait("profile", "s", TEXT), "new"),
+        (trait("profile", "n", NUMBER), 3.0),
+        (trait("profile", "d", pl.Date()), date(2000, 1, 31)),
+    ],
+)
+def test_each_kind_of_trait_is_what_the_table_says(given: Trait, expected: object) -> None:
+    """Windows are ``(D - w, D]`` in event dates; wrong types are skipped; tomorrow's events are not seen today."""
+    assert profiles(SOME, TODAY, portfolio(traits=(given,)))[0]["t"] == expected
+
+
+def test_a_percentile_is_the_share_of_customers_with_a_value_who_have_no_more() -> None:
+    """Ties share the higher rank, and nobody without a value is ranked."""
+    amounts = {"a": 1, "b": 3, "c": 3, "d": None, "e": 9}
+    rows = profiles(
+        [event(0, user=name, properties={"n": n}) for name, n in amounts.items()],
+        TODAY,
+        portfolio(traits=(replace(trait("max", "n"), id="best"), trait("percentile", "best"))),
+    )
+    assert [row["t"] for row in rows] == [0.25, 0.75, 0.75, None, 1.0]
+
+
+def test_a_customer_exists_from_the_first_arrival() -> None:
+    """An event dated tomorrow makes a customer today; one that arrives late does not make the customer older."""
+    rows = profiles(
+        [event(-1, user="new", arrived=0), event(9, user="late", arrived=2), event(8, user="late", arrived=1)], TODAY, portfolio()
+    )
+    seen = {row["customer_id"]: (row["first_seen_on"], row["last_seen_on"], row["tenure_days"]) for row in rows}
+    assert seen == {"new": (TODAY, TODAY, 0), "late": (ago(2), ago(1), 2)}
+
+
+def test_an_unknown_visitor_is_a_customer_by_the_anonymous_id() -> None:
+    """``anon:`` before the anonymous id while no user is known."""
+    rows = profiles([{**event(0), "user_id": None, "anonymous_id": "a1"}], TODAY, portfolio())
+    assert [row["customer_id"] for row in rows] == ["anon:a1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "email", "app"),
+    [
+        ([], None, None),
+        ([("identify", {"consent_email": True})], True, None),
+        ([("identify", {"consent_email": True}), ("Unsubscribed", {})], False, False),
+        ([("Unsubscribed", {"channel": "app"}), ("identify", {"consent_email": "yes"})], None, False),
+        ([("Unsubscribed", {}), ("Subscribed", {"channel": "app"}), ("Subscribed", {})], False, True),
+    ],
+)
+def test_the_last_word_on_consent_wins(said: list[tuple[str, dict[str, Any]]], email: bool | None, app: bool | None) -> None:
+    """Unsubscribing from nothing in particular withdraws everything; subscribing to nothing in particular grants nothing."""
+    events = [
+        event(0, None, "identify", traits=words) if kind == "identify" else event(0, kind, properties=words)
+        for kind, words in [("E", {}), *said]
+    ]
+    row = profiles(events, TODAY, portfolio())[0]
+    assert (row["consent_email"], row["consent_app"]) == (email, app)
+
+
+def test_interest_is_a_share_of_decayed_weights_and_intent_a_capped_sum() -> None:
+    """Weight 4 ten days ago at half-life 10 is 2, against 1 today: shares 2/3 and 1/3; 1.5 of full 2 is 0.75."""
+    bags, ski = Signal(Selector(("E",)), 4.0), Signal(Selector(("F",)), 1.0)
+    intent = Intent("buy", 1.0, 2.0, (Signal(Selector(("F",)), 1.0), Signal(Selector(("G",)), 1.0)))
+    config = portfolio(topics=(Topic("bags", (bags,)), Topic("ski", (ski,))), intents=(intent,))
+    row = profiles([event(10), event(0, "F"), event(1, "G"), event(0, "x", user="d")], TODAY, config)
+    assert [row[0]["interest_bags"], row[0]["interest_ski"], row[0]["intent_buy"]] == pytest.approx([2 / 3, 1 / 3, 0.75])
+    assert (row[1]["interest_bags"], row[1]["intent_buy"]) == (0.0, 0.0)
+
+
+def test_engagement_is_answered_touches_and_unknown_without_touches() -> None:
+    """One answer today to a touch today and one ten days ago at half-life 10: 1 / 1.5; at most 1."""
+    config = portfolio(engagement=Engagement(("T",), ("R",), 10.0))
+    events = [event(0, "R"), event(0, "T"), event(10, "T"), event(0, "R", user="d"), event(0, "R", user="e"), event(1, "T", user="e")]
+    assert [row["engagement"] for row in profiles(events, TODAY, config)] == [pytest.approx(2 / 3), None, 1.0]
+
+
+# --- SPEC 4 and 6 ----------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_without_a_segment_and_spells_are_unbroken() -> None:
+    """Whoever is in no segment is in ``everyone_else``; a day outside starts a new spell."""
+    config = portfolio(segments=(Segment("old", condition("tenure_days > 3", tenure_days=COUNT)),))
+    first = memberships([profile(), profile(customer_id="d", tenure_days=0)], [], ago(2), config)
+    assert [(row["segment_id"], row["customer_id"]) for row in first] == [("everyone_else", "d"), ("old", "c")]
+    second = memberships([profile(), profile(customer_id="d")], first, ago(1), config)
+    assert [(row["segment_id"], row["customer_id"], row["member_since"]) for row in second] == [("old", "c", ago(2)), ("old", "d", ago(1))]
+
+
+@pytest.mark.parametrize(
+    ("queue", "expected"),
+    [
+        (Queue((), (), (), None), "cde"),
+        (Queue(("s1", "s2"), (), (), None), "cd"),
+        (Queue((), ("s1", "s2"), (), None), "c"),
+        (Queue(("s1",), (), ("s2",), None), "d"),
+        (Queue(("s2", "everyone_else"), (), (), None), "ce"),
+        (Queue((), (), (), condition("tenure_days = 5", tenure_days=COUNT)), "c"),
+    ],
+)
+def test_a_queue_is_any_all_none_and_where(queue: Queue, expected: str) -> None:
+    """Customer c is in both segments, d in the first, e in neither; only c has tenure 5."""
+    people = [profile(), profile(customer_id="d", tenure_days=4), profile(customer_id="e", tenure_days=None)]
+    members_ = [{"segment_id": s, "customer_id": c} for s, c in [("s1", "c"), ("s2", "c"), ("s1", "d"), ("everyone_else", "e")]]
+    rows = queues(people, members_, [], TODAY, portfolio(journey("a", queue=queue)))
+    assert "".join(row["customer_id"] for row in rows) == expected
+
+
+def test_who_would_leave_at_once_does_not_queue_and_waiting_counts_from_the_start_of_the_spell() -> None:
+    """``exit_when`` empties a queue; ``waiting_days`` are days since ``queued_on``."""
+    before = [{"journey_id": "a", "customer_id": "c", "queued_on": ago(3)}]
+    journeys = (journey("a"), journey("b", exit_when=condition("tenure_days = 5", tenure_days=COUNT)), journey("new"))
+    rows = queues([profile()], [], before, TODAY, portfolio(*journeys))
+    assert [(row["journey_id"], row["queued_on"], row["waiting_days"]) for row in rows] == [("a", ago(3), 3), ("new", TODAY, 0)]
+
+
+# --- SPEC 7 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "gates"),
+    [
+        ({}, []),
+        ({"status": "paused"}, ["not_live"]),
+        ({"starts_on": TODAY + DAY}, ["not_live"]),
+        ({"starts_on": TODAY, "ends_on": TODAY}, []),
+        ({"ends_on": ago(1)}, ["not_live"]),
+        ({"suppress": (Period(ago(1), TODAY),)}, ["blackout"]),
+        ({"suppress": (Period(TODAY + 9 * DAY, TODAY + 9 * DAY),)}, []),
+        ({"suppress": (Period(TODAY + 9 * DAY, TODAY + 9 * DAY),), "must_finish": True}, ["would_overrun"]),
+        ({"suppress": (Period(TODAY + 10 * DAY, TODAY + 11 * DAY),), "must_finish": True}, []),
+        ({"ends_on": TODAY + 8 * DAY, "must_finish": True}, ["would_overrun"]),
+        ({"ends_on": TODAY + 9 * DAY, "must_finish": True}, []),
+        ({"channels": ("email",)}, ["no_channel"]),
+        ({"channels": ("email", "app")}, []),
+        ({"channels": ("web",)}, []),
+        ({"value": float("nan")}, ["unscored"]),
+        ({"value": float("-inf")}, ["unscored"]),
+        ({"status": "paused", "channels": ("email",), "value": float("nan")}, ["not_live", "no_channel", "unscored"]),
+    ],
+)
+def test_static_gates_in_their_order(changes: dict[str, Any], gates: list[str]) -> None:
+    """All failing gates are kept; the first one is the ruling."""
+    rows, assignment, _ = decided(portfolio(journey("a", **changes)), {"a": 0})
+    assert rows["a"]["failed_gates"] == gates
+    assert rows["a"]["ruling"] == (gates[0] if gates else "chosen")
+    assert assignment["decision"] == ("none" if gates else "start")
+
+
+def test_the_suppressed_and_the_blacked_out_start_nothing() -> None:
+    """Policy-wide gates hold for every journey; app is usable until consent is refused."""
+    config = portfolio(
+        journey("a", channels=("app",)),
+        policies={"suppress": (Period(TODAY, TODAY),), "suppressed_when": condition("tenure_days = 5", tenure_days=COUNT)},
+    )
+    rows, _, _ = decided(config, {"a": 0}, consent_app=False)
+    assert rows["a"]["failed_gates"] == ["blackout", "suppressed", "no_channel"]
+
+
+def test_the_default_score_multiplies_its_factors() -> None:
+    """Interests add up to at most 1, intents count by the largest, a link from the last finished journey boosts."""
+    text = (
+        "propensity * value * (1 + interest_match) * (1 + intent_match) * (1 + priority / 100.0)"
+        " * (1 + waiting_weight * least(waiting_days, 30) / 30.0) * linked_boost"
+    )
+    names = ("propensity", "value", "interest_match", "intent_match", "priority", "waiting_weight", "linked_boost")
+    score = numeric(text, **dict.fromkeys(names, NUMBER), waiting_days=COUNT)
+    a = journey("a", value=12.0, priority=80.0, interests=("x", "y"), intents=("i", "k"))
+    config = portfolio(a, journey("b", next_journeys=("a",)), journey("d"), policies={"score": score, "waiting_weight": 2.0})
+    said = {"interest_x": 0.7, "interest_y": 0.6, "intent_i": 0.25, "intent_k": 0.5}
+    rows, _, _ = decided(config, {"a": 15, "d": 0}, {"b": [stay(9, 4)], "d": [stay(4, 1, "exited")]}, **said)
+    assert rows["a"]["score"] == pytest.approx(0.05 * 12 * 2 * 1.5 * 1.8 * 2 * 1.5)
+    assert [rows["a"][name] for name in ("interest_match", "intent_match", "linked_boost")] == [1.0, 0.5, 1.5]
+    assert [rows["d"][name] for name in ("interest_match", "intent_match", "linked_boost", "score")] == [0.0, 0.0, 1.0, 0.05]
+
+
+def test_scores_have_nine_digits() -> None:
+    """What differs in the tenth digit is equal; what is not a number is no score."""
+    assert rounded(1 / 3) == 0.333333333
+    assert rounded(123456789.4) == 123456789.0
+    assert rounded(float("inf")) is None
+    assert rounded(None) is None
+
+
+@pytest.mark.parametrize(
+    ("none", "changes", "decision", "ruling"),
+    [
+        ("1.0", {"value": 1.0, "priority": 99.0}, "none", "outscored"),
+        ("1.0", {"value": 1.1}, "start", "chosen"),
+        ("1.0", {"value": 0.5, "mandatory": True}, "start", "chosen"),
+        ("tenure_days + null", {"value": 0.0}, "none", "outscored"),
+        ("(tenure_days - 5) / (tenure_days - 5)", {"value": 0.1}, "start", "chosen"),
+    ],
+)
+def test_none_is_beaten_by_a_strictly_greater_score_or_a_mandatory_journey(
+    none: str, changes: dict[str, Any], decision: str, ruling: str
+) -> None:
+    """A null or NaN for doing nothing counts as 0."""
+    rows, assignment, _ = decided(portfolio(journey("a", **changes), policies={"none": numeric(none, tenure_days=COUNT)}), {"a": 0})
+    assert (assignment["decision"], rows["a"]["ruling"]) == (decision, ruling)
+    assert rows["none"]["ruling"] == ("chosen" if decision == "none" else "outscored")
+
+
+def test_the_total_order_and_the_ledger_of_losers() -> None:
+    """Mandatory, score, priority, waiting, name; rank, margin and runner-up follow it, over rows that failed gates too."""
+    journeys = (
+        journey("low", mandatory=True, value=-5.0),
+        journey("high", value=9.0, status="paused"),
+        journey("even_a", value=2.0),
+        journey("even_b", value=2.0),
+        journey("even_c", value=2.0),
+        journey("even_p", value=2.0, priority=1.0),
+        journey("blank", value=float("nan")),
+    )
+    rows, assignment, _ = decided(portfolio(*journeys), {**dict.fromkeys([one.id for one in journeys], 0), "even_c": 4})
+    assert sorted(rows, key=lambda name: rows[name]["rank"]) == ["low", "high", "even_p", "even_c", "even_a", "even_b", "none", "blank"]
+    assert [row["rank"] for row in sorted(rows.values(), key=lambda row: row["rank"])] == list(range(1, 9))
+    assert {name: row["ruling"] for name, row in rows.items()} == {
+        "low": "chosen", "high": "not_live", "even_p": "outscored", "even_c": "outscored",
+        "even_a": "outscored", "even_b": "outscored", "none": "outscored", "blank": "unscored",
+    }  # fmt: skip
+    assert (rows["low"]["margin"], rows["high"]["margin"], rows["none"]["margin"], rows["blank"]["margin"]) == (0.0, -14.0, -5.0, None)
+    assert (assignment["journey_id"], assignment["runner_up"], assignment["runner_up_score"]) == ("low", "even_p", 2.0)
+    assert rows["even_p"]["failed_gates"] == ["outscored"]
+    assert rows["low"]["failed_gates"] == []
+
+
+def test_a_customer_without_options_has_no_rows_and_the_decision_none() -> None:
+    """One assignment row per customer, with or without options."""
+    rows, assignment, state = decided(portfolio(journey("a")), {})
+    assert (rows, state) == ({}, {})
+    told = ("decision", "journey_id", "score", "runner_up", "selection_probability")
+    assert [assignment[name] for name in told] == ["none", None, None, None, 1.0]
+
+
+# --- SPEC 8.1 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entered", "changes", "events", "reason"),
+    [
+        (9, {}, [], None),
+        (10, {}, [], "completed"),
+        (11, {}, [], "completed"),
+        (3, {"goal": Goal("G", 2, None)}, [3], None),
+        (3, {"goal": Goal("G", 2, None)}, [2], "converted"),
+        (3, {"goal": Goal("G", 2, None)}, [1], "converted"),
+        (3, {"goal": Goal("G", 2, None)}, [0], None),
+        (3, {"goal": Goal("G", 9, None)}, [0], "converted"),
+        (3, {"goal": Goal("G", 9, None)}, [-1], None),
+        (3, {"goal": Goal("G", 9, None), "exit_on_goal": False}, [0], None),
+        (10, {"goal": Goal("G", 10, None), "exit_when": condition("true")}, [0], "converted"),
+        (10, {"exit_when": condition("tenure_days = 5", tenure_days=COUNT)}, [], "exited"),
+        (10, {"exit_when": condition("tenure_days = 6", tenure_days=COUNT)}, [], "completed"),
+    ],
+)
+def test_a_journey_ends_by_its_goal_then_its_exit_then_its_length(
+    entered: int, changes: dict[str, Any], events: list[int], reason: str | None
+) -> None:
+    """The goal counts after the day of entry, until its window or today, whichever is earlier."""
+    goals = [event(days, "G", arrived=0) for days in events]
+    rows, assignment, state = decided(portfolio(journey("a", **changes)), {}, {"a": [stay(entered)]}, goals)
+    assert (state["a"]["ended_reason"], assignment["ended_reason"]) == (reason, reason)
+    assert state["a"]["ended_on"] == (TODAY if reason else None)
+    assert state["a"]["times_completed"] == (1 if reason in {"converted", "completed"} else 0)
+    assert assignment["decision"] == ("none" if reason else "continue")
+    assert (assignment["day_index"], assignment["ended_journey_id"]) == ((None, "a") if reason else (entered + 1, None))
+    assert set(rows) == (set() if reason else {"a", "none"})
+
+
+def test_a_journey_that_is_gone_ends_withdrawn_and_another_may_start_the_same_day() -> None:
+    """State is yesterday's, metadata today's."""
+    _, assignment, state = decided(portfolio(journey("b")), {"b": 0}, {"a": [stay(1)]})
+    assert (assignment["decision"], assignment["journey_id"], assignment["ended_journey_id"]) == ("start", "b", "a")
+    assert state["a"]["ended_reason"] == "withdrawn"
+
+
+# --- SPEC 8.2 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "past", "gates"),
+    [
+        ({}, {}, []),
+        ({}, {"a": [stay(9, 5)]}, ["reentry"]),
+        ({"reentry": Reentry(5, "exit")}, {"a": [stay(9, 5)]}, []),
+        ({"reentry": Reentry(6, "exit")}, {"a": [stay(9, 5)]}, ["reentry"]),
+        ({"reentry": Reentry(9, "entry")}, {"a": [stay(9, 5)]}, []),
+        ({"reentry": Reentry(10, "entry")}, {"a": [stay(9, 5)]}, ["reentry"]),
+        ({"reentry": Reentry(1, "exit"), "max_entries": 2}, {"a": [stay(9, 5)]}, []),
+        ({"reentry": Reentry(1, "exit"), "max_entries": 2}, {"a": [stay(9, 8), stay(7, 5)]}, ["max_entries"]),
+        ({"max_entries": 1}, {"a": [stay(9, 5)]}, ["reentry", "max_entries"]),
+        ({"only_after": ("b", "d")}, {}, ["link"]),
+        ({"only_after": ("b", "d")}, {"b": [stay(9, 5, "exited")]}, ["link"]),
+        ({"only_after": ("b", "d")}, {"b": [stay(9, 8, "converted"), stay(7, 5, "exited")]}, []),
+        ({"not_after": (NotAfter("b", 5),)}, {"b": [stay(9, 5)]}, []),
+        ({"not_after": (NotAfter("b", 6),)}, {"b": [stay(9, 5)]}, []),
+        ({"not_after": (NotAfter("b", 7),)}, {"b": [stay(9, 5)]}, ["pairwise"]),
+    ],
+)
+def test_memory_gates_of_one_journey(changes: dict[str, Any], past: dict[str, list[Spell]], gates: list[str]) -> None:
+    """A stay covers its days from entry to the day before it ended; five days ago is in a window of six days, that stay is not."""
+    rows, _, _ = decided(portfolio(journey("a", **changes), journey("b"), journey("d")), {"a": 0}, past)
+    assert rows["a"]["failed_gates"] == gates
+
+
+def test_a_journey_in_flight_is_a_journey_the_customer_is_in_today() -> None:
+    """A pairwise rule against the incumbent stops the challenger even with a window of one day."""
+    challenger = journey("a", value=99.0, can_interrupt=True, not_after=(NotAfter("b", 1),))
+    rows, assignment, _ = decided(portfolio(challenger, journey("b")), {"a": 0}, {"b": [stay(3)]})
+    assert (rows["a"]["ruling"], assignment["decision"]) == ("pairwise", "continue")
+
+
+@pytest.mark.parametrize(
+    ("rest_days", "mandatory", "past", "gates"),
+    [
+        (4, False, {"b": [stay(9, 5)]}, []),
+        (5, False, {"b": [stay(9, 5)]}, []),
+        (6, False, {"b": [stay(9, 5)]}, ["resting"]),
+        (6, True, {"b": [stay(9, 5)]}, []),
+        (1, False, {"b": [stay(10)]}, ["resting"]),
+        (0, False, {"b": [stay(10)]}, []),
+    ],
+)
+def test_customers_rest_between_journeys(rest_days: int, mandatory: bool, past: dict[str, list[Spell]], gates: list[str]) -> None:
+    """Resting counts from the last end of any journey, today's included; mandatory journeys are exempt."""
+    rows, _, _ = decided(portfolio(journey("a", mandatory=mandatory), journey("b"), policies={"rest_days": rest_days}), {"a": 0}, past)
+    assert rows["a"]["failed_gates"] == gates
+
+
+@pytest.mark.parametrize(
+    ("starts", "days", "gates"),
+    [
+        ("1.0", 5, []),
+        ("1.0", 6, ["frequency_cap"]),
+        ("2.0", 6, []),
+        ("2.0", 9, ["frequency_cap"]),
+        ("null", 9, []),
+        ("0.0", 1, ["frequency_cap"]),
+    ],
+)
+def test_starts_are_capped_in_any_window(starts: str, days: int, gates: list[str]) -> None:
+    """Starts 5 and 8 days ago, of any journey, plus this one; mandatory is not exempt; null is no cap."""
+    config = portfolio(journey("a", mandatory=True), policies={"cap": Cap(days, numeric(starts))})
+    rows, _, state = decided(config, {"a": 0}, {"b": [stay(8, 6)], "d": [stay(5, 2)]})
+    assert rows["a"]["failed_gates"] == gates
+    assert state["b"]["recent_starts"] == ([ago(8)] if days == 9 else [])
+
+
+# --- SPEC 8.3 --------------------------------------------------------------------------------------------------------
+
+LOUD = {"can_interrupt": True}
+
+
+@pytest.mark.parametrize(
+    ("challenger", "incumbent", "decision"),
+    [
+        ({**LOUD, "value": 5.0}, {"value": 4.0}, "continue"),
+        ({**LOUD, "value": 5.01}, {"value": 4.0}, "switch"),
+        ({"value": 99.0}, {"value": 4.0}, "continue"),
+        ({**LOUD, "value": -2.9}, {"value": -4.0}, "continue"),
+        ({**LOUD, "value": 99.0}, {"value": 4.0, "interruptible": False}, "continue"),
+        ({"value": 99.0, "mandatory": True}, {"value": 4.0, "interruptible": False}, "continue"),
+        ({"value": 4.0, "mandatory": True}, {"value": 99.0}, "switch"),
+        ({**LOUD, "value": 99.0}, {"value": 4.0, "mandatory": True}, "continue"),
+        ({"value": 4.0, "mandatory": True}, {"value": 4.0, "mandatory": True}, "switch"),
+        ({"value": 4.0, "mandatory": True}, {"value": 4.0, "mandatory": True, "priority": 1.0}, "continue"),
+        ({**LOUD, "value": 6.0, "mandatory": True}, {"value": 4.0, "mandatory": True, "priority": 1.0}, "switch"),
+        ({**LOUD, "value": 2.51}, {"value": float("nan")}, "switch"),
+        ({**LOUD, "value": 2.5}, {"value": float("nan")}, "continue"),
+        ({**LOUD, "value": 0.5}, {"value": -9.0}, "continue"),
+    ],
+)
+def test_who_may_interrupt_whom(challenger: dict[str, Any], incumbent: dict[str, Any], decision: str) -> None:
+    """Entry score 2 stands in where today's is missing; margin 0.25; "none" scores 0.7, and the incumbent need not beat it."""
+    config = portfolio(journey("a", **challenger), journey("b", **incumbent), policies={"none": numeric("0.7")})
+    rows, assignment, state = decided(config, {"a": 0, "b": 0}, {"b": [stay(3, score=2.0)]})
+    assert assignment["decision"] == decision
+    switched = decision == "switch"
+    assert {name: row["ruling"] for name, row in rows.items()} == (
+        {"a": "chosen", "b": "outscored", "none": "outscored"} if switched else {"a": "in_flight", "b": "chosen", "none": "in_flight"}
+    )
+    assert (state["b"]["ended_reason"], assignment["ended_journey_id"]) == (("interrupted", "b") if switched else (None, None))
+    assert ("a" in state) == switched
+    assert (assignment["entered_on"], assignment["day_index"]) == ((TODAY, 1) if switched else (ago(3), 4))
+
+
+def test_the_best_eligible_challenger_wins_even_below_one_that_may_not_interrupt() -> None:
+    """Rank and the right to interrupt are different things; the higher-ranked row is ruled outscored."""
+    config = portfolio(journey("a", value=9.0), journey("b", value=8.0, **LOUD), journey("d", value=7.0, **LOUD), journey("z", value=1.0))
+    rows, assignment, _ = decided(config, {"a": 0, "b": 0, "d": 0}, {"z": [stay(3)]})
+    assert (assignment["decision"], assignment["journey_id"], assignment["runner_up"]) == ("switch", "b", "a")
+    assert (rows["a"]["ruling"], rows["a"]["margin"], rows["z"]["is_queued"]) == ("outscored", -1.0, False)
+
+
+def test_the_journey_in_flight_is_subject_to_no_gate() -> None:
+    """Paused, blacked out and unreachable, it goes on; it has no failed gates."""
+    running = journey("b", status="paused", suppress=(Period(TODAY, TODAY),), channels=("email",), value=float("nan"))
+    rows, assignment, _ = decided(portfolio(running), {}, {"b": [stay(3)]})
+    assert (assignment["decision"], rows["b"]["failed_gates"], rows["b"]["score"]) == ("continue", [], None)
+    assert rows["none"]["margin"] is None
+
+
+# --- SPEC 8.4 and 8.6 ------------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_remembered() -> None:
+    """Entering counts, keeps the score, and forgets the end of an earlier stay."""
+    config = portfolio(journey("a", reentry=Reentry(1, "exit"), length_days=4), policies={"cap": Cap(6, numeric("9.0"))})
+    _, assignment, state = decided(config, {"a": 0}, {"a": [stay(7, 5)]})
+    told = ("decision", "journey_id", "entered_on", "day_index", "ends_on", "arm", "score")
+    assert [assignment[name] for name in told] == ["start", "a", TODAY, 1, TODAY + 3 * DAY, "treated", 1.0]
+    kept = ("entered_on", "ended_on", "ended_reason", "times_entered", "times_completed", "entry_score", "arm", "recent_starts")
+    assert [state["a"][name] for name in kept] == [TODAY, None, None, 2, 1, 1.0, "treated", [TODAY]]
+
+
+def test_the_control_arm_is_a_bucket_of_the_customer() -> None:
+    """The hash is XXH64 with seed 0; holdout 1 takes everyone, 0 nobody, a share those below it."""
+    assert f"{xxh64(''):016x}" == "ef46db3751d8e999"
+    assert f"{xxh64('a'):016x}" == "d24ec4f1a98c6e5b"
+    bucket = xxh64("a:c") % 10_000
+    for share, arm in ((0.0, "treated"), (bucket / 10_000, "treated"), ((bucket + 1) / 10_000, "control"), (1.0, "control")):
+        assert arm_of("c", journey("a", holdout=share), portfolio()) == arm
+    assert arm_of("c", journey("a"), portfolio(policies={"holdout": 1.0})) == "control"
+
+
+# --- SPEC 9 ----------------------------------------------------------------------------------------------------------
+
+
+def assignment_of(**changes: Any) -> Row:
+    """Return the assignment of customer c, who starts journey a today."""
+    plain = {"customer_id": "c", "journey_id": "a", "entered_on": TODAY, "day_index": 1, "arm": "treated", "decision": "start"}
+    return {**plain, "ended_journey_id": None, **changes}
+
+
+def test_todays_steps_are_sent_tomorrow_morning_in_the_customers_time() -> None:
+    """10:00 in Tokyo is 01:00 UTC, in Berlin in winter 09:00 UTC."""
+    steps = (Step(1, "web", "hello", "b"), Step(2, "web", "again", None))
+    config = portfolio(journey("a", steps=steps))
+    for zone, hour in (("Asia/Tokyo", 1), (None, 9)):
+        rows = messages([assignment_of()], [profile(timezone=zone)], TODAY, config)
+        assert [(row["content"], row["variant"], row["send_at"]) for row in rows] == [
+            ("hello", "b", datetime(2026, 1, 11, hour, tzinfo=UTC))
+        ]
+        assert rows[0]["idempotency_key"] == f"{xxh64('c:a:2026-01-10:1:web'):016x}"
+        assert rows[0]["withheld"] is None
+    assert messages([assignment_of(arm="control")], [profile()], TODAY, config) == []
+    assert [row["content"] for row in messages([assignment_of(day_index=2)], [profile()], TODAY, config)] == ["again"]
+
+
+def test_a_step_is_withheld_with_the_first_reason() -> None:
+    """No consent for its channel, then a suppressed customer, then a blackout."""
+    blackout = (Period(TODAY, TODAY),)
+    told = condition("tenure_days = 5", tenure_days=COUNT)
+    for consent, suppressed, days, reason in (
+        (None, told, blackout, "no_consent"),
+        (True, told, blackout, "suppressed"),
+        (True, None, blackout, "blackout"),
+        (True, None, (), None),
+    ):
+        config = portfolio(journey("a", steps=(Step(1, "email", "x", None),), suppress=days), policies={"suppressed_when": suppressed})
+        assert [row["withheld"] for row in messages([assignment_of()], [profile(consent_email=consent)], TODAY, config)] == [reason]
+
+
+def test_audiences_change_where_somebody_enters_or_leaves() -> None:
+    """A switch is one of each; going on is none."""
+    rows = audience_changes(
+        [assignment_of(decision="switch", ended_journey_id="b"), assignment_of(customer_id="d", decision="continue")], TODAY
+    )
+    assert [(row["journey_id"], row["customer_id"], row["change"]) for row in rows] == [("a", "c", "entered"), ("b", "c", "left")]
+
+
+# --- All of it -------------------------------------------------------------------------------------------------------
+
+
+def test_a_few_days_of_one_customer(tmp_path: Path) -> None:
+    """Starts on the first day, is told so, buys on the third and leaves, may return two days later."""
+    a = journey("a", goal=Goal("E", 10, None), reentry=Reentry(2, "exit"), steps=(Step(1, "web", "hello", None),))
+    landing = land(tmp_path, ago(4), {**GOOD, "event": "Seen", "timestamp": f"{ago(4)}T10:00:00Z"})
+    land(tmp_path, ago(2), {**GOOD, "messageId": "n", "timestamp": f"{ago(2)}T10:00:00Z"})
+    tables = run(landing, portfolio(a), [ago(days) for days in (4, 3, 2, 1, 0)])
+    assert [row["decision"] for row in tables["journey_assignments"]] == ["start", "continue", "none", "none", "start"]
+    assert [row["ruling"] for row in tables["scored_candidates"] if row["journey_id"] == "a"] == [
+        "chosen",
+        "chosen",
+        "reentry",
+        "reentry",
+        "chosen",
+    ]
+    assert [row["waiting_days"] for row in tables["journey_queues"]] == [0, 1, 2, 3, 4]
+    assert [row["date"] for row in tables["outbound_messages"]] == [ago(4), TODAY]
+    assert [row["change"] for row in tables["audience_changes"]] == ["entered", "left", "entered"]
+
+
+def test_an_edited_portfolio_holds_from_its_day_on(tmp_path: Path) -> None:
+    """A journey that is taken out on the second day ends withdrawn."""
+    landing = land(tmp_path, ago(1), {**GOOD, "timestamp": f"{ago(1)}T10:00:00Z"})
+    tables = run(landing, portfolio(journey("a")), [ago(1), TODAY], {TODAY: portfolio()})
+    assert [(row["decision"], row["ended_reason"]) for row in tables["journey_assignments"]] == [("start", None), ("none", "withdrawn")]

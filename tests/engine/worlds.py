@@ -1,0 +1,483 @@
+"""Small random worlds for property tests: a ``journeys.yaml`` and the landing files of a few days.
+
+What belongs here: hypothesis strategies, biased towards what goes wrong - ties, nulls, late and repeated events, journeys
+that collide. What does not: any expectation. Every world loads; what is refused at load has tests of its own.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+DAY = timedelta(days=1)
+Draw = Any
+"""The ``draw`` of a composite strategy: its own type is generic and says nothing here."""
+
+
+@dataclass(frozen=True, repr=False)
+class World:
+    """A portfolio, how it is edited on the way, and what arrives on each day."""
+
+    journeys: str
+    edited: Mapping[date, str]
+    days: tuple[date, ...]
+    files: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        """Show what a failing example needs to be read: the portfolio and the lines."""
+        edits = [f"--- from {day} on:\n{text}" for day, text in self.edited.items()]
+        unzipped = {name: gzip.decompress(data) if name.endswith(".gz") else data for name, data in self.files.items()}
+        files = [f"--- {name}\n{data.decode(errors='backslashreplace')[:5000]}" for name, data in unzipped.items()]
+        return "\n".join(["World of " + ", ".join(map(str, self.days)), self.journeys, *edits, *files])
+
+    def write(self, folder: Path) -> Path:
+        """Write the landing files and return the landing zone."""
+        landing = folder / "landing"
+        for day in self.days:
+            (landing / day.isoformat()).mkdir(parents=True, exist_ok=True)
+        for name, data in self.files.items():
+            (landing / name).write_bytes(data)
+        return landing
+
+    def write_journeys(self, folder: Path) -> dict[date, Path]:
+        """Write ``journeys.yaml`` and its later versions; return the files by the day from which they hold."""
+        paths = {}
+        for day, text in {self.days[0]: self.journeys, **self.edited}.items():
+            paths[day] = folder / f"journeys-{day}.yaml"
+            paths[day].write_text(text)
+        return paths
+
+
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """Return a document as YAML."""
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.width = 140
+    yaml.dump(document, text)
+    return text.getvalue()
+
+
+# --- journeys.yaml ---------------------------------------------------------------------------------------------------
+
+ORDER, VIEW, PAGE, GAME = "Order Completed", "Product Viewed", "Page Viewed", "Game Played"
+SENT, OPENED, PLAN = "Message Sent", "Message Opened", "Subscription Changed"
+CATEGORIES = ("handbags", "ski", "poker", "é")
+
+CHANNELS = {
+    "email": {"consent": "opt_in"},
+    "app": {"consent": "opt_out"},
+    "website": {"consent": "none"},
+    "sales": {"consent": "none", "human": True},
+}
+
+NUMBERS: dict[str, list[dict[str, Any]]] = {
+    "orders": [{"count": ORDER}, {"count": ORDER, "within_days": 3}, {"count": ORDER, "where": "revenue > 10"}],
+    "events_seen": [{"count": "*"}, {"count": "*", "within_days": 1}, {"count": "*", "within_days": 4}],
+    "views": [{"count": [VIEW, PAGE]}, {"count": VIEW, "where": "category = 'handbags'", "within_days": 7}],
+    "ski_items": [
+        {"sum": "quantity", "of": ORDER, "each": "products", "where": "category = 'ski'"},
+        {"count": ORDER, "each": "products", "where": "category in ('ski', 'poker') and quantity >= 2"},
+        {"count": ORDER, "each": "products", "within_days": 2},
+    ],
+    "spend": [{"sum": "revenue", "of": ORDER}, {"sum": "revenue", "of": ORDER, "within_days": 5}],
+    "poker_result": [{"sum": "net", "of": [GAME, ORDER], "where": "game = 'poker'", "within_days": 7}, {"sum": "net", "of": GAME}],
+    "average_order": [{"avg": "revenue", "of": ORDER}, {"avg": "revenue", "of": "*", "within_days": 3}],
+    "biggest_order": [{"max": "revenue", "of": ORDER}, {"max": "net", "of": GAME, "where": "is_live"}],
+    "smallest_order": [{"min": "revenue", "of": ORDER}, {"min": "quantity", "of": ORDER, "each": "products"}],
+    "days_since_order": [{"days_since_last": ORDER}, {"days_since_last": ORDER, "where": "revenue >= 20"}],
+    "days_since_view": [{"days_since_first": VIEW}, {"days_since_first": "*"}],
+    "age": [{"profile": "age", "type": "number"}],
+}
+OTHERS: dict[str, list[dict[str, Any]]] = {
+    "first_plan": [{"first": "plan", "of": PLAN}, {"first": "category", "of": ORDER, "each": "products"}],
+    "last_plan": [{"last": "plan", "of": PLAN}, {"last": "category", "of": [VIEW, ORDER], "within_days": 3}],
+    "income": [{"profile": "income", "type": "string"}],
+    "unsubscribed": [{"profile": "unsubscribed", "type": "boolean"}],
+    "birthday": [{"profile": "birthday", "type": "date"}],
+}
+SIGNALS = [
+    {"event": VIEW, "where": "category = 'handbags'"},
+    {"event": VIEW, "where": "category <> 'handbags'", "weight": 0.5},
+    {"event": ORDER, "each": "products", "where": "category = 'ski'", "weight": 5},
+    {"event": ORDER, "weight": 2},
+    {"event": GAME, "where": "net < 0"},
+    {"event": PAGE, "where": "path = '/pricing'", "weight": 0},
+]
+SCORES = [
+    "value",
+    "1.0",
+    "priority",
+    "propensity * value * linked_boost",
+    "value * (1 + intent_match) + interest_match",
+    "waiting_days + 0.5",
+    "case when is_incumbent then value * 2.0 else value end",
+    "case when tenure_days % 2 = 0 then value else null end",
+    "(tenure_days - 1.0) / (tenure_days - 1.0) * value",
+    "value * (1 + waiting_days)",
+    "case when is_incumbent then 1.0 / 3.0 else value end",
+    "case when is_incumbent and tenure_days > 1 then null else value end",
+    "ln(tenure_days - 1.0) + value",
+    "-value",
+    "value * tenure_days - 1e9",
+    "case when mandatory then 1.0 when is_queued then 2.0 else 0.5 end * length_days",
+    "value + coalesce(engagement, 0.37) + 1.0 / 3.0",
+]
+NONES = ["0.1 * engagement", "-5.0", "0.3 * tenure_days", "0.1 * sqrt(tenure_days - 2.0)", "1.0"]
+
+
+def one_in(draw: Draw, odds: int) -> bool:
+    """Draw yes once in so many times; no is the simpler example."""
+    return bool(draw(st.integers(1, odds)) == odds)
+
+
+@st.composite
+def conditions(draw: Draw, numbers: list[str], others: list[str], *, atoms_only: bool = False) -> str:
+    """Draw a condition over profile columns that is neither rarely nor nearly always true."""
+    kinds = (
+        ["tenure", "number", "number", "interest", "consent", "true"]
+        + (["other"] if others else [])
+        + ([] if atoms_only else ["and", "or", "not"])
+    )
+    kind = draw(st.sampled_from(kinds))
+    if kind == "tenure":
+        return f"tenure_days {draw(st.sampled_from(['<', '>=', '=']))} {draw(st.integers(0, 6))}"
+    if kind == "number":
+        name, comparison = draw(st.sampled_from(numbers)), draw(st.sampled_from(["=", ">", "<", "<=", ">=", "<>"]))
+        return draw(st.sampled_from([f"{name} {comparison} {draw(st.sampled_from([0, 1, 2, 3, 12]))}"] * 5 + [f"{name} is null"]))
+    if kind == "interest":
+        return draw(
+            st.sampled_from(
+                ["interest_bags > 0.37", "interest_sport < 0.61", "intent_buy > 0.43", "engagement >= 0.71", "engagement is null"]
+            )
+        )
+    if kind == "consent":
+        return draw(
+            st.sampled_from(
+                ["consent_email", "not consent_app", "consent_email is null", "customer_id like 'anon%'", "timezone is not null"]
+            )
+        )
+    if kind == "other":
+        texts = {"unsubscribed": ["unsubscribed", "not unsubscribed"], "birthday": ["birthday < date '2000-06-01'", "birthday is not null"]}
+        name = draw(st.sampled_from(others))
+        return draw(st.sampled_from(texts.get(name, [f"{name} = 'gold'", f"{name} in ('ski', 'low', '3')", f"{name} is not null"])))
+    if kind == "true":
+        return "tenure_days >= 0"
+    parts = [draw(conditions(numbers, others, atoms_only=True)) for _ in range(1 if kind == "not" else 2)]
+    return f"not ({parts[0]})" if kind == "not" else f"({parts[0]}) {kind} ({parts[1]})"
+
+
+def periods(days: tuple[date, ...]) -> st.SearchStrategy[list[dict[str, date]]]:
+    """Draw blackouts of one to three days."""
+    one = st.tuples(st.sampled_from(days), st.integers(0, 2)).map(lambda drawn: {"from": drawn[0], "to": drawn[0] + drawn[1] * DAY})
+    return st.lists(one, max_size=1)
+
+
+@st.composite
+def journeys(
+    draw: Draw, index: int, ids: list[str], days: tuple[date, ...], segments: list[str], condition: st.SearchStrategy[str]
+) -> dict[str, Any]:
+    """Draw a journey that may refer to every other one, and come only after earlier ones."""
+    length = draw(st.sampled_from([3, 1, 2, 4, 5, 30]))
+    journey: dict[str, Any] = {"id": ids[index], "length_days": length}
+    some = st.lists(st.sampled_from([*segments, "everyone_else"]), unique=True, min_size=1, max_size=2)
+    queue: dict[str, Any] = {key: draw(some) for key in ("any", "all", "none") if one_in(draw, 8)}
+    if not queue or one_in(draw, 3):
+        queue["where"] = draw(st.one_of(st.sampled_from(["tenure_days >= 0", "tenure_days >= 0", "tenure_days >= 1"]), condition))
+    journey["queue"] = queue
+    others = [other for other in ids if other != ids[index]] or ids
+    optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
+        "status": (8, st.sampled_from(["paused", "draft"])),
+        "starts_on": (8, st.sampled_from(days)),
+        "ends_on": (8, st.sampled_from(days)),
+        "priority": (4, st.sampled_from([5, 5, 80, -3])),
+        "value": (2, st.sampled_from([12, 2, 2.5, 2.5, 0])),
+        "mandatory": (6, st.booleans()),
+        "interests": (4, st.lists(st.sampled_from(["bags", "sport"]), unique=True, min_size=1)),
+        "intents": (4, st.lists(st.sampled_from(["buy", "leave"]), unique=True, min_size=1)),
+        "goal": (2, st.fixed_dictionaries({"event": st.sampled_from([ORDER, OPENED, GAME])}, optional={"within_days": st.integers(1, 4)})),
+        "exit_on_goal": (5, st.booleans()),
+        "exit_when": (5, condition),
+        "reentry": (2, st.fixed_dictionaries({"after_days": st.integers(0, 4)}, optional={"from": st.sampled_from(["entry", "exit"])})),
+        "max_entries": (6, st.integers(1, 2)),
+        "can_interrupt": (2, st.just(value=True)),
+        "interruptible": (6, st.booleans()),
+        "must_finish": (4, st.booleans()),
+        "holdout": (4, st.sampled_from([0.5, 0.1, 0.9])),
+        "suppress": (6, periods(days)),
+        "next_journeys": (3, st.lists(st.sampled_from(others), unique=True, min_size=1, max_size=2)),
+        "not_after": (
+            6,
+            st.lists(st.fixed_dictionaries({"journey": st.sampled_from(others), "within_days": st.integers(1, 4)}), min_size=1, max_size=1),
+        ),
+    }
+    if index:
+        optional["only_after"] = (6, st.lists(st.sampled_from(ids[:index]), unique=True, min_size=1, max_size=2))
+    journey |= {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
+    if "starts_on" in journey and "ends_on" in journey:
+        journey["starts_on"], journey["ends_on"] = sorted([journey["starts_on"], journey["ends_on"]])
+    channels = draw(st.lists(st.sampled_from(sorted(CHANNELS)), unique=True, max_size=2))
+    if channels:
+        journey["channels"] = channels
+    step = st.fixed_dictionaries(
+        {"day": st.integers(1, length), "channel": st.sampled_from(channels or sorted(CHANNELS)), "content": st.just("hello")}
+    )
+    steps = draw(st.lists(step, max_size=3, unique_by=lambda one: (one["day"], one["channel"])))
+    if steps:
+        steps[0] |= draw(st.sampled_from([{}, {"variant": "b"}]))
+        journey["steps"] = steps
+    return journey
+
+
+@st.composite
+def documents(draw: Draw, days: tuple[date, ...]) -> dict[str, Any]:
+    """Draw a whole ``journeys.yaml``."""
+    numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=2, max_size=5))
+    others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=3))
+    traits = {name: draw(st.sampled_from({**NUMBERS, **OTHERS}[name])) for name in [*numbers, *others]}
+    if draw(st.booleans()):
+        traits["percentile_of_it"] = {"percentile": numbers[0]}
+    condition = conditions(numbers, others)
+    signals = st.lists(st.sampled_from(SIGNALS), min_size=1, max_size=2, unique_by=json.dumps)
+    intent = st.fixed_dictionaries({"half_life_days": st.sampled_from([1, 3, 7]), "full_at": st.sampled_from([1, 5]), "signals": signals})
+    segments = {name: draw(condition) for name in ("early", "keen", "lost")[: draw(st.integers(0, 3))]}
+    ids = [f"j{number}" for number in range(draw(st.sampled_from([3, 4, 5, 6, 6, 2, 1, 0])))]
+    starts = ["1", "1", "2", "case when engagement >= 0.5 then 3 else 1 end", "case when tenure_days > 3 then 1 end", "0.0"]
+    optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
+        "prior_propensity": (6, st.just(0.05)),
+        "score": (2, st.sampled_from(SCORES)),
+        "none": (3, st.sampled_from(NONES)),
+        "waiting_weight": (4, st.sampled_from([0.0, 2.0])),
+        "linked_boost": (2, st.sampled_from([1.5, 3.0])),
+        "switch_margin": (3, st.sampled_from([0.0, 0.25, 1.0])),
+        "rest_days": (3, st.integers(0, 3)),
+        "cap": (5, st.fixed_dictionaries({"days": st.integers(1, 5), "starts": st.sampled_from(starts)})),
+        "suppress": (6, periods(days)),
+        "suppressed_when": (4, condition),
+        "holdout": (4, st.sampled_from([0.0, 0.3, 0.9])),
+        "keep_candidates": (6, st.sampled_from(["all", 1, 2])),
+    }
+    policy = {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
+    document: dict[str, Any] = {
+        "version": draw(st.sampled_from(["2026-11", "a"])),
+        "calendar": {"timezone": draw(st.sampled_from(["Europe/Berlin", "UTC", "America/New_York", "Asia/Kolkata"])), "starts_on": days[0]},
+        "channels": CHANNELS,
+        "traits": traits,
+        "interests": {"half_life_days": draw(st.sampled_from([2, 30])), "topics": {"bags": draw(signals), "sport": draw(signals)}},
+        "intents": {"buy": draw(intent), "leave": draw(intent)},
+        "engagement": {"touch": [SENT], "response": [OPENED, ORDER], "half_life_days": draw(st.sampled_from([2, 30]))},
+        "segments": segments,
+        "journeys": [draw(journeys(index, ids, days, list(segments), condition)) for index in range(len(ids))],
+        "policy": policy,
+    }
+    return document
+
+
+EDITS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"status": "draft"},
+    {"status": "paused"},
+    {"status": "live"},
+    {"length_days": 1},
+    {"length_days": 4},
+    {"priority": 99, "can_interrupt": True},
+    {"mandatory": True},
+    {"interruptible": False},
+    {"exit_when": "tenure_days >= 3"},
+]
+
+
+@st.composite
+def edits(draw: Draw, document: dict[str, Any]) -> dict[str, Any]:
+    """Draw what marketers change in journeys that customers are in: status, length, rights, priority."""
+    changed = []
+    for journey in document["journeys"]:
+        edit = draw(st.sampled_from(EDITS))
+        edited = {**journey, **edit}
+        if "steps" in edited:
+            edited["steps"] = [step for step in edited["steps"] if step["day"] <= edited["length_days"]]
+        changed.append(edited)
+    return {**document, "journeys": changed}
+
+
+# --- Landing files ---------------------------------------------------------------------------------------------------
+
+USERS = ("u1", "u1", "u2", "u2", "u3", "ü4")
+ANONYMOUS = ("a1", "a2")
+NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.3])
+WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 9.5e12])
+NUMERIC = st.one_of(NUMBER_VALUES, NUMBER_VALUES, NUMBER_VALUES, WRONG_VALUES)
+TEXTS = st.one_of(*[st.sampled_from(CATEGORIES)] * 4, st.sampled_from([None, 3, True, 2.5, [], {}]))
+
+
+@st.composite
+def bodies(draw: Draw) -> dict[str, Any]:
+    """Draw what an event says, without who and when."""
+    kind = draw(
+        st.sampled_from(
+            [ORDER, ORDER, ORDER, VIEW, VIEW, GAME, PAGE, SENT, OPENED, PLAN, "consent", "identify", "identify", "page", "group"]
+        )
+    )
+    if kind == ORDER:
+        product = st.fixed_dictionaries({}, optional={"category": TEXTS, "quantity": NUMERIC, "price": NUMBER_VALUES})
+        products = st.one_of(*[st.lists(product, max_size=3)] * 4, st.sampled_from(["none", {}, None]))
+        properties = draw(
+            st.fixed_dictionaries({}, optional={"revenue": NUMERIC, "products": products, "game": st.just("poker"), "net": NUMERIC})
+        )
+    elif kind == VIEW:
+        properties = draw(st.fixed_dictionaries({}, optional={"category": TEXTS}))
+    elif kind == GAME:
+        flag = st.sampled_from([True, False, "true", None])
+        game = st.sampled_from(["poker", "bridge"])
+        properties = draw(st.fixed_dictionaries({}, optional={"net": NUMERIC, "game": game, "is_live": flag, "revenue": NUMERIC}))
+    elif kind == PAGE:
+        properties = {"path": draw(st.sampled_from(["/pricing", "/"]))}
+    elif kind == PLAN:
+        properties = draw(st.fixed_dictionaries({}, optional={"plan": st.one_of(st.sampled_from(["gold", "low"]), TEXTS)}))
+    elif kind == "consent":
+        said = draw(st.sampled_from(["Subscribed", "Unsubscribed"]))
+        channel = draw(
+            st.sampled_from([{"channel": "email"}, {"channel": "app"}, {"channel": "app"}, {"channel": "fax"}, {"channel": None}, {}])
+        )
+        return {"type": "track", "event": said, "properties": channel}
+    elif kind == "identify":
+        yes_or_no = st.sampled_from([True, True, False, "yes", None])
+        traits = {
+            "consent_email": yes_or_no,
+            "consent_app": yes_or_no,
+            "income": TEXTS,
+            "age": NUMERIC,
+            "unsubscribed": yes_or_no,
+            "birthday": st.sampled_from(["2000-01-31", "2001-12-01", "soon", 5, None]),
+        }
+        return {"type": "identify", "traits": draw(st.fixed_dictionaries({}, optional=traits))}
+    elif kind in {"page", "group"}:
+        return {
+            "type": kind,
+            **draw(st.sampled_from([{}, {"properties": {"path": "/"}}, {"event": PAGE, "properties": {"path": "/pricing"}}])),
+        }
+    else:
+        properties = {}
+    return {"type": "track", "event": kind, **({} if not properties and draw(st.booleans()) else {"properties": properties})}
+
+
+@st.composite
+def persons(draw: Draw) -> dict[str, Any]:
+    """Draw whose event it is: a user, somebody anonymous, both, or an id that is none."""
+    user, anonymous = draw(st.sampled_from(USERS)), draw(st.sampled_from(ANONYMOUS))
+    blocked = draw(st.sampled_from(["", "null", "-1", "0", "anonymous", "00-00", None]))
+    known = {"userId": user}
+    return draw(
+        st.sampled_from(
+            [known] * 5 + [{"anonymousId": anonymous}, {**known, "anonymousId": anonymous}, {"userId": blocked, "anonymousId": anonymous}]
+        )
+    )
+
+
+@st.composite
+def times(draw: Draw, day: date, zone: ZoneInfo) -> dict[str, str]:
+    """Draw when an event of an arrival day happened, in one of the ways a client may write it."""
+    back = draw(st.sampled_from([0, 0, 0, 0, 0, 1, 1, 2, 4, 9, -1]))
+    local = datetime.combine(day - back * DAY, time(draw(st.sampled_from([0, 9, 12, 23])), draw(st.sampled_from([0, 30, 59]))), zone)
+    moment = local.astimezone(UTC) + draw(st.integers(0, 999)) * timedelta(milliseconds=1)
+    plain = moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    style = draw(st.sampled_from(["utc", "utc", "utc", "zoneless", "offset", "clock", "received"]))
+    if style == "clock":
+        wrong = timedelta(hours=draw(st.integers(-30, 30)))
+        sent = moment + wrong + timedelta(minutes=5)
+        stamps = {"originalTimestamp": moment + wrong, "sentAt": sent, "receivedAt": moment + timedelta(minutes=5)}
+        return {name: stamp.isoformat().replace("+00:00", "Z") for name, stamp in stamps.items()}
+    if style == "offset":
+        return {"timestamp": moment.astimezone(zone).isoformat()}
+    received = {"receivedAt": f"{plain}Z"} if style == "received" else {}
+    return {"timestamp": plain if style == "zoneless" else f"{plain}Z", **received}
+
+
+BAD_TIMES: list[dict[str, Any]] = [
+    {},
+    {"timestamp": "yesterday"},
+    {"timestamp": 5},
+    {"timestamp": None},
+    {"receivedAt": "2026-01-01T00:00:00Z"},
+]
+
+
+@st.composite
+def bad_lines(draw: Draw, day: date) -> bytes:
+    """Draw a line that is rejected, for each of the reasons; some for more than one."""
+    good = {"messageId": "bad", "type": "track", "event": VIEW, "userId": "u1", "timestamp": f"{day}T10:00:00Z"}
+    late = {"timestamp": f"{day + 3 * DAY}T10:00:00Z"}
+    without = {key: value for key, value in good.items() if key != "timestamp"}
+    return draw(
+        st.one_of(
+            st.just(json.dumps({**good, "properties": {"path": "x" * 33_000}}).encode()),
+            st.just(b"{" + b"x" * 33_000),
+            st.sampled_from([b'{"type": "track"', b"nonsense", b"[1, 2]", b'"text"', b"5", b"null", b'{"a": \xff}', b"{} {}"]),
+            st.sampled_from([{}, {"type": None}, {"type": "Track"}, {"type": 5}]).map(
+                lambda kind: json.dumps({**{key: value for key, value in good.items() if key != "type"}, **kind}).encode()
+            ),
+            st.sampled_from(["", "null", "-1", "0", "anonymous", "00-0", None]).map(
+                lambda user: json.dumps({**good, "userId": user}).encode()
+            ),
+            st.sampled_from(["", None]).map(lambda name: json.dumps({**good, "event": name}).encode()),
+            st.sampled_from(BAD_TIMES).map(lambda stamp: json.dumps({**without, **stamp}).encode()),
+            st.just(json.dumps({**good, **late}).encode()),
+            st.just(json.dumps({**good, **late, "event": None, "userId": "0"}).encode()),
+        )
+    )
+
+
+@st.composite
+def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, bytes]:
+    """Draw the landing files of some days: path below the landing zone -> bytes."""
+    zone = ZoneInfo(timezone)
+    lines: dict[date, list[bytes]] = {day: [] for day in days}
+    for number in range(draw(st.sampled_from([15, 30, 45, 45, 3, 0]))):
+        day = draw(st.sampled_from(days))
+        event = {**draw(bodies()), **draw(persons()), **draw(times(day, zone))}
+        if not one_in(draw, 10):
+            event = {"messageId": f"m{number}", **event}
+        if one_in(draw, 6):
+            event["context"] = {"timezone": draw(st.sampled_from(["Asia/Tokyo", "America/Los_Angeles"]))}
+        line = json.dumps(event, ensure_ascii=draw(st.booleans())).encode()
+        lines[day].append(line)
+        if one_in(draw, 6):
+            again = draw(st.sampled_from([other for other in days if other >= day][:5]))
+            lines[again].append(line)
+        if "messageId" in event and one_in(draw, 10):
+            again = draw(st.sampled_from([other for other in days if other >= day][:3]))
+            lines[again].append(json.dumps({**event, **draw(bodies()), **draw(times(again, zone))}).encode())
+    for _ in range(draw(st.integers(0, 3))):
+        day = draw(st.sampled_from(days))
+        lines[day].append(draw(bad_lines(day)))
+    files: dict[str, bytes] = {}
+    for day, arrived in lines.items():
+        shuffled = draw(st.permutations(arrived)) if arrived else []
+        cut = draw(st.integers(0, len(shuffled)))
+        for name, part in (("events.ndjson", shuffled[:cut]), (draw(st.sampled_from(["more.jsonl", "more.ndjson.gz"])), shuffled[cut:])):
+            if part:
+                separator = draw(st.sampled_from([b"\n", b"\n", b"\n\n"]))
+                text = separator.join(part) + draw(st.sampled_from([b"", b"\n"]))
+                files[f"{day}/{name}"] = gzip.compress(text, mtime=0) if name.endswith(".gz") else text
+    return files
+
+
+@st.composite
+def worlds(draw: Draw, most_days: int = 10) -> World:
+    """Draw a world: at most 8 customers, 6 journeys, and a few days, now and then across a change of the clocks."""
+    first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26), date(2026, 10, 22)]))
+    days = tuple(first + index * DAY for index in range(draw(st.sampled_from([6, most_days, most_days, 3, 1]))))
+    document = draw(documents(days))
+    edited = {}
+    if len(days) > 3 and one_in(draw, 3):
+        edited[days[len(days) // 2]] = to_yaml(draw(edits(document)))
+    return World(to_yaml(document), edited, days, draw(landings(days, document["calendar"]["timezone"])))
