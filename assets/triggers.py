@@ -12,7 +12,7 @@ Job = Any
 """What ``define_asset_job`` returns; Dagster does not export its type."""
 
 
-def jobs(partitions: dg.DailyPartitionsDefinition) -> list[Job]:
+def jobs() -> list[Job]:
     """Build one job per purpose; all carry the tag that lets one of them run at a time."""
     purposes = {
         "daily": (dg.AssetSelection.all(), "The whole day: events, profiles, segments, queues, decision, messages, activation."),
@@ -24,7 +24,7 @@ def jobs(partitions: dg.DailyPartitionsDefinition) -> list[Job]:
         "activate": (dg.AssetSelection.assets("activation"), "Send a day's messages; those delivered before are not sent again."),
     }
     return [
-        dg.define_asset_job(name, selection, description=about, partitions_def=partitions, tags=STATE_TAG)
+        dg.define_asset_job(name, selection, description=about, tags=STATE_TAG)
         for name, (selection, about) in purposes.items()
     ]
 

@@ -29,10 +29,11 @@ def roll_up(events: pl.DataFrame, portfolio: Portfolio, *, arrival: date) -> pl.
     """
     schema = measures.rollup_schema(portfolio)
     keyed = events.with_columns(rules.customer_id()).sort("message_id")
+    documents = [_document(text) for text in keyed["properties"]]
     facts = [
         _every_event(keyed),
         *(
-            _properties(keyed, portfolio, each)
+            _properties(keyed, documents, portfolio, each)
             for each in sorted({selector.each for selector in _selectors(portfolio)}, key=lambda name: name or "")
         ),
         _traits(keyed, portfolio),
@@ -99,13 +100,12 @@ def _selectors(portfolio: Portfolio) -> list[Selector]:
     return [contribution.selector for contribution in _contributions(portfolio)]
 
 
-def _properties(events: pl.DataFrame, portfolio: Portfolio, each: str | None) -> pl.DataFrame:
+def _properties(events: pl.DataFrame, documents: list[Document], portfolio: Portfolio, each: str | None) -> pl.DataFrame:
     """One row per event (or per item of its array ``each``), one column per accumulator that it adds to."""
     contributions = [one for one in _contributions(portfolio) if one.selector.each == each]
-    names = {name for one in contributions for name in one.selector.events}
-    if all(one.selector.events for one in contributions):
-        events = events.filter(pl.col("event").is_in(sorted(names)))
-    rows, documents = _documents(events, "properties", each)
+    rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
+    if each is not None:
+        rows, documents = _items(rows, documents, each)
     wanted = {(name, dtype) for one in contributions for name, dtype in _needed(one)}
     typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted(wanted, key=str))
     masks = {id(one): _mask(typed, one.selector) for one in contributions}
@@ -170,7 +170,7 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
 
 def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``identify``: profile traits and consent."""
-    rows, documents = _documents(events.filter(pl.col("type") == "identify"), "traits", None)
+    rows, documents = _documents(events.filter(pl.col("type") == "identify"), "traits")
     words = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
     words += [(f"consent_{channel.id}",) * 2 + (pl.Boolean(),) for channel in portfolio.channels]
     typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted({word[1:] for word in words}, key=str))
@@ -182,7 +182,7 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named; unsubscribing from nothing in
     particular withdraws it for all."""
-    rows, documents = _documents(events.filter(pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties", None)
+    rows, documents = _documents(events.filter(pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties")
     typed = rows.with_columns(_read(documents, "channel", pl.String()))
     named, is_given = pl.col(_typed("channel", pl.String())), pl.col("event") == SUBSCRIBED
     return typed.select(
@@ -199,7 +199,7 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 
 def _timezones(events: pl.DataFrame) -> pl.DataFrame:
     """One row per event that tells the customer's time zone."""
-    rows, documents = _documents(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context", None)
+    rows, documents = _documents(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context")
     typed = rows.with_columns(_read(documents, "timezone", pl.String()))
     return typed.select(*_KEYS, *_word("timezone", pl.col(_typed("timezone", pl.String()))))
 
@@ -211,22 +211,26 @@ def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
     yield value.alias(f"{name}.value")
 
 
-def _documents(events: pl.DataFrame, column: str, each: str | None) -> tuple[pl.DataFrame, list[Document]]:
-    """One row per event with its JSON object, or one per object in the array ``each`` of it."""
+def _documents(events: pl.DataFrame, column: str) -> tuple[pl.DataFrame, list[Document]]:
+    """One row per event, and its JSON object."""
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    documents = [_document(text) for text in events[column]]
-    if each is None:
-        return rows, documents
-    owners, items = [], []
+    return rows, [_document(text) for text in events[column]]
+
+
+def _items(events: pl.DataFrame, documents: list[Document], each: str) -> tuple[pl.DataFrame, list[Document]]:
+    """One row per object in the array ``each`` of an event, and the object."""
+    owners, places, items = [], [], []
     for row, document in enumerate(documents):
         array = document.get(each)
-        for place, item in enumerate(array if isinstance(array, list) else ()):
+        if not isinstance(array, list):
+            continue
+        for place, item in enumerate(array):
             if isinstance(item, dict):
-                owners.append((row, place))
+                owners.append(row)
+                places.append(place)
                 items.append(item)
-    index = pl.DataFrame(owners, schema={"row": pl.UInt32, "place": pl.Int64}, orient="row")
-    place = index["place"].cast(pl.String).str.zfill(5)
-    return rows[index["row"]].with_columns(said=pl.col("said") + "#" + place), items
+    order = pl.Series(places, dtype=pl.Int64).cast(pl.String).str.zfill(5)
+    return events[pl.Series(owners, dtype=pl.UInt32)].with_columns(said=pl.col("said") + "#" + order), items
 
 
 _DECODER = msgspec.json.Decoder()

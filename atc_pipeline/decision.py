@@ -187,7 +187,7 @@ def decide(
 
     ``options``: ``candidates.build_options`` of today. ``state``: ``advance`` of today.
     """
-    ruled = _rule(options, state, profiles, portfolio, today).collect()
+    ruled = _rule(options, state, profiles, portfolio, today)
     chosen = _chosen(ruled, state, portfolio, today)
     keep = portfolio.policy.keep_candidates
     kept = ruled if keep is None else ruled.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
@@ -200,16 +200,18 @@ def decide(
 
 def _rule(
     options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, today: date
-) -> pl.LazyFrame:
-    gated = rules.rank_in_total_order(_with_memory_gates(options, state, profiles, portfolio, today)).with_columns(
-        failed_gates=rules.failed_gates()
+) -> pl.DataFrame:
+    gated = (
+        rules.rank_in_total_order(_with_memory_gates(options, state, profiles, portfolio, today))
+        .with_columns(failed_gates=rules.failed_gates())
+        .collect()
     )
     passes = pl.col("failed_gates").list.len() == 0
     is_none = pl.col("journey_id") == NONE
     none = gated.filter(is_none).select("customer_id", none_score="score")
     incumbents = (
         gated.filter("is_incumbent")
-        .join(state.lazy().select("customer_id", "journey_id", "entry_score"), on=["customer_id", "journey_id"], how="left")
+        .join(state.select("customer_id", "journey_id", "entry_score"), on=["customer_id", "journey_id"], how="left")
         .with_columns(yields_at=pl.col("score").fill_null(pl.col("entry_score")))
         .select(
             "customer_id",

@@ -39,7 +39,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *decision_assets(partitions),
         *activation_assets(partitions),
     ]
-    jobs = triggers.jobs(partitions)
+    jobs = triggers.jobs()
     daily_job = jobs[0]
     return dg.Definitions(
         assets=with_schemas(assets, portfolio),

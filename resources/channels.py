@@ -101,7 +101,7 @@ class WebhookChannel:
 
     Tried again within ``send``: no connection, 408, 429 and 5xx, after ``Retry-After`` seconds (at most ``RETRY_AFTER_MAX``) or
     with exponential backoff and jitter. Not tried again: other 3xx and 4xx (``failed``), and no answer after the request went out
-    (``unknown``). A 5xx on any attempt makes a refusal ``unknown`` too, since the receiver may have acted before it failed.
+    (``unknown``). After a 5xx every refusal is ``unknown`` too, since the receiver may have acted before it failed.
     """
 
     url: str
@@ -113,14 +113,14 @@ class WebhookChannel:
     backoff_seconds: float = 0.5
     is_dry: bool = False
 
-    RETRY_AFTER_MAX = 120
+    RETRY_AFTER_MAX = 120  # seconds: a run waits meanwhile, and urllib3 would let it wait for six hours
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """One row per message, as the receiver answered."""
         body = ('{"messages":[' + ",".join(_json_lines(messages)) + "]}").encode()
         batch_key = hashlib.sha256("\n".join(messages["idempotency_key"]).encode()).hexdigest()[:32]
-        response, status, reason = self._post(body, batch_key)
-        results = _results(response) if response is not None and status == "delivered" else None
+        status, reason, accepted = self._post(body, batch_key)
+        results = None if accepted is None else _results(accepted)
         if results is None:
             return _outcomes(messages, status, reason)
         said = results.filter(pl.col("status").is_in(["delivered", "failed"])).unique("idempotency_key", keep="last")
@@ -133,8 +133,8 @@ class WebhookChannel:
             )
         )
 
-    def _post(self, body: bytes, batch_key: str) -> tuple[requests.Response | None, str, str | None]:
-        """The last answer, what it means for the whole batch, and why."""
+    def _post(self, body: bytes, batch_key: str) -> tuple[str, str | None, requests.Response | None]:
+        """What became of the batch, why, and the answer if it was accepted."""
         host = urlsplit(self.url).hostname
         # urllib3 could retry by itself, but would send the first attempt's signature again, long after its time, and would forget
         # that an earlier attempt may have had its effect. So it only counts and waits here.
@@ -144,10 +144,10 @@ class WebhookChannel:
             backoff_jitter=self.backoff_seconds,
             retry_after_max=self.RETRY_AFTER_MAX,
         )
-        may_have_acted = False
+        refused = "failed"
         with requests.Session() as session:
             while True:
-                response = None
+                answer = None
                 headers = {
                     "Content-Type": "application/json",
                     "Idempotency-Key": batch_key,
@@ -158,22 +158,23 @@ class WebhookChannel:
                 except NO_ANSWER as error:
                     # The text of these errors has the whole URL, which may hold a token.
                     if not _never_left(error):
-                        return None, "unknown", f"no answer from {host} ({type(error).__name__})"
+                        return "unknown", f"no answer from {host} ({type(error).__name__})", None
                     reason = f"no connection to {host} ({type(error).__name__})"
                 else:
                     if 200 <= response.status_code < 300:
-                        return response, "delivered", None
+                        return "delivered", None, response
                     reason = f"{host} answered {response.status_code} {response.reason}".rstrip()
-                    may_have_acted = may_have_acted or response.status_code >= 500
-                refused = "unknown" if may_have_acted else "failed"
-                if response is not None and response.status_code not in TRY_AGAIN:
-                    return response, refused, reason
+                    if response.status_code >= 500:
+                        refused = "unknown"
+                    if response.status_code not in TRY_AGAIN:
+                        return refused, reason, None
+                    answer = response.raw
                 try:
-                    retry = retry.increment("POST", self.url, response=None if response is None else response.raw)
+                    retry = retry.increment("POST", self.url, response=answer)
                 except MaxRetryError:
-                    return response, refused, reason
+                    return refused, reason, None
                 try:
-                    retry.sleep(None if response is None else response.raw)
+                    retry.sleep(answer)
                 except HTTPError:  # a Retry-After that is neither seconds nor a date
                     retry.sleep()
 

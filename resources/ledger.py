@@ -37,8 +37,8 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
     ``pending`` is written before a message leaves and replaced after. Where a process dies in between it stays: such a
     message may or may not have arrived, like one that is ``unknown``. Only ``delivered`` is final.
 
-    The file is open only within each call, because DuckDB lets in one process at a time. A call waits for the other
-    process as DuckDBResource does: ten tries, 102 seconds in all, then DuckDB's error naming the process that holds it.
+    The file is open only within each call, because DuckDB lets in one process at a time; a call that finds it in use tries
+    again, as DuckDBResource does.
     """
 
     home: str = Field(description="The folder that holds ledger.duckdb (ATC_HOME).")

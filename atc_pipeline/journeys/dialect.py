@@ -6,7 +6,7 @@ What does not: which columns there are (``portfolio``), or where in the file an 
 ``pl.sql_expr`` accepts more than a marketer should meet, and several things fail only on real rows, or never: ``now()``,
 aggregates, ``5 < x < 10``, a date compared with a number, text cast to a date, a boolean compared with ``'true'``, decimals
 as fixed point, 32-bit and unsigned whole numbers that wrap. So the text is parsed here and every part gets a kind. What
-Polars then compiles is written anew: each column quoted, each whole number 64 bits wide, each sub-expression in brackets.
+Polars then compiles is the same text with each column quoted, each decimal a Float64 and each whole number 64 bits wide.
 """
 
 import difflib
@@ -197,7 +197,7 @@ def _number(text: str) -> str:
         return text if "e" in text.lower() else f"{text}e0"
     if int(text) > _LARGEST:
         _refuse(f"the number {text} is too large")
-    return f"({text}::bigint)"
+    return f"{text}::bigint"
 
 
 def _quoting(quoted: str) -> str:
@@ -353,7 +353,7 @@ class _Parser:
             return terms[0]
         for term in terms:
             self.require(term, ("boolean",), f"'{word}'")
-        return self._term(f"({f' {word} '.join(term.sql for term in terms)})", "boolean", terms[0].start)
+        return self._term(f" {word} ".join(term.sql for term in terms), "boolean", terms[0].start)
 
     def _not(self) -> _Term:
         start = self._token.start
@@ -364,23 +364,23 @@ class _Parser:
         if not negations:
             return term
         self.require(term, ("boolean",), "'not'")
-        return self._term(f"(not {term.sql})" if negations % 2 else term.sql, "boolean", start)
+        return self._term(f"not {term.sql}" if negations % 2 else term.sql, "boolean", start)
 
     def _predicate(self) -> _Term:
         left = term = self._sum()
         if operator := self._accept(_COMPARISONS):
             right = self._right_hand(self._sum)
             self._compare(left, right, ordered=operator in _ORDERINGS)
-            term = self._term(f"({left.sql} {operator} {right.sql})", "boolean", left.start)
+            term = self._term(f"{left.sql} {operator} {right.sql}", "boolean", left.start)
         elif self._accept(("is",)):
             negation = "not " if self._accept(("not",)) else ""
             if not self._accept(("null",)):
                 _refuse(f"'is' knows null and not null, found {self._token.text or 'the end'}: write x, not x or x = y")
-            term = self._term(f"({left.sql} is {negation}null)", "boolean", left.start)
+            term = self._term(f"{left.sql} is {negation}null", "boolean", left.start)
         elif self._token.word in _WORD_PREDICATES or (self._token.word == "not" and self._following.word in _WORD_PREDICATES):
             negation = "not " if self._accept(("not",)) else ""
             sql = self._word_predicate(left)
-            term = self._term(f"({left.sql} {negation}{sql})", "boolean", left.start)
+            term = self._term(f"{left.sql} {negation}{sql}", "boolean", left.start)
         if term is not left and self._token.word in _COMPARISONS | _WORD_PREDICATES | {"is", "not"}:
             _refuse(f"comparisons do not chain, as in {self.quote(term)} {self._token.text} ...: write 5 < x and x < 10, or use brackets")
         return term
@@ -423,15 +423,13 @@ class _Parser:
 
     def _arithmetic(self, operators: tuple[str, ...], operand: Callable[[], _Term]) -> _Term:
         term = operand()
-        sql = term.sql
         while operator := self._accept(operators):
             right = operand()
             if "date" in (term.kind, right.kind):
                 _refuse(f"{self.text[term.start : right.end]} {_DATE_ARITHMETIC}")
             self.require(term, ("number",), f"'{operator}'")
             self.require(right, ("number",), f"'{operator}'")
-            sql = f"{sql} {operator} {right.sql}"
-            term = self._term(f"({sql})", "number", term.start)
+            term = self._term(f"{term.sql} {operator} {right.sql}", "number", term.start)
         return term
 
     def _signed(self) -> _Term:
@@ -443,7 +441,7 @@ class _Parser:
         if not signs:
             return term
         self.require(term, ("number",), f"'{signs[-1]}'")
-        return self._term(f"(-{term.sql})" if signs.count("-") % 2 else term.sql, "number", start)
+        return self._term(f"-{term.sql}" if signs.count("-") % 2 else term.sql, "number", start)
 
     def _primary(self) -> _Term:
         token = self._token
@@ -461,7 +459,7 @@ class _Parser:
                 self._next()
                 inner = self._or()
                 self._expect(")")
-                return replace(inner, start=token.start, end=self._end)
+                return replace(inner, sql=f"({inner.sql})", start=token.start, end=self._end)
             case "null":
                 self._next()
                 return replace(self._term("null", None, token.start), is_null=True)
@@ -501,12 +499,12 @@ class _Parser:
         literal = self._next().text
         if not _is_date(literal[1:-1]):
             _refuse(f"date {literal} is no day of the calendar: dates are written date '2026-12-24'")
-        return self._term(f"(date {literal})", "date", start)
+        return self._term(f"date {literal}", "date", start)
 
     def _case(self) -> _Term:
         start = self._next().start
         subject = None if self._token.word == "when" else self._or()
-        sql = f"(case {subject.sql}" if subject else "(case"
+        sql = f"case {subject.sql}" if subject else "case"
         results: list[_Term] = []
         while self._accept(("when",)):
             if subject:
@@ -524,7 +522,7 @@ class _Parser:
             results.append(self._or())
             sql = f"{sql} else {results[-1].sql}"
         self._expect("end")
-        return self._alike(f"{sql} end)", results, start)
+        return self._alike(f"{sql} end", results, start)
 
     def _function(self) -> _Term:
         token = self._next()

@@ -186,6 +186,10 @@ def identity(value: Any) -> str | None:
     return value
 
 
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def read_lines(landing: Path, day: date) -> Iterator[tuple[str, int, bytes]]:
     """Yield file (below the landing zone), line number and bytes of each line of a day that is not blank."""
     for file in sorted((landing / day.isoformat()).rglob("*")):
@@ -234,9 +238,9 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
         "message_id": event["messageId"] if isinstance(event.get("messageId"), str) and event["messageId"] else f"{xxh64(text):016x}",
         "type": event["type"],
         "event": name,
-        "user_id": user,
-        "anonymous_id": anonymous,
-        "previous_id": event["previousId"] if isinstance(event.get("previousId"), str) else None,
+        "user_id": _text(event.get("userId")),
+        "anonymous_id": _text(event.get("anonymousId")),
+        "previous_id": _text(event.get("previousId")),
         "timestamp": timestamp,
         "event_date": timestamp.astimezone(ZoneInfo(timezone)).date(),
         "received_at": received,
@@ -292,7 +296,7 @@ class Occurrence:
 
 def customer_of(event: Row) -> str:
     """Return the customer of an event: its user, else the anonymous id."""
-    return event["user_id"] if event["user_id"] is not None else f"anon:{event['anonymous_id']}"
+    return identity(event["user_id"]) or f"anon:{event['anonymous_id']}"
 
 
 def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from atc_pipeline import activity, candidates, decision, events, measures, messages, profiles, queues, segments
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -129,8 +128,7 @@ def check(world: World) -> None:
         expected = reference.run(landing, first, world.days, loaded)
     for table in KEYS:
         says = differences(table, engine[table], expected[table])
-        if says:
-            pytest.fail("\n".join([f"{table} of the engine is not the reference's:", *says[:10]]), pytrace=False)
+        assert not says, "\n".join([f"{table} of the engine is not the reference's:", *says[:10]])
 
 
 @given(world=worlds())

@@ -1,0 +1,167 @@
+"""``make demo``: a real retailer's year through the whole lineage, then a short summary.
+
+It does what a user does: fills the landing zone, calls ``dagster asset materialize`` for the days that are missing, and
+asks the tables. It imports nothing of the project. Run again, it resumes after the last whole stretch of days.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from sample.complete_journey import write_landing
+
+PROJECT = Path(__file__).resolve().parent.parent
+FIRST, LAST = date(2017, 1, 1), date(2017, 12, 31)
+STRETCH_MONTHS = 3
+"""One Dagster run each: few enough runs to spend little on starting them, small enough to resume without redoing much."""
+
+STAGES = (
+    "raw_events",
+    "customer_activity",
+    "customer_profiles",
+    "micro_segment_memberships",
+    "journey_queues",
+    "journey_assignments",
+    "outbound_messages",
+    "activation",
+)
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    home = PROJECT / os.environ.get("ATC_HOME", ".atc")
+    started = time.monotonic()
+    print("1  The landing zone: the Complete Journey data as a shop's own tracking would have written it")
+    landed = write_landing(home / "landing")
+    print(f"   {landed}")
+    print("2  The lineage, by dagster asset materialize")
+    for first, last in stretches():
+        if not is_done(home, first, last) and not materialize(home, first, last):
+            return 1
+    print(f"3  What the year came to ({time.monotonic() - started:.0f} s in all)\n")
+    print(summary(home))
+    return 0
+
+
+def stretches() -> list[tuple[date, date]]:
+    """Split the year into stretches of days, in order."""
+    firsts = [date(2017, month, 1) for month in range(1, 13, STRETCH_MONTHS)]
+    return [(first, following - timedelta(days=1)) for first, following in zip(firsts, [*firsts[1:], date(2018, 1, 1)], strict=True)]
+
+
+def written(home: Path, table: str, first: date, last: date) -> int:
+    """Count the days of a table that are there."""
+    names = {path.name.removeprefix("date=") for path in (home / "lake" / table).glob("date=*") if (path / "part.parquet").exists()}
+    return sum(first.isoformat() <= name <= last.isoformat() for name in names)
+
+
+def is_done(home: Path, first: date, last: date) -> bool:
+    """Return whether the last stage has every day of the stretch."""
+    return written(home, STAGES[-1], first, last) == (last - first).days + 1
+
+
+def materialize(home: Path, first: date, last: date) -> bool:
+    """Run one stretch, showing how far it is; return whether it succeeded."""
+    log = home / f"materialize-{first}.log"
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "atc_pipeline.definitions", "--select", "*"]
+    began = time.monotonic()
+    wall = time.time()
+    with log.open("w") as file:
+        run = subprocess.Popen(
+            [*command, "--partition-range", f"{first}...{last}"],
+            cwd=PROJECT,
+            env=os.environ | {"PWD": str(PROJECT)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        while run.poll() is None:
+            show(f"   {first} to {last}  {stage(home, first, last, wall)}", is_final=False)
+            time.sleep(1)
+    if run.returncode:
+        show(f"   {first} to {last}  failed: the run's log is {log}", is_final=True)
+        return False
+    show(f"   {first} to {last}  done in {time.monotonic() - began:.0f} s", is_final=True)
+    return True
+
+
+def stage(home: Path, first: date, last: date, since: float) -> str:
+    """Say which stage is being written, and how many of its days are."""
+    total = (last - first).days + 1
+    for table in STAGES:
+        folder = home / "lake" / table
+        days = [folder / f"date={first + timedelta(days=number)}" / "part.parquet" for number in range(total)]
+        fresh = sum(path.exists() and path.stat().st_mtime >= since for path in days)
+        if fresh < total:
+            return f"{table.replace('_', ' ')}: {fresh} of {total} days"
+    return "last checks"
+
+
+def show(line: str, *, is_final: bool) -> None:
+    """Show progress in place on a terminal; elsewhere only what is final."""
+    if sys.stdout.isatty():
+        print(f"\r{line:<100}", end="\n" if is_final else "", flush=True)
+    elif is_final:
+        print(line, flush=True)
+
+
+def summary(home: Path) -> str:
+    """Ask the tables what the year came to."""
+
+    def ask(sql: str) -> pl.DataFrame:
+        return connection.sql(sql).pl()
+
+    with duckdb.connect() as connection:
+        for path in sorted((home / "lake").glob("*")):
+            connection.execute(
+                f"create view {path.name} as from read_parquet('{path}/date=*/part.parquet', hive_partitioning = true, union_by_name = true)"
+            )
+        days, customers = ask("select count(distinct date) as ndays, count(distinct customer_id) as customers from journey_assignments").row(0)
+        events, rejected = ask("select (select count(*) from raw_events), (select count(*) from rejected_events)").row(0)
+        last = ask("select max(date) as day from journey_assignments").item()
+        segments = ask(f"select segment_id, count(*) as customers from micro_segment_memberships where date = '{last}' group by all order by 2 desc")
+        queues = ask(f"select journey_id, count(*) as customers from journey_queues where date = '{last}' group by all order by 2 desc")
+        decisions = ask("select decision, count(*) as customers from journey_assignments group by all order by 2 desc")
+        messages = ask("select channel, count(*) filter (withheld is null) as due, count(withheld) as withheld from outbound_messages group by all order by 2 desc")
+        sent = ask("select count(*) filter (status = 'would_send'), count(*) filter (status = 'delivered') from activation").row(0)
+    width = 3
+    parts = [
+        f"{days} days · {customers:,} customers · {events:,} events accepted · {rejected:,} lines rejected",
+        f"\nCustomers per micro-segment on {last}\n{columns(segments, width)}",
+        f"\nQueued per journey on {last}\n{columns(queues, width)}",
+        f"\nDecisions over the year (one per customer and day)\n{columns(decisions, 4)}",
+        "\nMessages over the year (due + withheld for lack of consent)\n"
+        + "\n".join(f"   {row['channel']:<12}{row['due']:>9,} + {row['withheld']:,}" for row in messages.iter_rows(named=True)),
+        f"   {sent[0]:,} would be sent, {sent[1]:,} were: a dry run unless you configure otherwise",
+        f"\nTables       {shown(home / 'lake')}/<table>/date=<day>/part.parquet",
+        f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if 'ATC_HOME' not in os.environ else '  (with the same ATC_HOME)'}",
+        "SQL          " + EXAMPLE_QUERY,
+    ]
+    return "\n".join(parts)
+
+
+EXAMPLE_QUERY = (
+    ".venv/bin/python -m atc_pipeline sql \"select journey_id, ruling, count(*) as customers "
+    "from scored_candidates where date = '2017-06-30' group by all order by all\""
+)
+
+
+def columns(counts: pl.DataFrame, width: int) -> str:
+    """Lay names and counts out in columns."""
+    cells = [f"{name:<28}{count:>8,}" for name, count in counts.iter_rows()]
+    rows = -(-len(cells) // width)
+    return "\n".join("   " + "   ".join(cells[row + rows * column] for column in range(width) if row + rows * column < len(cells)) for row in range(rows))
+
+
+def shown(path: Path) -> str:
+    """Shorten a path inside the project."""
+    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""The lineage as Dagster runs it."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
+
+from assets.checks import schema_failures
+from atc_pipeline import schemas
+from atc_pipeline.definitions import build_definitions
+from atc_pipeline.journeys.resolution import load_portfolio
+from resources.lake import Lake
+
+LAST = DAYS[-1]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The small world after its four days were run as one range."""
+    environment = make_world(tmp_path_factory.mktemp("world"))
+    assert run(environment, FIRST, LAST, instance=dg.DagsterInstance.ephemeral()).success
+    return environment
+
+
+@pytest.fixture
+def lake(world: dict[str, str]) -> Lake:
+    """The lake of that world."""
+    return Lake(root=f"{world['ATC_HOME']}/lake")
+
+
+def test_definitions_are_loadable(world: dict[str, str]) -> None:
+    """Every asset, check, job, schedule and sensor resolves."""
+    dg.Definitions.validate_loadable(build_definitions(world))
+
+
+def test_days_one_by_one_and_as_a_range_give_identical_bytes(world: dict[str, str], tmp_path: Path) -> None:
+    """A range run and one run per day write the same files."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day in DAYS:
+            assert run(environment, day, day, instance=instance).success
+    assert tables(environment) == tables(world)
+
+
+def test_row_and_file_order_do_not_matter(world: dict[str, str], tmp_path: Path) -> None:
+    """The same lines in reverse order and split over files give the same tables, but for where each line stood."""
+    environment = make_world(tmp_path)
+    for day in DAYS:
+        file = Path(environment["ATC_HOME"]) / "landing" / str(day) / "events.ndjson"
+        lines = file.read_text().splitlines()[::-1]
+        file.write_text("\n".join(lines[::2]))
+        file.with_name("b.jsonl").write_text("\n".join(lines[1::2]))
+    assert run(environment, FIRST, LAST, instance=dg.DagsterInstance.ephemeral()).success
+    ours, theirs = tables(environment), tables(world)
+    placed = ("raw_events/", "rejected_events/")
+    assert {path: data for path, data in ours.items() if not path.startswith(placed)} == {
+        path: data for path, data in theirs.items() if not path.startswith(placed)
+    }
+
+
+def test_every_day_of_every_table_is_written_and_recorded(world: dict[str, str], lake: Lake) -> None:
+    """Four days of each of the eleven tables are in the lake."""
+    assets = {key.to_user_string() for key in build_definitions(world).resolve_asset_graph().get_all_asset_keys()}
+    assert {table: lake.days(table) for table in assets} == dict.fromkeys(assets, DAYS)
+    assert len(assets) == 11  # noqa: PLR2004
+
+
+def test_tables_are_as_tables_md_says(world: dict[str, str], lake: Lake) -> None:
+    """Each table has the columns of TABLES.md, with their types, sorted by its key."""
+    portfolio = load_portfolio(Path(world["ATC_JOURNEYS"]))
+    for name, table in schemas.tables(portfolio).items():
+        frame = lake.read(name, LAST)
+        assert frame.schema == pl.Schema(table.columns), name
+        assert frame.equals(frame.sort(table.key)), name
+        assert frame["date"].unique().to_list() in ([LAST], []), name
+
+
+def test_bad_lines_are_kept_and_counted_and_the_run_goes_on(world: dict[str, str], lake: Lake) -> None:
+    """Each day's two bad lines are in rejected_events with their reason, the repeated line is counted, the rest accepted."""
+    for day in DAYS:
+        rejected = lake.read("rejected_events", day)
+        assert sorted(rejected["reason"]) == ["malformed_json", "missing_event_name"]
+        landed = Path(world["ATC_HOME"], "landing", str(day), "events.ndjson").read_text().splitlines()
+        assert lake.read("raw_events", day).height + rejected.height + 1 == len(landed)
+
+
+def test_the_reconciliation_check_tells_the_counts(tmp_path: Path) -> None:
+    """Lines read = accepted + duplicates + rejected is a check on raw_events, with its numbers as metadata."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, FIRST, FIRST, instance=instance, job="ingest_events")
+    check = next(one for one in result.get_asset_check_evaluations() if one.check_name == "every_line_accounted_for")
+    counts = {name: check.metadata[name].value for name in ("lines", "accepted", "duplicates", "rejected")}
+    assert check.passed
+    assert counts["lines"] == counts["accepted"] + counts["duplicates"] + counts["rejected"]
+    assert (counts["duplicates"], counts["rejected"]) == (1, 2)
+
+
+def test_a_failing_check_names_its_rows_and_blocks_what_follows(tmp_path: Path) -> None:
+    """A customer without a segment fails coverage, is shown, and no queue is built."""
+    environment = make_world(tmp_path)
+    definitions = build_definitions(environment)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(environment, FIRST, FIRST, instance=instance)
+        lake = Lake(root=f"{environment['ATC_HOME']}/lake")
+        members = lake.read("micro_segment_memberships", FIRST)
+        lake.write("micro_segment_memberships", FIRST, members.filter(pl.col("customer_id") != "c05"))
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            partition_key=str(FIRST),
+            asset_selection=[dg.AssetKey("journey_queues")],
+            raise_on_error=False,
+        )
+        assert result.success
+        check = dg.AssetCheckKey(dg.AssetKey("micro_segment_memberships"), "everyone_is_in_a_segment")
+        selection = dg.AssetSelection.checks(check) | dg.AssetSelection.assets("journey_queues").without_checks()
+        job = dg.define_asset_job("checked", selection, partitions_def=definitions.resolve_job_def("daily").partitions_def)
+        again = dg.Definitions(
+            assets=definitions.assets, asset_checks=definitions.asset_checks, resources=definitions.resources, jobs=[job]
+        )
+        failed = again.resolve_job_def("checked").execute_in_process(instance=instance, partition_key=str(FIRST), raise_on_error=False)
+    evaluation = next(one for one in failed.get_asset_check_evaluations() if one.check_name == "everyone_is_in_a_segment")
+    assert not failed.success
+    assert not evaluation.passed
+    assert evaluation.metadata["failing_rows"].value == 1
+    assert "c05" in str(evaluation.metadata["first_failing_rows"].value)
+    assert "journey_queues" not in {event.step_key for event in failed.all_events if event.is_step_success}
+
+
+def test_a_schema_failure_names_column_check_value_and_row(world: dict[str, str], lake: Lake) -> None:
+    """A negative waiting time and a key twice on a day are each found, with the row they are in."""
+    schema = schemas.tables(load_portfolio(Path(world["ATC_JOURNEYS"])))["journey_queues"].schema()
+    queues = lake.read("journey_queues", LAST)
+    assert schema_failures(schema, queues).is_empty()
+    broken = pl.concat([queues, queues.head(1)]).with_columns(
+        waiting_days=pl.when(pl.int_range(pl.len()) == 2).then(-1).otherwise("waiting_days").cast(pl.Int64)  # noqa: PLR2004
+    )
+    failures = schema_failures(schema, broken)
+    negative = failures.filter(pl.col("column") == "waiting_days").row(0, named=True)
+    assert negative["value"] == "-1"
+    assert json.loads(negative["row"])["customer_id"] == queues["customer_id"][2]
+    assert failures.height > 1
+
+
+def test_a_day_without_yesterday_fails_and_says_what_to_run(tmp_path: Path) -> None:
+    """State cannot skip a day: the error names the table and the day that is missing."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, DAYS[1], DAYS[1], instance=instance, must_succeed=False)
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert failure.step_key == "customer_profiles"
+    assert f"customer_profiles has no data for {FIRST}" in str(failure.step_failure_data.user_failure_data)
+
+
+def test_when_a_day_fails_the_days_before_it_are_recorded(tmp_path: Path) -> None:
+    """A range that breaks on its third day leaves two days recorded, so that a backfill resumes from the third."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(environment, FIRST, LAST, instance=instance, job="ingest_events")
+        Path(environment["ATC_HOME"], "lake", "customer_activity", f"date={DAYS[2]}", "part.parquet").unlink()
+        definitions = build_definitions(environment)
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            tags={"dagster/asset_partition_range_start": str(FIRST), "dagster/asset_partition_range_end": str(LAST)},
+            asset_selection=[dg.AssetKey("customer_profiles")],
+            raise_on_error=False,
+        )
+        assert not result.success
+        assert instance.get_materialized_partitions(dg.AssetKey("customer_profiles")) == {str(FIRST), str(DAYS[1])}
+
+
+def test_rebuilding_one_journeys_queue_leaves_the_others_alone(tmp_path: Path) -> None:
+    """A journey added later is backfilled by name: its rows appear, the others' stay byte for byte."""
+    environment = make_world(tmp_path)
+    lake = Lake(root=f"{environment['ATC_HOME']}/lake")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(environment, FIRST, LAST, instance=instance)
+        before = {day: lake.read("journey_queues", day) for day in DAYS}
+        added = JOURNEYS.replace("policy:", '  - {id: newcomer, length_days: 2, queue: {where: "orders = 1"}}\npolicy:')
+        Path(environment["ATC_JOURNEYS"]).write_text(added)
+        definitions = build_definitions(environment)
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            tags={"dagster/asset_partition_range_start": str(DAYS[1]), "dagster/asset_partition_range_end": str(LAST)},
+            asset_selection=[dg.AssetKey("journey_queues")],
+            run_config={"ops": {"journey_queues": {"config": {"journeys": ["newcomer"]}}}},
+        )
+        assert result.success
+    for day in DAYS[1:]:
+        after = lake.read("journey_queues", day)
+        assert after.filter(pl.col("journey_id") != "newcomer").equals(before[day])
+        assert after.filter(pl.col("journey_id") == "newcomer").height > 0
+    waiting = lake.read("journey_queues", LAST).filter(pl.col("journey_id") == "newcomer")["waiting_days"]
+    assert waiting.max() <= 2  # noqa: PLR2004  # the backfill began two days before
+
+
+def test_decisions_on_an_older_queue_are_reported_not_blocked(tmp_path: Path) -> None:
+    """After the backfill above, the days already decided are named by a check that warns."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(environment, FIRST, LAST, instance=instance)
+        added = JOURNEYS.replace("policy:", '  - {id: newcomer, length_days: 2, queue: {where: "orders = 1"}}\npolicy:')
+        Path(environment["ATC_JOURNEYS"]).write_text(added)
+        result = run(environment, FIRST, LAST, instance=instance, job="decide_again")
+    check = [one for one in result.get_asset_check_evaluations() if one.check_name == "decisions_stand_on_these_queues"]
+    assert result.success
+    assert {one.partition for one in check if not one.passed} >= {str(day) for day in DAYS[:2]}
+    assert {one.severity for one in check if not one.passed} == {dg.AssetCheckSeverity.WARN}
