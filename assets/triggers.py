@@ -1,7 +1,9 @@
 """What starts runs: a job per purpose, the daily schedule, the landing-zone sensor, and the record of failures."""
 
 import json
+from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -29,10 +31,24 @@ def jobs() -> list[Job]:
     ]
 
 
-def schedule(daily_job: Job) -> dg.ScheduleDefinition:
+def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.ScheduleDefinition:
     """Run the day just over at 05:00 where the business is."""
-    built = dg.build_schedule_from_partitioned_job(daily_job, name="daily_at_five", hour_of_day=5, tags=STATE_TAG)
-    return built  # type: ignore[return-value]  # resolved when the definitions are
+
+    @dg.schedule(
+        name="daily_at_five",
+        job=daily_job,
+        cron_schedule="0 5 * * *",
+        execution_timezone=partitions.timezone,
+        description="Runs the day just over, from its events to its messages. Start it when the landing zone is filled daily.",
+    )
+    def daily_at_five(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        today = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone)).date()
+        day = (today - timedelta(days=1)).isoformat()
+        if not partitions.has_partition_key(day):
+            return dg.SkipReason("the calendar of journeys.yaml starts later")
+        return dg.RunRequest(run_key=day, partition_key=day, tags=STATE_TAG)
+
+    return daily_at_five
 
 
 def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:

@@ -45,7 +45,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         assets=with_schemas(assets, portfolio),
         asset_checks=all_checks(partitions, portfolio),
         jobs=jobs,
-        schedules=[triggers.schedule(daily_job)],
+        schedules=[triggers.schedule(daily_job, partitions)],
         sensors=[triggers.landing_sensor(daily_job, partitions), triggers.failure_log()],
         executor=dg.in_process_executor,
         resources={

@@ -77,7 +77,7 @@ _ORDERINGS = frozenset({"<", "<=", ">", ">="})
 _COMPARISONS = _ORDERINGS | {"=", "==", "!=", "<>"}
 _WORD_PREDICATES = frozenset({"between", "in", "like"})
 _NEVER_NAMES = frozenset({"current_date", "current_timestamp", "current_time", "localtime", "localtimestamp", "select", "exists"})
-_DEEPEST = 15  # Polars' own parser gives up somewhat later, less politely
+_DEEPEST = 9  # two more, at worst, and Polars' own parser runs into its limit, which can take it forever
 _LARGEST = 2**63 - 1
 _NOUNS: Mapping[Kind | None, str] = {
     "number": "a number",
@@ -338,8 +338,8 @@ class _Parser:
     # The grammar, loosest binding first.
 
     def _or(self) -> _Term:
-        if self._depth == _DEEPEST:
-            _refuse(f"more than {_DEEPEST} brackets inside each other: name a part of it as a segment or a trait")
+        if self._depth > _DEEPEST:
+            _refuse(f"more than {_DEEPEST} brackets (or cases) inside each other: name a part of it as a segment or a trait")
         self._depth += 1
         term = self._chain("or", lambda: self._chain("and", self._not))
         self._depth -= 1

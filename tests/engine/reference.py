@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import polars as pl
 import polars_hash
@@ -138,10 +139,11 @@ def holds(condition: Condition | None, rows: Sequence[Mapping[str, Any]], *, wit
 
 
 def rounded(score: float | None) -> float | None:
-    """Round to 9 significant digits; what is not finite is no score."""
+    """Round to 9 significant digits, halves away from zero; what is not finite is no score."""
     if score is None or not math.isfinite(score):
         return None
-    return float(f"{score:.8e}")
+    exact = Decimal(score)
+    return float(exact.quantize(Decimal((0, (1,), exact.adjusted() - 8)), ROUND_HALF_UP)) if exact else 0.0
 
 
 def covers(periods: Iterable[Period], day: date) -> bool:
@@ -827,7 +829,7 @@ def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: d
                 withheld = "suppressed"
             elif covers((*portfolio.policy.suppress, *journey.suppress), day):
                 withheld = "blackout"
-            zone = ZoneInfo(profile["timezone"] or portfolio.timezone)
+            zone = ZoneInfo(profile["timezone"] if profile["timezone"] in available_timezones() else portfolio.timezone)
             hour = 10 if profile["best_hour"] is None else profile["best_hour"]
             key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
             rows.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from atc_pipeline import activity, candidates, decision, events, measures, messages, profiles, queues, segments
 from atc_pipeline.journeys.portfolio import Portfolio

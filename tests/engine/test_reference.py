@@ -474,6 +474,9 @@ def test_scores_have_nine_digits() -> None:
     """What differs in the tenth digit is equal; what is not a number is no score."""
     assert rounded(1 / 3) == 0.333333333
     assert rounded(123456789.4) == 123456789.0
+    assert rounded(-2.001953125) == -2.00195313
+    assert rounded(1e-20) == 1e-20
+    assert rounded(-0.0) == 0.0
     assert rounded(float("inf")) is None
     assert rounded(None) is None
 

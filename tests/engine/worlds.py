@@ -62,6 +62,7 @@ def to_yaml(document: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.width = 140
+    yaml.representer.ignore_aliases = lambda _: True
     yaml.dump(document, text)
     return text.getvalue()
 
@@ -386,9 +387,9 @@ def persons(draw: Draw) -> dict[str, Any]:
 @st.composite
 def times(draw: Draw, day: date, zone: ZoneInfo) -> dict[str, str]:
     """Draw when an event of an arrival day happened, in one of the ways a client may write it."""
-    back = draw(st.sampled_from([0, 0, 0, 0, 0, 1, 1, 2, 4, 9, -1]))
+    back = draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 4, 9, -1, -2]))
     local = datetime.combine(day - back * DAY, time(draw(st.sampled_from([0, 9, 12, 23])), draw(st.sampled_from([0, 30, 59]))), zone)
-    moment = local.astimezone(UTC) + draw(st.integers(0, 999)) * timedelta(milliseconds=1)
+    moment = local.astimezone(UTC) + draw(st.sampled_from([0, 0, 1, 250, 999])) * timedelta(milliseconds=1)
     plain = moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
     style = draw(st.sampled_from(["utc", "utc", "utc", "zoneless", "offset", "clock", "received"]))
     if style == "clock":
@@ -447,15 +448,17 @@ def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, byt
         if not one_in(draw, 10):
             event = {"messageId": f"m{number}", **event}
         if one_in(draw, 6):
-            event["context"] = {"timezone": draw(st.sampled_from(["Asia/Tokyo", "America/Los_Angeles"]))}
-        line = json.dumps(event, ensure_ascii=draw(st.booleans())).encode()
+            event["context"] = {"timezone": draw(st.sampled_from(["Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus"]))}
+        text = json.dumps(event, ensure_ascii=draw(st.booleans()))
+        line = text.replace("25.25", draw(st.sampled_from(["25.25", "2.525e1", "25.250", "1e400"]))).encode()
         lines[day].append(line)
         if one_in(draw, 6):
             again = draw(st.sampled_from([other for other in days if other >= day][:5]))
             lines[again].append(line)
         if "messageId" in event and one_in(draw, 10):
             again = draw(st.sampled_from([other for other in days if other >= day][:3]))
-            lines[again].append(json.dumps({**event, **draw(bodies()), **draw(times(again, zone))}).encode())
+            moment = {} if draw(st.booleans()) else draw(times(again, zone))
+            lines[again].append(json.dumps({**event, **draw(bodies()), **moment}).encode())
     for _ in range(draw(st.integers(0, 3))):
         day = draw(st.sampled_from(days))
         lines[day].append(draw(bad_lines(day)))

@@ -21,7 +21,8 @@ LAST = DAYS[-1]
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The small world after its four days were run as one range."""
     environment = make_world(tmp_path_factory.mktemp("world"))
-    assert run(environment, FIRST, LAST, instance=dg.DagsterInstance.ephemeral()).success
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, LAST, instance=instance).success
     return environment
 
 
@@ -53,7 +54,8 @@ def test_row_and_file_order_do_not_matter(world: dict[str, str], tmp_path: Path)
         lines = file.read_text().splitlines()[::-1]
         file.write_text("\n".join(lines[::2]))
         file.with_name("b.jsonl").write_text("\n".join(lines[1::2]))
-    assert run(environment, FIRST, LAST, instance=dg.DagsterInstance.ephemeral()).success
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, LAST, instance=instance).success
     ours, theirs = tables(environment), tables(world)
     placed = ("raw_events/", "rejected_events/")
     assert {path: data for path, data in ours.items() if not path.startswith(placed)} == {
@@ -108,20 +110,14 @@ def test_a_failing_check_names_its_rows_and_blocks_what_follows(tmp_path: Path) 
         lake = Lake(root=f"{environment['ATC_HOME']}/lake")
         members = lake.read("micro_segment_memberships", FIRST)
         lake.write("micro_segment_memberships", FIRST, members.filter(pl.col("customer_id") != "c05"))
-        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=instance,
-            partition_key=str(FIRST),
-            asset_selection=[dg.AssetKey("journey_queues")],
-            raise_on_error=False,
-        )
-        assert result.success
-        check = dg.AssetCheckKey(dg.AssetKey("micro_segment_memberships"), "everyone_is_in_a_segment")
-        selection = dg.AssetSelection.checks(check) | dg.AssetSelection.assets("journey_queues").without_checks()
-        job = dg.define_asset_job("checked", selection, partitions_def=definitions.resolve_job_def("daily").partitions_def)
+        check = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("micro_segment_memberships"), "everyone_is_in_a_segment"))
+        job = dg.define_asset_job("checked", check | dg.AssetSelection.assets("journey_queues").without_checks())
         again = dg.Definitions(
             assets=definitions.assets, asset_checks=definitions.asset_checks, resources=definitions.resources, jobs=[job]
         )
-        failed = again.resolve_job_def("checked").execute_in_process(instance=instance, partition_key=str(FIRST), raise_on_error=False)
+        failed = again.resolve_job_def("checked").execute_in_process(
+            instance=instance, partition_key=str(FIRST), raise_on_error=False
+        )
     evaluation = next(one for one in failed.get_asset_check_evaluations() if one.check_name == "everyone_is_in_a_segment")
     assert not failed.success
     assert not evaluation.passed

@@ -19,8 +19,10 @@ def world(tmp_path: Path) -> dict[str, str]:
 
 def test_the_schedule_runs_the_day_just_over(world: dict[str, str]) -> None:
     """At five in the morning in Berlin the day before is requested, with the tag that keeps runs apart."""
-    schedule = build_definitions(world).resolve_schedule_def("daily_at_five")
-    with dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 3, 4, 0, tzinfo=UTC)) as context:
+    repository = build_definitions(world).get_repository_def()
+    schedule = repository.get_schedule_def("daily_at_five")
+    at_five = datetime(2026, 3, 3, 4, 0, tzinfo=UTC)
+    with dg.build_schedule_context(scheduled_execution_time=at_five, repository_def=repository) as context:
         requests = schedule.evaluate_tick(context).run_requests
     assert [request.partition_key for request in requests] == ["2026-03-02"]
     assert requests[0].tags["atc/state"] == "lake"
