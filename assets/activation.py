@@ -25,7 +25,7 @@ class ActivationConfig(dg.Config):
 def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Build ``outbound_messages`` and ``activation``."""
 
-    @dg.asset(**daily(partitions, group="activation", deps=after(["journey_assignments", "customer_profiles"])))
+    @dg.asset(**daily(partitions, "activation", after(["journey_assignments", "customer_profiles"])))
     def outbound_messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey step due for a treated customer on the day, withheld ones with the reason."""
         portfolio = journeys.load()
@@ -34,8 +34,8 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
             now = datetime.now(UTC)
             is_running = now.astimezone(ZoneInfo(portfolio.timezone)).date() == day
             messages = write_messages(
-                lake.read("journey_assignments", day).lazy(),
-                lake.read("customer_profiles", day).lazy(),
+                lake.lazy("journey_assignments", day),
+                lake.lazy("customer_profiles", day),
                 portfolio,
                 today=day,
                 now=now if is_running else None,
@@ -45,15 +45,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(
-        **daily(
-            partitions,
-            group="activation",
-            kinds={"polars", "duckdb"},
-            deps=after(["outbound_messages", "journey_assignments"]),
-            tags={"atc/sends": ""},
-        )
-    )
+    @dg.asset(**daily(partitions, "activation", after(["outbound_messages", "journey_assignments"]), ["polars", "duckdb"]))
     def activation(
         context: dg.AssetExecutionContext,
         config: ActivationConfig,
@@ -74,9 +66,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             is_sent = _is_current(day, portfolio.timezone) or day.isoformat() in config.past_days
-            decisions = lake.read("journey_assignments", day).select(
-                "customer_id", decision=pl.struct(pl.all()).struct.json_encode()
-            )
+            decisions = lake.read("journey_assignments", day).select("customer_id", decision=pl.struct(pl.all()).struct.json_encode())
             messages = lake.read("outbound_messages", day).join(decisions, on="customer_id", how="left")
             sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now)
             return {"activation": sent}

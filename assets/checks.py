@@ -9,6 +9,7 @@ What belongs here: running checks and showing what failed. What does not: what m
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -74,9 +75,8 @@ def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str) -> Find:
 
 
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    return _between(lambda *frames: invariants.broken_rules(*frames, portfolio), _table("journey_assignments"), _table("journey_state"))(
-        lake, portfolio, days
-    )
+    rule = partial(invariants.broken_rules, portfolio=portfolio)
+    return _between(rule, _table("journey_assignments"), _table("journey_state"))(lake, portfolio, days)
 
 
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -165,7 +165,8 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
         return pl.DataFrame()
     shown = [name for name, dtype in frame.schema.items() if not dtype.is_nested()]
     rows = frame.with_row_index("index").select(pl.col("index").cast(pl.Int64), "date", row=pl.struct(shown).struct.json_encode())
-    return cases.join(rows, on="index", how="left").select("date", "column", "check", "value", "row")
+    failures: pl.DataFrame = cases.join(rows, on="index", how="left").select("date", "column", "check", "value", "row")
+    return failures
 
 
 def _check(partitions: dg.DailyPartitionsDefinition, promise: Promise) -> dg.AssetChecksDefinition:
@@ -186,7 +187,7 @@ def _check(partitions: dg.DailyPartitionsDefinition, promise: Promise) -> dg.Ass
         if len(days) > 1:
             for (day,), rows in failing.drop_nulls("date").group_by("date", maintain_order=True):
                 context.op_execution_context.log_event(
-                    dg.AssetCheckEvaluation(
+                    dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # accepted since 1.13; its annotation is behind
                         asset_key=dg.AssetKey(promise.asset),
                         check_name=promise.name,
                         passed=False,

@@ -10,7 +10,7 @@ from atc_pipeline.profiles import lookback_days, rank_population, update_profile
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
 from resources.journeys import JourneysFile
-from resources.lake import Lake
+from resources.lake import Lake, Rolling
 
 
 class QueueConfig(dg.Config):
@@ -22,43 +22,35 @@ class QueueConfig(dg.Config):
 def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Build ``customer_profiles``, ``micro_segment_memberships`` and ``journey_queues``."""
 
-    @dg.asset(**daily(partitions, group="customers", deps=after(["customer_activity"], itself="customer_profiles")))
+    @dg.asset(**daily(partitions, "customers", after(["customer_activity"], itself="customer_profiles")))
     def customer_profiles(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per customer per day: the system of record of traits, interests, intents and consent."""
         portfolio = journeys.load()
+        activity = Rolling(lake, "customer_activity", lookback_days(portfolio))
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             yesterday = yesterday_of(lake, "customer_profiles", day, portfolio.starts_on)
-            activity = lake.rolling("customer_activity", day, lookback_days(portfolio))
-            profiles = update_profiles(yesterday, activity, portfolio, today=day)
+            profiles = update_profiles(yesterday, activity.until(day), portfolio, today=day)
             return {"customer_profiles": rank_population(profiles, portfolio).collect()}
 
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(**daily(partitions, group="customers", deps=after(["customer_profiles"], itself="micro_segment_memberships")))
+    @dg.asset(**daily(partitions, "customers", after(["customer_profiles"], itself="micro_segment_memberships")))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per micro-segment and customer per day; everyone is always in at least one."""
         portfolio = journeys.load()
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            profiles = lake.read("customer_profiles", day).lazy()
+            profiles = lake.lazy("customer_profiles", day)
             yesterday = yesterday_of(lake, "micro_segment_memberships", day, portfolio.starts_on)
             return {"micro_segment_memberships": assign_segments(profiles, yesterday, portfolio.segments, today=day).collect()}
 
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(
-        **daily(
-            partitions,
-            group="decisions",
-            deps=after(["customer_profiles", "micro_segment_memberships"], itself="journey_queues"),
-        )
-    )
-    def journey_queues(
-        context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile
-    ) -> dg.MaterializeResult:
+    @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships"], itself="journey_queues")))
+    def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey and customer who qualifies for it on the day, and since when."""
         portfolio = journeys.load()
         rebuilt = [journey for journey in portfolio.journeys if not config.journeys or journey.id in config.journeys]
@@ -68,8 +60,8 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             queues = queue_customers(
-                lake.read("customer_profiles", day).lazy(),
-                lake.read("micro_segment_memberships", day).lazy(),
+                lake.lazy("customer_profiles", day),
+                lake.lazy("micro_segment_memberships", day),
                 yesterday_of(lake, "journey_queues", day, portfolio.starts_on),
                 rebuilt,
                 today=day,

@@ -3,6 +3,7 @@
 What belongs here: the loop, partitions, what all daily assets have in common. What does not: any table.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -12,6 +13,10 @@ import polars as pl
 
 from assets.facts import facts_of
 from resources.lake import Lake, MissingDayError
+
+# Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 Tables = Mapping[str, pl.DataFrame]
 """One day's tables by name."""
@@ -34,7 +39,7 @@ def yesterday_of(lake: Lake, table: str, day: date, starts_on: date) -> pl.LazyF
 
     Raises MissingDayError where it was never written: state cannot skip a day.
     """
-    return None if day <= starts_on else lake.read(table, day - timedelta(days=1)).lazy()
+    return None if day <= starts_on else lake.lazy(table, day - timedelta(days=1))
 
 
 def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date], Tables]) -> None:
@@ -63,18 +68,17 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
 
 
 def daily(
-    partitions: dg.DailyPartitionsDefinition, *, group: str, kinds: set[str] | None = None, **more: Any
+    partitions: dg.DailyPartitionsDefinition, group: str, deps: Sequence[dg.AssetDep], kinds: Sequence[str] = ("polars", "parquet")
 ) -> dict[str, Any]:
     """Return what every asset of the lineage has in common, for ``@dg.asset``."""
-    return {
-        "partitions_def": partitions,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "group_name": group,
-        "kinds": kinds or {"polars", "parquet"},
-        "owners": OWNERS,
-        "op_tags": STATE_TAG,
-        **more,
-    }
+    return spec(partitions, group, deps, kinds) | {"backfill_policy": dg.BackfillPolicy.single_run(), "op_tags": STATE_TAG}
+
+
+def spec(
+    partitions: dg.DailyPartitionsDefinition, group: str, deps: Sequence[dg.AssetDep], kinds: Sequence[str] = ("polars", "parquet")
+) -> dict[str, Any]:
+    """Return the same for one ``dg.AssetSpec`` of several that are made together."""
+    return {"partitions_def": partitions, "group_name": group, "deps": deps, "kinds": set(kinds), "owners": OWNERS}
 
 
 def after(names: Sequence[str], *, itself: str | None = None) -> list[dg.AssetDep]:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, days_of, each_day
+from assets.daily import after, daily, each_day, spec
 from assets.facts import markdown_table
 from atc_pipeline.activity import roll_up
 from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
@@ -31,12 +31,12 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             dg.AssetSpec(
                 "raw_events",
                 description="One row per accepted event of the Segment Spec that arrived on the day, duplicates removed.",
-                **_common(partitions),
+                **spec(partitions, "events", []),
             ),
             dg.AssetSpec(
                 "rejected_events",
                 description="One row per line that arrived on the day and was not accepted: file, line, reason, text. Nothing is lost.",
-                **_common(partitions),
+                **spec(partitions, "events", []),
             ),
         ],
         check_specs=[RECONCILED],
@@ -70,7 +70,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         yield dg.MaterializeResult(asset_key="rejected_events")
         yield _reconciled(pl.DataFrame(counts))
 
-    @dg.asset(**daily(partitions, group="events", deps=after(["raw_events"])))
+    @dg.asset(**daily(partitions, "events", after(["raw_events"])))
     def customer_activity(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat."""
         portfolio = journeys.load()
@@ -78,11 +78,6 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         return dg.MaterializeResult()
 
     return [ingested, customer_activity]
-
-
-def _common(partitions: dg.DailyPartitionsDefinition) -> dict[str, object]:
-    common = daily(partitions, group="events")
-    return {name: common[name] for name in ("partitions_def", "group_name", "kinds", "owners")}
 
 
 def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:

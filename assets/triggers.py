@@ -25,10 +25,7 @@ def jobs() -> list[Job]:
         ),
         "activate": (dg.AssetSelection.assets("activation"), "Send a day's messages; those delivered before are not sent again."),
     }
-    return [
-        dg.define_asset_job(name, selection, description=about, tags=STATE_TAG)
-        for name, (selection, about) in purposes.items()
-    ]
+    return [dg.define_asset_job(name, selection, description=about, tags=STATE_TAG) for name, (selection, about) in purposes.items()]
 
 
 def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.ScheduleDefinition:
@@ -72,9 +69,7 @@ def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> 
         changed = sorted(day for day, signature in found.items() if known.get(day) != signature)
         if not changed:
             return dg.SkipReason("no file in the landing zone is new or has changed")
-        requests = [
-            dg.RunRequest(run_key=f"{day}:{found[day]}", partition_key=day, tags=STATE_TAG) for day in changed
-        ]
+        requests = [dg.RunRequest(run_key=f"{day}:{found[day]}", partition_key=day, tags=STATE_TAG) for day in changed]
         return dg.SensorResult(run_requests=requests, cursor=json.dumps(known | found))
 
     return watch
@@ -90,5 +85,3 @@ def failure_log() -> dg.SensorDefinition:
         context.log.error(f"run {run.run_id} of {run.job_name} ({day}) failed: {context.failure_event.message}")
 
     return log_run_failures
-
-

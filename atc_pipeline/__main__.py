@@ -30,7 +30,9 @@ def main(arguments: list[str]) -> int:
     except duckdb.Error as problem:
         print(f"{problem}\nTables: {', '.join(warehouse.tables())}", file=sys.stderr)  # noqa: T201
         return 1
-    with pl.Config(tbl_rows=1000, tbl_cols=100, fmt_str_lengths=200, tbl_width_chars=250, tbl_hide_dataframe_shape=True, fmt_table_cell_list_len=20):
+    with pl.Config(
+        tbl_rows=1000, tbl_cols=100, fmt_str_lengths=200, tbl_width_chars=250, tbl_hide_dataframe_shape=True, fmt_table_cell_list_len=20
+    ):
         print(answer)  # noqa: T201
     return 0
 

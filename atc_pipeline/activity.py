@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from atc_pipeline import measures, rules
-from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector, Trait
+from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 """Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md)."""
@@ -108,13 +108,12 @@ def _properties(events: pl.DataFrame, documents: list[Document], portfolio: Port
         rows, documents = _items(rows, documents, each)
     wanted = {(name, dtype) for one in contributions for name, dtype in _needed(one)}
     typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted(wanted, key=str))
-    masks = {id(one): _mask(typed, one.selector) for one in contributions}
-    marked = typed.with_columns(mask.alias(f"mask:{key}") for key, mask in masks.items())
+    held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
     columns: dict[str, list[pl.Expr]] = {}
     for one in contributions:
-        for name, expression in _filled(one, pl.col(f"mask:{id(one)}")).items():
+        for name, expression in _filled(one, _mask(one.selector)).items():
             columns.setdefault(name, []).append(expression)
-    return marked.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+    return typed.with_columns(held).select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
 
 
 def _together(parts: list[pl.Expr]) -> pl.Expr:
@@ -136,17 +135,36 @@ def _typed(name: str, dtype: pl.DataType) -> str:
     return f"{name}:{dtype}"
 
 
-def _mask(rows: pl.DataFrame, selector: Selector) -> pl.Series:
-    if selector.events:
-        is_named = rows["event"].is_in(list(selector.events)).fill_null(value=False)
-    else:
-        is_named = pl.repeat(value=True, n=rows.height, dtype=pl.Boolean, eager=True)
-    return is_named if selector.where is None else is_named & _holds(rows, selector.where)
+def _mask(selector: Selector) -> pl.Expr:
+    """True in the rows that the selector means."""
+    is_named = pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
+    return is_named if selector.where is None else is_named & pl.col(_holds(selector.where))
 
 
-def _holds(rows: pl.DataFrame, condition: Condition) -> pl.Series:
-    read = [pl.col(_typed(name, dtype)).alias(name) for name, dtype in condition.columns.items()]
-    return rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(condition.expr.alias("holds:"))["holds:"]
+def _holds(condition: Condition) -> str:
+    return f"holds:{condition.text}"
+
+
+def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series]:
+    """One Boolean column per condition.
+
+    A condition names properties plainly, but two may read the same property as different types: those that agree are
+    evaluated together.
+    """
+    groups: list[tuple[dict[str, pl.DataType], dict[str, pl.Expr]]] = []
+    for condition in conditions:
+        agreeing = (group for group in groups if all(group[0].get(name, dtype) == dtype for name, dtype in condition.columns.items()))
+        group = next(agreeing, None)
+        if group is None:
+            groups.append(group := ({}, {}))
+        group[0].update(condition.columns)
+        group[1][_holds(condition)] = condition.expr
+    held = []
+    for types, expressions in groups:
+        read = [pl.col(_typed(name, dtype)).alias(name) for name, dtype in types.items()]
+        evaluated = rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(**expressions)
+        held += [evaluated[name] for name in expressions]
+    return held
 
 
 def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
@@ -174,9 +192,7 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     words = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
     words += [(f"consent_{channel.id}",) * 2 + (pl.Boolean(),) for channel in portfolio.channels]
     typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted({word[1:] for word in words}, key=str))
-    return typed.select(
-        *_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(_typed(property_, dtype))))
-    )
+    return typed.select(*_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(_typed(property_, dtype)))))
 
 
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
@@ -190,9 +206,7 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
         *(
             column
             for channel in portfolio.channels
-            for column in _word(
-                f"consent_{channel.id}", pl.when((named == channel.id) | (named.is_null() & ~is_given)).then(is_given)
-            )
+            for column in _word(f"consent_{channel.id}", pl.when((named == channel.id) | (named.is_null() & ~is_given)).then(is_given))
         ),
     )
 
@@ -261,7 +275,7 @@ def _read(documents: list[Document], name: str, dtype: pl.DataType) -> pl.Series
 
 def _number(value: object) -> float | None:
     # bool is an int in Python, not in JSON
-    return round(float(value), 6) if type(value) in (int, float) and abs(value) < rules.LARGEST_VALUE else None  # type: ignore[operator,arg-type]
+    return round(float(value), 6) if type(value) in (int, float) and abs(value) < rules.LARGEST_VALUE else None  # type: ignore[arg-type]
 
 
 def _text(value: object) -> str | None:

@@ -67,9 +67,7 @@ def build_options(
         )
         .cast({name: dtype for name, dtype in CANDIDATE_TERMS.items() if name not in ("is_queued", "is_incumbent", "mandatory")})
         .with_columns(score=rules.round_score(portfolio.policy.score.expr))
-        .with_columns(
-            (test & ~pl.col("is_incumbent")).alias(rules.gate(name)) for name, test in _static_gates(portfolio).items()
-        )
+        .with_columns((test & ~pl.col("is_incumbent")).alias(rules.gate(name)) for name, test in _static_gates(portfolio).items())
         .select(*OPTIONS, *(rules.gate(name) for name in rules.STATIC_GATES))
     )
     return pl.concat([options, _none_rows(options, profiles, portfolio)], how="diagonal")
@@ -112,10 +110,7 @@ def _metadata(portfolio: Portfolio, today: date) -> pl.DataFrame:
             "priority": [journey.priority for journey in journeys],
             "value": [journey.value for journey in journeys],
             "length_days": [journey.length_days for journey in journeys],
-            **{
-                f"{name}:set": [places[tuple(sorted(getattr(journey, name)))] for journey in journeys]
-                for name, places in sets.items()
-            },
+            **{f"{name}:set": [places[tuple(sorted(getattr(journey, name)))] for journey in journeys] for name, places in sets.items()},
             rules.gate("not_live"): [not _is_live(journey, today) for journey in journeys],
             rules.gate("blackout"): [_is_suppressed((*suppressed, *journey.suppress), today, today) for journey in journeys],
             rules.gate("would_overrun"): [_would_overrun(journey, suppressed, today) for journey in journeys],

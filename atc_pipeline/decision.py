@@ -90,9 +90,7 @@ def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
     return max((journey.goal.within_days for journey in portfolio.journeys if journey.goal), default=0) + lateness_days
 
 
-def advance(
-    state: pl.DataFrame, goals: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date
-) -> pl.DataFrame:
+def advance(state: pl.DataFrame, goals: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """End the journeys that end today (SPEC 8, step 1): one row per customer and journey ever entered.
 
     ``goals``: one row per customer, ``event`` and ``event_date`` seen by today (``goal_events``). The first reason counts:
@@ -180,9 +178,7 @@ def last_finished(state: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def decide(
-    options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date
-) -> Decided:
+def decide(options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> Decided:
     """Rule every option row and pick at most one journey per customer (SPEC 8, steps 2 to 4 and 6).
 
     ``options``: ``candidates.build_options`` of today. ``state``: ``advance`` of today.
@@ -198,9 +194,7 @@ def decide(
     )
 
 
-def _rule(
-    options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, today: date
-) -> pl.DataFrame:
+def _rule(options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
     gated = (
         rules.rank_in_total_order(_with_memory_gates(options, state, profiles, portfolio, today))
         .with_columns(failed_gates=rules.failed_gates())
@@ -231,19 +225,13 @@ def _rule(
         )
     )
     outranks_none = pl.col("mandatory") | (pl.col("score") > pl.col("none_score"))
-    is_eligible = (
-        ~is_none & ~pl.col("is_incumbent") & passes & outranks_none & (~has_incumbent | may_interrupt.fill_null(value=False))
-    )
+    is_eligible = ~is_none & ~pl.col("is_incumbent") & passes & outranks_none & (~has_incumbent | may_interrupt.fill_null(value=False))
     contested = (
-        gated.join(none, on="customer_id", how="left")
-        .join(incumbents, on="customer_id", how="left")
-        .with_columns(is_eligible=is_eligible)
+        gated.join(none, on="customer_id", how="left").join(incumbents, on="customer_id", how="left").with_columns(is_eligible=is_eligible)
     )
     winners = contested.filter("is_eligible").group_by("customer_id").agg(winner=pl.col("rank").min())
     has_winner = pl.col("winner").is_not_null()
-    is_chosen = rules.one_of(
-        [(has_winner, pl.col("rank") == pl.col("winner")), (has_incumbent, pl.col("is_incumbent"))], otherwise=is_none
-    )
+    is_chosen = rules.one_of([(has_winner, pl.col("rank") == pl.col("winner")), (has_incumbent, pl.col("is_incumbent"))], otherwise=is_none)
     stays = has_incumbent & ~has_winner
     ruling = rules.one_of(
         [
@@ -287,7 +275,11 @@ def _with_memory_gates(
     }
     return (
         options.join(_journey_facts(portfolio.journeys), on="journey_id", how="left")
-        .join(past.select("customer_id", "journey_id", "entered_on", "ended_on", "times_entered"), on=["customer_id", "journey_id"], how="left")
+        .join(
+            past.select("customer_id", "journey_id", "entered_on", "ended_on", "times_entered"),
+            on=["customer_id", "journey_id"],
+            how="left",
+        )
         .join(_links_met(past, portfolio.journeys), on=["customer_id", "journey_id"], how="left")
         .join(_too_close(past, portfolio.journeys, today), on=["customer_id", "journey_id"], how="left")
         .join(rested, on="customer_id", how="left")

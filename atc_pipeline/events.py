@@ -135,7 +135,7 @@ def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezon
         parsed.filter(pl.col("reason").is_not_null())
         .select(pl.lit(arrival).alias("date"), "source_file", "line", "reason", raw="text")
         .sort("source_file", "line")
-        .cast(REJECTED_EVENTS)
+        .cast(REJECTED_EVENTS)  # type: ignore[arg-type]  # a dict of data types is a schema
     )
     fit = parsed.filter(pl.col("reason").is_null())
     is_repeated = pl.col("message_id").is_in(recent_ids.implode())
@@ -145,7 +145,7 @@ def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezon
         .unique("message_id", keep="first", maintain_order=True)
         .with_columns(pl.lit(arrival).alias("date"), event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date())
         .select(*RAW_EVENTS)
-        .cast(RAW_EVENTS)
+        .cast(RAW_EVENTS)  # type: ignore[arg-type]  # a dict of data types is a schema
     )
     duplicates = fit.filter(is_repeated).height + fresh.height - fresh["message_id"].n_unique()
     return Ingested(accepted, rejected, lines=lines.height, duplicates=duplicates)
@@ -153,9 +153,9 @@ def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezon
 
 def _parse(lines: pl.DataFrame) -> pl.DataFrame:
     decoded = [_decode(raw) for raw in lines["raw"]]
-    columns = {
-        name: pl.Series(name, [_text(getattr(line, name)) for line in decoded], dtype=pl.String) for name in _TEXTS
-    } | {name: pl.Series(name, [_document(getattr(line, name)) for line in decoded], dtype=pl.String) for name in _DOCUMENTS}
+    columns = {name: pl.Series(name, [_text(getattr(line, name)) for line in decoded], dtype=pl.String) for name in _TEXTS} | {
+        name: pl.Series(name, [_document(getattr(line, name)) for line in decoded], dtype=pl.String) for name in _DOCUMENTS
+    }
     times = ("timestamp", "original_timestamp", "sent_at", "received_at")
     return (
         lines.with_columns(

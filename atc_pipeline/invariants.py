@@ -12,9 +12,7 @@ from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 
 def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
     """Return customers in no micro-segment, and customers in the residual segment beside another one."""
-    counted = memberships.group_by("date", "customer_id").agg(
-        segments=pl.len(), is_residual=(pl.col("segment_id") == EVERYONE_ELSE).any()
-    )
+    counted = memberships.group_by("date", "customer_id").agg(segments=pl.len(), is_residual=(pl.col("segment_id") == EVERYONE_ELSE).any())
     return (
         profiles.select("date", "customer_id")
         .join(counted, on=["date", "customer_id"], how="left")
@@ -55,7 +53,12 @@ def unassigned_customers(profiles: pl.LazyFrame, assignments: pl.LazyFrame) -> p
     """Return customers without a row in the assignments, and rows without a customer."""
     return (
         profiles.select("date", "customer_id", in_profiles=pl.lit(value=True))
-        .join(assignments.select("date", "customer_id", in_assignments=pl.lit(value=True)), on=["date", "customer_id"], how="full", coalesce=True)
+        .join(
+            assignments.select("date", "customer_id", in_assignments=pl.lit(value=True)),
+            on=["date", "customer_id"],
+            how="full",
+            coalesce=True,
+        )
         .filter(pl.col("in_profiles").is_null() | pl.col("in_assignments").is_null())
     )
 

@@ -39,7 +39,14 @@ def write_messages(
     """
     steps = pl.LazyFrame(
         [
-            (journey.id, step.day, step.channel, step.content, step.variant, _covers((*portfolio.policy.suppress, *journey.suppress), today))
+            (
+                journey.id,
+                step.day,
+                step.channel,
+                step.content,
+                step.variant,
+                _covers((*portfolio.policy.suppress, *journey.suppress), today),
+            )
             for journey in portfolio.journeys
             for step in journey.steps
         ],

@@ -41,9 +41,7 @@ def lookback_days(portfolio: Portfolio) -> int:
     return max([LATENESS_DAYS, *(days - 1 + LATENESS_DAYS for _, days in measures.windowed(portfolio))])
 
 
-def update_profiles(
-    yesterday: pl.LazyFrame | None, activity: pl.LazyFrame, portfolio: Portfolio, *, today: date
-) -> pl.LazyFrame:
+def update_profiles(yesterday: pl.LazyFrame | None, activity: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> pl.LazyFrame:
     """One row per customer who has arrived by ``today``, with all but the columns that need the whole population.
 
     ``yesterday``: this function's result of the day before (None on the first day of the lake), ``state`` included.
@@ -126,10 +124,7 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
         "timezone": pl.col("timezone.value"),
         **{f"consent_{channel.id}": pl.col(f"consent_{channel.id}.value") for channel in portfolio.channels},
         **{topic: pl.when(total > 0).then(pl.col(topic) / total).otherwise(0.0) for topic in topics},
-        **{
-            f"intent_{intent.id}": pl.min_horizontal(1.0, pl.col(f"intent_{intent.id}") / intent.full_at)
-            for intent in portfolio.intents
-        },
+        **{f"intent_{intent.id}": pl.min_horizontal(1.0, pl.col(f"intent_{intent.id}") / intent.full_at) for intent in portfolio.intents},
         "engagement": _engagement(portfolio),
         **{trait.id: _trait(trait, today) for trait in portfolio.traits},
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import candidates, decision, events, measures, messages, profiles, queues, rules, segments
+from atc_pipeline import decision, events, measures, messages, profiles, queues, rules, segments
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
 
@@ -49,9 +49,14 @@ _POSITIVE = pa.Check.ge(1)
 
 _DESCRIPTIONS = {
     "date": "The business day this row is about: the partition.",
-    "customer_id": "userId, or anon:<anonymousId> while no user is known.",
+    "customer_id": "`userId`, or `anon:<anonymousId>` while no user is known.",
     "journey_id": "A journey of journeys.yaml.",
     "segment_id": "A micro-segment of journeys.yaml, or everyone_else.",
+    "entered_on": "Day of the last entry.",
+    "arm": "treated, or control: takes the place and is sent nothing.",
+    "score": "policy.score; null where it is no number.",
+    "priority": "As journeys.yaml says.",
+    "channel": "The channel of journeys.yaml.",
 }
 
 
@@ -82,7 +87,6 @@ def _raw_events(_: Portfolio) -> Table:
         descriptions={
             "message_id": "Segment's messageId; a hash of the line where it had none.",
             "type": "track, page, screen, identify, alias or group.",
-            "event": "Name of a track event.",
             "timestamp": "When it happened (UTC), the sender's clock corrected.",
             "event_date": "The day it happened, in the calendar's time zone.",
             "properties": "JSON text, as it arrived.",
@@ -90,6 +94,11 @@ def _raw_events(_: Portfolio) -> Table:
             "context": "JSON text, as it arrived.",
             "source_file": "File in the landing zone.",
             "line": "Line in that file, from 1.",
+            "event": "Name of a track event.",
+            "user_id": "userId, as it arrived.",
+            "anonymous_id": "anonymousId, as it arrived.",
+            "previous_id": "previousId of an alias.",
+            "received_at": "receivedAt (UTC).",
         },
         checks={"type": pa.Check.isin(events.TYPES), "line": _POSITIVE},
     )
@@ -100,7 +109,12 @@ def _rejected_events(_: Portfolio) -> Table:
         "rejected_events",
         ("source_file", "line"),
         events.REJECTED_EVENTS,
-        descriptions={"reason": "The first test the line failed.", "raw": "The line, as it arrived."},
+        descriptions={
+            "source_file": "File in the landing zone.",
+            "line": "Line in that file, from 1.",
+            "reason": "The first test the line failed.",
+            "raw": "The line, as it arrived.",
+        },
         checks={"reason": pa.Check.isin(events.REASONS), "line": _POSITIVE},
     )
 
@@ -194,7 +208,6 @@ def _scored_candidates(_: Portfolio) -> Table:
             "interest_match": "Sum of the customer's interest in the journey's topics.",
             "intent_match": "The strongest of the journey's intents.",
             "linked_boost": "Above 1 where the last finished journey leads to this one.",
-            "score": "policy.score; null where it is no number.",
             "ruling": "chosen, or the first gate failed.",
             "failed_gates": "All gates failed, in the order tested.",
             "rank": "Place in the total order among the customer's options.",
@@ -211,11 +224,11 @@ def _journey_state(_: Portfolio) -> Table:
         decision.STATE,
         nullable={"ended_on", "ended_reason", "finished_on"},
         descriptions={
-            "entered_on": "Day of the last entry.",
             "ended_on": "Day of the last ending; null while in flight.",
+            "ended_reason": "withdrawn, converted, exited, completed, interrupted or merged.",
+            "times_entered": "Entries so far.",
             "times_completed": "Spells completed or converted.",
             "entry_score": "Score on the day of the last entry.",
-            "arm": "treated, or control: takes the place and is sent nothing.",
             "recent_starts": "Entries within the frequency cap's window.",
             "finished_on": "Last day the journey was completed or converted.",
         },
@@ -239,7 +252,11 @@ def _journey_assignments(_: Portfolio) -> Table:
             "journey_id": "The one journey the customer is in; null for none.",
             "day_index": "Day of the journey, from 1.",
             "ends_on": "Last day of the journey, if nothing ends it before.",
+            "score": "Score of the chosen option, of none too; null without options.",
             "runner_up": "The best other option that failed no gate.",
+            "runner_up_score": "Its score.",
+            "ended_journey_id": "The journey that ended today, if one did.",
+            "ended_reason": "Why it ended.",
             "selection_probability": "Probability of this choice, for learning.",
         },
         checks={
@@ -258,6 +275,9 @@ def _outbound_messages(_: Portfolio) -> Table:
         nullable={"variant", "withheld"},
         descriptions={
             "idempotency_key": "The same message has the same key forever.",
+            "step_day": "Day of the journey the step is for, from 1.",
+            "content": "What is sent, as the step names it.",
+            "variant": "The content variant, if the step names one.",
             "send_at": "The customer's best hour, in UTC.",
             "withheld": "Why it is not sent; null = it is.",
         },

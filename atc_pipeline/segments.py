@@ -18,22 +18,19 @@ MEMBERSHIPS = {
 }
 
 
-def assign_segments(
-    profiles: pl.LazyFrame, yesterday: pl.LazyFrame | None, segments: Sequence[Segment], *, today: date
-) -> pl.LazyFrame:
+def assign_segments(profiles: pl.LazyFrame, yesterday: pl.LazyFrame | None, segments: Sequence[Segment], *, today: date) -> pl.LazyFrame:
     """One row per micro-segment and customer who is in it today; whoever is in none is in ``everyone_else``.
 
     ``yesterday``: the memberships of the day before (None on the first day of the lake, which counts as a first day).
     """
     in_any = pl.any_horizontal([segment.condition.expr for segment in segments]) if segments else pl.lit(value=False)
     flags = {segment.id: segment.condition.expr for segment in segments} | {EVERYONE_ELSE: ~in_any}
-    placed = profiles.select("customer_id", segment_id=pl.concat_list(pl.when(flag).then(pl.lit(name)) for name, flag in flags.items()))
-    members = placed.explode("segment_id").drop_nulls("segment_id")
+    members = (
+        profiles.select("customer_id", **flags)
+        .unpivot(index="customer_id", variable_name="segment_id", value_name="is_member")
+        .filter("is_member")
+    )
     since = pl.lit(today) if yesterday is None else pl.col("member_since").fill_null(today)
     if yesterday is not None:
         members = members.join(yesterday.select("segment_id", "customer_id", "member_since"), on=["segment_id", "customer_id"], how="left")
-    return (
-        members.with_columns(pl.lit(today).alias("date"), member_since=since)
-        .select(*MEMBERSHIPS)
-        .sort("segment_id", "customer_id")
-    )
+    return members.with_columns(pl.lit(today).alias("date"), member_since=since).select(*MEMBERSHIPS).sort("segment_id", "customer_id")

@@ -3,7 +3,6 @@
 What belongs here: where tables live, reading and writing them. What does not: what is in them.
 """
 
-import os
 from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
@@ -43,7 +42,7 @@ class Lake(dg.ConfigurableResource):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(".part.parquet.unfinished")
         frame.write_parquet(unfinished, compression="zstd")
-        os.replace(unfinished, path)
+        unfinished.replace(path)
         return frame
 
     def read(self, table: str, day: date) -> pl.DataFrame:
@@ -62,13 +61,40 @@ class Lake(dg.ConfigurableResource):
         paths = [path for day in sorted(days, reverse=True) if (path := self.path(table, day)).exists()]
         return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore") if paths else None
 
-    def rolling(self, table: str, day: date, days_before: int) -> pl.LazyFrame:
-        """Read a day, which must be there, and those written of the days before it, lazily."""
+    def lazy(self, table: str, day: date) -> pl.LazyFrame:
+        """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
         self._require(table, day)
-        window = self.scan(table, [day - timedelta(days=ago) for ago in range(days_before + 1)])
-        assert window is not None  # the day itself is there
-        return window
+        return pl.scan_parquet(self.path(table, day), hive_partitioning=False)
 
     def _require(self, table: str, day: date) -> None:
         if not self.has(table, day):
             raise MissingDayError(f"{table} has no data for {day} in {self.root}: materialize {table} for {day} first")
+
+
+class Rolling:
+    """The last days of a table, for a run that goes through days in order.
+
+    Days are kept in memory from one to the next while their files are small: a year of daily runs over a window of 90
+    days would otherwise open each file 90 times (measured: 120 ms a day for a window of 33,000 rows, 2 ms kept).
+    """
+
+    LARGEST_KEPT = 64 * 2**20
+    """Bytes of Parquet up to which days are kept; a larger window is scanned lazily, day by day."""
+
+    def __init__(self, lake: Lake, table: str, days_before: int) -> None:
+        self.lake, self.table, self.days_before = lake, table, days_before
+        self._kept: dict[date, pl.DataFrame] = {}
+
+    def until(self, day: date) -> pl.LazyFrame:
+        """Read a day, which must be there, and those written of the days before it. Raises MissingDayError, SchemaError."""
+        days = [day - timedelta(days=ago) for ago in range(self.days_before + 1)]
+        written = [one for one in days if self.lake.has(self.table, one)]
+        if day not in written:
+            return self.lake.lazy(self.table, day)
+        if sum(self.lake.path(self.table, one).stat().st_size for one in written) > self.LARGEST_KEPT:
+            window = self.lake.scan(self.table, written)
+            assert window is not None  # the day itself is written
+            return window
+        self._kept = {one: self._kept[one] if one in self._kept and one != day else self.lake.read(self.table, one) for one in written}
+        columns = self._kept[day].columns
+        return pl.concat([frame.select(columns) for frame in self._kept.values()]).lazy()

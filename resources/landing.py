@@ -5,6 +5,7 @@ What belongs here: finding, opening and splitting files. What does not: what a l
 
 import gzip
 import hashlib
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -98,5 +99,5 @@ _READERS = {
 }
 
 
-def _reader(path: Path):  # noqa: ANN202  # a function of the table above
+def _reader(path: Path) -> Callable[[Path], list[bytes]] | None:
     return next((reader for suffix, reader in _READERS.items() if path.name.endswith(suffix)), None)

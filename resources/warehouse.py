@@ -37,14 +37,15 @@ class Warehouse(dg.ConfigurableResource):
         tables = self.tables()
         with DuckDBResource(database=str(unfinished)).get_connection() as connection:
             create_views(connection, Path(self.lake).resolve(), tables)
-        os.replace(unfinished, self.path)
+        unfinished.replace(self.path)
         return tables
 
     def query(self, sql: str) -> pl.DataFrame:
         """Run one query over the views, in memory; no file is opened but the lake's. Raises duckdb.Error."""
         with DuckDBResource(database=":memory:").get_connection() as connection:
             create_views(connection, Path(self.lake).resolve(), self.tables())
-            return connection.sql(sql).pl()
+            answer: pl.DataFrame = connection.sql(sql).pl()
+            return answer
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, lake: Path, tables: list[str]) -> None:

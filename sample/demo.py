@@ -114,20 +114,21 @@ def summary(home: Path) -> str:
     """Ask the tables what the year came to."""
 
     def ask(sql: str) -> pl.DataFrame:
-        return connection.sql(sql).pl()
+        answer: pl.DataFrame = connection.sql(sql).pl()
+        return answer
 
     with duckdb.connect() as connection:
         for path in sorted((home / "lake").glob("*")):
-            connection.execute(
-                f"create view {path.name} as from read_parquet('{path}/date=*/part.parquet', hive_partitioning = true, union_by_name = true)"
-            )
-        days, customers = ask("select count(distinct date) as ndays, count(distinct customer_id) as customers from journey_assignments").row(0)
+            files = f"{path}/date=*/part.parquet"
+            connection.execute(f"create view {path.name} as from read_parquet('{files}', hive_partitioning = true)")
+        days, customers = ask("select count(distinct date), count(distinct customer_id) from journey_assignments").row(0)
         events, rejected = ask("select (select count(*) from raw_events), (select count(*) from rejected_events)").row(0)
-        last = ask("select max(date) as day from journey_assignments").item()
-        segments = ask(f"select segment_id, count(*) as customers from micro_segment_memberships where date = '{last}' group by all order by 2 desc")
-        queues = ask(f"select journey_id, count(*) as customers from journey_queues where date = '{last}' group by all order by 2 desc")
-        decisions = ask("select decision, count(*) as customers from journey_assignments group by all order by 2 desc")
-        messages = ask("select channel, count(*) filter (withheld is null) as due, count(withheld) as withheld from outbound_messages group by all order by 2 desc")
+        last = ask("select max(date) from journey_assignments").item()
+        of_last = f"count(*) from {{}} where date = '{last}' group by all order by 2 desc"
+        segments = ask(f"select segment_id, {of_last.format('micro_segment_memberships')}")
+        queues = ask(f"select journey_id, {of_last.format('journey_queues')}")
+        decisions = ask("select decision, count(*) from journey_assignments group by all order by 2 desc")
+        messages = ask("select channel, count(*) - count(withheld), count(withheld) from outbound_messages group by all order by 2 desc")
         sent = ask("select count(*) filter (status = 'would_send'), count(*) filter (status = 'delivered') from activation").row(0)
     width = 3
     parts = [
@@ -136,7 +137,7 @@ def summary(home: Path) -> str:
         f"\nQueued per journey on {last}\n{columns(queues, width)}",
         f"\nDecisions over the year (one per customer and day)\n{columns(decisions, 4)}",
         "\nMessages over the year (due + withheld for lack of consent)\n"
-        + "\n".join(f"   {row['channel']:<12}{row['due']:>9,} + {row['withheld']:,}" for row in messages.iter_rows(named=True)),
+        + "\n".join(f"   {channel:<12}{due:>9,} + {withheld:,}" for channel, due, withheld in messages.iter_rows()),
         f"   {sent[0]:,} would be sent, {sent[1]:,} were: a dry run unless you configure otherwise",
         f"\nTables       {shown(home / 'lake')}/<table>/date=<day>/part.parquet",
         f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if 'ATC_HOME' not in os.environ else '  (with the same ATC_HOME)'}",
@@ -146,16 +147,16 @@ def summary(home: Path) -> str:
 
 
 EXAMPLE_QUERY = (
-    ".venv/bin/python -m atc_pipeline sql \"select journey_id, ruling, count(*) as customers "
+    '.venv/bin/python -m atc_pipeline sql "select journey_id, ruling, count(*) as customers '
     "from scored_candidates where date = '2017-06-30' group by all order by all\""
 )
 
 
 def columns(counts: pl.DataFrame, width: int) -> str:
     """Lay names and counts out in columns."""
-    cells = [f"{name:<28}{count:>8,}" for name, count in counts.iter_rows()]
-    rows = -(-len(cells) // width)
-    return "\n".join("   " + "   ".join(cells[row + rows * column] for column in range(width) if row + rows * column < len(cells)) for row in range(rows))
+    cells = [f"   {name:<28}{count:>8,}" for name, count in counts.iter_rows()]
+    height = -(-len(cells) // width)
+    return "\n".join("".join(cells[row::height]) for row in range(height))
 
 
 def shown(path: Path) -> str:

@@ -85,7 +85,7 @@ class Source:
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=False, validate_by_alias=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -121,8 +121,8 @@ JourneyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 EventName = Annotated[str, StringConstraints(pattern=r"^[^*]")]
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
-Days = Annotated[int, Strict(), Field(ge=1)]
+Whole = Annotated[int, Strict(), Field(le=1_000_000_000)]
+Days = Annotated[int, Strict(), Field(ge=1, le=36_500)]  # a century; much more, and there is no such day
 Number = Annotated[float, Strict(), AllowInfNan(allow_inf_nan=False)]
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
 Day = Annotated[date, Strict(), BeforeValidator(_day)]
@@ -261,7 +261,7 @@ class PercentileTrait(_Model):
     """Where a customer stands among all customers by another trait: 0.9 is ahead of nine in ten."""
 
     kind: ClassVar[TraitKind] = "percentile"
-    property: ColumnName = Field(alias="percentile", description="The numeric trait to rank by.", examples=["spend"])
+    property: Text = Field(alias="percentile", description="The numeric trait to rank by.", examples=["spend"])
 
 
 class ProfileTrait(_Model):
@@ -352,9 +352,9 @@ class Predictions(_Model):
 class Queue(_Model):
     """Who qualifies. At least one of the four; a customer must satisfy every one that is given."""
 
-    any: tuple[Name, ...] = Field(default=(), description="In at least one of these segments.")
-    all: tuple[Name, ...] = Field(default=(), description="In every one of these segments.")
-    none: tuple[Name, ...] = Field(default=(), description="In none of these segments.")
+    any: tuple[Text, ...] = Field(default=(), description="In at least one of these segments.")
+    all: tuple[Text, ...] = Field(default=(), description="In every one of these segments.")
+    none: tuple[Text, ...] = Field(default=(), description="In none of these segments.")
     where: Condition | None = Field(default=None, description="And this condition on the customer's profile holds.")
 
 
@@ -369,14 +369,14 @@ class Goal(_Model):
 class Reentry(_Model):
     """When a customer may enter again."""
 
-    after_days: Annotated[Whole, Field(ge=0)] = Field(description="After so many days.")
+    after_days: Annotated[int, Strict(), Field(ge=0, le=36_500)] = Field(description="After so many days.")
     counted_from: Literal["entry", "exit"] = Field(default="exit", alias="from", description="Counted from entering or from leaving.")
 
 
 class NotAfter(_Model):
     """A journey this one keeps a distance from."""
 
-    journey: JourneyName = Field(description="The other journey.")
+    journey: Text = Field(description="The other journey.")
     within_days: Days = Field(description="Not for customers who were in it within so many days.")
 
 
@@ -398,7 +398,7 @@ class Step(_Model):
     """One message of the journey."""
 
     day: Days = Field(description="On which day of the journey; 1 is the day of entry.")
-    channel: Name = Field(description="Through which channel.")
+    channel: Text = Field(description="Through which channel.")
     content: Text = Field(description="What is sent: the name your sending tool knows it by.", examples=["welcome_1"])
     variant: Text | None = Field(default=None, description="Which variant of the content.")
 
@@ -428,16 +428,14 @@ class Journey(_Model):
     priority: Number = Field(default=0.0, description="A lever on the score: 100 doubles it.")
     value: Number = Field(default=1.0, description="What reaching the goal is worth, in money.")
     mandatory: Flag = Field(default=False, description="Whether it comes before every journey that is not (service messages).")
-    interests: tuple[Name, ...] = Field(default=(), description="Topics it speaks to; customers interested in them score higher.")
-    intents: tuple[Name, ...] = Field(default=(), description="Intents it answers; customers who show one score higher.")
-    channels: tuple[Name, ...] = Field(default=(), description="Channels it uses; a customer without a usable one cannot enter.")
+    interests: tuple[Text, ...] = Field(default=(), description="Topics it speaks to; customers interested in them score higher.")
+    intents: tuple[Text, ...] = Field(default=(), description="Intents it answers; customers who show one score higher.")
+    channels: tuple[Text, ...] = Field(default=(), description="Channels it uses; a customer without a usable one cannot enter.")
     goal: Goal | None = Field(default=None, description="What it is for.")
     exit_on_goal: Flag = Field(default=True, description="Whether a customer who reaches the goal leaves at once.")
     exit_when: Condition | None = Field(default=None, description="A condition on the profile under which customers leave at once.")
-    next_journeys: tuple[JourneyName, ...] = Field(
-        default=(), description="Journeys that gain policy.linked_boost once this one is finished."
-    )
-    only_after: tuple[JourneyName, ...] = Field(default=(), description="Only for customers who finished at least one of these journeys.")
+    next_journeys: tuple[Text, ...] = Field(default=(), description="Journeys that gain policy.linked_boost once this one is finished.")
+    only_after: tuple[Text, ...] = Field(default=(), description="Only for customers who finished at least one of these journeys.")
     not_after: tuple[NotAfter, ...] = Field(default=(), description="Not for customers who were in another journey lately.")
     reentry: Annotated[Annotated[Literal["never"], Tag("<never>")] | Annotated[Reentry, Tag("<rule>")], Discriminator(_reentry_tag)] = (
         Field(default="never", description="When a customer may enter again; never unless said.")
@@ -481,7 +479,7 @@ class Policy(_Model):
     switch_margin: Annotated[Number, Field(ge=0)] = Field(
         default=0.0, description="By how much a journey must beat the one in progress to interrupt it: 0.25 = a quarter."
     )
-    rest_days: Annotated[Whole, Field(ge=0)] = Field(default=0, description="Days of rest after a journey; mandatory ones are exempt.")
+    rest_days: Annotated[int, Strict(), Field(ge=0, le=36_500)] = Field(default=0, description="Days of rest after a journey; mandatory ones are exempt.")
     cap: Cap | None = Field(default=None, description="How many journeys a customer may start in a while; unlimited unless said.")
     suppress: tuple[Period, ...] = Field(default=(), description="Days on which nobody enters any journey and nothing is sent.")
     suppressed_when: Condition | None = Field(
@@ -550,7 +548,8 @@ def read_document(path: Path) -> JourneysDocument:
     try:
         return JourneysDocument.model_validate(data, context=source)
     except ValidationError as error:
-        raise JourneysError(_problem(source, details) for details in error.errors(include_url=False)) from None
+        problems = (details for details in error.errors(include_url=False) if not _is_echo(details))
+        raise JourneysError(_problem(source, details) for details in problems) from None
 
 
 def _construct(yaml: YAML, node: Node, place: Place, lines: dict[Place, int], name: str) -> object:
@@ -584,6 +583,10 @@ _PATTERNS = {
     r"^[a-z0-9_-]+$": "a name of small letters, digits, _ and -",
     r"^[^*]": "the name of an event",
 }
+_ALTERNATIVES = {
+    "<never>": "never, or keys such as {after_days: 60, from: exit}",
+    "<all>": "all or a number",
+}
 _EXPECTED = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -596,6 +599,11 @@ _EXPECTED = {
     "too_short": "at least one",
     "string_too_short": "text",
 }
+
+
+def _is_echo(details: ErrorDetails) -> bool:
+    """Whether pydantic found too few items in a list only because it had refused the others."""
+    return details["type"] == "too_short" and bool(details["input"])
 
 
 def _problem(source: Source, details: ErrorDetails) -> str:
@@ -615,8 +623,9 @@ def _problem(source: Source, details: ErrorDetails) -> str:
             shown = " and ".join(kinds or given) or _shown(found)
             return source.problem(place, f"expected exactly one of the keys {', '.join(_KINDS)}; found {shown}{hint}")
         case "literal_error":
-            expected = context["expected"].replace("'", "")
-            hint = nearest(found, expected.replace(" or ", ", ").split(", ")) if isinstance(found, str) else ""
+            words = context["expected"].replace("'", "")
+            hint = nearest(found, words.replace(" or ", ", ").split(", ")) if isinstance(found, str) else ""
+            expected = _ALTERNATIVES.get(str(details["loc"][-1]), words)
             return source.problem(place, f"expected {expected}, found {_shown(found)}{hint}")
         case "string_type":
             quotes = ": put it in quotes" if isinstance(found, bool | int | float | date) else ""

@@ -130,8 +130,8 @@ class _Resolution:
     def _check_timezone(self, name: str) -> None:
         try:
             ZoneInfo(name)
-        except (ValueError, OSError):
-            self._known(("calendar", "timezone"), "time zone", name, available_timezones())
+        except (KeyError, OSError, ValueError):
+            self._refuse(("calendar", "timezone"), f"unknown time zone '{name}'{nearest(name, available_timezones())}")
 
     def _periods(self, place: Place, periods: Sequence[written.Period]) -> tuple[resolved.Period, ...]:
         for position, period in enumerate(periods):

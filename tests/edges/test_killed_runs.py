@@ -10,10 +10,10 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import dagster as dg
-from receiver import Receiver
-from small_world import DAYS, FIRST, make_world, run, tables
 
+from receiver import Receiver
 from resources.ledger import Ledger
+from small_world import DAYS, FIRST, make_world, run, tables
 
 SECRET = "between the two of us"  # noqa: S105
 KILLS = 20

@@ -183,20 +183,24 @@ def end_of_day(day: date, timezone: str) -> datetime:
 
 def identity(value: Any) -> str | None:
     """Return an id that says who somebody is; the blocked values of SPEC 2 do not."""
-    if not isinstance(value, str) or value in {"", "null", "-1", "0", "anonymous"} or set(value) <= {"0", "-"}:
+    text = name_of(value)
+    if text is None or text.strip() in {"null", "-1", "anonymous"} or set(text.strip()) <= {"0", "-"}:
         return None
-    return value
+    return text
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def name_of(value: Any) -> str | None:
+    """Return a name or id as text: a string as it is, a whole number as its digits, anything else is none."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_lines(landing: Path, day: date) -> Iterator[tuple[str, int, bytes]]:
     """Yield file (below the landing zone), line number and bytes of each line of a day that is not blank."""
     for file in sorted((landing / day.isoformat()).rglob("*")):
         name = file.name.removesuffix(".gz")
-        if not file.is_file() or not name.endswith((".ndjson", ".jsonl")):
+        if not file.is_file() or file.name.startswith(".") or not name.endswith((".ndjson", ".jsonl")):
             continue
         data = gzip.decompress(file.read_bytes()) if file.name.endswith(".gz") else file.read_bytes()
         for number, line in enumerate(data.split(b"\n"), start=1):
@@ -211,7 +215,8 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
     try:
         text = line.decode()
         event = parse(text)
-    except ValueError:
+        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError):
         return "malformed_json"
     if not isinstance(event, dict):
         return "malformed_json"
@@ -221,8 +226,8 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
     user, anonymous = identity(event.get("userId")), identity(event.get("anonymousId"))
     if user is None and anonymous is None:
         return "missing_identity"
-    name = event.get("event") if isinstance(event.get("event"), str) and event.get("event") else None
-    if event["type"] == "track" and name is None:
+    name = name_of(event.get("event"))
+    if event["type"] == "track" and (name is None or not name.strip()):
         return "missing_event_name"
     received, sent, original = instant(event.get("receivedAt")), instant(event.get("sentAt")), instant(event.get("originalTimestamp"))
     if event.get("timestamp") is not None:
@@ -237,12 +242,12 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
         return "from_the_future"
     return {
         "date": day,
-        "message_id": event["messageId"] if isinstance(event.get("messageId"), str) and event["messageId"] else f"{xxh64(text):016x}",
+        "message_id": name_of(event.get("messageId")) or f"{xxh64(text):016x}",
         "type": event["type"],
         "event": name,
-        "user_id": _text(event.get("userId")),
-        "anonymous_id": _text(event.get("anonymousId")),
-        "previous_id": _text(event.get("previousId")),
+        "user_id": name_of(event.get("userId")),
+        "anonymous_id": name_of(event.get("anonymousId")),
+        "previous_id": name_of(event.get("previousId")),
         "timestamp": timestamp,
         "event_date": timestamp.astimezone(ZoneInfo(timezone)).date(),
         "received_at": received,

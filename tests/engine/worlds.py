@@ -8,9 +8,10 @@ import gzip
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,16 @@ class World:
         for name, data in self.files.items():
             (landing / name).write_bytes(data)
         return landing
+
+    def shuffled(self, random: Random) -> "World":
+        """Return the same world with the lines of each day in one file and another order."""
+        lines: dict[str, list[bytes]] = {}
+        for name, data in self.files.items():
+            text = gzip.decompress(data) if name.endswith(".gz") else data
+            lines.setdefault(name.split("/")[0], []).extend(text.split(b"\n"))
+        for arrived in lines.values():
+            random.shuffle(arrived)
+        return replace(self, files={f"{day}/shuffled.jsonl": b"\n".join(arrived) for day, arrived in lines.items()})
 
     def write_journeys(self, folder: Path) -> dict[date, Path]:
         """Write ``journeys.yaml`` and its later versions; return the files by the day from which they hold."""
@@ -312,7 +323,7 @@ def edits(draw: Draw, document: dict[str, Any]) -> dict[str, Any]:
 
 # --- Landing files ---------------------------------------------------------------------------------------------------
 
-USERS = ("u1", "u1", "u2", "u2", "u3", "ü4")
+USERS = ("u1", "u1", "u2", "u2", "u3", "ü4", 5, "5")
 ANONYMOUS = ("a1", "a2")
 NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.3])
 WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 9.5e12])
@@ -375,7 +386,7 @@ def bodies(draw: Draw) -> dict[str, Any]:
 def persons(draw: Draw) -> dict[str, Any]:
     """Draw whose event it is: a user, somebody anonymous, both, or an id that is none."""
     user, anonymous = draw(st.sampled_from(USERS)), draw(st.sampled_from(ANONYMOUS))
-    blocked = draw(st.sampled_from(["", "null", "-1", "0", "anonymous", "00-00", None]))
+    blocked = draw(st.sampled_from(["", " ", "null", "-1", "0", " 0", 0, "anonymous", "00-00", None, True, [7]]))
     known = {"userId": user}
     return draw(
         st.sampled_from(
@@ -422,14 +433,28 @@ def bad_lines(draw: Draw, day: date) -> bytes:
         st.one_of(
             st.just(json.dumps({**good, "properties": {"path": "x" * 33_000}}).encode()),
             st.just(b"{" + b"x" * 33_000),
-            st.sampled_from([b'{"type": "track"', b"nonsense", b"[1, 2]", b'"text"', b"5", b"null", b'{"a": \xff}', b"{} {}"]),
+            st.sampled_from(
+                [
+                    b'{"type": "track"',
+                    b"nonsense",
+                    b"[1, 2]",
+                    b'"text"',
+                    b"5",
+                    b"null",
+                    b'{"a": \xff}',
+                    b"{} {}",
+                    b'{"a": "\\ud800"}',
+                    b'{"a": NaN}',
+                    b"[" * 20_000,
+                ]
+            ),
             st.sampled_from([{}, {"type": None}, {"type": "Track"}, {"type": 5}]).map(
                 lambda kind: json.dumps({**{key: value for key, value in good.items() if key != "type"}, **kind}).encode()
             ),
-            st.sampled_from(["", "null", "-1", "0", "anonymous", "00-0", None]).map(
+            st.sampled_from(["", "null", "-1", "0", "anonymous", "00-0", None, 0, True]).map(
                 lambda user: json.dumps({**good, "userId": user}).encode()
             ),
-            st.sampled_from(["", None]).map(lambda name: json.dumps({**good, "event": name}).encode()),
+            st.sampled_from(["", " ", None, True]).map(lambda name: json.dumps({**good, "event": name}).encode()),
             st.sampled_from(BAD_TIMES).map(lambda stamp: json.dumps({**without, **stamp}).encode()),
             st.just(json.dumps({**good, **late}).encode()),
             st.just(json.dumps({**good, **late, "event": None, "userId": "0"}).encode()),

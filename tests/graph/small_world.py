@@ -75,7 +75,9 @@ def write_landing(landing: Path) -> None:
                 bought = {"revenue": 10.5 + number, "city": ["Bonn", "Kiel"][number % 2]}
                 lines.append(line(customer, day, 20 + number, event="Order Completed", properties=bought))
             if (number + age) % 2 == 0:
-                lines.append(line(customer, day, 40 + number, event="Product Viewed", properties={"category": ["tea", "coffee"][number % 4 // 2]}))
+                lines.append(
+                    line(customer, day, 40 + number, event="Product Viewed", properties={"category": ["tea", "coffee"][number % 4 // 2]})
+                )
         lines += ["{broken", json.dumps({"type": "track", "userId": "c01", "timestamp": f"{day}T10:00:00Z"}), lines[0]]
         folder = landing / day.isoformat()
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
 from assets.checks import schema_failures
 from atc_pipeline import schemas
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.lake import Lake
+from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
 LAST = DAYS[-1]
 
@@ -67,7 +67,7 @@ def test_every_day_of_every_table_is_written_and_recorded(world: dict[str, str],
     """Four days of each of the eleven tables are in the lake."""
     assets = {key.to_user_string() for key in build_definitions(world).resolve_asset_graph().get_all_asset_keys()}
     assert {table: lake.days(table) for table in assets} == dict.fromkeys(assets, DAYS)
-    assert len(assets) == 11  # noqa: PLR2004
+    assert len(assets) == 11
 
 
 def test_tables_are_as_tables_md_says(world: dict[str, str], lake: Lake) -> None:
@@ -115,9 +115,7 @@ def test_a_failing_check_names_its_rows_and_blocks_what_follows(tmp_path: Path) 
         again = dg.Definitions(
             assets=definitions.assets, asset_checks=definitions.asset_checks, resources=definitions.resources, jobs=[job]
         )
-        failed = again.resolve_job_def("checked").execute_in_process(
-            instance=instance, partition_key=str(FIRST), raise_on_error=False
-        )
+        failed = again.resolve_job_def("checked").execute_in_process(instance=instance, partition_key=str(FIRST), raise_on_error=False)
     evaluation = next(one for one in failed.get_asset_check_evaluations() if one.check_name == "everyone_is_in_a_segment")
     assert not failed.success
     assert not evaluation.passed
@@ -132,7 +130,7 @@ def test_a_schema_failure_names_column_check_value_and_row(world: dict[str, str]
     queues = lake.read("journey_queues", LAST)
     assert schema_failures(schema, queues).is_empty()
     broken = pl.concat([queues, queues.head(1)]).with_columns(
-        waiting_days=pl.when(pl.int_range(pl.len()) == 2).then(-1).otherwise("waiting_days").cast(pl.Int64)  # noqa: PLR2004
+        waiting_days=pl.when(pl.int_range(pl.len()) == 2).then(-1).otherwise("waiting_days").cast(pl.Int64)
     )
     failures = schema_failures(schema, broken)
     negative = failures.filter(pl.col("column") == "waiting_days").row(0, named=True)
@@ -190,7 +188,7 @@ def test_rebuilding_one_journeys_queue_leaves_the_others_alone(tmp_path: Path) -
         assert after.filter(pl.col("journey_id") != "newcomer").equals(before[day])
         assert after.filter(pl.col("journey_id") == "newcomer").height > 0
     waiting = lake.read("journey_queues", LAST).filter(pl.col("journey_id") == "newcomer")["waiting_days"]
-    assert waiting.max() <= 2  # noqa: PLR2004  # the backfill began two days before
+    assert waiting.max() <= 2  # the backfill began two days before
 
 
 def test_decisions_on_an_older_queue_are_reported_not_blocked(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from small_world import DAYS, make_world
 
 from atc_pipeline.definitions import build_definitions
 from resources.landing import LandingZone
+from small_world import DAYS, make_world
 
 
 @pytest.fixture

@@ -1,0 +1,476 @@
+"""``journeys.yaml``: what a file means once it is resolved, and the one line that says why another is refused.
+
+What belongs here: the grammar, its defaults and its refusals. What does not: expressions by themselves (``test_dialect``).
+"""
+
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from atc_pipeline.journeys import portfolio as resolved
+from atc_pipeline.journeys.document import JourneysDocument, JourneysError, json_schema
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Channel, Goal, NotAfter, Period, Portfolio, Predictions, Reentry, Step
+from atc_pipeline.journeys.resolution import load_portfolio, resolve
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = Path(__file__).with_name("journeys.example.yaml")
+HEAD = """\
+version: "1"
+calendar: {timezone: Europe/Berlin, starts_on: 2026-01-01}
+"""
+REST = """\
+channels: {email: {consent: opt_in}, app: {consent: opt_out}}
+traits:
+  orders: {count: Order Completed}
+  days_since_order: {days_since_last: Order Completed}
+interests: {topics: {handbags: [{event: Product Viewed}]}}
+intents: {ready_to_buy: {half_life_days: 3, full_at: 5, signals: [{event: Product Added}]}}
+segments:
+  new_handbag_browsers: tenure_days < 7 and orders = 0
+"""
+WELCOME = HEAD + "journeys:\n  - {id: welcome, length_days: 7, queue: {where: tenure_days < 7}"
+KINDS = (
+    "expected exactly one of the keys count, sum, avg, min, max, first, last, most_frequent, unique_count, unique_list, "
+    "days_since_first, days_since_last, percentile, profile"
+)
+
+
+def load(folder: Path, text: str) -> Portfolio:
+    """Load a file of this text."""
+    path = folder / "journeys.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_portfolio(path)
+
+
+def refusal(folder: Path, text: str) -> str:
+    """Return the message with which a file of this text is refused."""
+    with pytest.raises(JourneysError) as error:
+        load(folder, text)
+    return str(error.value)
+
+
+def test_the_example_loads_with_every_key_of_the_grammar() -> None:
+    """The normative example means what its comments say."""
+    portfolio = load_portfolio(EXAMPLE)
+    welcome, second_order, handbags, winback = portfolio.journeys
+    traits = {trait.id: trait for trait in portfolio.traits}
+    policy = portfolio.policy
+
+    assert (portfolio.version, portfolio.timezone, portfolio.starts_on) == ("2026-11", "Europe/Berlin", date(2026, 1, 1))
+    assert portfolio.channels[1:3] == (Channel("app", "opt_out", human=False), Channel("website", "none", human=False))
+    assert portfolio.channels[3].human
+    assert portfolio.predictions == Predictions("Order Completed", "revenue", 90, 7)
+    assert portfolio.engagement is not None
+    assert portfolio.engagement.touches == ("Message Sent", "Campaign Received")
+    assert [topic.id for topic in portfolio.topics] == ["handbags", "ski"]
+    assert [signal.weight for signal in portfolio.topics[0].signals] == [1, 5]
+    assert (portfolio.intents[0].id, portfolio.intents[0].half_life_days, portfolio.intents[0].full_at) == ("ready_to_buy", 3, 5)
+    assert [segment.id for segment in portfolio.segments][:2] == ["new_handbag_browsers", "big_never_responded"]
+    assert {id_: trait.dtype for id_, trait in traits.items() if trait.dtype not in (pl.Int64, pl.Float64)} == {
+        "first_referrer": pl.String(),
+        "last_plan": pl.String(),
+        "favourite_category": pl.String(),
+        "category_list": pl.List(pl.String()),
+        "income": pl.String(),
+        "unsubscribed": pl.Boolean(),
+    }
+    assert traits["events_7d"].selector is not None
+    assert traits["events_7d"].selector.events == ()
+    ski = traits["ski_products"]
+    assert ski.selector is not None
+    assert ski.selector.where is not None
+    assert (ski.kind, ski.property, ski.selector.events, ski.selector.each) == ("sum", "quantity", ("Order Completed",), "products")
+    assert (ski.selector.where.text, ski.selector.where.columns) == ("category = 'ski'", {"category": pl.String()})
+    assert (traits["spend_percentile"].property, traits["spend_percentile"].selector) == ("spend", None)
+    assert welcome.goal == Goal("Order Completed", 14, "revenue")
+    assert welcome.steps == (Step(1, "email", "welcome_1", None), Step(7, "app", "welcome_2", None))
+    assert (welcome.next_journeys, second_order.only_after) == (("second_order",), ("welcome",))
+    assert handbags.queue.any == ("new_handbag_browsers", "big_never_responded")
+    assert handbags.queue.none == ("leaving_skiers",)
+    assert (handbags.reentry, handbags.max_entries) == (Reentry(60, "exit"), 4)
+    assert handbags.not_after == (NotAfter("winback", 14),)
+    assert (handbags.daily_entries, handbags.active, handbags.holdout) == (500, 4000, 0.1)
+    assert winback.suppress == (Period(date(2026, 12, 24), date(2026, 12, 26)),)
+    assert (winback.can_interrupt, winback.interruptible, winback.must_finish) == (True, False, True)
+    assert winback.exit_when is not None
+    assert policy.cap is not None
+    assert (policy.cap.days, policy.cap.starts.columns) == (14, {"engagement": pl.Float64()})
+    assert (policy.holdout, policy.explore, policy.keep_candidates) == (0.05, 0.02, None)
+    assert set(policy.score.columns) == {"propensity", "value", "interest_match", "intent_match", "priority"}
+
+
+def test_version_and_calendar_are_enough(tmp_path: Path) -> None:
+    """Without a policy every factor of the score is neutral and nothing is held back; empty sections are as if absent."""
+    portfolio = load(tmp_path, HEAD + "segments:\njourneys:\n")
+    policy = portfolio.policy
+
+    assert [getattr(portfolio, name) for name in ("channels", "traits", "topics", "intents", "segments", "journeys")] == [()] * 6
+    assert (portfolio.engagement, portfolio.predictions) == (None, None)
+    assert (policy.score.text, policy.none.text) == (DEFAULT_SCORE, "0")
+    assert (policy.prior_propensity, policy.waiting_weight, policy.linked_boost, policy.switch_margin) == (1, 0, 1, 0)
+    assert (policy.rest_days, policy.cap, policy.suppress, policy.suppressed_when) == (0, None, (), None)
+    assert (policy.holdout, policy.explore, policy.keep_candidates) == (0, 0, None)
+
+
+def test_the_defaults_of_a_journey_protect_the_customer(tmp_path: Path) -> None:
+    """Nothing is inherited by accident: never again, no interruption, no caps."""
+    (journey,) = load(tmp_path, WELCOME + ", goal: {event: Order Completed}}").journeys
+    defaults = {each.name: getattr(journey, each.name) for each in fields(journey) if each.name not in ("id", "queue")}
+
+    assert defaults == {
+        "name": "welcome",
+        "owner": None,
+        "description": None,
+        "status": "live",
+        "starts_on": None,
+        "ends_on": None,
+        "length_days": 7,
+        "priority": 0,
+        "value": 1,
+        "mandatory": False,
+        "interests": (),
+        "intents": (),
+        "channels": (),
+        "goal": Goal("Order Completed", 7, None),
+        "exit_on_goal": True,
+        "exit_when": None,
+        "next_journeys": (),
+        "only_after": (),
+        "not_after": (),
+        "reentry": None,
+        "max_entries": None,
+        "can_interrupt": False,
+        "interruptible": True,
+        "must_finish": False,
+        "daily_entries": None,
+        "active": None,
+        "holdout": 0,
+        "suppress": (),
+        "steps": (),
+    }
+
+
+def test_a_draft_is_checked_and_left_out(tmp_path: Path) -> None:
+    """Its name may be used, and its mistakes are told today, not on the day it goes live."""
+    draft = "}\n  - {id: later, status: draft, length_days: 1, queue: {any: [%s]}}\n"
+    portfolio = load(tmp_path, WELCOME + ", next_journeys: [later]" + draft % "everyone_else")
+
+    assert [journey.id for journey in portfolio.journeys] == ["welcome"]
+    assert portfolio.journeys[0].next_journeys == ("later",)
+    assert refusal(tmp_path, WELCOME + draft % "some") == (
+        "journeys.yaml:5: journey 'later', field 'queue.any': unknown segment 'some'; there are everyone_else"
+    )
+
+
+def test_numbers_may_stand_for_numeric_expressions(tmp_path: Path) -> None:
+    """``starts: 2`` needs no quotes."""
+    policy = load(tmp_path, HEAD + "policy: {none: 0.5, cap: {days: 7, starts: 2}}").policy
+
+    assert policy.cap is not None
+    assert (policy.none.text, policy.cap.starts.text) == ("0.5", "2")
+
+
+def test_the_sections_of_a_file_may_come_in_any_order_and_encoding(tmp_path: Path) -> None:
+    """A byte-order mark and Windows line ends are no mistake, nor are quotes round a day."""
+    text = 'calendar: {starts_on: "2026-01-01", timezone: UTC}\nversion: "1"\n'
+    path = tmp_path / "journeys.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+
+    assert load_portfolio(path).starts_on == date(2026, 1, 1)
+
+
+def test_a_document_that_was_never_a_file_resolves_too() -> None:
+    """Problems are then told without a line."""
+    document = JourneysDocument.model_validate(
+        {
+            "version": "1",
+            "calendar": {"timezone": "UTC", "starts_on": date(2026, 1, 1)},
+            "journeys": [{"id": "welcome", "length_days": 1, "queue": {"any": ["new"]}}],
+        }
+    )
+
+    with pytest.raises(JourneysError) as error:
+        resolve(document)
+
+    assert str(error.value) == "journeys.yaml: journey 'welcome', field 'queue.any': unknown segment 'new'; there are everyone_else"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # the file
+        ("", "journeys.yaml: field 'version': is missing\njourneys.yaml: field 'calendar': is missing"),
+        ("- 1", "journeys.yaml:1: expected keys with values, found a list"),
+        (HEAD + "segments: {a: 'x", "journeys.yaml:3: is not YAML: found unexpected end of stream while scanning a quoted scalar"),
+        (HEAD + "policy: {score: *x}", "journeys.yaml:3: is not YAML: found undefined alias 'x'"),
+        (HEAD + "segments: &a {b: *a}", "journeys.yaml:3: is nested too deeply"),
+        (HEAD + "segments: {[a]: b}", "journeys.yaml:3: a key must be a name, found nothing"),
+        (HEAD + "version: '2'", "journeys.yaml:1: key 'version' is given twice, again in line 3"),
+        (HEAD + "segments:\n  a: true\n  a: true", "journeys.yaml:4: field 'segments': key 'a' is given twice, again in line 5"),
+        # keys
+        (HEAD + "segmnts: {a: b}", "journeys.yaml:3: unknown key 'segmnts'; did you mean 'segments'?"),
+        (WELCOME + ", queu: 3}", "journeys.yaml:4: journey 'welcome': unknown key 'queu'; did you mean 'queue'?"),
+        (
+            WELCOME + ", reentry: {every: 3}}",
+            "journeys.yaml:4: journey 'welcome', field 'reentry': unknown key 'every'; the keys here are after_days, from",
+        ),
+        (HEAD + "journeys: [{length_days: 7, queue: {}}]", "journeys.yaml:3: journey 1, field 'id': is missing"),
+        (HEAD + "journeys: [{id: a, queue: {}}]", "journeys.yaml:3: journey 'a', field 'length_days': is missing"),
+        (HEAD + "traits: {x: {sum: a}}", "journeys.yaml:3: trait 'x', field 'of': is missing"),
+        (HEAD + "traits: {x: {summ: a}}", f"journeys.yaml:3: trait 'x': {KINDS}; found summ; did you mean 'sum'?"),
+        (HEAD + "traits: {x: {sum: a, count: B}}", f"journeys.yaml:3: trait 'x': {KINDS}; found count and sum"),
+        (HEAD + "traits: {x: orders}", f"journeys.yaml:3: trait 'x': {KINDS}; found 'orders'"),
+        # types
+        (HEAD.replace('"1"', "2026"), "journeys.yaml:1: field 'version': expected text, found 2026: put it in quotes"),
+        (
+            HEAD.replace("2026-01-01", "2026-02-30"),
+            "journeys.yaml:2: field 'calendar.starts_on': expected a day such as 2026-12-24, found '2026-02-30'",
+        ),
+        (WELCOME + ", priority: high}", "journeys.yaml:4: journey 'welcome', field 'priority': expected a number, found 'high'"),
+        (WELCOME + ", priority: .nan}", "journeys.yaml:4: journey 'welcome', field 'priority': expected a number, found nan"),
+        (WELCOME + ", mandatory: yes}", "journeys.yaml:4: journey 'welcome', field 'mandatory': expected true or false, found 'yes'"),
+        (WELCOME + ", max_entries: '3'}", "journeys.yaml:4: journey 'welcome', field 'max_entries': expected a whole number, found '3'"),
+        (
+            WELCOME + ", interests: handbags}",
+            "journeys.yaml:4: journey 'welcome', field 'interests': expected a list such as [a, b], found 'handbags'",
+        ),
+        (WELCOME + ", goal: Order}", "journeys.yaml:4: journey 'welcome', field 'goal': expected keys with values, found 'Order'"),
+        (HEAD + "channels: {email: }", "journeys.yaml:3: channel 'email': expected keys with values, found nothing"),
+        (HEAD + "traits: {x: {count: [A, 7]}}", "journeys.yaml:3: trait 'x', field 'count': expected text, found 7: put it in quotes"),
+        (HEAD + "policy: {score: ''}", "journeys.yaml:3: field 'policy.score': expected text, found ''"),
+        (WELCOME + ", status: on}", "journeys.yaml:4: journey 'welcome', field 'status': expected live, paused or draft, found 'on'"),
+        (
+            HEAD + "channels: {email: {consent: optin}}",
+            "journeys.yaml:3: channel 'email', field 'consent': expected opt_in, opt_out or none, found 'optin'; did you mean 'opt_in'?",
+        ),
+        (
+            WELCOME + ", reentry: always}",
+            "journeys.yaml:4: journey 'welcome', field 'reentry': "
+            "expected never, or keys such as {after_days: 60, from: exit}, found 'always'",
+        ),
+        (
+            HEAD + "policy: {keep_candidates: some}",
+            "journeys.yaml:3: field 'policy.keep_candidates': expected all or a number, found 'some'",
+        ),
+        # ranges
+        (WELCOME.replace("7", "0") + "}", "journeys.yaml:4: journey 'welcome', field 'length_days': expected at least 1, found 0"),
+        (WELCOME + ", holdout: 1}", "journeys.yaml:4: journey 'welcome', field 'holdout': expected less than 1, found 1"),
+        (HEAD + "policy: {explore: -0.1}", "journeys.yaml:3: field 'policy.explore': expected at least 0, found -0.1"),
+        (HEAD + "policy: {prior_propensity: 2}", "journeys.yaml:3: field 'policy.prior_propensity': expected at most 1, found 2"),
+        (
+            HEAD + "interests: {half_life_days: 0, topics: {}}",
+            "journeys.yaml:3: field 'interests.half_life_days': expected more than 0, found 0",
+        ),
+        (
+            HEAD + "interests: {topics: {ski: [{event: A, weight: -1}]}}",
+            "journeys.yaml:3: interest 'ski', field 'weight': expected at least 0, found -1",
+        ),
+        (HEAD + "interests: {topics: {ski: []}}", "journeys.yaml:3: interest 'ski': expected at least one, found an empty list"),
+        # names
+        (
+            HEAD + "segments: {Big Spenders: true}",
+            "journeys.yaml:3: segment 'Big Spenders': expected a name of small letters, digits and _, found 'Big Spenders'",
+        ),
+        (
+            HEAD + "traits: {7d: {count: A}}",
+            "journeys.yaml:3: trait '7d': expected a name of small letters, digits and _ that does not begin with a digit, found '7d'",
+        ),
+        (
+            HEAD + "engagement: {touch: '*', response: A}",
+            "journeys.yaml:3: field 'engagement.touch': expected the name of an event, found '*'",
+        ),
+        (
+            HEAD + "traits: {tenure_days: {count: A}}",
+            "journeys.yaml:3: trait 'tenure_days': the name tenure_days is taken by a built-in column: choose another",
+        ),
+        (
+            HEAD + "traits: {value: {count: A}}",
+            "journeys.yaml:3: trait 'value': the name value is taken by a built-in column: choose another",
+        ),
+        (
+            HEAD + "traits: {score: {count: A}}",
+            "journeys.yaml:3: trait 'score': the name score is taken by a built-in column: choose another",
+        ),
+        (HEAD + "traits: {case: {count: A}}", "journeys.yaml:3: trait 'case': the name case is a word of conditions: choose another"),
+        (
+            HEAD + "channels: {sms: {consent: opt_in}}\ntraits: {consent_sms: {profile: sms, type: boolean}}",
+            "journeys.yaml:4: trait 'consent_sms': the name consent_sms is taken by a built-in column: choose another",
+        ),
+        (
+            HEAD + "segments: {everyone_else: true}",
+            "journeys.yaml:3: segment 'everyone_else': expected text, found true: put it in quotes",
+        ),
+        (
+            HEAD + "segments: {everyone_else: 'true'}",
+            "journeys.yaml:3: segment 'everyone_else': the name everyone_else is taken by the segment of those who are in no other: choose another",
+        ),
+        (
+            WELCOME.replace("welcome", "none") + "}",
+            "journeys.yaml:4: journey 'none', field 'id': the id none is taken by the option of no journey: choose another",
+        ),
+        (
+            WELCOME + "}\n  - {id: welcome, length_days: 1, queue: {where: 'true'}}",
+            "journeys.yaml:5: journey 'welcome', field 'id': a journey of this id stands above already: ids are unique",
+        ),
+        # references
+        (
+            WELCOME + ", next_journeys: [welcom]}",
+            "journeys.yaml:4: journey 'welcome', field 'next_journeys': unknown journey 'welcom'; did you mean 'welcome'?",
+        ),
+        (
+            WELCOME + ", only_after: [second]}",
+            "journeys.yaml:4: journey 'welcome', field 'only_after': unknown journey 'second'; there are welcome",
+        ),
+        (
+            WELCOME + ", not_after: [{journey: welcom, within_days: 3}]}",
+            "journeys.yaml:4: journey 'welcome', field 'not_after.journey': unknown journey 'welcom'; did you mean 'welcome'?",
+        ),
+        (
+            REST + WELCOME + "}\n  - {id: bags, length_days: 1, queue: {any: [new_handbag_browser]}}",
+            "journeys.yaml:13: journey 'bags', field 'queue.any': unknown segment 'new_handbag_browser'; did you mean 'new_handbag_browsers'?",
+        ),
+        (
+            REST + WELCOME + ", interests: [handbag], intents: [ready], channels: [mail]}",
+            "journeys.yaml:12: journey 'welcome', field 'interests': unknown interest 'handbag'; did you mean 'handbags'?\n"
+            "journeys.yaml:12: journey 'welcome', field 'intents': unknown intent 'ready'; there are ready_to_buy\n"
+            "journeys.yaml:12: journey 'welcome', field 'channels': unknown channel 'mail'; did you mean 'email'?",
+        ),
+        (WELCOME + ", interests: [handbags]}", "journeys.yaml:4: journey 'welcome', field 'interests': unknown interest 'handbags'"),
+        (REST + WELCOME + ", channels: [app, app]}", "journeys.yaml:12: journey 'welcome', field 'channels': channel 'app' is named twice"),
+        (
+            REST + WELCOME + ", steps: [{day: 1, channel: emial, content: a}]}",
+            "journeys.yaml:12: journey 'welcome', field 'steps.channel': unknown channel 'emial'; did you mean 'email'?",
+        ),
+        (HEAD + "traits: {x: {percentile: y}}", "journeys.yaml:3: trait 'x', field 'percentile': unknown trait 'y'; there are x"),
+        (
+            HEAD + "traits: {x: {percentile: y}, y: {last: plan, of: A}}",
+            "journeys.yaml:3: trait 'x', field 'percentile': trait 'y' (last) cannot be ranked: "
+            "a percentile ranks by a number that is no percentile itself",
+        ),
+        (
+            HEAD + "traits: {x: {percentile: x}}",
+            "journeys.yaml:3: trait 'x', field 'percentile': trait 'x' (percentile) cannot be ranked: "
+            "a percentile ranks by a number that is no percentile itself",
+        ),
+        (
+            HEAD.replace("Berlin", "Berlim"),
+            "journeys.yaml:2: field 'calendar.timezone': unknown time zone 'Europe/Berlim'; did you mean 'Europe/Berlin'?",
+        ),
+        # keys that must fit each other
+        (
+            WELCOME + ", only_after: [b]}\n  - {id: b, only_after: [welcome], length_days: 1, queue: {where: 'true'}}",
+            "journeys.yaml:4: journey 'welcome', field 'only_after': goes in a circle, so nobody could enter: welcome after b after welcome",
+        ),
+        (
+            WELCOME + ", starts_on: 2026-03-01, ends_on: 2026-02-01}",
+            "journeys.yaml:4: journey 'welcome', field 'ends_on': ends_on 2026-02-01 is before starts_on 2026-03-01",
+        ),
+        (
+            WELCOME + ", suppress: [{from: 2026-12-26, to: 2026-12-24}]}",
+            "journeys.yaml:4: journey 'welcome', field 'suppress': from 2026-12-26 is after to 2026-12-24",
+        ),
+        (
+            HEAD + "policy: {suppress: [{from: 2026-12-26, to: 2026-12-24}]}",
+            "journeys.yaml:3: field 'policy.suppress': from 2026-12-26 is after to 2026-12-24",
+        ),
+        (
+            HEAD + "journeys: [{id: a, length_days: 1, queue: {}}]",
+            "journeys.yaml:3: journey 'a', field 'queue': says nobody: expected at least one of any, all, none, where",
+        ),
+        (
+            REST + WELCOME + ", steps: [{day: 8, channel: app, content: a}]}",
+            "journeys.yaml:12: journey 'welcome', field 'steps.day': day 8 is after the journey's last day: length_days is 7",
+        ),
+        (
+            REST + WELCOME + ", steps: [{day: 2, channel: app, content: a}, {day: 2, channel: app, content: b}]}",
+            "journeys.yaml:12: journey 'welcome', field 'steps': a second step on day 2 through app: one message per day and channel",
+        ),
+        # expressions
+        (
+            HEAD + "segments: {new: tenure_day < 7}",
+            "journeys.yaml:3: segment 'new': unknown column 'tenure_day'; did you mean 'tenure_days'?",
+        ),
+        (HEAD + "segments: {new: date > date '2026-01-01'}", "journeys.yaml:3: segment 'new': unknown column 'date'"),
+        (
+            HEAD + "traits: {x: {count: A, where: now() > 3}}",
+            "journeys.yaml:3: trait 'x', field 'where': 'now' reads the clock, and a day must come out the same whenever it is computed: "
+            "use tenure_days or a days_since_* trait, which count whole days up to the day of the run",
+        ),
+        (
+            HEAD + "interests: {topics: {ski: [{event: A, where: price + 1}]}}",
+            "journeys.yaml:3: interest 'ski', field 'where': price + 1 is a number, and a condition needs true or false: "
+            "compare it with something",
+        ),
+        (
+            HEAD + "intents: {buy: {half_life_days: 1, full_at: 1, signals: [{event: A, where: 'x > '}]}}",
+            "journeys.yaml:3: intent 'buy', field 'signals.where': expected a column, a number or 'text' after x >, it ends",
+        ),
+        (
+            REST + WELCOME + ", exit_when: days_since_order}",
+            "journeys.yaml:12: journey 'welcome', field 'exit_when': days_since_order is a number, and a condition needs true or false: "
+            "compare it with something",
+        ),
+        (
+            WELCOME.replace("tenure_days < 7", "tenure < 7") + "}",
+            "journeys.yaml:4: journey 'welcome', field 'queue.where': unknown column 'tenure'; did you mean 'tenure_days'?",
+        ),
+        (
+            HEAD + "policy: {score: propensity * valu}",
+            "journeys.yaml:3: field 'policy.score': unknown column 'valu'; did you mean 'value'?",
+        ),
+        (HEAD + "policy: {none: value}", "journeys.yaml:3: field 'policy.none': unknown column 'value'"),
+        (
+            HEAD + "policy: {cap: {days: 7, starts: timezone}}",
+            "journeys.yaml:3: field 'policy.cap.starts': timezone is text, and a number is expected here",
+        ),
+        (
+            HEAD + "policy: {suppressed_when: unsubscribed}",
+            "journeys.yaml:3: field 'policy.suppressed_when': unknown column 'unsubscribed'",
+        ),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    """File, line, journey, field, what was expected, and the nearest valid name."""
+    if text.startswith(REST):
+        text = HEAD + REST + text.removeprefix(REST).removeprefix(HEAD)
+
+    assert refusal(tmp_path, text) == message
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    """One line per problem, and no more than a marketer would read."""
+    journeys = "".join(f"  - {{id: j{number}, length_days: 1, queue: {{any: [x]}}}}\n" for number in range(25))
+    lines = refusal(tmp_path, HEAD + "journeys:\n" + journeys).splitlines()
+
+    assert lines[0] == "journeys.yaml:4: journey 'j0', field 'queue.any': unknown segment 'x'; there are everyone_else"
+    assert lines[-1] == "... and 5 more"
+    assert len(lines) == 21
+
+
+def test_a_file_that_cannot_be_read_is_named_in_full(tmp_path: Path) -> None:
+    """A wrong path is seen only if it is shown."""
+    with pytest.raises(JourneysError) as error:
+        load_portfolio(tmp_path / "journeys.yaml")
+    assert str(error.value) == f"{tmp_path / 'journeys.yaml'}: cannot be read: No such file or directory"
+
+    (tmp_path / "journeys.yaml").write_bytes(b"version: \xff")
+    with pytest.raises(JourneysError) as error:
+        load_portfolio(tmp_path / "journeys.yaml")
+    assert str(error.value) == "journeys.yaml: is not UTF-8 text (byte 9)"
+
+
+def test_the_json_schema_is_up_to_date() -> None:
+    """Editors complete and check journeys.yaml from the file beside it."""
+    command = "python -c 'from atc_pipeline.journeys.document import write_json_schema; write_json_schema()'"
+
+    assert (ROOT / "journeys.schema.json").read_text(encoding="utf-8") == json_schema(), f"regenerate it: {command}"
+
+
+def test_whatever_is_written_is_resolved() -> None:
+    """A key of the grammar that the engine never sees would be a promise nobody keeps."""
+    written = {field.alias or name for name, field in JourneysDocument.model_fields.items()}
+
+    assert written - {field.name for field in fields(resolved.Portfolio)} == {"calendar", "interests"}
