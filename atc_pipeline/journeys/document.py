@@ -479,7 +479,9 @@ class Policy(_Model):
     switch_margin: Annotated[Number, Field(ge=0)] = Field(
         default=0.0, description="By how much a journey must beat the one in progress to interrupt it: 0.25 = a quarter."
     )
-    rest_days: Annotated[int, Strict(), Field(ge=0, le=36_500)] = Field(default=0, description="Days of rest after a journey; mandatory ones are exempt.")
+    rest_days: Annotated[int, Strict(), Field(ge=0, le=36_500)] = Field(
+        default=0, description="Days of rest after a journey; mandatory ones are exempt."
+    )
     cap: Cap | None = Field(default=None, description="How many journeys a customer may start in a while; unlimited unless said.")
     suppress: tuple[Period, ...] = Field(default=(), description="Days on which nobody enters any journey and nothing is sent.")
     suppressed_when: Condition | None = Field(
@@ -569,7 +571,7 @@ def _construct(yaml: YAML, node: Node, place: Place, lines: dict[Place, int], na
         key = yaml.constructor.construct_object(key_node) if isinstance(key_node, ScalarNode) else None
         line = key_node.start_mark.line + 1
         if not isinstance(key, str | int):
-            raise JourneysError([f"{name}:{line}: a key must be a name, found {_shown(key)}"])
+            raise JourneysError([f"{name}:{line}: a key must be a name"])
         if key in mapping:
             raise JourneysError([Source(name, lines, ()).problem(place, f"key '{key}' is given twice, again in line {line}", key=key)])
         lines[*place, key] = line
