@@ -380,11 +380,6 @@ def _remember(state: pl.DataFrame, chosen: pl.DataFrame, portfolio: Portfolio, t
     entries = chosen.filter(pl.col("decision").is_in(["start", "switch"])).select(
         "customer_id", "journey_id", is_entered=pl.lit(value=True), new_arm="arm", new_score="score"
     )
-    window = portfolio.policy.cap.days if portfolio.policy.cap else 0
-    starts = pl.concat_list(
-        pl.col("recent_starts").fill_null([]),
-        pl.when("is_entered").then(pl.lit([today])).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
-    )
     return (
         state.join(switched, on="customer_id", how="left")
         .with_columns(
@@ -401,12 +396,25 @@ def _remember(state: pl.DataFrame, chosen: pl.DataFrame, portfolio: Portfolio, t
             times_completed=pl.col("times_completed").fill_null(0),
             entry_score=pl.when("is_entered").then("new_score").otherwise("entry_score"),
             arm=pl.when("is_entered").then("new_arm").otherwise("arm"),
-            recent_starts=starts.list.filter(pl.element() > today - timedelta(days=window)),
         )
+        .pipe(_note_starts, portfolio, today)
         .select(*STATE)
         .cast(STATE)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "journey_id")
     )
+
+
+def _note_starts(state: pl.DataFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
+    """Add today's entries to ``recent_starts`` and drop those that no cap will count again."""
+    window = portfolio.policy.cap.days if portfolio.policy.cap else 0
+    is_touched = pl.col("is_entered").is_not_null() | (pl.col("recent_starts").list.len() > 0)
+    starts = pl.concat_list(
+        pl.col("recent_starts").fill_null([]),
+        pl.when("is_entered").then(pl.lit([today])).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
+    )
+    # Most rows have no recent start, and lists cost far more than anything else here: only the others are looked into.
+    touched = state.filter(is_touched).with_columns(recent_starts=starts.list.filter(pl.element() > today - timedelta(days=window)))
+    return pl.concat([state.filter(~is_touched), touched])
 
 
 def _assign(

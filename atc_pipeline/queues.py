@@ -37,14 +37,9 @@ def queue_customers(
     placed = (
         profiles.join(flags, on="customer_id", how="left")
         .with_columns(pl.col(_flag(name)).fill_null(value=False) for name in named)
-        .select(
-            "customer_id",
-            journey_id=pl.concat_list(
-                pl.lit(None, dtype=pl.String), *(pl.when(_qualifies(journey)).then(pl.lit(journey.id)) for journey in journeys)
-            ),
-        )
-        .explode("journey_id")
-        .drop_nulls("journey_id")
+        .select("customer_id", **{journey.id: _qualifies(journey) for journey in journeys})
+        .unpivot(index="customer_id", variable_name="journey_id", value_name="is_queued")
+        .filter("is_queued")
     )
     if yesterday is None:
         queued_on = pl.lit(today)

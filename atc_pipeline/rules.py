@@ -81,6 +81,8 @@ def round_score(score: pl.Expr) -> pl.Expr:
 
 def rank_in_total_order(options: pl.LazyFrame) -> pl.LazyFrame:
     """Sort option rows by customer and the total order of SPEC 7, and number them from 1 in ``rank``."""
+    place = pl.int_range(pl.len(), dtype=pl.Int64)
+    is_first = pl.col("customer_id").ne_missing(pl.col("customer_id").shift())
     return options.sort(
         "customer_id",
         "mandatory",
@@ -90,7 +92,7 @@ def rank_in_total_order(options: pl.LazyFrame) -> pl.LazyFrame:
         "journey_id",
         descending=[False, True, True, True, True, False],
         nulls_last=True,
-    ).with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("customer_id"))
+    ).with_columns(rank=place - pl.when(is_first).then(place).forward_fill() + 1)
 
 
 def failed_gates() -> pl.Expr:

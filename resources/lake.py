@@ -50,7 +50,7 @@ class Lake(dg.ConfigurableResource):
 
         Raises MissingDayError, naming what to materialize, where the day was never written.
         """
-        self._require(table, day)
+        self.require(table, day)
         return pl.read_parquet(self.path(table, day), hive_partitioning=False)
 
     def scan(self, table: str, days: Iterable[date]) -> pl.LazyFrame | None:
@@ -63,10 +63,11 @@ class Lake(dg.ConfigurableResource):
 
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
-        self._require(table, day)
+        self.require(table, day)
         return pl.scan_parquet(self.path(table, day), hive_partitioning=False)
 
-    def _require(self, table: str, day: date) -> None:
+    def require(self, table: str, day: date) -> None:
+        """Raise MissingDayError, naming what to materialize, where the day was never written."""
         if not self.has(table, day):
             raise MissingDayError(f"{table} has no data for {day} in {self.root}: materialize {table} for {day} first")
 
@@ -83,18 +84,22 @@ class Rolling:
 
     def __init__(self, lake: Lake, table: str, days_before: int) -> None:
         self.lake, self.table, self.days_before = lake, table, days_before
-        self._kept: dict[date, pl.DataFrame] = {}
+        self._kept: pl.DataFrame | None = None
+        self._until: date | None = None
 
     def until(self, day: date) -> pl.LazyFrame:
         """Read a day, which must be there, and those written of the days before it. Raises MissingDayError, SchemaError."""
-        days = [day - timedelta(days=ago) for ago in range(self.days_before + 1)]
-        written = [one for one in days if self.lake.has(self.table, one)]
-        if day not in written:
-            return self.lake.lazy(self.table, day)
-        if sum(self.lake.path(self.table, one).stat().st_size for one in written) > self.LARGEST_KEPT:
-            window = self.lake.scan(self.table, written)
+        first = day - timedelta(days=self.days_before)
+        if self._kept is not None and self._until == day - timedelta(days=1):
+            today = self.lake.read(self.table, day)
+            kept = pl.concat([self._kept.filter(pl.col("date") >= first), today])
+        else:
+            self.lake.require(self.table, day)
+            days = [first + timedelta(days=number) for number in range(self.days_before + 1)]
+            window = self.lake.scan(self.table, days)
             assert window is not None  # the day itself is written
-            return window
-        self._kept = {one: self._kept[one] if one in self._kept and one != day else self.lake.read(self.table, one) for one in written}
-        columns = self._kept[day].columns
-        return pl.concat([frame.select(columns) for frame in self._kept.values()]).lazy()
+            if sum(self.lake.path(self.table, one).stat().st_size for one in days if self.lake.has(self.table, one)) > self.LARGEST_KEPT:
+                return window
+            kept = window.collect()
+        self._kept, self._until = kept, day
+        return kept.lazy()

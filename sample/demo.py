@@ -18,7 +18,7 @@ from sample.complete_journey import write_landing
 
 PROJECT = Path(__file__).resolve().parent.parent
 FIRST, LAST = date(2017, 1, 1), date(2017, 12, 31)
-STRETCH_MONTHS = 3
+STRETCH_MONTHS = 6
 """One Dagster run each: few enough runs to spend little on starting them, small enough to resume without redoing much."""
 
 STAGES = (
