@@ -138,7 +138,7 @@ def _customer_profiles(portfolio: Portfolio) -> Table:
     intents = {f"intent_{intent.id}": _SHARE for intent in portfolio.intents}
     never_null = {
         "date", "customer_id", "first_seen_on", "last_seen_on", "tenure_days", profiles.STATE, *interests, *intents,
-        *(trait.id for trait in portfolio.traits if trait.kind in ("count", "sum", "unique_count", "unique_list")),
+        *(trait.id for trait in portfolio.traits if trait.kind in ("count", "sum")),
     }  # fmt: skip
     return _table(
         "customer_profiles",

@@ -29,6 +29,7 @@ DAY = timedelta(days=1)
 LARGEST_LINE = 32 * 1024
 TYPES = {"track", "page", "screen", "identify", "alias", "group"}
 LARGEST_VALUE = 9e12
+TIMEZONES = available_timezones()
 
 
 # --- JSON, kept as its text ------------------------------------------------------------------------------------------
@@ -595,48 +596,61 @@ def static_gates(journey: Journey, profile: Row, score: float | None, is_suppres
     return [gate for gate, is_failed in fails.items() if is_failed]
 
 
+def factors(profile: Row, journey: Journey, waiting_days: int | None, memory: Memory, portfolio: Portfolio) -> Row:
+    """Return what the score of one option is made of; ``waiting_days`` is None where the customer is not queued."""
+    customer = profile["customer_id"]
+    finished = memory.last_finished(customer)
+    leads_here = any(journey.id in other.next_journeys for other in portfolio.journeys if other.id == finished)
+    return {
+        "is_queued": waiting_days is not None,
+        "is_incumbent": journey.id == memory.in_flight(customer),
+        "mandatory": journey.mandatory,
+        "priority": journey.priority,
+        "propensity": portfolio.policy.prior_propensity,
+        "value": journey.value,
+        "interest_match": min(1.0, sum((profile[f"interest_{topic}"] for topic in journey.interests), 0.0)),
+        "intent_match": max((profile[f"intent_{intent}"] for intent in journey.intents), default=0.0),
+        "waiting_days": waiting_days or 0,
+        "linked_boost": portfolio.policy.linked_boost if leads_here else 1.0,
+    }
+
+
 def candidates(profile_rows: Sequence[Row], queue_rows: Sequence[Row], memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
     """Return the option rows of a day with every factor, score, rank and failed static gates, before any ruling."""
     policy = portfolio.policy
     waiting = {(row["customer_id"], row["journey_id"]): row["waiting_days"] for row in queue_rows}
-    journeys = {journey.id: journey for journey in portfolio.journeys}
-    suppressed = holds(policy.suppressed_when, profile_rows, without=False)
-    none_scores = evaluate(policy.none, profile_rows)
-    rows = []
-    for profile, is_suppressed, none_score in zip(profile_rows, suppressed, none_scores, strict=True):
-        customer = profile["customer_id"]
-        incumbent = memory.in_flight(customer)
-        last_finished = journeys.get(memory.last_finished(customer) or "")
-        options = []
-        for journey in portfolio.journeys:
-            is_queued = (customer, journey.id) in waiting
-            if not is_queued and journey.id != incumbent:
-                continue
-            terms = {
-                "is_queued": is_queued,
-                "is_incumbent": journey.id == incumbent,
-                "mandatory": journey.mandatory,
-                "priority": journey.priority,
-                "propensity": policy.prior_propensity,
-                "value": journey.value,
-                "interest_match": min(1.0, sum((profile[f"interest_{topic}"] for topic in journey.interests), 0.0)),
-                "intent_match": max((profile[f"intent_{intent}"] for intent in journey.intents), default=0.0),
-                "waiting_days": waiting.get((customer, journey.id), 0),
-                "linked_boost": policy.linked_boost if last_finished is not None and journey.id in last_finished.next_journeys else 1.0,
+    suppressed = {
+        row["customer_id"]
+        for row, is_so in zip(profile_rows, holds(policy.suppressed_when, profile_rows, without=False), strict=True)
+        if is_so
+    }
+    found = [
+        (profile, journey, factors(profile, journey, waiting.get((profile["customer_id"], journey.id)), memory, portfolio))
+        for profile in profile_rows
+        for journey in portfolio.journeys
+        if (profile["customer_id"], journey.id) in waiting or journey.id == memory.in_flight(profile["customer_id"])
+    ]
+    others = [{"waiting_weight": policy.waiting_weight, "length_days": journey.length_days} for _, journey, _ in found]
+    scores = evaluate(policy.score, [{**profile, **terms, **more} for (profile, _, terms), more in zip(found, others, strict=True)])
+    options: dict[str, list[Row]] = {}
+    for (profile, journey, terms), number in zip(found, scores, strict=True):
+        customer, score = profile["customer_id"], rounded(number)
+        gates = [] if terms["is_incumbent"] else static_gates(journey, profile, score, customer in suppressed, day, portfolio)
+        row = {"date": day, "customer_id": customer, "journey_id": journey.id, **terms, "score": score, "failed_gates": gates}
+        options.setdefault(customer, []).append(row)
+    for profile, number in zip(profile_rows, evaluate(policy.none, profile_rows), strict=True):
+        if profile["customer_id"] in options:
+            row = {
+                "date": day,
+                "customer_id": profile["customer_id"],
+                "journey_id": NONE,
+                "score": rounded(number) or 0.0,
+                "failed_gates": [],
             }
-            extra = {"waiting_weight": policy.waiting_weight, "length_days": journey.length_days}
-            score = rounded(evaluate(policy.score, [{**profile, **terms, **extra}])[0])
-            gates = [] if journey.id == incumbent else static_gates(journey, profile, score, is_suppressed, day, portfolio)
-            options.append({"date": day, "customer_id": customer, "journey_id": journey.id, **terms, "score": score, "failed_gates": gates})
-        if not options:
-            continue
-        nothing = {"is_queued": False, "is_incumbent": False, "mandatory": False, "priority": 0.0}
-        factors = dict.fromkeys(("propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost"))
-        score = rounded(none_score) or 0.0
-        options.append({"date": day, "customer_id": customer, "journey_id": NONE, **nothing, **factors, "score": score, "failed_gates": []})
-        options.sort(key=total_order)
-        rows += [{**option, "rank": rank} for rank, option in enumerate(options, start=1)]
-    return rows
+            row |= {"is_queued": False, "is_incumbent": False, "mandatory": False, "priority": 0.0}
+            row |= dict.fromkeys(("propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost"))
+            options[profile["customer_id"]].append(row)
+    return [{**row, "rank": rank} for rows in options.values() for rank, row in enumerate(sorted(rows, key=total_order), start=1)]
 
 
 def total_order(option: Row) -> tuple[bool, bool, float, float, int, str]:
@@ -834,7 +848,7 @@ def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: d
                 withheld = "suppressed"
             elif covers((*portfolio.policy.suppress, *journey.suppress), day):
                 withheld = "blackout"
-            zone = ZoneInfo(profile["timezone"] if profile["timezone"] in available_timezones() else portfolio.timezone)
+            zone = ZoneInfo(profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone)
             hour = 10 if profile["best_hour"] is None else profile["best_hour"]
             key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
             rows.append(
@@ -868,6 +882,27 @@ def audience_changes(assignment_rows: Sequence[Row], day: date) -> list[Row]:
 # --- All of it, day by day -------------------------------------------------------------------------------------------
 
 
+def decide_day(
+    memory: Memory,
+    events_so_far: Sequence[Row],
+    profile_rows: Sequence[Row],
+    queue_rows: Sequence[Row],
+    portfolio: Portfolio,
+    day: date,
+) -> dict[str, list[Row]]:
+    """Decide a day and remember it: the tables from the option rows to activation."""
+    ended = advance(memory, events_so_far, profile_rows, day, portfolio)
+    option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio)
+    ruled, state, assignments = decide(profile_rows, option_rows, ended, memory, day, portfolio)
+    return {
+        "scored_candidates": ruled,
+        "journey_state": state,
+        "journey_assignments": assignments,
+        "outbound_messages": messages(assignments, profile_rows, day, portfolio),
+        "audience_changes": audience_changes(assignments, day),
+    }
+
+
 def run(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio] | None = None) -> dict[str, list[Row]]:
     """Run consecutive days and return every table with the rows of all of them.
 
@@ -884,9 +919,6 @@ def run(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapp
         profile_rows = profiles(history, day, portfolio)
         member_rows = memberships(profile_rows, yesterday.get("micro_segment_memberships", []), day, portfolio)
         queue_rows = queues(profile_rows, member_rows, yesterday.get("journey_queues", []), day, portfolio)
-        ended = advance(memory, history, profile_rows, day, portfolio)
-        option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio)
-        ruled, state, assignments = decide(profile_rows, option_rows, ended, memory, day, portfolio)
         today = {
             "raw_events": raw,
             "rejected_events": rejected,
@@ -894,11 +926,7 @@ def run(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapp
             "customer_profiles": profile_rows,
             "micro_segment_memberships": member_rows,
             "journey_queues": queue_rows,
-            "scored_candidates": ruled,
-            "journey_state": state,
-            "journey_assignments": assignments,
-            "outbound_messages": messages(assignments, profile_rows, day, portfolio),
-            "audience_changes": audience_changes(assignments, day),
+            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day),
         }
         for table, rows in today.items():
             tables.setdefault(table, []).extend(rows)

@@ -15,8 +15,11 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import polars as pl
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+
+from atc_pipeline.journeys.portfolio import Portfolio, profile_schema
 
 DAY = timedelta(days=1)
 Draw = Any
@@ -250,7 +253,7 @@ def journeys(
 
 
 @st.composite
-def documents(draw: Draw, days: tuple[date, ...]) -> dict[str, Any]:
+def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int, ...] = (3, 4, 5, 6, 6, 2, 1, 0)) -> dict[str, Any]:
     """Draw a whole ``journeys.yaml``."""
     numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=2, max_size=5))
     others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=3))
@@ -261,7 +264,7 @@ def documents(draw: Draw, days: tuple[date, ...]) -> dict[str, Any]:
     signals = st.lists(st.sampled_from(SIGNALS), min_size=1, max_size=2, unique_by=json.dumps)
     intent = st.fixed_dictionaries({"half_life_days": st.sampled_from([1, 3, 7]), "full_at": st.sampled_from([1, 5]), "signals": signals})
     segments = {name: draw(condition) for name in ("early", "keen", "lost")[: draw(st.integers(0, 3))]}
-    ids = [f"j{number}" for number in range(draw(st.sampled_from([3, 4, 5, 6, 6, 2, 1, 0])))]
+    ids = [f"j{number}" for number in range(draw(st.sampled_from(numbers_of_journeys)))]
     starts = ["1", "1", "2", "case when engagement >= 0.5 then 3 else 1 end", "case when tenure_days > 3 then 1 end", "0.0"]
     optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
         "prior_propensity": (6, st.just(0.05)),
@@ -509,3 +512,75 @@ def worlds(draw: Draw, most_days: int = 10) -> World:
     if len(days) > 3 and one_in(draw, 3):
         edited[days[len(days) // 2]] = to_yaml(draw(edits(document)))
     return World(to_yaml(document), edited, days, draw(landings(days, document["calendar"]["timezone"])))
+
+
+# --- A crowd whose profiles and queues are drawn as they are ---------------------------------------------------------
+
+
+@st.composite
+def decision_worlds(draw: Draw) -> World:
+    """Draw a portfolio with many collisions, to be decided for a ``Crowd``: nothing lands in this world."""
+    first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26), date(2026, 10, 22)]))
+    days = tuple(first + index * DAY for index in range(8))
+    document = draw(documents(days, (4, 5, 6)))
+    return World(to_yaml(document), {days[4]: to_yaml(draw(edits(document)))} if one_in(draw, 3) else {}, days, {})
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Some dozen customers who are somebody else every day: a day decides each of them at the price of one."""
+
+    random: Random
+    size: int = 40
+
+    @property
+    def customers(self) -> list[str]:
+        """Return who they are."""
+        return [f"c{number:02}" for number in range(self.size)]
+
+    def profiles(self, portfolio: Portfolio, day: date) -> list[dict[str, Any]]:
+        """Return a profile of everybody: any value that a column can have, nulls included."""
+        schema = profile_schema(
+            channels=tuple(channel.id for channel in portfolio.channels),
+            topics=tuple(topic.id for topic in portfolio.topics),
+            intents=tuple(intent.id for intent in portfolio.intents),
+            traits={trait.id: trait.dtype for trait in portfolio.traits},
+        )
+        values: dict[type[pl.DataType], list[Any]] = {
+            pl.Boolean: [True, True, False, None],
+            pl.Int64: [0, 1, 2, 3, 12, None],
+            pl.Float64: [0.0, 0.25, 0.5, 1.0, 12.0, -3.0, None],
+            pl.String: ["gold", "ski", "3", None],
+            pl.Date: [date(2000, 1, 31), date(2001, 12, 1), None],
+        }
+        known: dict[str, list[Any]] = {
+            "date": [day],
+            "tenure_days": [0, 1, 2, 3, 4, 5, 6],
+            "timezone": [None, "Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus"],
+            "engagement": [None, 0.0, 0.3, 0.5, 0.8, 1.0],
+            "best_hour": [None, 0, 10, 23],
+        }
+        shares = {name: [0.0, 0.25, 0.5, 0.75, 1.0] for name in schema if name.startswith(("interest_", "intent_"))}
+        choices = {name: {**known, **shares}.get(name, values[type(dtype)]) for name, dtype in schema.items()}
+        return [{**{name: self.random.choice(some) for name, some in choices.items()}, "customer_id": one} for one in self.customers]
+
+    def queues(self, portfolio: Portfolio, day: date) -> list[dict[str, Any]]:
+        """Return who is queued for what: two in three customers are, for half of the journeys."""
+        rows = []
+        for customer in self.customers:
+            for journey in portfolio.journeys if self.random.random() < 2 / 3 else ():
+                if self.random.random() < 1 / 2:
+                    waiting = self.random.choice([0, 0, 1, 5, 40])
+                    place = {"date": day, "journey_id": journey.id, "customer_id": customer}
+                    rows.append({**place, "queued_on": day - waiting * DAY, "waiting_days": waiting})
+        return rows
+
+    def events(self, days: tuple[date, ...]) -> list[dict[str, Any]]:
+        """Return events that may be goals: who, what, when it happened and when it arrived."""
+        rows = []
+        for customer in self.customers:
+            for _ in range(self.random.choice([0, 0, 1, 3])):
+                day = self.random.choice(days)
+                event = {"event": self.random.choice([ORDER, OPENED, GAME]), "event_date": day, "user_id": customer, "anonymous_id": None}
+                rows.append({**event, "date": day + self.random.choice([0, 0, 0, 1, 3, -1]) * DAY})
+        return rows

@@ -1,6 +1,7 @@
 """The lineage as Dagster runs it."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -203,3 +204,21 @@ def test_decisions_on_an_older_queue_are_reported_not_blocked(tmp_path: Path) ->
     assert result.success
     assert {one.partition for one in check if not one.passed} >= {str(day) for day in DAYS[:2]}
     assert {one.severity for one in check if not one.passed} == {dg.AssetCheckSeverity.WARN}
+
+
+def test_the_example_portfolio_runs(tmp_path: Path) -> None:
+    """The complete grammar by example goes through the whole lineage, every check included."""
+    environment = make_world(tmp_path, Path(__file__).parents[1].joinpath("engine", "journeys.example.yaml").read_text())
+    days = [date(2026, 1, 1), date(2026, 1, 2)]
+    for day, landed in zip(days, DAYS, strict=False):
+        folder = Path(environment["ATC_HOME"]) / "landing" / str(day)
+        folder.mkdir()
+        text = (folder.parent / str(landed) / "events.ndjson").read_text()
+        (folder / "events.ndjson").write_text(text.replace(str(landed), str(day)))
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, days[0], days[-1], instance=instance)
+    assert result.success
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    profiles = Lake(root=f"{environment['ATC_HOME']}/lake").read("customer_profiles", days[-1])
+    assert profiles["orders"].sum() > 0
+    assert profiles["spend_percentile"].max() == 1
