@@ -1,7 +1,8 @@
 """Every check: one factory turns a schema or an invariant into a blocking check that tests each day of a run.
 
-A range run tests every day but records one evaluation per check, with a table of its days, plus one per failing day:
-each record costs some 35 ms, and a year has thousands of them.
+A range run tests every day but records one evaluation per check, with a table of the days that fail, plus one per
+failing day: each record costs some 35 ms, and a year has thousands of them. Checks have no partitions of their own, because
+Dagster drops the partition of a range run's evaluation and would show a year of passed checks as none (docs/adr/0002-days.md).
 
 What belongs here: running checks and showing what failed. What does not: what must hold (``schemas``, ``invariants``).
 """
@@ -32,10 +33,10 @@ Find = Callable[[Lake, Portfolio, Sequence[date]], pl.DataFrame]
 """Find the rows of these days that break a promise: ``date`` and whatever tells the reader more."""
 
 
-def all_checks(partitions: dg.DailyPartitionsDefinition, portfolio: Portfolio) -> list[dg.AssetChecksDefinition]:
+def all_checks(portfolio: Portfolio) -> list[dg.AssetChecksDefinition]:
     """Build every check of the lineage."""
-    schema_checks = [_schema_check(partitions, table) for table in schemas.tables(portfolio)]
-    return schema_checks + [_check(partitions, promise) for promise in PROMISES]
+    schema_checks = [_schema_check(table) for table in schemas.tables(portfolio)]
+    return schema_checks + [_check(promise) for promise in PROMISES]
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,13 @@ PROMISES = (
 )
 
 
-def _schema_check(partitions: dg.DailyPartitionsDefinition, table: str) -> dg.AssetChecksDefinition:
+def _schema_check(table: str) -> dg.AssetChecksDefinition:
     def find(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
         frame = lake.scan(table, days)
         return pl.DataFrame() if frame is None else schema_failures(schemas.tables(portfolio)[table].schema(), frame.collect())
 
     says = f"Columns, types, nulls, ranges and the key of {table} are as its schema says (TABLES)."
-    return _check(partitions, Promise(table, "schema", says, find))
+    return _check(Promise(table, "schema", says, find))
 
 
 def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFrame:
@@ -169,17 +170,16 @@ def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataF
     return failures
 
 
-def _check(partitions: dg.DailyPartitionsDefinition, promise: Promise) -> dg.AssetChecksDefinition:
+def _check(promise: Promise) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=promise.asset,
         name=promise.name,
         description=promise.says,
         blocking=promise.is_blocking,
-        partitions_def=partitions,
         additional_deps=promise.after,
     )
     def checked(context: dg.AssetCheckExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:
-        days = days_of(context)
+        days = _days_tested(context, lake, promise.asset)
         portfolio = journeys.load()
         found = [rows for some in _chunks(days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
         failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
@@ -204,6 +204,13 @@ def _check(partitions: dg.DailyPartitionsDefinition, promise: Promise) -> dg.Ass
         )
 
     return checked
+
+
+def _days_tested(context: dg.AssetCheckExecutionContext, lake: Lake, table: str) -> list[date]:
+    """Return the days of the run; a check executed by itself, without a partition, tests every day there is."""
+    step = context.op_execution_context
+    is_partitioned = step.has_partition_key or step.has_partition_key_range
+    return days_of(context) if is_partitioned else lake.days(table)
 
 
 def _shown(failing: pl.DataFrame) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     daily_job = jobs[0]
     return dg.Definitions(
         assets=with_schemas(assets, portfolio),
-        asset_checks=all_checks(partitions, portfolio),
+        asset_checks=all_checks(portfolio),
         jobs=jobs,
         schedules=[triggers.schedule(daily_job, partitions)],
         sensors=[triggers.landing_sensor(daily_job, partitions), triggers.failure_log()],

@@ -222,3 +222,20 @@ def test_the_example_portfolio_runs(tmp_path: Path) -> None:
     profiles = Lake(root=f"{environment['ATC_HOME']}/lake").read("customer_profiles", days[-1])
     assert profiles["orders"].sum() > 0
     assert profiles["spend_percentile"].max() == 1
+
+
+def test_a_check_executed_by_itself_tests_every_day_there_is(tmp_path: Path) -> None:
+    """Without a partition, as the UI's Execute button runs it, a check looks at all days of its table."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(environment, FIRST, LAST, instance=instance)
+        definitions = build_definitions(environment)
+        key = dg.AssetCheckKey(dg.AssetKey("journey_assignments"), "one_answer_per_customer")
+        job = dg.define_asset_job("by_itself", dg.AssetSelection.checks(key))
+        alone = dg.Definitions(
+            assets=definitions.assets, asset_checks=definitions.asset_checks, resources=definitions.resources, jobs=[job]
+        )
+        result = alone.resolve_job_def("by_itself").execute_in_process(instance=instance)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert evaluation.passed
+    assert evaluation.metadata["days_tested"].value == len(DAYS)
