@@ -195,12 +195,9 @@ def decide(options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, p
 
 
 def _rule(options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
-    gated = (
-        rules.rank_in_total_order(_with_memory_gates(options, state, profiles, portfolio, today))
-        .with_columns(failed_gates=rules.failed_gates())
-        .collect()
-    )
-    passes = pl.col("failed_gates").list.len() == 0
+    ranked = rules.rank_in_total_order(_with_memory_gates(options, state, profiles, portfolio, today))
+    gated = rules.with_failed_gates(ranked.collect())
+    passes = pl.col("gates_failed") == 0
     is_none = pl.col("journey_id") == NONE
     none = gated.filter(is_none).select("customer_id", none_score="score")
     incumbents = (

@@ -19,7 +19,7 @@ import polars as pl
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from atc_pipeline.journeys.portfolio import Portfolio, profile_schema
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Portfolio, profile_schema
 
 DAY = timedelta(days=1)
 Draw = Any
@@ -41,6 +41,10 @@ class World:
         unzipped = {name: gzip.decompress(data) if name.endswith(".gz") else data for name, data in self.files.items()}
         files = [f"--- {name}\n{data.decode(errors='backslashreplace')[:5000]}" for name, data in unzipped.items()]
         return "\n".join(["World of " + ", ".join(map(str, self.days)), self.journeys, *edits, *files])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Have hypothesis print the same."""
+        printer.text("..." if cycle else repr(self))
 
     def write(self, folder: Path) -> Path:
         """Write the landing files and return the landing zone."""
@@ -128,23 +132,23 @@ SIGNALS = [
     {"event": PAGE, "where": "path = '/pricing'", "weight": 0},
 ]
 SCORES = [
+    DEFAULT_SCORE,
+    DEFAULT_SCORE,
     "value",
     "1.0",
-    "priority",
+    "priority + waiting_days",
     "propensity * value * linked_boost",
     "value * (1 + intent_match) + interest_match",
-    "waiting_days + 0.5",
-    "case when is_incumbent then value * 2.0 else value end",
+    "value - 5.0 + 0.1 * tenure_days",
+    "case when is_incumbent and tenure_days % 2 = 0 then null else value + tenure_days end",
+    "case when is_incumbent then 1.0 / 3.0 else value end",
     "case when tenure_days % 2 = 0 then value else null end",
     "(tenure_days - 1.0) / (tenure_days - 1.0) * value",
-    "value * (1 + waiting_days)",
-    "case when is_incumbent then 1.0 / 3.0 else value end",
-    "case when is_incumbent and tenure_days > 1 then null else value end",
     "ln(tenure_days - 1.0) + value",
-    "-value",
     "value * tenure_days - 1e9",
     "case when mandatory then 1.0 when is_queued then 2.0 else 0.5 end * length_days",
     "value + coalesce(engagement, 0.37) + 1.0 / 3.0",
+    "-value",
 ]
 NONES = ["0.1 * engagement", "-5.0", "0.3 * tenure_days", "0.1 * sqrt(tenure_days - 2.0)", "1.0"]
 
@@ -215,12 +219,12 @@ def journeys(
         "ends_on": (8, st.sampled_from(days)),
         "priority": (4, st.sampled_from([5, 5, 80, -3])),
         "value": (2, st.sampled_from([12, 2, 2.5, 2.5, 0])),
-        "mandatory": (6, st.booleans()),
+        "mandatory": (5, st.just(value=True)),
         "interests": (4, st.lists(st.sampled_from(["bags", "sport"]), unique=True, min_size=1)),
         "intents": (4, st.lists(st.sampled_from(["buy", "leave"]), unique=True, min_size=1)),
         "goal": (2, st.fixed_dictionaries({"event": st.sampled_from([ORDER, OPENED, GAME])}, optional={"within_days": st.integers(1, 4)})),
         "exit_on_goal": (5, st.booleans()),
-        "exit_when": (5, condition),
+        "exit_when": (4, condition),
         "reentry": (2, st.fixed_dictionaries({"after_days": st.integers(0, 4)}, optional={"from": st.sampled_from(["entry", "exit"])})),
         "max_entries": (6, st.integers(1, 2)),
         "can_interrupt": (2, st.just(value=True)),
@@ -268,7 +272,7 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
     starts = ["1", "1", "2", "case when engagement >= 0.5 then 3 else 1 end", "case when tenure_days > 3 then 1 end", "0.0"]
     optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
         "prior_propensity": (6, st.just(0.05)),
-        "score": (2, st.sampled_from(SCORES)),
+        "score": (1, st.sampled_from(SCORES)),
         "none": (3, st.sampled_from(NONES)),
         "waiting_weight": (4, st.sampled_from([0.0, 2.0])),
         "linked_boost": (2, st.sampled_from([1.5, 3.0])),
@@ -276,7 +280,7 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
         "rest_days": (3, st.integers(0, 3)),
         "cap": (5, st.fixed_dictionaries({"days": st.integers(1, 5), "starts": st.sampled_from(starts)})),
         "suppress": (6, periods(days)),
-        "suppressed_when": (4, condition),
+        "suppressed_when": (3, condition),
         "holdout": (4, st.sampled_from([0.0, 0.3, 0.9])),
         "keep_candidates": (6, st.sampled_from(["all", 1, 2])),
     }
