@@ -285,6 +285,20 @@ def _outbound_messages(_: Portfolio) -> Table:
     )
 
 
+def _activation(_: Portfolio) -> Table:
+    columns = {name: messages.MESSAGES[name] for name in ("date", "idempotency_key", "customer_id", "journey_id", "channel")}
+    return _table(
+        "activation",
+        ("idempotency_key",),
+        columns | {"status": pl.String()},
+        descriptions={
+            "idempotency_key": "The message.",
+            "status": "would_send in a dry run; delivered, failed or unknown; withheld with the reason in outbound_messages.",
+        },
+        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "withheld"])},
+    )
+
+
 _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _raw_events,
     _rejected_events,
@@ -296,4 +310,5 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _journey_state,
     _journey_assignments,
     _outbound_messages,
+    _activation,
 )

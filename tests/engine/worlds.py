@@ -7,6 +7,7 @@ that collide. What does not: any expectation. Every world loads; what is refused
 import gzip
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -49,6 +50,7 @@ class World:
     def write(self, folder: Path) -> Path:
         """Write the landing files and return the landing zone."""
         landing = folder / "landing"
+        shutil.rmtree(landing, ignore_errors=True)
         for day in self.days:
             (landing / day.isoformat()).mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
@@ -142,7 +144,7 @@ SCORES = [
     "value - 5.0 + 0.1 * tenure_days",
     "case when is_incumbent and tenure_days % 2 = 0 then null else value + tenure_days end",
     "case when is_incumbent then 1.0 / 3.0 else value end",
-    "case when tenure_days % 2 = 0 then value else null end",
+    "case when tenure_days % 2 = 0 and length_days > 2 then null else value end",
     "(tenure_days - 1.0) / (tenure_days - 1.0) * value",
     "ln(tenure_days - 1.0) + value",
     "value * tenure_days - 1e9",
@@ -276,8 +278,8 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
         "none": (3, st.sampled_from(NONES)),
         "waiting_weight": (4, st.sampled_from([0.0, 2.0])),
         "linked_boost": (2, st.sampled_from([1.5, 3.0])),
-        "switch_margin": (3, st.sampled_from([0.0, 0.25, 1.0])),
-        "rest_days": (3, st.integers(0, 3)),
+        "switch_margin": (2, st.sampled_from([0.25, 1.0, 0.0])),
+        "rest_days": (2, st.integers(0, 3)),
         "cap": (5, st.fixed_dictionaries({"days": st.integers(1, 5), "starts": st.sampled_from(starts)})),
         "suppress": (6, periods(days)),
         "suppressed_when": (3, condition),
@@ -285,6 +287,8 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
         "keep_candidates": (6, st.sampled_from(["all", 1, 2])),
     }
     policy = {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
+    if " - " in policy["score"] or policy["score"].startswith("-"):
+        policy["none"] = draw(st.sampled_from(["-1e12", "-5.0"]))  # or nobody with a negative score would ever enter
     document: dict[str, Any] = {
         "version": draw(st.sampled_from(["2026-11", "a"])),
         "calendar": {"timezone": draw(st.sampled_from(["Europe/Berlin", "UTC", "America/New_York", "Asia/Kolkata"])), "starts_on": days[0]},
@@ -583,7 +587,7 @@ class Crowd:
         """Return events that may be goals: who, what, when it happened and when it arrived."""
         rows = []
         for customer in self.customers:
-            for _ in range(self.random.choice([0, 0, 1, 3])):
+            for _ in range(self.random.choice([0, 1, 3, 6])):
                 day = self.random.choice(days)
                 event = {"event": self.random.choice([ORDER, OPENED, GAME]), "event_date": day, "user_id": customer, "anonymous_id": None}
                 rows.append({**event, "date": day + self.random.choice([0, 0, 0, 1, 3, -1]) * DAY})
