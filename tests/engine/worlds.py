@@ -210,7 +210,7 @@ def journeys(
     length = draw(st.sampled_from([3, 1, 2, 4, 5, 30]))
     journey: dict[str, Any] = {"id": ids[index], "length_days": length}
     some = st.lists(st.sampled_from([*segments, "everyone_else"]), unique=True, min_size=1, max_size=2)
-    queue: dict[str, Any] = {key: draw(some) for key in ("any", "all", "none") if one_in(draw, 8)}
+    queue: dict[str, Any] = {key: draw(some) for key, odds in (("any", 3), ("all", 8), ("none", 8)) if one_in(draw, odds)}
     if not queue or one_in(draw, 3):
         queue["where"] = draw(st.one_of(st.sampled_from(["tenure_days >= 0", "tenure_days >= 0", "tenure_days >= 1"]), condition))
     journey["queue"] = queue
@@ -231,7 +231,6 @@ def journeys(
         "max_entries": (6, st.integers(1, 2)),
         "can_interrupt": (2, st.just(value=True)),
         "interruptible": (6, st.booleans()),
-        "must_finish": (4, st.booleans()),
         "holdout": (4, st.sampled_from([0.5, 0.1, 0.9])),
         "suppress": (6, periods(days)),
         "next_journeys": (3, st.lists(st.sampled_from(others), unique=True, min_size=1, max_size=2)),
@@ -245,6 +244,8 @@ def journeys(
     journey |= {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
     if "starts_on" in journey and "ends_on" in journey:
         journey["starts_on"], journey["ends_on"] = sorted([journey["starts_on"], journey["ends_on"]])
+    if "ends_on" in journey or "suppress" in journey:
+        journey["must_finish"] = draw(st.sampled_from([False, True, True]))
     channels = draw(st.lists(st.sampled_from(sorted(CHANNELS)), unique=True, max_size=2))
     if channels:
         journey["channels"] = channels
@@ -336,7 +337,7 @@ def edits(draw: Draw, document: dict[str, Any]) -> dict[str, Any]:
 
 USERS = ("u1", "u1", "u2", "u2", "u3", "ü4", 5, "5")
 ANONYMOUS = ("a1", "a2")
-NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.3])
+NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.3, 0.1234567])
 WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 9.5e12])
 NUMERIC = st.one_of(NUMBER_VALUES, NUMBER_VALUES, NUMBER_VALUES, WRONG_VALUES)
 TEXTS = st.one_of(*[st.sampled_from(CATEGORIES)] * 4, st.sampled_from([None, 3, True, 2.5, [], {}]))
@@ -411,6 +412,8 @@ def times(draw: Draw, day: date, zone: ZoneInfo) -> dict[str, str]:
     """Draw when an event of an arrival day happened, in one of the ways a client may write it."""
     back = draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 4, 9, -1, -2]))
     local = datetime.combine(day - back * DAY, time(draw(st.sampled_from([0, 9, 12, 23])), draw(st.sampled_from([0, 30, 59]))), zone)
+    if back == -2:  # only its first moment is not yet from the future
+        local = datetime.combine(local, time(), zone)
     moment = local.astimezone(UTC) + draw(st.sampled_from([0, 0, 1, 250, 999])) * timedelta(milliseconds=1)
     plain = moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
     style = draw(st.sampled_from(["utc", "utc", "utc", "zoneless", "offset", "clock", "received"]))
