@@ -21,6 +21,7 @@ import polars as pl
 from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
+from atc_pipeline.decision import no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -77,7 +78,13 @@ def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str) -> Find:
 
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.broken_rules, portfolio=portfolio)
-    return _between(rule, _table("journey_assignments"), _table("journey_state"))(lake, portfolio, days)
+    sources = [_table("journey_assignments"), _table("journey_state"), _memory_before, _table("customer_profiles")]
+    return _between(rule, *sources)(lake, portfolio, days)
+
+
+def _memory_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    before = _table("journey_state", shift=1)(lake, days)
+    return no_state().lazy() if before is None else before
 
 
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -133,7 +140,7 @@ PROMISES = (
     Promise(
         "journey_assignments",
         "no_rule_is_broken",
-        "No start against reentry or the number of entries, none on a blacked-out day (SPEC 8).",
+        "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8).",
         _broken_rules,
     ),
     Promise(
@@ -207,10 +214,13 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
 
 
 def _days_tested(context: dg.AssetCheckExecutionContext, lake: Lake, table: str) -> list[date]:
-    """Return the days of the run; a check executed by itself, without a partition, tests every day there is."""
+    """Return the days of the run; a check executed by itself, without a partition, tests the latest day there is.
+
+    Not all days: older ones were decided by an older ``journeys.yaml``, and rightly.
+    """
     step = context.op_execution_context
     is_partitioned = step.has_partition_key or step.has_partition_key_range
-    return days_of(context) if is_partitioned else lake.days(table)
+    return days_of(context) if is_partitioned else lake.days(table)[-1:]
 
 
 def _shown(failing: pl.DataFrame) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from assets.daily import after, daily, each_day, yesterday_of
-from atc_pipeline.profiles import lookback_days, rank_population, update_profiles
+from atc_pipeline.profiles import lookback_days, rank_population, rollup_columns, update_profiles
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
 from resources.journeys import JourneysFile
@@ -26,7 +26,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     def customer_profiles(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per customer per day: the system of record of traits, interests, intents and consent."""
         portfolio = journeys.load()
-        activity = Rolling(lake, "customer_activity", lookback_days(portfolio))
+        activity = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio))
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             yesterday = yesterday_of(lake, "customer_profiles", day, portfolio.starts_on)
@@ -66,8 +66,9 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 rebuilt,
                 today=day,
             ).collect()
-            if config.journeys and lake.has("journey_queues", day):
-                others = lake.read("journey_queues", day).filter(~pl.col("journey_id").is_in(config.journeys))
+            if config.journeys:
+                kept = [journey.id for journey in portfolio.journeys if journey not in rebuilt]
+                others = lake.read("journey_queues", day).filter(pl.col("journey_id").is_in(kept))
                 queues = pl.concat([others, queues]).sort("journey_id", "customer_id")
             return {"journey_queues": queues}
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFoundError
 
 from assets.facts import facts_of
 from resources.lake import Lake, MissingDayError
+from resources.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -24,7 +26,13 @@ Tables = Mapping[str, pl.DataFrame]
 OWNERS = ["team:lifecycle-data"]
 
 STATE_TAG = {"atc/state": "lake"}
-"""Carried by every run that writes state; the instance runs one of them at a time (dagster_home/dagster.yaml)."""
+"""Carried by the runs of every job, of the schedule and of the sensor: the instance runs one of them at a time
+(dagster_home/dagster.yaml). A run started by hand from an asset's page carries only the tags it is given."""
+
+OLDER_COLUMNS = (
+    "journeys.yaml needs a column that days written before do not have: a trait, topic, intent or channel is new. "
+    "Materialize customer_activity and customer_profiles again from the first day on"
+)
 
 YESTERDAY = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
 
@@ -57,8 +65,10 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
         except Exception as problem:
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
-            if isinstance(problem, MissingDayError):
+            if isinstance(problem, MissingDayError | UnreadableFileError):
                 raise dg.Failure(description=str(problem), allow_retries=False) from problem
+            if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
+                raise dg.Failure(description=f"{day}: {OLDER_COLUMNS} ({problem})", allow_retries=False) from problem
             raise
         for table, frame in tables.items():
             finished.append((table, day))
@@ -71,7 +81,7 @@ def daily(
     partitions: dg.DailyPartitionsDefinition, group: str, deps: Sequence[dg.AssetDep], kinds: Sequence[str] = ("polars", "parquet")
 ) -> dict[str, Any]:
     """Return what every asset of the lineage has in common, for ``@dg.asset``."""
-    return spec(partitions, group, deps, kinds) | {"backfill_policy": dg.BackfillPolicy.single_run(), "op_tags": STATE_TAG}
+    return spec(partitions, group, deps, kinds) | {"backfill_policy": dg.BackfillPolicy.single_run()}
 
 
 def spec(

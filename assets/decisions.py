@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from assets.daily import STATE_TAG, after, each_day, spec, yesterday_of
+from assets.daily import after, each_day, spec, yesterday_of
 from atc_pipeline import candidates, decision, measures
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.profiles import LATENESS_DAYS
@@ -38,7 +38,6 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags=STATE_TAG,
     )
     def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
         """Advance, gate, score and choose, day by day in order."""
@@ -53,7 +52,9 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
 
 def goal_activity(lake: Lake, portfolio: Portfolio) -> Rolling:
     """Return the rollups that can hold goal events of journeys in flight."""
-    return Rolling(lake, "customer_activity", decision.goal_lookback_days(portfolio, LATENESS_DAYS))
+    columns = ["date", "customer_id", "event_date", *(one.name for one in measures.goals(portfolio))]
+    # A goal that a new journey brings is not in the rollups of earlier days, and need not be: nobody was in that journey.
+    return Rolling(lake, "customer_activity", decision.goal_lookback_days(portfolio, LATENESS_DAYS), columns, may_lack=True)
 
 
 def decide_day(lake: Lake, activity: Rolling, portfolio: Portfolio, day: date) -> dict[str, pl.DataFrame]:

@@ -49,14 +49,15 @@ def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.Sch
 
 
 def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
-    """Watch the landing zone: files that change in a day already over start that day's run."""
+    """Watch the landing zone: files that change in a day already over start a run from that day on."""
 
     @dg.sensor(
         name="landing_zone",
         job=daily_job,
         minimum_interval_seconds=60,
         description=(
-            "Starts the daily job of an arrival day whose files are new or have changed, once the day is over. "
+            "When files of an arrival day are new or have changed, and the day is over, runs that day and those after it "
+            "up to the latest that has files. "
             "The first look only remembers what is there: backfill older days yourself."
         ),
     )
@@ -69,10 +70,18 @@ def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> 
         changed = sorted(day for day, signature in found.items() if known.get(day) != signature)
         if not changed:
             return dg.SkipReason("no file in the landing zone is new or has changed")
-        requests = [dg.RunRequest(run_key=f"{day}:{found[day]}", partition_key=day, tags=STATE_TAG) for day in changed]
-        return dg.SensorResult(run_requests=requests, cursor=json.dumps(known | found))
+        return dg.SensorResult(run_requests=[_through_to_the_latest(changed[0], max(found), found)], cursor=json.dumps(known | found))
 
     return watch
+
+
+def _through_to_the_latest(first: str, last: str, found: dict[str, str]) -> dg.RunRequest:
+    """Ask for one run from the first day that changed to the latest one: each day stands on the one before."""
+    key = f"{first}...{last}:{found[first]}:{found[last]}"
+    if first == last:
+        return dg.RunRequest(run_key=key, partition_key=first, tags=STATE_TAG)
+    stretch = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    return dg.RunRequest(run_key=key, tags=STATE_TAG | stretch)
 
 
 def failure_log() -> dg.SensorDefinition:

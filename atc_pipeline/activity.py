@@ -252,18 +252,20 @@ _LENIENT_DECODER = msgspec.json.Decoder(float_hook=float)  # 1e999 is well-forme
 
 
 def _document(text: str | None) -> Document:
-    if text is None:
-        return {}
-    try:
-        document = _DECODER.decode(text)
-    except msgspec.DecodeError:
-        document = _LENIENT_DECODER.decode(text)
+    """Decode a JSON object; what is no object, or cannot be represented (an integer of 5,000 digits), has no properties."""
+    document = _decoded(text) if text is not None else None
     if isinstance(document, str):  # warehouse exports store the object as text
-        try:
-            document = _DECODER.decode(document)
-        except msgspec.DecodeError:
-            return {}
+        document = _decoded(document)
     return document if isinstance(document, dict) else {}
+
+
+def _decoded(text: str) -> object:
+    for decoder in (_DECODER, _LENIENT_DECODER):
+        try:
+            return decoder.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+    return None
 
 
 def _read(documents: list[Document], name: str, dtype: pl.DataType) -> pl.Series:

@@ -74,8 +74,7 @@ def build_options(
 
 
 def _none_rows(options: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
-    number = portfolio.policy.none.expr.cast(pl.Float64)
-    score = pl.when(number.is_not_nan()).then(number).fill_null(0.0).round_sig_figs(9)
+    score = rules.round_score(portfolio.policy.none.expr).fill_null(0.0)
     return (
         profiles.join(options.select("customer_id").unique(), on="customer_id", how="semi")
         .select(

@@ -186,7 +186,9 @@ def decide(options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, p
     ruled = _rule(options, state, profiles, portfolio, today)
     chosen = _chosen(ruled, state, portfolio, today)
     keep = portfolio.policy.keep_candidates
-    kept = ruled if keep is None else ruled.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
+    kept = (
+        ruled if keep is None else ruled.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen") | (pl.col("journey_id") == NONE))
+    )
     return Decided(
         candidates=kept.with_columns(pl.lit(today).alias("date")).select(*CANDIDATES).cast(CANDIDATES).sort("customer_id", "journey_id"),  # type: ignore[arg-type]
         state=_remember(state, chosen, portfolio, today),

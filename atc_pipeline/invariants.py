@@ -92,33 +92,76 @@ def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame) -> 
     )
 
 
-def broken_rules(assignments: pl.LazyFrame, state: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
-    """Return starts and switches that reentry, the number of entries, a blackout or the frequency cap's window forbid."""
-    journeys = portfolio.journeys
-    policy = portfolio.policy
-    facts = pl.LazyFrame(
-        {
-            "journey_id": [journey.id for journey in journeys],
-            "most_entries": [1 if journey.reentry is None else journey.max_entries for journey in journeys],
-        },
-        schema={"journey_id": pl.String, "most_entries": pl.Int64},
-    )
-    blackouts = pl.any_horizontal(
-        pl.lit(value=False),
-        *(pl.col("date").is_between(period.first, period.last) for period in policy.suppress),
-        *(
-            (pl.col("journey_id") == journey.id) & pl.col("date").is_between(period.first, period.last)
-            for journey in journeys
-            for period in journey.suppress
-        ),
-    )
+def broken_rules(
+    assignments: pl.LazyFrame, state: pl.LazyFrame, yesterday: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio
+) -> pl.LazyFrame:
+    """Return starts and switches that reentry, the number of entries, a blackout or the frequency cap forbids.
+
+    ``state``, ``yesterday``: the memory after the decision of the day, and of the day before.
+    """
+    key = ["date", "customer_id", "journey_id"]
+    before = yesterday.select("customer_id", "journey_id", pl.col("date").dt.offset_by("1d"), last_entry="entered_on", last_exit="ended_on")
+    since = pl.when("reentry_from_exit").then(pl.col("last_exit").fill_null(pl.col("date"))).otherwise("last_entry")
+    was_entered = pl.col("last_entry").is_not_null()
+    is_too_soon = was_entered & ((pl.col("date") - since).dt.total_days() < pl.col("reentry_after_days"))
     return (
         assignments.filter(pl.col("decision").is_in(["start", "switch"]))
-        .select("date", "customer_id", "journey_id", "decision")
-        .join(state.select("date", "customer_id", "journey_id", "times_entered"), on=["date", "customer_id", "journey_id"], how="left")
-        .join(facts, on="journey_id", how="left")
-        .with_columns(is_blackout=blackouts)
-        .filter(pl.col("times_entered").is_null() | (pl.col("times_entered") > pl.col("most_entries")) | pl.col("is_blackout"))
+        .select(*key, "decision")
+        .join(state.select(*key, "times_entered"), on=key, how="left")
+        .join(before, on=key, how="left")
+        .join(_entry_rules(portfolio), on="journey_id", how="left")
+        .join(_starts_too_many(state, profiles, portfolio), on=["date", "customer_id"], how="left")
+        .with_columns(is_blackout=_is_blackout(portfolio), is_too_soon=is_too_soon)
+        .filter(
+            pl.col("times_entered").is_null()
+            | (pl.col("times_entered") > pl.col("most_entries"))
+            | pl.col("is_too_soon")
+            | pl.col("is_blackout")
+            | (pl.col("starts_too_many") > 0)
+        )
+    )
+
+
+def _entry_rules(portfolio: Portfolio) -> pl.LazyFrame:
+    rows = [
+        (
+            journey.id,
+            1 if journey.reentry is None else journey.max_entries,
+            journey.reentry.after_days if journey.reentry else None,
+            journey.reentry is not None and journey.reentry.counted_from == "exit",
+        )
+        for journey in portfolio.journeys
+    ]
+    schema = {
+        "journey_id": pl.String,
+        "most_entries": pl.Int64,
+        "reentry_after_days": pl.Int64,
+        "reentry_from_exit": pl.Boolean,
+    }
+    return pl.LazyFrame(rows, schema=schema, orient="row")
+
+
+def _is_blackout(portfolio: Portfolio) -> pl.Expr:
+    everywhere = [pl.col("date").is_between(period.first, period.last) for period in portfolio.policy.suppress]
+    in_journeys = [
+        (pl.col("journey_id") == journey.id) & pl.col("date").is_between(period.first, period.last)
+        for journey in portfolio.journeys
+        for period in journey.suppress
+    ]
+    return pl.any_horizontal(pl.lit(value=False), *everywhere, *in_journeys)
+
+
+def _starts_too_many(state: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """One row per customer and day: starts within the cap's window, today included, beyond what the cap allows."""
+    cap = portfolio.policy.cap
+    if cap is None:
+        return pl.LazyFrame(schema={"date": pl.Date, "customer_id": pl.String, "starts_too_many": pl.Float64})
+    allowed = profiles.select("date", "customer_id", allowed=cap.starts.expr.cast(pl.Float64))
+    return (
+        state.group_by("date", "customer_id")
+        .agg(starts=pl.col("recent_starts").list.len().sum())
+        .join(allowed, on=["date", "customer_id"], how="inner")
+        .select("date", "customer_id", starts_too_many=pl.col("starts").cast(pl.Float64) - pl.col("allowed"))
     )
 
 

@@ -4,11 +4,11 @@ What belongs here: which step is due today, consent, the hour. What does not: se
 """
 
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import available_timezones
 
 import polars as pl
 
 from atc_pipeline import rules
+from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import Period, Portfolio
 
 MESSAGES = {
@@ -23,8 +23,6 @@ MESSAGES = {
     "send_at": pl.Datetime("us", "UTC"),
     "withheld": pl.String(),
 }
-
-_ZONES = available_timezones()
 
 DEFAULT_HOUR = 10
 """Local hour at which customers are reached whose best hour is not known."""
@@ -61,7 +59,7 @@ def write_messages(
         orient="row",
     )
     suppressed = portfolio.policy.suppressed_when
-    zones = profiles.select(pl.col("timezone").unique().drop_nulls()).collect()["timezone"].to_list()
+    zones = profiles.select(pl.col("timezone").unique().sort().drop_nulls()).collect()["timezone"]
     customers = profiles.select(
         "customer_id",
         "best_hour",
@@ -89,7 +87,7 @@ def write_messages(
         .with_columns(
             pl.lit(today).alias("date"),
             idempotency_key=_idempotency_key(),
-            send_at=_send_at(sorted(set(zones) & _ZONES), portfolio.timezone, today, now),
+            send_at=_send_at([zone for zone in zones if is_time_zone(zone)], portfolio.timezone, today, now),
             withheld=withheld,
         )
         .select(*MESSAGES)

@@ -41,6 +41,12 @@ def lookback_days(portfolio: Portfolio) -> int:
     return max([LATENESS_DAYS, *(days - 1 + LATENESS_DAYS for _, days in measures.windowed(portfolio))])
 
 
+def rollup_columns(portfolio: Portfolio) -> list[str]:
+    """Name the columns of the rollup that profiles are made from: all but the counts of goal events."""
+    goals = {one.name for one in measures.goals(portfolio)}
+    return [name for name in measures.rollup_schema(portfolio) if name not in goals]
+
+
 def update_profiles(yesterday: pl.LazyFrame | None, activity: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> pl.LazyFrame:
     """One row per customer who has arrived by ``today``, with all but the columns that need the whole population.
 

@@ -37,9 +37,10 @@ def queue_customers(
     placed = (
         profiles.join(flags, on="customer_id", how="left")
         .with_columns(pl.col(_flag(name)).fill_null(value=False) for name in named)
-        .select("customer_id", **{journey.id: _qualifies(journey) for journey in journeys})
-        .unpivot(index="customer_id", variable_name="journey_id", value_name="is_queued")
-        .filter("is_queued")
+        .select(pl.col("customer_id").alias("customer:"), **{journey.id: _qualifies(journey) for journey in journeys})
+        .unpivot(index="customer:", variable_name="journey_id", value_name="is_queued")
+        .filter(pl.col("is_queued").cast(pl.Boolean))
+        .rename({"customer:": "customer_id"})
     )
     if yesterday is None:
         queued_on = pl.lit(today)

@@ -26,9 +26,10 @@ def assign_segments(profiles: pl.LazyFrame, yesterday: pl.LazyFrame | None, segm
     in_any = pl.any_horizontal([segment.condition.expr for segment in segments]) if segments else pl.lit(value=False)
     flags = {segment.id: segment.condition.expr for segment in segments} | {EVERYONE_ELSE: ~in_any}
     members = (
-        profiles.select("customer_id", **flags)
-        .unpivot(index="customer_id", variable_name="segment_id", value_name="is_member")
+        profiles.select(pl.col("customer_id").alias("customer:"), **flags)
+        .unpivot(index="customer:", variable_name="segment_id", value_name="is_member")
         .filter("is_member")
+        .rename({"customer:": "customer_id"})
     )
     since = pl.lit(today) if yesterday is None else pl.col("member_since").fill_null(today)
     if yesterday is not None:

@@ -23,7 +23,7 @@ from atc_pipeline.activity import roll_up
 from atc_pipeline.events import ingest
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.messages import write_messages
-from atc_pipeline.profiles import lookback_days, rank_population, update_profiles
+from atc_pipeline.profiles import lookback_days, rank_population, rollup_columns, update_profiles
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
 from resources.lake import Lake, Rolling
@@ -68,7 +68,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
     def yesterday(table: str, day: date) -> pl.LazyFrame | None:
         return None if day == FIRST else lake.read(table, day - timedelta(days=1)).lazy()
 
-    window, goals = Rolling(lake, "customer_activity", lookback_days(portfolio)), goal_activity(lake, portfolio)
+    window, goals = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio)), goal_activity(lake, portfolio)
     for day in days:
         before = lake.scan("raw_events", [day - timedelta(days=1), day - timedelta(days=2)])
         seen = pl.Series(dtype=pl.String) if before is None else before.select("message_id").collect()["message_id"]

@@ -3,9 +3,11 @@
 What belongs here: where tables live, reading and writing them. What does not: what is in them.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 import polars as pl
@@ -40,7 +42,7 @@ class Lake(dg.ConfigurableResource):
         """
         path = self.path(table, day)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(".part.parquet.unfinished")
+        unfinished = path.with_name(f".part.parquet.{os.getpid()}")
         frame.write_parquet(unfinished, compression="zstd")
         unfinished.replace(path)
         return frame
@@ -56,7 +58,8 @@ class Lake(dg.ConfigurableResource):
     def scan(self, table: str, days: Iterable[date]) -> pl.LazyFrame | None:
         """Read those of the days that were written, lazily; None if none was.
 
-        The latest day says which columns there are; collecting raises SchemaError where an earlier day lacks one.
+        The latest day says which columns there are; collecting raises ColumnNotFoundError where an earlier day lacks one
+        that is used.
         """
         paths = [path for day in sorted(days, reverse=True) if (path := self.path(table, day)).exists()]
         return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore") if paths else None
@@ -82,24 +85,31 @@ class Rolling:
     LARGEST_KEPT = 64 * 2**20
     """Bytes of Parquet up to which days are kept; a larger window is scanned lazily, day by day."""
 
-    def __init__(self, lake: Lake, table: str, days_before: int) -> None:
-        self.lake, self.table, self.days_before = lake, table, days_before
+    def __init__(self, lake: Lake, table: str, days_before: int, columns: Sequence[str], *, may_lack: bool = False) -> None:
+        """Keep these columns; ``may_lack``: days written before a column existed have nulls in it, else they are refused."""
+        self.lake, self.table, self.days_before, self.columns, self.may_lack = lake, table, days_before, columns, may_lack
         self._kept: pl.DataFrame | None = None
         self._until: date | None = None
 
     def until(self, day: date) -> pl.LazyFrame:
-        """Read a day, which must be there, and those written of the days before it. Raises MissingDayError, SchemaError."""
+        """Read a day, which must be there, and those written of the days before it.
+
+        Raises MissingDayError, or ColumnNotFoundError where a day lacks a column it must have.
+        """
+        self.lake.require(self.table, day)
         first = day - timedelta(days=self.days_before)
         if self._kept is not None and self._until == day - timedelta(days=1):
-            today = self.lake.read(self.table, day)
-            kept = pl.concat([self._kept.filter(pl.col("date") >= first), today])
+            kept = pl.concat([self._kept.filter(pl.col("date") >= first), self._scan([day]).collect()])
         else:
-            self.lake.require(self.table, day)
             days = [first + timedelta(days=number) for number in range(self.days_before + 1)]
-            window = self.lake.scan(self.table, days)
-            assert window is not None  # the day itself is written
+            window = self._scan([one for one in days if self.lake.has(self.table, one)])
             if sum(self.lake.path(self.table, one).stat().st_size for one in days if self.lake.has(self.table, one)) > self.LARGEST_KEPT:
                 return window
             kept = window.collect()
         self._kept, self._until = kept, day
         return kept.lazy()
+
+    def _scan(self, days: Sequence[date]) -> pl.LazyFrame:
+        paths = [self.lake.path(self.table, day) for day in sorted(days, reverse=True)]
+        missing: Literal["insert", "raise"] = "insert" if self.may_lack else "raise"
+        return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore", missing_columns=missing).select(self.columns)

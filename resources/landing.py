@@ -5,6 +5,7 @@ What belongs here: finding, opening and splitting files. What does not: what a l
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,10 @@ import polars as pl
 import zstandard
 
 LINES = {"source_file": pl.String(), "line": pl.Int64(), "raw": pl.Binary()}
+
+
+class UnreadableFileError(Exception):
+    """A file of the landing zone cannot be opened or decompressed."""
 
 
 class LandingZone(dg.ConfigurableResource):
@@ -44,7 +49,13 @@ class LandingZone(dg.ConfigurableResource):
     def _lines(self, path: Path) -> pl.DataFrame:
         reader = _reader(path)
         assert reader is not None  # files() returns no others
-        lines = [(number, line) for number, line in enumerate(reader(path), start=1) if line and not line.isspace()]
+        try:
+            found = reader(path)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError, pl.exceptions.PolarsError) as problem:
+            raise UnreadableFileError(
+                f"{path}: cannot be read ({problem}). Is its upload complete? Run the day again when it is."
+            ) from problem
+        lines = [(number, line) for number, line in enumerate(found, start=1) if line and not line.isspace()]
         return pl.DataFrame(
             {
                 "source_file": pl.repeat(path.relative_to(self.root).as_posix(), len(lines), dtype=pl.String, eager=True),

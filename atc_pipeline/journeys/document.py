@@ -312,7 +312,7 @@ class Signal(_Model):
     event: Events = Field(description='The event, or events, that count; "*" is every event.')
     each: Text | None = Field(default=None, description="Count the items of this array of the event.", examples=["products"])
     where: EventCondition | None = Field(default=None, description="Only events (or items) whose properties satisfy this condition.")
-    weight: Annotated[Number, Field(ge=0)] = Field(default=1.0, description="What one of them counts for; 1 unless said.")
+    weight: Annotated[Number, Field(ge=0, le=1000)] = Field(default=1.0, description="What one of them counts for; 1 unless said.")
 
 
 class Interests(_Model):

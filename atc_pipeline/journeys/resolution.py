@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 import polars as pl
 
 from atc_pipeline.journeys import document as written
 from atc_pipeline.journeys import portfolio as resolved
+from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.dialect import KEYWORDS, DialectError, compile_condition, compile_event_condition, compile_number, nearest
 from atc_pipeline.journeys.document import JourneysDocument, JourneysError, Place, read_document
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
@@ -128,9 +129,7 @@ class _Resolution:
         return tuple(names)
 
     def _check_timezone(self, name: str) -> None:
-        try:
-            ZoneInfo(name)
-        except (KeyError, OSError, ValueError):
+        if not is_time_zone(name):
             self._refuse(("calendar", "timezone"), f"unknown time zone '{name}'{nearest(name, available_timezones())}")
 
     def _periods(self, place: Place, periods: Sequence[written.Period]) -> tuple[resolved.Period, ...]:

@@ -262,7 +262,7 @@ def journeys(
 @st.composite
 def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int, ...] = (3, 4, 5, 6, 6, 2, 1, 0)) -> dict[str, Any]:
     """Draw a whole ``journeys.yaml``."""
-    numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=2, max_size=5))
+    numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=3, max_size=6))
     others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=3))
     traits = {name: draw(st.sampled_from({**NUMBERS, **OTHERS}[name])) for name in [*numbers, *others]}
     if draw(st.booleans()):
@@ -337,7 +337,7 @@ def edits(draw: Draw, document: dict[str, Any]) -> dict[str, Any]:
 
 USERS = ("u1", "u1", "u2", "u2", "u3", "ü4", 5, "5")
 ANONYMOUS = ("a1", "a2")
-NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.3, 0.1234567])
+NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.1234567, 0.1234567])
 WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 9.5e12])
 NUMERIC = st.one_of(NUMBER_VALUES, NUMBER_VALUES, NUMBER_VALUES, WRONG_VALUES)
 TEXTS = st.one_of(*[st.sampled_from(CATEGORIES)] * 4, st.sampled_from([None, 3, True, 2.5, [], {}]))
@@ -481,7 +481,7 @@ def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, byt
     """Draw the landing files of some days: path below the landing zone -> bytes."""
     zone = ZoneInfo(timezone)
     lines: dict[date, list[bytes]] = {day: [] for day in days}
-    for number in range(draw(st.sampled_from([15, 30, 45, 45, 3, 0]))):
+    for number in range(draw(st.sampled_from([30, 60, 90, 90, 3, 0]))):
         day = draw(st.sampled_from(days))
         event = {**draw(bodies()), **draw(persons()), **draw(times(day, zone))}
         if not one_in(draw, 10):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from small_world import JOURNEYS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,8 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster_graphql.schema import create_schema
 
-query = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename ... on PythonError { message } } } } } }"
+entry = "locationEntries { locationOrLoadError { __typename ... on PythonError { message } } }"
+query = "{ workspaceOrError { ... on Workspace { " + entry + " } } }"
 target = ModuleTarget("atc_pipeline.definitions", attribute=None, working_directory=None, location_name="atc_pipeline")
 with DagsterInstance.get() as instance, WorkspaceProcessContext(instance, target) as process:
     answer = create_schema().execute(query, context_value=process.create_request_context())

@@ -29,8 +29,8 @@ def test_the_schedule_runs_the_day_just_over(world: dict[str, str]) -> None:
     assert schedule.execution_timezone == "Europe/Berlin"
 
 
-def test_the_sensor_remembers_first_then_asks_for_days_whose_files_changed(world: dict[str, str]) -> None:
-    """Nothing starts for what was there at the first look; a changed file starts its day once."""
+def test_the_sensor_remembers_first_then_asks_for_the_days_from_the_change_on(world: dict[str, str]) -> None:
+    """Nothing starts for what was there at the first look; a changed file starts one run of its day and those after it."""
     sensor = build_definitions(world).resolve_sensor_def("landing_zone")
     landing = LandingZone(root=f"{world['ATC_HOME']}/landing")
 
@@ -43,7 +43,9 @@ def test_the_sensor_remembers_first_then_asks_for_days_whose_files_changed(world
     assert isinstance(look(first.cursor), dg.SkipReason)
     (Path(world["ATC_HOME"]) / "landing" / str(DAYS[1]) / "late.ndjson").write_text("{}\n")
     second = look(first.cursor)
-    assert [request.partition_key for request in second.run_requests] == [str(DAYS[1])]
+    (request,) = second.run_requests
+    stretch = [request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
+    assert stretch == [str(DAYS[1]), str(DAYS[-1])]
     assert isinstance(look(second.cursor), dg.SkipReason)
 
 
