@@ -82,6 +82,11 @@ def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.
     return _between(rule, *sources)(lake, portfolio, days)
 
 
+def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    rule = partial(invariants.misruled_options, portfolio=portfolio)
+    return _between(rule, _table("scored_candidates"))(lake, portfolio, days)
+
+
 def _memory_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
     before = _table("journey_state", shift=1)(lake, days)
     return no_state().lazy() if before is None else before
@@ -117,7 +122,7 @@ PROMISES = (
         "scored_candidates",
         "rulings_add_up",
         'Every option is ruled once: one chosen and one "none" per customer, rulings that follow from the gates failed (SPEC 7).',
-        _between(invariants.misruled_options, _table("scored_candidates")),
+        _misruled_options,
     ),
     Promise(
         "journey_assignments",

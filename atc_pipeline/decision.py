@@ -25,9 +25,10 @@ STATE = {
     "entry_score": pl.Float64(),
     "arm": pl.String(),
     "recent_starts": pl.List(pl.Date()),
+    "left_on": pl.Date(),
     "finished_on": pl.Date(),
 }
-"""``finished_on``: the last day this journey completed or converted, kept when a later spell ends otherwise."""
+"""``left_on`` and ``finished_on``: the last day this journey ended, and completed or converted; kept when it is entered again."""
 
 CANDIDATES = {
     "date": pl.Date(),
@@ -130,6 +131,7 @@ def advance(state: pl.DataFrame, goals: pl.LazyFrame, profiles: pl.LazyFrame, po
         .with_columns(ended_reason=ended_reason)
         .with_columns(
             ended_on=pl.when(pl.col("ended_reason").is_not_null()).then(pl.lit(today)),
+            left_on=pl.when(pl.col("ended_reason").is_not_null()).then(pl.lit(today)).otherwise("left_on"),
             times_completed=pl.col("times_completed") + is_finished.cast(pl.Int64),
             finished_on=pl.when(is_finished).then(pl.lit(today)).otherwise("finished_on"),
         )
@@ -186,9 +188,7 @@ def decide(options: pl.LazyFrame, state: pl.DataFrame, profiles: pl.LazyFrame, p
     ruled = _rule(options, state, profiles, portfolio, today)
     chosen = _chosen(ruled, state, portfolio, today)
     keep = portfolio.policy.keep_candidates
-    kept = (
-        ruled if keep is None else ruled.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen") | (pl.col("journey_id") == NONE))
-    )
+    kept = ruled if keep is None else ruled.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
     return Decided(
         candidates=kept.with_columns(pl.lit(today).alias("date")).select(*CANDIDATES).cast(CANDIDATES).sort("customer_id", "journey_id"),  # type: ignore[arg-type]
         state=_remember(state, chosen, portfolio, today),
@@ -260,7 +260,7 @@ def _with_memory_gates(
 ) -> pl.LazyFrame:
     past = state.lazy()
     policy = portfolio.policy
-    rested = past.group_by("customer_id").agg(last_ended_on=pl.col("ended_on").max())
+    rested = past.group_by("customer_id").agg(last_ended_on=pl.col("left_on").max())
     is_challenger = ~pl.col("is_incumbent") & (pl.col("journey_id") != NONE)
     counted_from = pl.when("reentry_from_exit").then("ended_on").otherwise("entered_on")
     tests = {
@@ -384,6 +384,7 @@ def _remember(state: pl.DataFrame, chosen: pl.DataFrame, portfolio: Portfolio, t
         .with_columns(
             ended_reason=pl.when(is_interrupted).then(pl.lit("interrupted")).otherwise("ended_reason"),
             ended_on=pl.when(is_interrupted).then(pl.lit(today)).otherwise("ended_on"),
+            left_on=pl.when(is_interrupted).then(pl.lit(today)).otherwise("left_on"),
         )
         .join(entries, on=["customer_id", "journey_id"], how="full", coalesce=True)
         .with_columns(

@@ -32,8 +32,12 @@ def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFr
     )
 
 
-def misruled_options(candidates: pl.LazyFrame) -> pl.LazyFrame:
-    """Return customers without exactly one chosen option and one "none", or with rulings that contradict the gates failed."""
+def misruled_options(candidates: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """Return customers without exactly one chosen option and one "none", or with rulings that contradict the gates failed.
+
+    Where only the best candidates are kept, "none" may not be among them.
+    """
+    fewest_nones = 1 if portfolio.policy.keep_candidates is None else 0
     is_chosen = pl.col("ruling") == "chosen"
     first = pl.col("failed_gates").list.first()
     contradicts = pl.when(is_chosen).then(first.is_not_null()).otherwise(first.is_null() | (first != pl.col("ruling")))
@@ -45,7 +49,12 @@ def misruled_options(candidates: pl.LazyFrame) -> pl.LazyFrame:
             incumbents=pl.col("is_incumbent").sum(),
             contradictions=contradicts.sum(),
         )
-        .filter((pl.col("chosen") != 1) | (pl.col("nones") != 1) | (pl.col("incumbents") > 1) | (pl.col("contradictions") > 0))
+        .filter(
+            (pl.col("chosen") != 1)
+            | ~pl.col("nones").is_between(fewest_nones, 1)
+            | (pl.col("incumbents") > 1)
+            | (pl.col("contradictions") > 0)
+        )
     )
 
 

@@ -222,7 +222,7 @@ def _journey_state(_: Portfolio) -> Table:
         "journey_state",
         ("customer_id", "journey_id"),
         decision.STATE,
-        nullable={"ended_on", "ended_reason", "finished_on"},
+        nullable={"ended_on", "ended_reason", "left_on", "finished_on"},
         descriptions={
             "ended_on": "Day of the last ending; null while in flight.",
             "ended_reason": "withdrawn, converted, exited, completed, interrupted or merged.",
@@ -230,6 +230,7 @@ def _journey_state(_: Portfolio) -> Table:
             "times_completed": "Spells completed or converted.",
             "entry_score": "Score on the day of the last entry.",
             "recent_starts": "Entries within the frequency cap's window.",
+            "left_on": "Last day the journey ended, kept when it is entered again.",
             "finished_on": "Last day the journey was completed or converted.",
         },
         checks={

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 DAY = timedelta(days=1)
 LARGEST_LINE = 32 * 1024
 TYPES = {"track", "page", "screen", "identify", "alias", "group"}
-LARGEST_VALUE = 9e12
+LARGEST_VALUE = 1e11
 TIMEZONES = available_timezones()
 
 
@@ -88,11 +88,11 @@ def as_text(raw: str | None) -> str | None:
 
 
 def as_number(raw: str | None) -> float | None:
-    """Return a JSON number (never a boolean), or nothing where it is missing, something else, or too large to sum."""
+    """Return a JSON number (never a boolean) to 6 decimals, or nothing where it is missing, something else, or too large to sum."""
     value = None if raw is None else parse(raw)
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= LARGEST_VALUE:
         return None
-    return float(value)
+    return round(float(value), 6)
 
 
 def as_boolean(raw: str | None) -> bool | None:
@@ -326,7 +326,7 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
 
 
 def micros(value: float) -> int:
-    """Return a value in millionths: event values are rounded to 6 decimals and summed as integers."""
+    """Return a value of 6 decimals in millionths: they are summed as integers."""
     return round(value * 1_000_000)
 
 
