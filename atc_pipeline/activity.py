@@ -8,6 +8,7 @@ What belongs here: taking properties out of events, and which events count for w
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -198,7 +199,9 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named; unsubscribing from nothing in
     particular withdraws it for all."""
-    rows, documents = _documents(events.filter(pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties")
+    rows, documents = _documents(
+        events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties"
+    )
     typed = rows.with_columns(_read(documents, "channel", pl.String()))
     named, is_given = pl.col(_typed("channel", pl.String())), pl.col("event") == SUBSCRIBED
     return typed.select(
@@ -283,7 +286,9 @@ def _number(value: object) -> float | None:
 def _text(value: object) -> str | None:
     if isinstance(value, str):
         return value
-    return msgspec.json.encode(value).decode() if isinstance(value, int | float) else None
+    if isinstance(value, int):  # true and false among them
+        return str(value).lower()
+    return msgspec.json.encode(value).decode() if isinstance(value, float) and isfinite(value) else None
 
 
 def _truth(value: object) -> bool | None:

@@ -212,7 +212,7 @@ def _document(raw: msgspec.Raw) -> str | None:
     return None if text == "null" else text
 
 
-_ISO_8601 = r"^\s*(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?::(\d{2}))?(?:[.,](\d{1,9}))?)?\s*(?:([Zz])|([+-])(\d{2}):?(\d{2})?)?\s*$"
+_ISO_8601 = r"^\s*([1-9]\d{3}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?::(\d{2}))?(?:[.,](\d{1,9}))?)?\s*(?:([Zz])|([+-])(\d{2}):?(\d{2})?)?\s*$"
 
 
 def parse_time(column: str) -> pl.Expr:

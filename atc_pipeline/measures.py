@@ -13,7 +13,7 @@ from typing import Literal
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
-from atc_pipeline.rules import MICRO
+from atc_pipeline.rules import MICRO, quotient
 
 Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay"]
 AT = pl.Datetime("us", "UTC")
@@ -90,7 +90,7 @@ class Accumulator:
             yield (pl.col(self.name).fill_null(0) + pl.col(f"{self.name}{new}").fill_null(0)).alias(self.name)
         else:
             kept = pl.col(self.name).fill_null(0.0) * 0.5 ** (1.0 / self.half_life_days)
-            yield (kept + pl.col(f"{self.name}{new}").fill_null(0) / MICRO**2).alias(self.name)
+            yield (kept + quotient(pl.col(f"{self.name}{new}").fill_null(0), MICRO**2)).alias(self.name)
 
 
 def of_trait(trait: Trait) -> tuple[Accumulator, ...]:

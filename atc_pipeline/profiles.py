@@ -12,7 +12,7 @@ import polars as pl
 from atc_pipeline import measures
 from atc_pipeline.journeys.portfolio import Portfolio, Trait, profile_schema
 from atc_pipeline.measures import Accumulator
-from atc_pipeline.rules import MICRO
+from atc_pipeline.rules import MICRO, quotient
 
 LATENESS_DAYS = 2
 """An event may be dated up to so many days after its arrival day (24 h after its end; two dates where a day has 23 h)."""
@@ -87,7 +87,7 @@ def rank_population(profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFram
     The one step of a profile that needs all customers at once.
     """
     return profiles.with_columns(
-        (pl.col(trait.property).rank("max") / pl.col(trait.property).count()).cast(pl.Float64).alias(trait.id)
+        quotient(pl.col(trait.property).rank("max"), pl.col(trait.property).count()).cast(pl.Float64).alias(trait.id)
         for trait in portfolio.traits
         if trait.kind == "percentile" and trait.property is not None
     )
@@ -130,7 +130,10 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
         "timezone": pl.col("timezone.value"),
         **{f"consent_{channel.id}": pl.col(f"consent_{channel.id}.value") for channel in portfolio.channels},
         **{topic: pl.when(total > 0).then(pl.col(topic) / total).otherwise(0.0) for topic in topics},
-        **{f"intent_{intent.id}": pl.min_horizontal(1.0, pl.col(f"intent_{intent.id}") / intent.full_at) for intent in portfolio.intents},
+        **{
+            f"intent_{intent.id}": pl.min_horizontal(1.0, quotient(pl.col(f"intent_{intent.id}"), intent.full_at))
+            for intent in portfolio.intents
+        },
         "engagement": _engagement(portfolio),
         **{trait.id: _trait(trait, today) for trait in portfolio.traits},
     }
@@ -155,12 +158,12 @@ def _trait(trait: Trait, today: date) -> pl.Expr:
         case "count":
             return pl.col(parts[0].name).fill_null(0)
         case "sum":
-            return pl.col(parts[0].name).fill_null(0) / MICRO
+            return quotient(pl.col(parts[0].name).fill_null(0), MICRO)
         case "avg":
             total, number = (pl.col(part.name) for part in parts)
-            return pl.when(number > 0).then(total / number / MICRO)
+            return pl.when(number > 0).then(total / (number * MICRO))
         case "min" | "max":
-            return pl.col(parts[0].name) / MICRO
+            return quotient(pl.col(parts[0].name), MICRO)
         case "first" | "last" | "profile":
             return pl.col(f"{trait.id}.value")
         case "days_since_first" | "days_since_last":

@@ -73,6 +73,12 @@ def is_held_out(salt: str, share: float) -> pl.Expr:
     return bucket(salt) < round(share * BUCKETS)
 
 
+def quotient(number: pl.Expr, by: float | pl.Expr) -> pl.Expr:
+    """Divide exactly: Polars 2.1 multiplies a column with the inverse of a constant, which is one bit off for a value in four,
+    and ``spend >= 0.05`` is then false for five cents."""
+    return number / (by + pl.int_range(pl.len()) * 0)
+
+
 def round_score(score: pl.Expr) -> pl.Expr:
     """Round to 9 significant digits, and make null what is no finite number, before any comparison (SPEC preamble)."""
     number = score.cast(pl.Float64)

@@ -19,7 +19,7 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.landing import LandingZone
 from tests.engine import reference
-from tests.engine.worlds import Crowd, World, decision_worlds, worlds
+from tests.engine.worlds import Crowd, World, decision_worlds, to_yaml, worlds
 
 KEYS = {
     "raw_events": ("date", "message_id"),
@@ -221,3 +221,21 @@ def test_the_order_of_files_and_lines_changes_nothing(case: int, tmp_path: Path)
             assert_frame_equal(ours, theirs, check_exact=True)
 
     draw(case, worlds(), check)
+
+
+def test_five_cents_are_five_cents_whoever_else_is_there(tmp_path: Path) -> None:
+    """Sums are exact: Polars divides more than one row by a constant as a product with its inverse, which is not."""
+    day = date(2026, 1, 1)
+    journeys = {
+        "version": "1",
+        "calendar": {"timezone": "UTC", "starts_on": day},
+        "traits": {"spend": {"sum": "revenue", "of": "Order Completed"}, "average": {"avg": "revenue", "of": "Order Completed"}},
+        "segments": {"five": "spend >= 0.05 and average >= 0.05"},
+    }
+    event = {"type": "track", "event": "Order Completed", "timestamp": f"{day}T10:00:00Z", "properties": {"revenue": 0.05}}
+    lines = [json.dumps({**event, "messageId": f"m{number}", "userId": f"u{number}"}) for number in range(6)]
+    world = World(to_yaml(journeys), {}, (day,), {f"{day}/events.ndjson": "\n".join(lines).encode()})
+    landing, loaded = world.write(tmp_path), load(world, tmp_path)
+    engine = run_engine(landing, loaded[day], world.days, loaded)
+    assert engine["customer_profiles"].select("spend", "average").unique().rows() == [(0.05, 0.05)]
+    compare(engine, reference.run(landing, loaded[day], world.days, loaded))

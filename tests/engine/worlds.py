@@ -173,7 +173,9 @@ def conditions(draw: Draw, numbers: list[str], others: list[str], *, atoms_only:
         return f"tenure_days {draw(st.sampled_from(['<', '>=', '=']))} {draw(st.integers(0, 6))}"
     if kind == "number":
         name, comparison = draw(st.sampled_from(numbers)), draw(st.sampled_from(["=", ">", "<", "<=", ">=", "<>"]))
-        return draw(st.sampled_from([f"{name} {comparison} {draw(st.sampled_from([0, 1, 2, 3, 12]))}"] * 5 + [f"{name} is null"]))
+        return draw(
+            st.sampled_from([f"{name} {comparison} {draw(st.sampled_from([0, 1, 2, 3, 12, 0.1, 99.99]))}"] * 5 + [f"{name} is null"])
+        )
     if kind == "interest":
         return draw(
             st.sampled_from(
