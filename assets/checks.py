@@ -48,7 +48,6 @@ class Promise:
     name: str
     says: str
     find: Find
-    after: tuple[str, ...] = ()
     is_blocking: bool = True
 
 
@@ -188,7 +187,6 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
         name=promise.name,
         description=promise.says,
         blocking=promise.is_blocking,
-        additional_deps=promise.after,
     )
     def checked(context: dg.AssetCheckExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:
         days = _days_tested(context, lake, promise.asset)

@@ -39,7 +39,7 @@ def main() -> int:
     started = time.monotonic()
     print("1  The landing zone: the Complete Journey data as a shop's own tracking would have written it")
     landed = write_landing(home / "landing")
-    print(f"   {landed}")
+    print(f"   {landed.days_written} days written, {landed.days_found} already there")
     print("2  The lineage, by dagster asset materialize")
     for first, last in stretches():
         if not is_done(home, first, last) and not materialize(home, first, last):
