@@ -21,7 +21,7 @@ import polars as pl
 from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
-from atc_pipeline.decision import no_state
+from atc_pipeline.decision.memory import no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.lake import Lake

@@ -4,7 +4,7 @@ What belongs here: the loop, partitions, what all daily assets have in common. W
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFoundError
 
-from assets.facts import facts_of
+from assets.facts import Facts, facts_of
 from resources.lake import Lake, MissingDayError
 from resources.landing import UnreadableFileError
 
@@ -20,8 +20,8 @@ from resources.landing import UnreadableFileError
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-Tables = Mapping[str, pl.DataFrame]
-"""One day's tables by name."""
+Tables = Mapping[str, pl.DataFrame | Iterator[pl.DataFrame]]
+"""One day's tables by name; one too large for memory comes in parts."""
 
 OWNERS = ["team:lifecycle-data"]
 
@@ -60,8 +60,7 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
     for number, day in enumerate(days, start=1):
         try:
             tables = make(day)
-            for table, frame in tables.items():
-                lake.write(table, day, frame)
+            facts = {table: _write(lake, table, day, frame) for table, frame in tables.items()}
         except Exception as problem:
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
@@ -70,11 +69,17 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
                 raise dg.Failure(description=f"{day}: {OLDER_COLUMNS} ({problem})", allow_retries=False) from problem
             raise
-        for table, frame in tables.items():
+        for table, described in facts.items():
             finished.append((table, day))
-            context.add_asset_metadata(facts_of(table, frame), asset_key=table, partition_key=day.isoformat())
+            context.add_asset_metadata(described, asset_key=table, partition_key=day.isoformat())
         if number % 50 == 0:
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
+
+
+def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | Iterator[pl.DataFrame]) -> Facts:
+    if isinstance(frame, pl.DataFrame):
+        return facts_of(table, lake.write(table, day, frame))
+    return {"dagster/row_count": lake.write_parts(table, day, frame)}
 
 
 def daily(

@@ -6,16 +6,19 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, each_day, spec, yesterday_of
-from atc_pipeline import candidates, decision, measures
+from assets.daily import Tables, after, days_of, each_day, spec, yesterday_of
+from atc_pipeline import measures
+from atc_pipeline.decision.day import ASSIGNMENTS, decide
+from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.profiles import LATENESS_DAYS
 from resources.journeys import JourneysFile
 from resources.lake import Lake, Rolling
+from resources.ledger import Ledger
 
 
 def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``scored_candidates``, ``journey_state`` and ``journey_assignments``: one step, because each day needs the last."""
+    """Build the tables of the decision: one step, because each day needs the last."""
 
     @dg.multi_asset(
         name="decide",
@@ -35,16 +38,22 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 description="One row per customer: the one journey for the day - start, continue, switch or none.",
                 **spec(partitions, "decisions", after(["scored_candidates", "journey_state"])),
             ),
+            dg.AssetSpec(
+                "journey_funnel",
+                description="One row per journey: who queued, how many each gate turned away, who got it, and what one more place is worth.",
+                **spec(partitions, "decisions", after(["scored_candidates"])),
+            ),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
-        """Advance, gate, score and choose, day by day in order."""
+    def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
+        """Advance, gate, score and choose, day by day in order; what was delivered already stands."""
         portfolio = journeys.load()
         activity = goal_activity(lake, portfolio)
-        each_day(context, lake, lambda day: decide_day(lake, activity, portfolio, day))
-        for table in ("scored_candidates", "journey_state", "journey_assignments"):
+        delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
+        each_day(context, lake, lambda day: decide_day(lake, activity, delivered, portfolio, day))
+        for table in ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"):
             yield dg.MaterializeResult(asset_key=table)
 
     return [decided]
@@ -54,23 +63,24 @@ def goal_activity(lake: Lake, portfolio: Portfolio) -> Rolling:
     """Return the rollups that can hold goal events of journeys in flight."""
     columns = ["date", "customer_id", "event_date", *(one.name for one in measures.goals(portfolio))]
     # A goal that a new journey brings is not in the rollups of earlier days, and need not be: nobody was in that journey.
-    return Rolling(lake, "customer_activity", decision.goal_lookback_days(portfolio, LATENESS_DAYS), columns, may_lack=True)
+    return Rolling(lake, "customer_activity", goal_lookback_days(portfolio, LATENESS_DAYS), columns, may_lack=True)
 
 
-def decide_day(lake: Lake, activity: Rolling, portfolio: Portfolio, day: date) -> dict[str, pl.DataFrame]:
-    """Return the day's three tables, from its queues and profiles and the memory of the day before."""
+def decide_day(lake: Lake, activity: Rolling, delivered: pl.DataFrame, portfolio: Portfolio, day: date) -> Tables:
+    """Return the day's tables, from its queues and profiles, the memory of the day before and what was delivered already."""
     yesterday = yesterday_of(lake, "journey_state", day, portfolio.starts_on)
-    before = decision.no_state() if yesterday is None else yesterday.collect()
-    profiles = lake.lazy("customer_profiles", day)
-    goals = decision.goal_events(activity.until(day), [one.name for one in measures.goals(portfolio)], today=day)
-    state = decision.advance(before, goals, profiles, portfolio, today=day)
-    options = candidates.build_options(
+    decided = decide(
         lake.lazy("journey_queues", day),
-        profiles,
-        decision.in_flight(state).lazy(),
-        decision.last_finished(state).lazy(),
+        lake.lazy("customer_profiles", day),
+        no_state() if yesterday is None else yesterday.collect(),
+        goal_events(activity.until(day), [one.name for one in measures.goals(portfolio)], today=day),
         portfolio,
         today=day,
+        delivered=delivered.filter(pl.col("date") == day),
     )
-    done = decision.decide(options, state, profiles, portfolio, today=day)
-    return {"scored_candidates": done.candidates, "journey_state": done.state, "journey_assignments": done.assignments}
+    return {
+        "scored_candidates": decided.candidates,
+        "journey_state": decided.state,
+        "journey_assignments": decided.assignments,
+        "journey_funnel": decided.funnel,
+    }

@@ -9,6 +9,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from atc_pipeline.rules import RULINGS
+
 Facts = Mapping[str, Any]
 
 BAR_WIDTH = 24
@@ -73,10 +75,15 @@ def _queues(frame: pl.DataFrame) -> Facts:
     return {"queues": bars(_counted(frame, "journey_id"), "journey"), "journeys_queued": frame["journey_id"].n_unique()}
 
 
-def _candidates(frame: pl.DataFrame) -> Facts:
-    rulings = frame.filter(pl.col("journey_id") != "none").group_by("journey_id", "ruling").len()
-    funnel = rulings.pivot("ruling", index="journey_id", values="len", sort_columns=True).sort("journey_id") if rulings.height else rulings
-    return {"rulings_by_journey": markdown_table(funnel)}
+def _funnel(frame: pl.DataFrame) -> Facts:
+    lost = [name for name in RULINGS if name != "chosen" and frame[name].sum() > 0]
+    table = frame.select("journey_id", "queued", "carried", *lost, "chosen", "started").sort("queued", "journey_id", descending=[True, False])
+    facts = {
+        "funnel": markdown_table(table),
+        "lost_at": bars([(name, int(frame[name].sum())) for name in lost], "gate"),
+    }
+    limited = frame.drop_nulls("places").select("journey_id", "places", "wanted", "started", "price")
+    return facts if limited.is_empty() else {**facts, "limited_places": markdown_table(limited.sort("price", descending=True))}
 
 
 def _state(frame: pl.DataFrame) -> Facts:
@@ -107,9 +114,9 @@ _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "customer_profiles": _profiles,
     "micro_segment_memberships": _memberships,
     "journey_queues": _queues,
-    "scored_candidates": _candidates,
     "journey_state": _state,
     "journey_assignments": _assignments,
+    "journey_funnel": _funnel,
     "outbound_messages": _messages,
     "activation": _deliveries,
 }

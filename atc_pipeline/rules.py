@@ -25,13 +25,14 @@ STATIC_GATES = ("not_live", "blackout", "would_overrun", "suppressed", "no_chann
 """Gates that need today's facts only, in the order tested (SPEC 7)."""
 MEMORY_GATES = ("reentry", "max_entries", "link", "pairwise", "resting", "frequency_cap")
 """Gates that need the past, tested after the static ones, in this order (SPEC 8, step 2)."""
-RULINGS = ("chosen", *STATIC_GATES, *MEMORY_GATES, "in_flight", "outscored", "capacity")
+GATES = (*STATIC_GATES, *MEMORY_GATES)
+RULINGS = ("chosen", *GATES, "in_flight", "outscored", "capacity")
 """What an option row can be ruled."""
 
 
-def gate(name: str) -> str:
-    """Name the Boolean column that says whether an option fails a gate."""
-    return f"gate:{name}"
+def bit(gate: str) -> int:
+    """Return the bit that says of an option that it fails a gate: the lowest bit set is the first gate failed."""
+    return 1 << GATES.index(gate)
 
 
 def is_identity(column: str) -> pl.Expr:
@@ -63,9 +64,9 @@ def hexadecimal(number: pl.Expr) -> pl.Expr:
     )
 
 
-def bucket(salt: str, customer: str = "customer_id") -> pl.Expr:
-    """Bucket 0..9999 of a customer for one salt: the same forever, independent between salts (SPEC 8, step 6)."""
-    return xxh64(pl.concat_str(pl.lit(f"{salt}:"), pl.col(customer))) % BUCKETS
+def bucket(salt: str, customer: str = "customer_id", suffix: str = "") -> pl.Expr:
+    """Bucket 0..9999 of a customer for one salt: the same forever, independent between salts (SPEC 8, steps 6 and 7)."""
+    return xxh64(pl.concat_str(pl.lit(f"{salt}:"), pl.col(customer), pl.lit(suffix))) % BUCKETS
 
 
 def is_held_out(salt: str, share: float) -> pl.Expr:
@@ -83,41 +84,6 @@ def round_score(score: pl.Expr) -> pl.Expr:
     """Round to 9 significant digits, and make null what is no finite number, before any comparison (SPEC preamble)."""
     number = score.cast(pl.Float64)
     return pl.when(number.is_finite()).then(number.round_sig_figs(9))
-
-
-def rank_in_total_order(options: pl.LazyFrame) -> pl.LazyFrame:
-    """Sort option rows by customer and the total order of SPEC 7, and number them from 1 in ``rank``."""
-    place = pl.int_range(pl.len(), dtype=pl.Int64)
-    is_first = pl.col("customer_id").ne_missing(pl.col("customer_id").shift())
-    return options.sort(
-        "customer_id",
-        "mandatory",
-        "score",
-        "priority",
-        pl.col("waiting_days").fill_null(0),
-        "journey_id",
-        descending=[False, True, True, True, True, False],
-        nulls_last=True,
-    ).with_columns(rank=place - pl.when(is_first).then(place).forward_fill() + 1)
-
-
-def with_failed_gates(options: pl.DataFrame) -> pl.DataFrame:
-    """Add ``failed_gates``: names of the gates whose column is true, in the order tested, as List(String).
-
-    Few combinations occur: each is spelt out once and joined, which costs a tenth of building a list per row.
-    """
-    names = (*STATIC_GATES, *MEMORY_GATES)
-    mask = pl.sum_horizontal(pl.col(gate(name)).cast(pl.Int64) * 2**place for place, name in enumerate(names))
-    masked = options.with_columns(gates_failed=mask)
-    occurring = masked["gates_failed"].unique()
-    spelt = pl.DataFrame(
-        {
-            "gates_failed": occurring,
-            "failed_gates": [[name for place, name in enumerate(names) if number >> place & 1] for number in occurring],
-        },
-        schema={"gates_failed": pl.Int64, "failed_gates": pl.List(pl.String)},
-    )
-    return masked.join(spelt, on="gates_failed", how="left", maintain_order="left")
 
 
 def one_of(cases: Iterable[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Expr:

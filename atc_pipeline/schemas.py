@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import decision, events, measures, messages, profiles, queues, rules, segments
+from atc_pipeline import events, measures, messages, profiles, queues, rules, segments
+from atc_pipeline.decision import day, memory
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
 
@@ -196,7 +197,7 @@ def _scored_candidates(_: Portfolio) -> Table:
     return _table(
         "scored_candidates",
         ("customer_id", "journey_id"),
-        decision.CANDIDATES,
+        day.CANDIDATES,
         nullable={"propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost", "score", "margin"},
         descriptions={
             "journey_id": "A journey of journeys.yaml, or none: the option of no journey.",
@@ -221,7 +222,7 @@ def _journey_state(_: Portfolio) -> Table:
     return _table(
         "journey_state",
         ("customer_id", "journey_id"),
-        decision.STATE,
+        memory.STATE,
         nullable={"ended_on", "ended_reason", "left_on", "finished_on"},
         descriptions={
             "ended_on": "Day of the last ending; null while in flight.",
@@ -246,8 +247,8 @@ def _journey_assignments(_: Portfolio) -> Table:
     return _table(
         "journey_assignments",
         ("customer_id",),
-        decision.ASSIGNMENTS,
-        nullable=set(decision.ASSIGNMENTS) - {"date", "customer_id", "decision"},
+        day.ASSIGNMENTS,
+        nullable=set(day.ASSIGNMENTS) - {"date", "customer_id", "decision"},
         descriptions={
             "decision": "start, continue, switch or none.",
             "journey_id": "The one journey the customer is in; null for none.",
@@ -265,6 +266,29 @@ def _journey_assignments(_: Portfolio) -> Table:
             "day_index": _POSITIVE,
             "selection_probability": _SHARE,
         },
+    )
+
+
+def _journey_funnel(_: Portfolio) -> Table:
+    return _table(
+        "journey_funnel",
+        ("journey_id",),
+        day.FUNNEL,
+        nullable={"places", "price"},
+        descriptions={
+            "queued": "Customers who qualify today.",
+            "carried": "Customers who came into the day in it, and whom nothing ended.",
+            **{gate: "Customers turned away by this gate first." for gate in rules.GATES},
+            "in_flight": "Customers who stay in another journey.",
+            "outscored": "Customers who get something better.",
+            "capacity": "Customers for whom no place was left.",
+            "chosen": "Customers who are in it today.",
+            "started": "Of these, who entered today.",
+            "wanted": "Customers for whom it is the best that may be had, places aside.",
+            "places": "Places for those who enter today; null = without limit.",
+            "price": "What one more place is worth, in units of score.",
+        },
+        checks=dict.fromkeys(["queued", "carried", *rules.RULINGS, "started", "wanted", "places"], _NEVER_NEGATIVE),
     )
 
 
@@ -310,6 +334,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _scored_candidates,
     _journey_state,
     _journey_assignments,
+    _journey_funnel,
     _outbound_messages,
     _activation,
 )

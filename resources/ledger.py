@@ -4,9 +4,9 @@ What belongs here: the one table and its set-based operations, with no trace of 
 What does not: deciding what to send (the engine), sending it (``channels``), the order of the two (``delivery``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -91,6 +91,25 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
                 "select idempotency_key, status from deliveries semi join keys using (idempotency_key) order by idempotency_key"
             ).pl()
         return known
+
+    def decisions(self, days: Sequence[date], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        """One row per day and customer who has, or may have, a message of that day: the decision it was sent for.
+
+        Messages that certainly did not arrive count for nothing. Does not create the ledger.
+        """
+        if not self._path.exists() or not days:
+            return pl.DataFrame(schema=schema)
+        with self._open() as connection:
+            sent: pl.DataFrame = connection.sql(
+                """
+                select any_value(decision order by last_attempt_at desc, idempotency_key) as decision from deliveries
+                where date between $first and $last and status <> 'failed' and decision is not null group by date, customer_id
+                """,
+                params={"first": min(days), "last": max(days)},
+            ).pl()
+        if sent.is_empty():
+            return pl.DataFrame(schema=schema)
+        return sent.select(pl.col("decision").str.json_decode(pl.Struct(dict(schema))).struct.unnest()).sort("date", "customer_id")
 
     @property
     def _path(self) -> Path:

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from atc_pipeline import activity, candidates, decision, events, measures, messages, profiles, queues, segments
+from atc_pipeline import activity, events, measures, messages, profiles, queues, segments
+from atc_pipeline.decision.day import decide
+from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.landing import LandingZone
@@ -42,12 +44,9 @@ def decide_by_engine(
     state: pl.DataFrame, goals: pl.LazyFrame, people: pl.DataFrame, queued: pl.DataFrame, portfolio: Portfolio, day: date
 ) -> dict[str, pl.DataFrame]:
     """Run the engine's stages from the journeys that end to the messages, for one day."""
-    state = decision.advance(state, goals, people.lazy(), portfolio, today=day)
-    in_flight, finished = decision.in_flight(state).lazy(), decision.last_finished(state).lazy()
-    options = candidates.build_options(queued.lazy(), people.lazy(), in_flight, finished, portfolio, today=day)
-    decided = decision.decide(options, state, people.lazy(), portfolio, today=day)
+    decided = decide(queued.lazy(), people.lazy(), state, goals, portfolio, today=day, shard=16)  # so that there are several
     return {
-        "scored_candidates": decided.candidates,
+        "scored_candidates": pl.concat(decided.candidates),
         "journey_state": decided.state,
         "journey_assignments": decided.assignments,
         "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),
@@ -58,7 +57,7 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
     """Run the engine's stages over consecutive days, as the assets do, and return every table with the rows of all of them."""
     by_day: dict[str, list[pl.DataFrame]] = {table: [] for table in KEYS}
     rollups: list[pl.DataFrame] = []
-    state = decision.no_state()
+    state = no_state()
 
     def yesterday(table: str) -> pl.LazyFrame | None:
         return by_day[table][-1].lazy() if by_day[table] else None
@@ -79,7 +78,7 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
         members = segments.assign_segments(people.lazy(), yesterday("micro_segment_memberships"), portfolio.segments, today=day).collect()
         queued = queues.queue_customers(people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day).collect()
         goal_names = [one.name for one in measures.goals(portfolio)]
-        goals = decision.goal_events(recent(decision.goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
+        goals = goal_events(recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
         decided = decide_by_engine(state, goals, people, queued, portfolio, day)
         state = decided["journey_state"]
         counts = {
@@ -188,7 +187,7 @@ def test_every_decision_is_the_references(case: int, tmp_path: Path) -> None:
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
         happened = crowd.events(world.days)
-        state, memory, portfolio = decision.no_state(), reference.Memory(), loaded[world.days[0]]
+        state, memory, portfolio = no_state(), reference.Memory(), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
             people, queued = crowd.profiles(portfolio, day), crowd.queues(portfolio, day)

@@ -1,0 +1,106 @@
+"""The catalogue of a day: every journey by number, with what ``journeys.yaml`` says of it today.
+
+Inside the decision customers and journeys are numbers - a customer's row in the day's profiles, a journey's place among all
+names - because millions of option rows of text cost ten times as much. Numbers follow the order of the names, so that what is
+sorted by number is sorted by name.
+
+What belongs here: facts of a journey that are the same for everybody. What does not: anything about a customer.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline import rules
+from atc_pipeline.journeys.portfolio import NONE, Journey, Period, Portfolio
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Journeys of today's portfolio, of the memory, and "none", in the order of their names; the position is the number.
+
+    ``facts``: one row per number. Journeys only the memory knows (removed, draft) have ``is_known`` false and default facts.
+    ``interests``, ``intents``, ``channels``: the distinct sets that journeys have; ``facts`` holds which one.
+    """
+
+    facts: pl.DataFrame
+    none: int
+    interests: Sequence[tuple[str, ...]]
+    intents: Sequence[tuple[str, ...]]
+    channels: Sequence[tuple[str, ...]]
+
+    @property
+    def journey_ids(self) -> pl.Series:
+        """Names by number."""
+        return self.facts["journey_id"]
+
+    def numbers(self) -> pl.LazyFrame:
+        """One row per journey: ``journey_id`` and its number ``journey``."""
+        return self.facts.lazy().select("journey_id", journey=pl.int_range(pl.len(), dtype=pl.UInt16))
+
+    def flags(self, name: str) -> np.ndarray:
+        """One fact as an array by number."""
+        return self.facts[name].to_numpy()
+
+
+def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date) -> Catalogue:
+    """Number the journeys of the portfolio and those of the memory."""
+    known = {journey.id: journey for journey in portfolio.journeys}
+    ids = sorted({*known, *remembered, NONE})
+    sets = {
+        name: sorted({tuple(sorted(getattr(journey, name))) for journey in portfolio.journeys} | {()})
+        for name in ("interests", "intents", "channels")
+    }
+    suppressed = portfolio.policy.suppress
+
+    def fact(of: Callable[[Journey], object], without: object) -> list[object]:
+        return [of(known[name]) if name in known else without for name in ids]
+
+    columns: dict[str, tuple[list[object], pl.DataType]] = {
+        "journey_id": (list(ids), pl.String()),
+        "is_known": ([name in known for name in ids], pl.Boolean()),
+        "mandatory": (fact(lambda one: one.mandatory, without=False), pl.Boolean()),
+        "priority": (fact(lambda one: one.priority, 0.0), pl.Float64()),
+        "value": (fact(lambda one: one.value, None), pl.Float64()),
+        "length_days": (fact(lambda one: one.length_days, None), pl.Int64()),
+        "can_interrupt": (fact(lambda one: one.can_interrupt, without=False), pl.Boolean()),
+        "interruptible": (fact(lambda one: one.interruptible, without=True), pl.Boolean()),
+        **{
+            name: (fact(lambda one, name=name: sets[name].index(tuple(sorted(getattr(one, name)))), sets[name].index(())), pl.UInt32())
+            for name in sets
+        },
+        "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
+    }
+    facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
+    return Catalogue(facts, ids.index(NONE), sets["interests"], sets["intents"], sets["channels"])
+
+
+def _static_gates(journey: Journey, suppressed: Sequence[Period], today: date) -> int:
+    """Return the bits of the gates that a journey fails today for everybody."""
+    return (
+        rules.bit("not_live") * (not _is_live(journey, today))
+        | rules.bit("blackout") * _is_suppressed((*suppressed, *journey.suppress), today, today)
+        | rules.bit("would_overrun") * _would_overrun(journey, suppressed, today)
+    )
+
+
+def _is_live(journey: Journey, today: date) -> bool:
+    return (
+        journey.status == "live"
+        and (journey.starts_on is None or journey.starts_on <= today)
+        and (journey.ends_on is None or today <= journey.ends_on)
+    )
+
+
+def _is_suppressed(periods: Sequence[Period], first: date, last: date) -> bool:
+    return any(period.first <= last and first <= period.last for period in periods)
+
+
+def _would_overrun(journey: Journey, suppressed: Sequence[Period], today: date) -> bool:
+    last = today + timedelta(days=journey.length_days - 1)
+    return journey.must_finish and (
+        (journey.ends_on is not None and last > journey.ends_on) or _is_suppressed((*suppressed, *journey.suppress), today, last)
+    )

@@ -1,0 +1,245 @@
+"""The choice: gates tested, stay or switch, explore, and a ruling for every option row (SPEC 8, steps 2 to 7).
+
+Works on one shard of the customers at a time, in two steps: ``contest`` finds each customer's wish, ``settle`` rules the rows
+once it is known who holds a place in the journeys that not everybody fits in (``capacity`` decides that between the two).
+
+What belongs here: who may have what, and why not. What does not: scores (``options``), the past (``memory``).
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline import rules
+from atc_pipeline.decision.catalogue import Catalogue
+from atc_pipeline.decision.options import rank_in_total_order
+from atc_pipeline.journeys.portfolio import Portfolio
+
+CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (rules.RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
+FIRST_GATE = np.array(
+    [rules.RULINGS.index(next((gate for gate in rules.GATES if bits & rules.bit(gate)), "chosen")) for bits in range(2 ** len(rules.GATES))],
+    dtype=np.uint8,
+)
+"""By the bits of the gates failed: the ruling of the first of them."""
+NOBODY = -1
+"""In arrays of row numbers: no such row."""
+WISHES = {
+    "customer": pl.UInt32(),
+    "journey": pl.UInt16(),
+    "mandatory": pl.Boolean(),
+    "score": pl.Float64(),
+    "fallback_score": pl.Float64(),
+    "rank": pl.Int64(),
+}
+"""What ``capacity.allocate`` is asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """The options of a shard before it is known who holds a limited place. Arrays are by row, or by group: a customer's rows.
+
+    ``options``: sorted by ``customer`` and ``journey``. ``first``: row at which each group begins. ``order``, ``rank``: the
+    total order. ``failed``: bits of the gates failed. ``is_eligible``: may be chosen - of an explorer only what was drawn.
+    ``wish``, ``none``, ``incumbent``: row of each group's best eligible option, of "none", of the journey in flight.
+    ``fallback_score``: what a wish is measured against. ``probability``: of the wish, before capacity.
+    """
+
+    options: pl.DataFrame
+    first: np.ndarray
+    group: np.ndarray
+    order: np.ndarray
+    rank: np.ndarray
+    failed: np.ndarray
+    is_eligible: np.ndarray
+    wish: np.ndarray
+    none: np.ndarray
+    incumbent: np.ndarray
+    fallback_score: np.ndarray
+    probability: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """Who was given what. ``chosen``, ``runner_up``: a row per group; ``ruling``: a place in ``rules.RULINGS`` per row."""
+
+    chosen: np.ndarray
+    runner_up: np.ndarray
+    ruling: np.ndarray
+    probability: np.ndarray
+
+
+def contest(
+    options: pl.DataFrame,
+    shut: np.ndarray,
+    entry_scores: np.ndarray,
+    customers: pl.Series,
+    portfolio: Portfolio,
+    catalogue: Catalogue,
+    *,
+    today: date,
+) -> Contest:
+    """Test the gates and find each customer's wish (SPEC 8, steps 2, 3, 4 and 7).
+
+    ``options``: scored, of one shard, whose first customer has the number 0. ``shut``: ``memory.gates_of``. ``entry_scores``: by
+    customer, the score at entry of the journey in flight. ``customers``: their ids, by number.
+    """
+    customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
+    is_none, is_incumbent = journey == catalogue.none, options["is_incumbent"].to_numpy()
+    score = options["score"].fill_null(np.nan).to_numpy()
+    failed = options["failed"].to_numpy() | np.where(is_none | is_incumbent, np.uint16(0), shut[customer, journey])
+    order, rank = rank_in_total_order(options, catalogue)
+
+    is_first = np.ones(len(customer), dtype=bool)
+    is_first[1:] = customer[1:] != customer[:-1]
+    first, group = np.flatnonzero(is_first), np.cumsum(is_first) - 1
+    none = np.flatnonzero(is_none)
+    incumbent = np.full(len(first), NOBODY)
+    incumbent[group[is_incumbent]] = np.flatnonzero(is_incumbent)
+    has_incumbent = incumbent != NOBODY
+    kept_score = score[incumbent]
+    kept_score = np.where(np.isnan(kept_score), entry_scores[customer[first]], kept_score)
+    fallback_score = np.where(has_incumbent, kept_score, score[none])
+
+    mandatory = catalogue.flags("mandatory")[journey]
+    with np.errstate(invalid="ignore"):  # NaN: an option without a score outranks nothing
+        outranks_none = mandatory | (score > score[none][group])
+        may_interrupt = _may_interrupt(journey, score, rank, incumbent, kept_score, group, portfolio, catalogue)
+    is_eligible = (failed == 0) & ~is_none & ~is_incumbent & outranks_none & (~has_incumbent[group] | may_interrupt)
+    best = _first_of_groups(order[is_eligible[order]], group, len(first))
+    wish, probability, is_eligible = _explored(is_eligible, mandatory, best, first, group, has_incumbent, customers.gather(customer[first]), portfolio, today)
+    return Contest(options, first, group, order, rank, failed, is_eligible, wish, none, incumbent, fallback_score, probability)
+
+
+def _may_interrupt(
+    journey: np.ndarray,
+    score: np.ndarray,
+    rank: np.ndarray,
+    incumbent: np.ndarray,
+    kept_score: np.ndarray,
+    group: np.ndarray,
+    portfolio: Portfolio,
+    catalogue: Catalogue,
+) -> np.ndarray:
+    """Say of each row whether it may take the place of the journey in flight, where there is one (SPEC 8, step 3)."""
+    mandatory, can_interrupt = catalogue.flags("mandatory"), catalogue.flags("can_interrupt")
+    yields_above = kept_score + portfolio.policy.switch_margin * np.abs(kept_score)
+    running = journey[incumbent]
+    yields = catalogue.flags("interruptible")[running]
+    yields_to_others = yields & ~mandatory[running]
+    by_band = mandatory[journey] & yields[group] & (rank < rank[incumbent][group])
+    by_score = can_interrupt[journey] & (score > yields_above[group]) & (yields_to_others[group] | (mandatory[journey] & yields[group]))
+    return by_band | by_score
+
+
+def _first_of_groups(rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """Return the first of the rows of each group, which come group by group; NOBODY where a group has none."""
+    first = np.full(groups, NOBODY)
+    first[group[rows[::-1]]] = rows[::-1]
+    return first
+
+
+def _explored(
+    is_eligible: np.ndarray,
+    mandatory: np.ndarray,
+    best: np.ndarray,
+    first: np.ndarray,
+    group: np.ndarray,
+    has_incumbent: np.ndarray,
+    ids: pl.Series,
+    portfolio: Portfolio,
+    today: date,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw for those who explore (SPEC 8, step 7): the wish and its probability by group, and what is eligible by row."""
+    share = portfolio.policy.explore
+    if share <= 0 or not len(first):
+        return best, np.ones(len(first)), is_eligible
+    has_mandatory = np.logical_or.reduceat(is_eligible & mandatory, first)
+    options = np.add.reduceat(is_eligible.astype(np.int64), first)
+    is_drawn_for = ~has_incumbent & ~has_mandatory & (options > 0)
+    drawn = ids.to_frame("id").select(
+        explores=rules.bucket("explore", "id", f":{today}") < round(share * rules.BUCKETS),
+        pick=rules.xxh64(pl.format("pick:{}:{}", "id", pl.lit(str(today)))),
+    )
+    explores = is_drawn_for & drawn["explores"].to_numpy()
+    pick = drawn["pick"].to_numpy() % np.maximum(options, 1).astype(np.uint64)
+    before = np.cumsum(is_eligible) - is_eligible
+    place = (before - before[first][group]).astype(np.uint64)  # rows of a group are sorted by journey_id
+    is_picked = is_eligible & explores[group] & (place == pick[group])
+    wish = best.copy()
+    wish[group[is_picked]] = np.flatnonzero(is_picked)
+    probability = np.where(is_drawn_for, (1 - share) * (wish == best) + share / np.maximum(options, 1), 1.0)
+    return wish, probability, np.where(explores[group], is_picked, is_eligible)
+
+
+def wishes_for(contested: Contest, is_limited: np.ndarray, catalogue: Catalogue, offset: int) -> pl.DataFrame:
+    """One row per eligible option that counts for the limited places: of customers who wish one, down to the best unlimited option.
+
+    Columns as ``capacity.allocate`` wants them; ``customer`` is counted from ``offset``.
+    """
+    journey = contested.options["journey"].to_numpy()
+    wish, group = contested.wish, contested.group
+    wishes_limited = (wish != NOBODY) & is_limited[journey[wish]]
+    is_unlimited = contested.is_eligible & ~is_limited[journey]
+    unlimited = contested.order[is_unlimited[contested.order]]
+    enough = _first_of_groups(unlimited, group, len(wish))
+    last_rank = np.where(enough == NOBODY, np.iinfo(np.int64).max, contested.rank[enough])
+    rows = np.flatnonzero(contested.is_eligible & wishes_limited[group] & (contested.rank <= last_rank[group]))
+    return pl.DataFrame(
+        {
+            "customer": contested.options["customer"].gather(rows) + offset,
+            "journey": journey[rows],
+            "mandatory": catalogue.flags("mandatory")[journey[rows]],
+            "score": contested.options["score"].gather(rows),
+            "fallback_score": contested.fallback_score[group[rows]],
+            "rank": contested.rank[rows],
+        },
+        schema=WISHES,
+    )
+
+
+def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept: np.ndarray) -> Settled:
+    """Rule every row (SPEC 8).
+
+    ``is_limited``: by journey. By group, ``granted``: the row of the option held by one who wishes a limited place, ``kept``:
+    the row of the option that was delivered already; NOBODY where there is none.
+    """
+    group, rank, wish = contested.group, contested.rank, contested.wish
+    is_kept = kept != NOBODY
+    wishes_limited = (wish != NOBODY) & is_limited[contested.options["journey"].to_numpy()[wish]]
+    held = np.where(is_kept, kept, np.where(wishes_limited, granted, wish))
+    squeezed = ~is_kept & (held != wish)
+    fallback = np.where(contested.incumbent != NOBODY, contested.incumbent, contested.none)
+    chosen = np.where(held != NOBODY, held, fallback)
+    stays = chosen == contested.incumbent
+    is_chosen = np.zeros(len(group), dtype=bool)
+    is_chosen[chosen] = True
+    worst = np.where(held != NOBODY, rank[held], np.iinfo(np.int64).max)
+    is_squeezed = squeezed[group] & contested.is_eligible & (rank < worst[group])
+    ruling = np.where(stays[group], IN_FLIGHT, OUTSCORED).astype(np.uint8)
+    ruling[is_squeezed] = CAPACITY
+    ruling = np.where(contested.failed == 0, ruling, FIRST_GATE[contested.failed])
+    ruling[chosen] = CHOSEN
+    others = contested.order[((contested.failed == 0) & ~is_chosen)[contested.order]]
+    return Settled(
+        chosen,
+        _first_of_groups(others, group, len(chosen)),
+        ruling,
+        np.where(squeezed, np.nan, contested.probability),
+    )
+
+
+def failed_gates(settled: Settled, contested: Contest) -> pl.Series:
+    """Name all gates failed by each row, the ruling first: few combinations occur, and each is spelt once."""
+    code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(rules.GATES)))
+    occurring = np.flatnonzero(np.bincount(code, minlength=1))
+    spelt = [
+        []
+        if one == 0
+        else [gate for gate in rules.GATES if one & rules.bit(gate)] or [rules.RULINGS[one >> len(rules.GATES)]]
+        for one in occurring.tolist()
+    ]
+    place = np.zeros(2**16, dtype=np.uint32)
+    place[occurring] = np.arange(len(occurring))
+    return pl.Series(spelt, dtype=pl.List(pl.String)).gather(place[code])

@@ -1,0 +1,434 @@
+"""A day's decision, from queues and memory to one answer per customer (SPEC 7, 8).
+
+Customers are decided in shards, each by itself and on any core; only limited places are given out over the whole population,
+between the two halves of the work. The same input gives the same tables however many shards and threads there are.
+
+What belongs here: the order of the steps, and the tables they end in. What does not: any rule of its own.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline import rules
+from atc_pipeline.decision import capacity, choice, memory
+from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
+from atc_pipeline.decision.options import FACTORS, factors_of, number_options, score_options
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
+
+CANDIDATES = {
+    "date": pl.Date(),
+    "customer_id": pl.String(),
+    "journey_id": pl.String(),
+    "is_queued": pl.Boolean(),
+    "is_incumbent": pl.Boolean(),
+    "mandatory": pl.Boolean(),
+    "priority": pl.Float64(),
+    "propensity": pl.Float64(),
+    "value": pl.Float64(),
+    "interest_match": pl.Float64(),
+    "intent_match": pl.Float64(),
+    "waiting_days": pl.Int64(),
+    "linked_boost": pl.Float64(),
+    "score": pl.Float64(),
+    "ruling": pl.String(),
+    "failed_gates": pl.List(pl.String()),
+    "rank": pl.Int64(),
+    "margin": pl.Float64(),
+}
+
+ASSIGNMENTS = {
+    "date": pl.Date(),
+    "customer_id": pl.String(),
+    "decision": pl.String(),
+    "journey_id": pl.String(),
+    "entered_on": pl.Date(),
+    "day_index": pl.Int64(),
+    "ends_on": pl.Date(),
+    "arm": pl.String(),
+    "score": pl.Float64(),
+    "runner_up": pl.String(),
+    "runner_up_score": pl.Float64(),
+    "selection_probability": pl.Float64(),
+    "ended_journey_id": pl.String(),
+    "ended_reason": pl.String(),
+}
+
+FUNNEL = {
+    "date": pl.Date(),
+    "journey_id": pl.String(),
+    "queued": pl.Int64(),
+    "carried": pl.Int64(),
+    **dict.fromkeys(rules.RULINGS[1:], pl.Int64()),
+    "chosen": pl.Int64(),
+    "started": pl.Int64(),
+    "wanted": pl.Int64(),
+    "places": pl.Int64(),
+    "price": pl.Float64(),
+}
+
+SHARD = 65_536
+"""Customers decided at once: their arrays stay in the caches (measured: a million at once takes twice as long)."""
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """One day's decision: its option rows ruled, a frame per shard, made when asked for; the memory after it; one row per customer; and the funnel."""
+
+    candidates: Iterator[pl.DataFrame]
+    state: pl.DataFrame
+    assignments: pl.DataFrame
+    funnel: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """Customers from number ``offset`` on: their profiles, memory, last finished journeys, and options contested."""
+
+    offset: int
+    profiles: pl.DataFrame
+    past: pl.DataFrame
+    finished: pl.Series
+    contested: choice.Contest
+
+
+def decide(
+    queues: pl.LazyFrame,
+    profiles: pl.LazyFrame,
+    state: pl.DataFrame,
+    goals: pl.LazyFrame,
+    portfolio: Portfolio,
+    *,
+    today: date,
+    delivered: pl.DataFrame | None = None,
+    shard: int = SHARD,
+) -> Decided:
+    """Rule every option row and pick at most one journey per customer (SPEC 8).
+
+    ``state``: the memory of yesterday. ``goals``: ``memory.goal_events``. ``delivered``: the assignments that messages of today
+    were delivered for, if the day was activated before: they stand, and take their places first.
+    """
+    people = profiles.select(_columns_needed(portfolio)).sort("customer_id").collect()
+    customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
+    kept = _kept(delivered, portfolio)
+    advanced = memory.advance(state, goals, profiles, kept, portfolio, today=today)
+    catalogue = catalogue_of(portfolio, advanced["journey_id"].unique(), today=today)
+    past = memory.number(advanced, customers, catalogue)
+    kept = kept.lazy().join(customers, on="customer_id").join(catalogue.numbers(), on="journey_id").sort("customer").collect()
+    options = number_options(queues, _carried(past, kept), customers, catalogue)
+
+    def contest(offset: int) -> _Shard:
+        these = people.slice(offset, shard)
+        mine = _slice(past, offset, shard)
+        finished = memory.last_finished(mine, these.height)
+        scored = score_options(_slice(options, offset, shard), these, finished, portfolio, catalogue)
+        contested = choice.contest(
+            scored,
+            memory.gates_of(mine, these, portfolio, catalogue, today=today),
+            _entry_scores(mine, these.height),
+            these["customer_id"],
+            portfolio,
+            catalogue,
+            today=today,
+        )
+        return _Shard(offset, these, mine, finished, contested)
+
+    shards = _in_parallel(contest, range(0, people.height, shard))
+    places = _places(past, kept, portfolio, catalogue)
+    allocation = _allocate(shards, places, kept, catalogue)
+    done = _in_parallel(lambda one: _settle(one, allocation, kept, shard, portfolio, catalogue, today), shards)
+    unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
+    remembered = pl.concat([*(one.state for one in done), _named_state(unseen, None, catalogue, today)])
+    return Decided(
+        candidates=(_candidates(one, portfolio, catalogue, today) for one in done) if done else iter([pl.DataFrame(schema=CANDIDATES)]),
+        state=remembered if unseen.is_empty() else remembered.sort("customer_id", "journey_id"),
+        assignments=pl.concat([one.assignments for one in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
+        funnel=_funnel(done, allocation.journeys, catalogue, today),
+    )
+
+
+def _columns_needed(portfolio: Portfolio) -> list[str]:
+    """Name the profile's columns that deciding reads."""
+    policy = portfolio.policy
+    conditions = [policy.score, policy.none, policy.suppressed_when, policy.cap.starts if policy.cap else None]
+    read = {name for one in conditions if one is not None for name in one.columns if name not in CANDIDATE_TERMS or one is not policy.score}
+    for journey in portfolio.journeys:
+        read |= {f"interest_{topic}" for topic in journey.interests} | {f"intent_{intent}" for intent in journey.intents}
+        read |= {f"consent_{channel}" for channel in journey.channels}
+    return ["customer_id", *sorted(read - {"customer_id"})]
+
+
+def _kept(delivered: pl.DataFrame | None, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per decision that stands because it was delivered: of a journey that still exists."""
+    none = pl.DataFrame(schema=ASSIGNMENTS)
+    if delivered is None:
+        return none
+    return delivered.select(*ASSIGNMENTS).cast(none.schema).filter(pl.col("journey_id").is_in([one.id for one in portfolio.journeys]))  # type: ignore[arg-type]
+
+
+def _carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.LazyFrame:
+    """One row per customer and journey that is an option without a queue: in flight, or delivered already."""
+    in_flight = past.lazy().filter(pl.col("ended_on").is_null() & pl.col("customer").is_not_null())
+    return pl.concat(
+        [
+            in_flight.select("customer", "journey", is_incumbent=pl.lit(value=True)),
+            kept.lazy()
+            .join(in_flight, on=["customer", "journey"], how="anti")
+            .select("customer", "journey", is_incumbent=pl.lit(value=False)),
+        ]
+    )
+
+
+def _slice(numbered: pl.DataFrame, offset: int, length: int) -> pl.DataFrame:
+    """Return the rows of the customers from ``offset`` on, numbered from 0; ``numbered`` is sorted by customer, nulls last."""
+    customer = numbered["customer"]
+    start, end = (int(customer.drop_nulls().search_sorted(number)) for number in (offset, offset + length))
+    return numbered.slice(start, end - start).with_columns(pl.col("customer") - offset)
+
+
+def _entry_scores(past: pl.DataFrame, customers: int) -> np.ndarray:
+    """By customer number: the score at entry of the journey in flight; NaN without one."""
+    in_flight = past.filter(pl.col("ended_on").is_null())
+    scores = np.full(customers, np.nan)
+    scores[in_flight["customer"]] = in_flight["entry_score"].fill_null(np.nan).to_numpy()
+    return scores
+
+
+def _in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
+    """Do the work on each part, on all cores; results in the order of the parts."""
+    parts = list(parts)
+    if len(parts) < 2:  # noqa: PLR2004  # one part needs no thread
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(work, parts))
+
+
+def _places(past: pl.DataFrame, kept: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per limited journey: ``journey``, and the ``places`` it has for others than those already delivered (SPEC 8, step 5)."""
+    in_flight = dict(past.filter(pl.col("ended_on").is_null()).group_by("journey_id").len().iter_rows())
+    taken = dict(kept.filter(pl.col("decision").is_in(["start", "switch"])).group_by("journey_id").len().iter_rows())
+    places: dict[str, int] = {}
+    for one in portfolio.journeys:
+        limits = [] if one.daily_entries is None else [one.daily_entries]
+        limits += [] if one.active is None else [one.active - in_flight.get(one.id, 0)]
+        if limits:
+            places[one.id] = max(0, min(limits) - taken.get(one.id, 0))
+    named = pl.LazyFrame({"journey_id": list(places), "places": list(places.values())}, schema={"journey_id": pl.String, "places": pl.Int64})
+    return named.join(catalogue.numbers(), on="journey_id").select("journey", "places").sort("journey").collect()
+
+
+def _allocate(shards: Sequence[_Shard], places: pl.DataFrame, kept: pl.DataFrame, catalogue: Catalogue) -> capacity.Allocation:
+    """Give the limited places out over the whole population."""
+    is_limited = np.zeros(catalogue.facts.height, dtype=bool)
+    is_limited[places["journey"]] = True
+    wishes = [choice.wishes_for(one.contested, is_limited, catalogue, one.offset) for one in shards]
+    wished = pl.concat(wishes) if wishes else pl.DataFrame(schema=choice.WISHES)
+    return capacity.allocate(wished.join(kept.select("customer"), on="customer", how="anti"), places)
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A shard after the choice: what the tables of the day are made of."""
+
+    shard: _Shard
+    settled: choice.Settled
+    state: pl.DataFrame
+    assignments: pl.DataFrame
+
+
+def _settle(
+    one: _Shard, allocation: capacity.Allocation, kept: pl.DataFrame, length: int, portfolio: Portfolio, catalogue: Catalogue, today: date
+) -> _Done:
+    """Rule the rows of a shard, remember what starts, and write down each customer's answer."""
+    contested = one.contested
+    granted = allocation.granted.filter(pl.col("customer").is_between(one.offset, one.offset + length, closed="left"))
+    granted = granted.select(pl.col("customer") - one.offset, "journey")
+    delivered = _slice(kept, one.offset, length)
+    is_limited = np.zeros(catalogue.facts.height, dtype=bool)
+    is_limited[allocation.journeys["journey"]] = True
+    settled = choice.settle(contested, is_limited, _rows_of(contested, granted), _rows_of(contested, delivered))
+    answers = _answers(one, settled, delivered, portfolio, catalogue, today)
+    remembered = memory.remember(
+        one.past,
+        answers.filter(pl.col("is_entry")).select(
+            "customer", "journey", new_entered_on="entered_on", new_arm="arm", new_score="score"
+        ),
+        answers.filter(pl.col("left").is_not_null()).select("customer", journey="left"),
+        portfolio,
+        today=today,
+    )
+    return _Done(
+        one,
+        settled,
+        _named_state(remembered, one.profiles["customer_id"], catalogue, today),
+        _assignments(one, answers, delivered, portfolio, catalogue, today),
+    )
+
+
+def _rows_of(contested: choice.Contest, named: pl.DataFrame) -> np.ndarray:
+    """By group, the row of the option that ``named`` (``customer``, ``journey``) names; NOBODY for groups it does not name."""
+    options = contested.options
+    keys = options["customer"].to_numpy().astype(np.int64) << 16 | options["journey"].to_numpy()
+    wanted = named["customer"].to_numpy().astype(np.int64) << 16 | named["journey"].to_numpy()
+    rows = np.searchsorted(keys, wanted)
+    found = np.full(len(contested.first), choice.NOBODY)
+    found[contested.group[rows]] = rows
+    return found
+
+
+def _answers(
+    one: _Shard, settled: choice.Settled, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
+) -> pl.DataFrame:
+    """One row per customer with options: the option chosen, what became of the journey in flight, and what is to be remembered."""
+    contested, journey = one.contested, one.contested.options["journey"]
+    has_incumbent = contested.incumbent != choice.NOBODY
+    is_carried = settled.chosen == contested.incumbent
+    is_none = settled.chosen == contested.none
+    running = journey.gather(np.where(has_incumbent, contested.incumbent, 0))
+    in_flight = one.past.filter(pl.col("ended_on").is_null()).select("customer", carried_since="entered_on", carried_arm="arm")
+    runner_up = pl.select(row=pl.when(pl.Series(settled.runner_up) != choice.NOBODY).then(pl.Series(settled.runner_up))).to_series()
+    ids = one.profiles["customer_id"].gather(contested.options["customer"].gather(settled.chosen))
+    chosen = contested.options.select("customer", "journey", "score")[settled.chosen]
+    return (
+        chosen.with_columns(
+            customer_id=ids,
+            journey_id=catalogue.journey_ids.gather(chosen["journey"]),
+            decision=pl.Series(np.select([is_none, is_carried, has_incumbent], ["none", "continue", "switch"], default="start"), dtype=pl.String),
+            runner_up=journey.gather(runner_up),
+            runner_up_score=contested.options["score"].gather(runner_up),
+            probability=pl.Series(settled.probability).fill_nan(None),
+            left=pl.when(pl.Series(has_incumbent & ~is_carried)).then(running),
+        )
+        .join(in_flight, on="customer", how="left", maintain_order="left")
+        .join(
+            delivered.select("customer", kept_decision="decision", kept_since="entered_on", kept_arm="arm", kept_score="score"),
+            on="customer",
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(
+            decision=pl.coalesce("kept_decision", "decision"),
+            score=pl.when(pl.col("kept_decision").is_null()).then("score").otherwise("kept_score"),
+            is_entry=pl.Series(~is_none & ~is_carried),
+        )
+        .with_columns(
+            entered_on=pl.coalesce("kept_since", pl.when("is_entry").then(pl.lit(today)).when(~pl.Series(is_none)).then("carried_since")),
+            arm=pl.coalesce("kept_arm", pl.when("is_entry").then(_arm(portfolio)).when(~pl.Series(is_none)).then("carried_arm")),
+        )
+    )
+
+
+def _arm(portfolio: Portfolio) -> pl.Expr:
+    """Draw the arm of an entry (SPEC 8, step 6)."""
+    held_out = [rules.is_held_out(portfolio.version, portfolio.policy.holdout)]
+    held_out += [(pl.col("journey_id") == one.id) & rules.is_held_out(one.id, one.holdout) for one in portfolio.journeys if one.holdout > 0]
+    return pl.when(pl.any_horizontal(held_out)).then(pl.lit("control")).otherwise(pl.lit("treated"))
+
+
+def _assignments(
+    one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
+) -> pl.DataFrame:
+    """One row per customer: the one answer. A decision that was delivered is repeated as it was."""
+    left = answers.filter(pl.col("left").is_not_null()).select("customer", ended="left", ended_reason=pl.lit("interrupted"))
+    ended = one.past.filter(pl.col("ended_on") == today).select("customer", ended="journey", ended_reason="ended_reason")
+    lengths = catalogue.numbers().collect().with_columns(catalogue.facts["length_days"]).select("journey", "length_days")
+    new = (
+        one.profiles.select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
+        .join(answers.drop("customer_id"), on="customer", how="left", maintain_order="left")
+        .join(pl.concat([ended, left]), on="customer", how="left", maintain_order="left")
+        .join(lengths, on="journey", how="left", maintain_order="left")
+        .with_columns(
+            pl.lit(today).alias("date"),
+            decision=pl.col("decision").fill_null("none"),
+            journey_id=pl.when(pl.col("journey_id") != NONE).then("journey_id"),
+            day_index=(pl.lit(today) - pl.col("entered_on")).dt.total_days() + 1,
+            ends_on=pl.col("entered_on") + pl.duration(days=pl.col("length_days") - 1),
+            selection_probability=pl.when(pl.col("decision").is_null()).then(1.0).otherwise("probability"),
+        )
+    )
+    names = catalogue.journey_ids
+    new = new.with_columns(
+        runner_up=names.gather(new["runner_up"]), ended_journey_id=names.gather(new["ended"])
+    ).select(*ASSIGNMENTS).cast(ASSIGNMENTS)  # type: ignore[arg-type]  # a dict of data types is a schema
+    if delivered.is_empty():
+        return new
+    # What ended today is as the memory says, so that the journeys in flight add up whatever has changed since.
+    as_sent = delivered.drop("ended_journey_id", "ended_reason").join(
+        new.select("customer_id", "ended_journey_id", "ended_reason"), on="customer_id", how="left"
+    )
+    return pl.concat([new.join(delivered, on="customer_id", how="anti"), as_sent.select(*ASSIGNMENTS)]).sort("customer_id")
+
+
+def _named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Catalogue, today: date) -> pl.DataFrame:
+    """Give the numbered memory its names back: the columns ``STATE``."""
+    customers = remembered["customer_id"] if ids is None else ids.gather(remembered["customer"])
+    return (
+        remembered.with_columns(
+            pl.lit(today).alias("date"), customers.alias("customer_id"), journey_id=catalogue.journey_ids.gather(remembered["journey"])
+        )
+        .select(*memory.STATE)
+        .cast(memory.STATE)  # type: ignore[arg-type]  # a dict of data types is a schema
+    )
+
+
+def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: date) -> pl.DataFrame:
+    """One row per customer of the shard and option: every factor, the score, and why it won or lost."""
+    shard, settled, contested = one.shard, one.settled, one.shard.contested
+    options = contested.options
+    score = options["score"].fill_null(np.nan).to_numpy()
+    factors = factors_of(options, shard.profiles, shard.finished, portfolio, catalogue, FACTORS)
+    is_none = pl.Series(options["journey"] == catalogue.none)
+    table = factors.select(
+        pl.lit(today).alias("date"),
+        shard.profiles["customer_id"].gather(options["customer"]).alias("customer_id"),
+        catalogue.journey_ids.gather(options["journey"]).alias("journey_id"),
+        options["is_queued"],
+        options["is_incumbent"],
+        "mandatory",
+        "priority",
+        *(pl.when(~is_none).then(name).alias(name) for name in FACTORS if name not in ("mandatory", "priority")),
+        options["score"],
+        pl.Series("ruling", rules.RULINGS).gather(settled.ruling),
+        choice.failed_gates(settled, contested).alias("failed_gates"),
+        pl.Series("rank", contested.rank),
+        pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
+    ).cast(CANDIDATES)  # type: ignore[arg-type]  # a dict of data types is a schema
+    keep = portfolio.policy.keep_candidates
+    return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
+
+
+def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
+    """One row per journey of the portfolio: how many wanted it, where they were lost, how many got it, and what one place is worth."""
+    journeys, rulings = catalogue.facts.height, len(rules.RULINGS)
+    counts = np.zeros((journeys, rulings), dtype=np.int64)
+    more = {name: np.zeros(journeys, dtype=np.int64) for name in ("queued", "carried", "started", "wanted")}
+    for one in done:
+        contested, settled = one.shard.contested, one.settled
+        journey, is_incumbent = contested.options["journey"].to_numpy(), contested.options["is_incumbent"].to_numpy()
+        wish = contested.wish[contested.wish != choice.NOBODY]
+        counts += np.bincount(journey.astype(np.int64) * rulings + settled.ruling, minlength=journeys * rulings).reshape(journeys, rulings)
+        for name, rows in {
+            "queued": contested.options["is_queued"].to_numpy(),
+            "carried": is_incumbent,
+            "started": (settled.ruling == choice.CHOSEN) & ~is_incumbent,
+            "wanted": wish,
+        }.items():
+            more[name] += np.bincount(journey[rows], minlength=journeys)
+    table = pl.DataFrame({"journey_id": catalogue.journey_ids, **dict(zip(rules.RULINGS, counts.T, strict=True)), **more})
+    places = limited.select("places", "price", journey_id=catalogue.journey_ids.gather(limited["journey"]))
+    return (
+        table.filter(catalogue.facts["is_known"])
+        .join(places, on="journey_id", how="left", maintain_order="left")
+        .with_columns(pl.lit(today).alias("date"))
+        .select(*FUNNEL)
+        .cast(FUNNEL)  # type: ignore[arg-type]  # a dict of data types is a schema
+    )

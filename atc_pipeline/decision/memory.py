@@ -1,0 +1,298 @@
+"""Memory: one row per customer and journey ever entered, carried from day to day, and the gates that need it (SPEC 8).
+
+What belongs here: how journeys end, what is remembered of them, what the past forbids. What does not: today's options
+(``options``) and the choice among them (``choice``).
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline import rules
+from atc_pipeline.decision.catalogue import Catalogue
+from atc_pipeline.journeys.portfolio import Journey, Portfolio
+
+STATE = {
+    "date": pl.Date(),
+    "customer_id": pl.String(),
+    "journey_id": pl.String(),
+    "entered_on": pl.Date(),
+    "ended_on": pl.Date(),
+    "ended_reason": pl.String(),
+    "times_entered": pl.Int64(),
+    "times_completed": pl.Int64(),
+    "entry_score": pl.Float64(),
+    "arm": pl.String(),
+    "recent_starts": pl.List(pl.Date()),
+    "left_on": pl.Date(),
+    "finished_on": pl.Date(),
+}
+"""``left_on`` and ``finished_on``: the last day this journey ended, and completed or converted; kept when it is entered again."""
+
+FINISHED = ("completed", "converted")
+"""The reasons for ending that count as having been through the journey."""
+
+
+def no_state() -> pl.DataFrame:
+    """Return the memory before the first day of the lake."""
+    return pl.DataFrame(schema=STATE)
+
+
+def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
+    """How many arrival days before D can hold goal events that still count on D."""
+    return max((journey.goal.within_days for journey in portfolio.journeys if journey.goal), default=0) + lateness_days
+
+
+def advance(
+    state: pl.DataFrame, goals: pl.LazyFrame, profiles: pl.LazyFrame, kept: pl.DataFrame, portfolio: Portfolio, *, today: date
+) -> pl.DataFrame:
+    """End the journeys that end today (SPEC 8, step 1): one row per customer and journey ever entered.
+
+    ``goals``: one row per customer, ``event`` and ``event_date`` seen by today (``goal_events``). The first reason counts:
+    withdrawn, converted, exited, completed. ``kept``: journeys (``customer_id, journey_id, entered_on``) of which a message of
+    today was delivered already, and which therefore last at least until tomorrow.
+    """
+    journeys = portfolio.journeys
+    facts = pl.LazyFrame(
+        {
+            "journey_id": [journey.id for journey in journeys],
+            "length_days": [journey.length_days for journey in journeys],
+            "goal": [journey.goal.event if journey.goal and journey.exit_on_goal else None for journey in journeys],
+            "within_days": [journey.goal.within_days if journey.goal else None for journey in journeys],
+        },
+        schema={"journey_id": pl.String, "length_days": pl.Int64, "goal": pl.String, "within_days": pl.Int64},
+    )
+    in_flight = state.lazy().filter(pl.col("ended_on").is_null()).join(facts, on="journey_id", how="left")
+    deadline = pl.min_horizontal(pl.lit(today), pl.col("entered_on") + pl.duration(days=pl.col("within_days")))
+    converted = (
+        in_flight.join(goals, left_on=["customer_id", "goal"], right_on=["customer_id", "event"], how="inner")
+        .filter((pl.col("event_date") > pl.col("entered_on")) & (pl.col("event_date") <= deadline))
+        .select("customer_id", "journey_id", is_converted=pl.lit(value=True))
+        .unique()
+    )
+    ended_reason = rules.one_of(
+        [
+            (pl.col("length_days").is_null(), pl.lit("withdrawn")),
+            (pl.col("is_converted"), pl.lit("converted")),
+            (pl.col("is_exited"), pl.lit("exited")),
+            (_days_since("entered_on", today) >= pl.col("length_days"), pl.lit("completed")),
+        ],
+        otherwise=pl.lit(None, dtype=pl.String),
+    )
+    is_finished = pl.col("ended_reason").is_in(FINISHED).fill_null(value=False)
+    ended = (
+        in_flight.join(converted, on=["customer_id", "journey_id"], how="left")
+        .join(_exits(profiles, journeys), on=["customer_id", "journey_id"], how="left")
+        .join(
+            kept.lazy().select("customer_id", "journey_id", "entered_on", is_kept=pl.lit(value=True)),
+            on=["customer_id", "journey_id", "entered_on"],
+            how="left",
+        )
+        .with_columns(ended_reason=pl.when(pl.col("is_kept").is_null()).then(ended_reason))
+        .with_columns(
+            ended_on=pl.when(pl.col("ended_reason").is_not_null()).then(pl.lit(today)),
+            left_on=pl.when(pl.col("ended_reason").is_not_null()).then(pl.lit(today)).otherwise("left_on"),
+            times_completed=pl.col("times_completed") + is_finished.cast(pl.Int64),
+            finished_on=pl.when(is_finished).then(pl.lit(today)).otherwise("finished_on"),
+        )
+        .select(*STATE)
+    )
+    return pl.concat([state.lazy().filter(pl.col("ended_on").is_not_null()), ended]).collect()
+
+
+def _exits(profiles: pl.LazyFrame, journeys: Sequence[Journey]) -> pl.LazyFrame:
+    """One row per customer and journey whose ``exit_when`` holds today."""
+    leave = [pl.when(one.exit_when.expr).then(pl.lit(one.id)) for one in journeys if one.exit_when is not None]
+    return (
+        profiles.select("customer_id", journey_id=pl.concat_list(pl.lit(None, dtype=pl.String), *leave))
+        .explode("journey_id")
+        .drop_nulls("journey_id")
+        .with_columns(is_exited=pl.lit(value=True))
+    )
+
+
+def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) -> pl.LazyFrame:
+    """One row per customer, goal event and date on which it happened, from rollups that arrived by today.
+
+    ``columns``: the rollup's ``goal.<event>`` counts.
+    """
+    return (
+        activity.filter(pl.col("event_date") <= today)
+        .select("customer_id", "event_date", *columns)
+        .unpivot(on=list(columns), index=["customer_id", "event_date"], variable_name="event", value_name="times")
+        .filter(pl.col("times") > 0)
+        .select("customer_id", "event_date", event=pl.col("event").str.strip_prefix("goal."))
+    )
+
+
+def number(state: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Add the numbers ``customer`` (null for those without a profile today) and ``journey``, sorted by both."""
+    return (
+        state.lazy()
+        .join(customers, on="customer_id", how="left")
+        .join(catalogue.numbers(), on="journey_id", how="left")
+        .sort("customer", "journey", nulls_last=True)
+        .collect()
+    )
+
+
+def last_finished(past: pl.DataFrame, customers: int) -> pl.Series:
+    """By customer number, the number of the journey last completed or converted; null without one."""
+    last = (
+        past.filter(pl.col("finished_on").is_not_null())
+        .sort("customer", "finished_on", "journey")
+        .group_by("customer", maintain_order=True)
+        .agg(pl.col("journey").last())
+    )
+    finished = pl.zeros(customers, dtype=pl.UInt32, eager=True).replace_strict(0, None, return_dtype=pl.UInt32)
+    return finished.scatter(last["customer"], last["journey"].cast(pl.UInt32))
+
+
+def gates_of(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, *, today: date) -> np.ndarray:
+    """Return, by customer and journey number, the bits of the gates that the past shuts (SPEC 8, step 2).
+
+    ``past``: the numbered memory of the customers whose profiles these are, whose numbers begin at 0.
+    """
+    journeys = {journey.id: journey for journey in portfolio.journeys}
+    known = [journeys.get(name) for name in catalogue.journey_ids]
+    links = np.array([rules.bit("link") * bool(one and one.only_after) for one in known], dtype=np.uint16)
+    failed = np.repeat(links[np.newaxis, :], profiles.height, axis=0)
+
+    met = _links_met(past, portfolio, catalogue)
+    failed[met["customer"], met["journey"]] &= ~np.uint16(rules.bit("link"))
+    entered = _entered_before(past, known, today)
+    failed[entered["customer"], entered["journey"]] |= entered["failed"].to_numpy()
+    close = _too_close(past, portfolio, catalogue, today)
+    failed[close["customer"], close["journey"]] |= np.uint16(rules.bit("pairwise"))
+
+    rests = past.group_by("customer").agg(pl.col("left_on").max()).filter(_days_since("left_on", today) < portfolio.policy.rest_days)
+    resting = np.zeros(profiles.height, dtype=np.uint16)
+    resting[rests["customer"]] = rules.bit("resting")
+    failed |= resting[:, np.newaxis] * ~catalogue.flags("mandatory")[np.newaxis, :]
+    failed |= _capped(past, profiles, portfolio, today)[:, np.newaxis]
+    return failed
+
+
+def _entered_before(past: pl.DataFrame, known: Sequence[Journey | None], today: date) -> pl.DataFrame:
+    """One row per customer and journey entered before that may not be entered again yet: ``failed``, the bits of the gates."""
+    again = [one.reentry if one else None for one in known]
+    facts = pl.DataFrame(
+        {
+            "after_days": pl.Series([one.after_days if one else None for one in again], dtype=pl.Int64),
+            "from_exit": pl.Series([one is not None and one.counted_from == "exit" for one in again], dtype=pl.Boolean),
+            "max_entries": pl.Series([one.max_entries if one else None for one in known], dtype=pl.Int64),
+        }
+    )
+    counted_from = pl.when("from_exit").then("ended_on").otherwise("entered_on")
+    is_too_soon = pl.col("after_days").is_null() | ((pl.lit(today) - counted_from).dt.total_days() < pl.col("after_days"))
+    is_too_often = (pl.col("times_entered") >= pl.col("max_entries")).fill_null(value=False)
+    return (
+        past.select("customer", "journey", "entered_on", "ended_on", "times_entered")
+        .hstack(facts[past["journey"]])
+        .select(
+            "customer",
+            "journey",
+            failed=is_too_soon.fill_null(value=False).cast(pl.UInt16) * rules.bit("reentry")
+            + is_too_often.cast(pl.UInt16) * rules.bit("max_entries"),
+        )
+    )
+
+
+def _pairs(pairs: Sequence[tuple[object, ...]], catalogue: Catalogue, **more: type[pl.DataType]) -> pl.LazyFrame:
+    """One row per pair of journeys, by number: ``journey``, ``other``, and what more is known of the pair."""
+    named = pl.LazyFrame(pairs, schema={"journey_id": pl.String, "other_id": pl.String, **more}, orient="row")
+    others = catalogue.numbers().rename({"journey_id": "other_id", "journey": "other"})
+    return named.join(catalogue.numbers(), on="journey_id").join(others, on="other_id").drop("journey_id", "other_id")
+
+
+def _links_met(past: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per customer and linked journey of which a prerequisite was completed or converted."""
+    links = _pairs([(journey.id, before) for journey in portfolio.journeys for before in journey.only_after], catalogue)
+    completed = past.lazy().filter(pl.col("times_completed") > 0).select("customer", other="journey")
+    return completed.join(links, on="other", how="inner").select("customer", "journey").unique().collect()
+
+
+def _too_close(past: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date) -> pl.DataFrame:
+    """One row per customer and journey that must not follow another one the customer was in within so many days.
+
+    Only the latest spell matters: an earlier one cannot reach further. A spell covers entered_on up to the day before ended_on.
+    """
+    pairs = [(journey.id, other.journey, other.within_days) for journey in portfolio.journeys for other in journey.not_after]
+    last_day_in = pl.col("ended_on").dt.offset_by("-1d").fill_null(today)
+    return (
+        past.lazy()
+        .select("customer", "ended_on", other="journey")
+        .join(_pairs(pairs, catalogue, within_days=pl.Int64), on="other", how="inner")
+        .filter((pl.lit(today) - last_day_in).dt.total_days() < pl.col("within_days"))
+        .select("customer", "journey")
+        .unique()
+        .collect()
+    )
+
+
+def _capped(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, today: date) -> np.ndarray:
+    """Return, by customer number, the bit of the frequency cap: as many starts in its window as it allows (null = no cap)."""
+    cap = portfolio.policy.cap
+    if cap is None:
+        return np.zeros(profiles.height, dtype=np.uint16)
+    recent = (
+        past.filter(pl.col("recent_starts").list.len() > 0)
+        .select("customer", "recent_starts")
+        .explode("recent_starts")
+        .filter((pl.col("recent_starts") > today - timedelta(days=cap.days)) & (pl.col("recent_starts") < today))
+    )
+    starts = np.bincount(recent["customer"].to_numpy(), minlength=profiles.height)
+    allowed = profiles.with_columns(allowed=cap.starts.expr.cast(pl.Float64), starts=pl.Series(starts, dtype=pl.Float64))
+    is_capped = allowed.select((pl.col("starts") + 1 > pl.col("allowed")).fill_null(value=False)).to_series()
+    return is_capped.cast(pl.UInt16).to_numpy() * np.uint16(rules.bit("frequency_cap"))
+
+
+def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
+    """Write today's entries and interruptions into the numbered memory: one row per customer and journey ever entered.
+
+    ``entries``: ``customer, journey, new_entered_on, new_arm, new_score``; the entry of an earlier day is one that was delivered
+    and must be kept. ``interrupted``: ``customer, journey``.
+    """
+    is_entered = pl.col("new_entered_on").is_not_null()
+    is_interrupted = pl.col("is_interrupted") & pl.col("ended_on").is_null()
+    is_another = is_entered & pl.col("new_entered_on").ne_missing(pl.col("entered_on"))
+    return (
+        past.join(interrupted.with_columns(is_interrupted=pl.lit(value=True)), on=["customer", "journey"], how="left")
+        .with_columns(
+            ended_reason=pl.when(is_interrupted).then(pl.lit("interrupted")).otherwise("ended_reason"),
+            ended_on=pl.when(is_interrupted).then(pl.lit(today)).otherwise("ended_on"),
+            left_on=pl.when(is_interrupted).then(pl.lit(today)).otherwise("left_on"),
+        )
+        .join(entries, on=["customer", "journey"], how="full", coalesce=True)
+        .with_columns(
+            ended_on=pl.when(~is_entered).then("ended_on"),
+            ended_reason=pl.when(~is_entered).then("ended_reason"),
+            times_entered=pl.col("times_entered").fill_null(0) + is_another.cast(pl.Int64),
+            times_completed=pl.col("times_completed").fill_null(0),
+            entry_score=pl.when(is_entered).then("new_score").otherwise("entry_score"),
+            arm=pl.when(is_entered).then("new_arm").otherwise("arm"),
+            new_start=pl.when(is_another).then("new_entered_on"),
+            entered_on=pl.when(is_entered).then("new_entered_on").otherwise("entered_on"),
+        )
+        .pipe(_note_starts, portfolio, today)
+        .sort("customer", "journey")
+    )
+
+
+def _note_starts(memory: pl.DataFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
+    """Add today's entries to ``recent_starts`` and drop those that no cap will count again."""
+    window = portfolio.policy.cap.days if portfolio.policy.cap else 0
+    is_touched = pl.col("new_start").is_not_null() | (pl.col("recent_starts").list.len() > 0)
+    starts = pl.concat_list(
+        pl.col("recent_starts").fill_null([]),
+        pl.when(pl.col("new_start").is_not_null()).then(pl.concat_list("new_start")).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
+    )
+    # Most rows have no recent start, and lists cost far more than anything else here: only the others are looked into.
+    touched = memory.filter(is_touched).with_columns(recent_starts=starts.list.filter(pl.element() > today - timedelta(days=window)))
+    return pl.concat([memory.filter(~is_touched), touched])
+
+
+def _days_since(column: str, today: date) -> pl.Expr:
+    return (pl.lit(today) - pl.col(column)).dt.total_days()
