@@ -1,0 +1,148 @@
+"""How fast a decision day is, against the same decision in SQL on DuckDB and against a bare read of the profiles.
+
+What belongs here: what is run how often, and the table and picture made of it. What does not: the things themselves
+(``measured``). Every run is a fresh process, and the things take turns, so that whatever else the machine does meets all alike.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.chart import Panel, draw
+
+THINGS = {
+    "read": "read all profile columns",
+    "sql": "first day, SQL on DuckDB",
+    "choose": "first day, engine",
+    "day": "full day, engine",
+    "limited day": "full day, journeys limited",
+}
+"""What is measured, and what it is called. ``read`` and ``sql`` are the baselines."""
+
+Figures = dict[str, float]
+Results = dict[str, Figures]
+
+
+@dataclass(frozen=True)
+class How:
+    """Medians of so many runs, on so many threads."""
+
+    runs: int
+    threads: int
+
+
+def measure_decision(home: Path, customers: int, journeys: int, how: How, things: Sequence[str]) -> None:
+    """Measure one size, print it, and hold it against the promises."""
+    print(f"\n{customers:,} customers x {journeys} journeys, {how.threads} threads, median of {how.runs}", flush=True)
+    results = measure(home, customers, journeys, how, things)
+    report(results, customers)
+    print("\npromised for 1,000,000 customers x 100 journeys")
+    for text, of, by, is_kept in PROMISES:
+        if of in results and by in results:
+            ratio = results[of]["seconds"] / results[by]["seconds"]
+            print(f"{text:<52}{ratio:>7.2f}  {'kept' if is_kept(ratio) else 'MISSED'}")
+
+
+def measure(home: Path, customers: int, journeys: int, how: How, things: Sequence[str]) -> Results:
+    """Make the world unless it is there, check that SQL and engine agree on it, and measure each thing: medians."""
+    world = home / f"{customers}x{journeys}"
+
+    def run(task: str) -> Figures:
+        return _run(task, world, customers=customers, journeys=journeys, threads=how.threads)
+
+    if not (world / "customer_profiles.parquet").exists():
+        run("profiles")
+    if {"day", "limited day"} & set(things) and not (world / "journey_state.parquet").exists():
+        run("yesterday")
+    if "limited day" in things and not (world / "journeys_limited.yaml").exists():
+        run("day")
+        run("limits")
+    if {"sql", "choose"} <= set(things):
+        checked = run("agree")
+        ties = f", {checked['ties']:,.0f} of them tied" if checked["ties"] else ""
+        print(f"SQL and engine choose alike for {checked['customers']:,.0f} customers{ties}", flush=True)
+    runs: dict[str, list[Figures]] = {thing: [] for thing in things}
+    for _ in range(how.runs):
+        for thing in things:
+            runs[thing].append(run(thing))
+    return {thing: {name: median(one[name] for one in each) for name in each[0]} for thing, each in runs.items()}
+
+
+def _run(task: str, world: Path, **size: int) -> Figures:
+    arguments = [text for name, number in size.items() for text in (f"--{name}", str(number))]
+    command = [sys.executable, "-m", "benchmarks.measured", task, str(world), *arguments]
+    environment = os.environ | {"POLARS_MAX_THREADS": str(size["threads"])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        # A negative code is a signal: -9 mostly means that the machine had no memory left.
+        raise SystemExit(f"{task} in {world} failed ({done.returncode}):\n{done.stderr[-4000:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def report(results: Results, customers: int) -> None:
+    """Print seconds, ratios to the baselines and peak memory."""
+    print(f"\n{'':<28}{'seconds':>9}{'x read':>9}{'SQL / it':>10}{'peak GiB':>10}")
+    for thing, figures in results.items():
+        seconds, peak = figures["seconds"], figures["peak_bytes"] / 2**30
+        against = [
+            f"{seconds / results['read']['seconds']:.1f}" if "read" in results else "",
+            f"{results['sql']['seconds'] / seconds:.1f}" if "sql" in results else "",
+        ]
+        print(f"{THINGS[thing]:<28}{seconds:>9.2f}{against[0]:>9}{against[1]:>10}{peak:>10.2f}")
+    if "read" in results:
+        read = results["read"]
+        print(f"\nprofiles: {read['columns']:.0f} columns, {read['bytes'] / customers:.0f} bytes a customer")
+    if "day" in results:
+        whole = results["day"]
+        print(
+            f"a full day writes {whole['rows'] / customers:.1f} option rows a customer in {whole['bytes'] / customers:.0f} bytes; "
+            f"writing its tables takes {whole['writing']:.2f} of the seconds"
+        )
+
+
+PROMISES: Sequence[tuple[str, str, str, Callable[[float], bool]]] = (
+    ("SQL / first day                        at least 8", "sql", "choose", lambda ratio: ratio >= 8),
+    ("first day / read                       at most 8", "choose", "read", lambda ratio: ratio <= 8),
+    ("full day / first day                   at most 3", "day", "choose", lambda ratio: ratio <= 3),
+    ("full day, journeys limited / full day  at most 3", "limited day", "day", lambda ratio: ratio <= 3),
+)
+"""The promises for 1,000,000 customers x 100 journeys: numerator, denominator, and when they are kept."""
+
+
+def measure_curves(
+    home: Path,
+    by_customers: Sequence[tuple[int, int]],
+    by_journeys: Sequence[tuple[int, int]],
+    how: How,
+    things: Sequence[str],
+    picture: Path,
+) -> None:
+    """Measure all sizes, (customers, journeys) each, print them, and draw time against either."""
+    results: dict[tuple[int, int], Results] = {}
+    for customers, journeys in dict.fromkeys([*by_customers, *by_journeys]):
+        print(f"\n{customers:,} customers x {journeys} journeys, {how.threads} threads, median of {how.runs}", flush=True)
+        results[customers, journeys] = measure(home, customers, journeys, how, things)
+        report(results[customers, journeys], customers)
+    print("\nseconds per million customers (linear = the same in every column)")
+    print(f"{'':<28}" + "".join(f"{customers:>12,}" for customers, _ in by_customers))
+    for thing in things:
+        each = [1e6 * results[size][thing]["seconds"] / size[0] for size in by_customers]
+        print(f"{THINGS[thing]:<28}" + "".join(f"{seconds:>12.2f}" for seconds in each))
+    panels = [
+        Panel(f"customers (with {by_customers[0][1]} journeys)", _lines(results, by_customers, 0, things)),
+        Panel(f"journeys (with {by_journeys[0][0]:,} customers)", _lines(results, by_journeys, 1, things)),
+    ]
+    draw(picture, f"seconds, {how.threads} threads, median of {how.runs}", panels)
+    print(f"\ndrawn: {picture}")
+
+
+def _lines(
+    results: dict[tuple[int, int], Results], sizes: Sequence[tuple[int, int]], axis: int, things: Sequence[str]
+) -> dict[str, list[tuple[float, float]]]:
+    return {THINGS[thing]: [(size[axis], results[size][thing]["seconds"]) for size in sorted(sizes)] for thing in things}

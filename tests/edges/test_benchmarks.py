@@ -1,0 +1,60 @@
+"""The benchmarks compare like with like: what they time must be the same decision.
+
+What belongs here: the correctness of a comparison. What does not: any time.
+"""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from atc_pipeline.journeys.resolution import load_portfolio
+from benchmarks import engine, population
+from benchmarks.measured import TASKS, Size
+from benchmarks.population import World
+
+SIZE = Size(customers=1_500, journeys=12, threads=1)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A small world, with its yesterday."""
+    made = World(tmp_path_factory.mktemp("world"))
+    for task in ("profiles", "yesterday"):
+        TASKS[task](made, SIZE)
+    return made
+
+
+def test_sql_and_engine_choose_alike(world: World) -> None:
+    """The baseline decides every customer of a first day as the engine does."""
+    assert TASKS["agree"](world, SIZE)["customers"] == SIZE.customers
+
+
+def test_a_disagreement_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the engine to choose by another prior, the comparison would not pass."""
+    choose = engine.choose
+    monkeypatch.setattr(engine, "choose", lambda where, of: choose(where, replace(of, policy=replace(of.policy, prior_propensity=0.5))))
+
+    with pytest.raises(AssertionError, match="disagree"):
+        TASKS["agree"](world, SIZE)
+
+
+def test_the_smaller_population_begins_the_larger_one() -> None:
+    """A customer is the same in populations of every size, so that sizes can be compared; ranks are the population's."""
+    ranked = ["spend_percentile"]
+
+    assert population.draw_profiles(10).drop(ranked).equals(population.draw_profiles(20).head(10).drop(ranked))
+
+
+def test_limits_are_half_of_the_demand(world: World) -> None:
+    """Three in ten journeys are limited to half of those whom the day without limits let in."""
+    TASKS["day"](world, SIZE)
+    TASKS["limits"](world, SIZE)
+
+    assigned = pl.read_parquet(world.home / "day" / "journey_assignments")
+    entered = dict(assigned.filter(pl.col("decision").is_in(["start", "switch"]))["journey_id"].value_counts().iter_rows())
+    daily = {one.id: one.daily_entries for one in load_portfolio(world.limited_journeys).journeys if one.daily_entries is not None}
+    active = [one for one in load_portfolio(world.limited_journeys).journeys if one.active is not None]
+
+    assert daily == {name: entered[name] // 2 for name in daily}
+    assert (len(daily), len(active)) == (3, 1)
