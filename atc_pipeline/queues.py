@@ -6,6 +6,7 @@ What belongs here: qualification and waiting. What does not: whether the journey
 from collections.abc import Sequence
 from datetime import date
 
+import numpy as np
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Journey
@@ -31,27 +32,46 @@ def queue_customers(
 
     ``yesterday``: the queues of the day before (None on the first day of the lake).
     """
-    named = sorted({name for journey in journeys for name in (*journey.queue.any, *journey.queue.all, *journey.queue.none)})
-    members = memberships.filter(pl.col("segment_id").is_in(named))
-    flags = members.group_by("customer_id").agg((pl.col("segment_id") == name).any().alias(_flag(name)) for name in named)
-    placed = (
-        profiles.join(flags, on="customer_id", how="left")
-        .with_columns(pl.col(_flag(name)).fill_null(value=False) for name in named)
-        .select(pl.col("customer_id").alias("customer:"), **{journey.id: _qualifies(journey) for journey in journeys})
-        .unpivot(index="customer:", variable_name="journey_id", value_name="is_queued")
-        .filter(pl.col("is_queued").cast(pl.Boolean))
-        .rename({"customer:": "customer_id"})
+    in_order = sorted(journeys, key=lambda journey: journey.id)
+    profiles = profiles.sort("customer_id")
+    customers, numbered = profiles.select("customer_id").collect(), qualify(profiles, memberships, in_order)
+    placed = pl.LazyFrame(
+        {
+            "journey_id": pl.Series([journey.id for journey in in_order], dtype=pl.String).gather(numbered["journey"]),
+            "customer_id": customers["customer_id"].gather(numbered["customer"]),
+        }
     )
     if yesterday is None:
         queued_on = pl.lit(today)
     else:
-        placed = placed.join(yesterday.select("journey_id", "customer_id", "queued_on"), on=["journey_id", "customer_id"], how="left")
+        before = yesterday.select("journey_id", "customer_id", "queued_on")
+        placed = placed.join(before, on=["journey_id", "customer_id"], how="left", maintain_order="left")
         queued_on = pl.col("queued_on").fill_null(today)
     return (
         placed.with_columns(pl.lit(today).alias("date"), queued_on=queued_on)
         .with_columns(waiting_days=(pl.lit(today) - pl.col("queued_on")).dt.total_days())
         .select(*QUEUES)
-        .sort("journey_id", "customer_id")
+    )
+
+
+def qualify(profiles: pl.LazyFrame, memberships: pl.LazyFrame, journeys: Sequence[Journey]) -> pl.DataFrame:
+    """One row per journey and customer who qualifies for it, by number: ``journey`` in ``journeys``, ``customer`` in ``profiles``."""
+    named = sorted({name for journey in journeys for name in (*journey.queue.any, *journey.queue.all, *journey.queue.none)})
+    if named:
+        members = memberships.filter(pl.col("segment_id").is_in(named))
+        flags = members.group_by("customer_id").agg((pl.col("segment_id") == name).any().alias(_flag(name)) for name in named)
+        profiles = profiles.join(flags, on="customer_id", how="left", maintain_order="left").with_columns(
+            pl.col(_flag(name)).fill_null(value=False) for name in named
+        )
+    tests = {str(number): _qualifies(journey) for number, journey in enumerate(journeys)}
+    qualifies = profiles.with_columns(**tests).select(*tests).collect()
+    queued = [test.arg_true() for test in qualifies]
+    lengths = [len(customers) for customers in queued]
+    return pl.DataFrame(
+        {
+            "customer": pl.concat([pl.Series([], dtype=pl.UInt32), *queued]),
+            "journey": pl.Series(np.repeat(np.arange(len(journeys), dtype=np.uint16), lengths)),
+        }
     )
 
 

@@ -3,18 +3,19 @@
 What belongs here: one function per thing measured, from the world's files to results. What does not: clocks, or DuckDB.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import polars as pl
 
-from atc_pipeline import candidates, decision
+from atc_pipeline.decision.day import Decided, decide
+from atc_pipeline.decision.memory import no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.queues import queue_customers
 from benchmarks.population import TODAY, World
 
-Write = Callable[[str, pl.DataFrame], object]
-"""Takes a piece of a table: its name and rows, in the order of the table."""
+Write = Callable[[str, Iterator[pl.DataFrame]], object]
+"""Takes a table in parts: its name and rows, in the order of the table."""
 
 
 def first_day(portfolio: Portfolio) -> Portfolio:
@@ -25,7 +26,7 @@ def first_day(portfolio: Portfolio) -> Portfolio:
 
 def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
     """One row per customer, qualified, scored and chosen as on a first day: ``customer_id``, ``journey_id``, ``score``."""
-    done = _decide(world, portfolio, None, decision.no_state(), pl.LazyFrame(schema=_GOALS))
+    done = _decide(world, portfolio, None, no_state(), pl.LazyFrame(schema=_GOALS))
     return done.assignments.select("customer_id", "journey_id", "score")
 
 
@@ -35,8 +36,8 @@ def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:
     state = pl.read_parquet(world.table("journey_state"))
     done = _decide(world, portfolio, queues, state, pl.scan_parquet(world.table("goal_events")))
     write("scored_candidates", done.candidates)
-    write("journey_state", done.state)
-    write("journey_assignments", done.assignments)
+    write("journey_state", iter([done.state]))
+    write("journey_assignments", iter([done.assignments]))
 
 
 def queue(world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None = None) -> pl.DataFrame:
@@ -49,13 +50,7 @@ def queue(world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None = N
 _GOALS = {"customer_id": pl.String, "event": pl.String, "event_date": pl.Date}
 
 
-def _decide(
-    world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None, before: pl.DataFrame, goals: pl.LazyFrame
-) -> decision.Decided:
+def _decide(world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None, before: pl.DataFrame, goals: pl.LazyFrame) -> Decided:
     profiles = pl.scan_parquet(world.table("customer_profiles"))
     queues = queue(world, portfolio, yesterday)
-    state = decision.advance(before, goals, profiles, portfolio, today=TODAY)
-    options = candidates.build_options(
-        queues.lazy(), profiles, decision.in_flight(state).lazy(), decision.last_finished(state).lazy(), portfolio, today=TODAY
-    )
-    return decision.decide(options, state, profiles, portfolio, today=TODAY)
+    return decide(queues.lazy(), profiles, before, goals, portfolio, today=TODAY)

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from atc_pipeline.decision import STATE
+from atc_pipeline.decision.memory import STATE
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.profiles import table_schema

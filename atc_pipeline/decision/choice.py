@@ -89,11 +89,11 @@ def contest(
     is_none, is_incumbent = journey == catalogue.none, options["is_incumbent"].to_numpy()
     score = options["score"].fill_null(np.nan).to_numpy()
     failed = options["failed"].to_numpy() | np.where(is_none | is_incumbent, np.uint16(0), shut[customer, journey])
-    order, rank = rank_in_total_order(options, catalogue)
-
     is_first = np.ones(len(customer), dtype=bool)
     is_first[1:] = customer[1:] != customer[:-1]
-    first, group = np.flatnonzero(is_first), np.cumsum(is_first) - 1
+    first = np.flatnonzero(is_first)
+    group = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(first, append=len(customer)))
+    order, rank = rank_in_total_order(options, first, catalogue)
     none = np.flatnonzero(is_none)
     incumbent = np.full(len(first), NOBODY)
     incumbent[group[is_incumbent]] = np.flatnonzero(is_incumbent)

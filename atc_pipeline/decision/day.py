@@ -19,7 +19,7 @@ import polars as pl
 from atc_pipeline import rules
 from atc_pipeline.decision import capacity, choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
-from atc_pipeline.decision.options import FACTORS, factors_of, number_options, score_options
+from atc_pipeline.decision.options import FACTORS, code_options, factors_of, number_queues, options_of, score_options
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
 
 CANDIDATES = {
@@ -119,18 +119,18 @@ def decide(
     """
     people = profiles.select(_columns_needed(portfolio)).sort("customer_id").collect()
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
-    kept = _kept(delivered, portfolio)
-    advanced = memory.advance(state, goals, profiles, kept, portfolio, today=today)
-    catalogue = catalogue_of(portfolio, advanced["journey_id"].unique(), today=today)
-    past = memory.number(advanced, customers, catalogue)
-    kept = kept.lazy().join(customers, on="customer_id").join(catalogue.numbers(), on="journey_id").sort("customer").collect()
-    options = number_options(queues, _carried(past, kept), customers, catalogue)
+    catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
+    kept = _kept(delivered, portfolio).lazy().join(customers, on="customer_id").join(catalogue.numbers(), on="journey_id")
+    kept = kept.sort("customer").collect()
+    past = memory.number(state, customers, catalogue)
+    past = memory.advance(past, goals.join(customers, on="customer_id"), people, kept, portfolio, today=today)
+    coded = code_options(number_queues(queues, customers, catalogue), _carried(past, kept))
 
     def contest(offset: int) -> _Shard:
         these = people.slice(offset, shard)
         mine = _slice(past, offset, shard)
         finished = memory.last_finished(mine, these.height)
-        scored = score_options(_slice(options, offset, shard), these, finished, portfolio, catalogue)
+        scored = score_options(options_of(coded, offset, shard, catalogue), these, finished, portfolio, catalogue)
         contested = choice.contest(
             scored,
             memory.gates_of(mine, these, portfolio, catalogue, today=today),
@@ -164,6 +164,7 @@ def _columns_needed(portfolio: Portfolio) -> list[str]:
     for journey in portfolio.journeys:
         read |= {f"interest_{topic}" for topic in journey.interests} | {f"intent_{intent}" for intent in journey.intents}
         read |= {f"consent_{channel}" for channel in journey.channels}
+        read |= set(journey.exit_when.columns) if journey.exit_when is not None else set()
     return ["customer_id", *sorted(read - {"customer_id"})]
 
 
@@ -175,15 +176,14 @@ def _kept(delivered: pl.DataFrame | None, portfolio: Portfolio) -> pl.DataFrame:
     return delivered.select(*ASSIGNMENTS).cast(none.schema).filter(pl.col("journey_id").is_in([one.id for one in portfolio.journeys]))  # type: ignore[arg-type]
 
 
-def _carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.LazyFrame:
+def _carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     """One row per customer and journey that is an option without a queue: in flight, or delivered already."""
-    in_flight = past.lazy().filter(pl.col("ended_on").is_null() & pl.col("customer").is_not_null())
+    in_flight = past.filter(pl.col("ended_on").is_null() & pl.col("customer").is_not_null())
+    delivered = kept.join(in_flight, on=["customer", "journey"], how="anti")
     return pl.concat(
         [
             in_flight.select("customer", "journey", is_incumbent=pl.lit(value=True)),
-            kept.lazy()
-            .join(in_flight, on=["customer", "journey"], how="anti")
-            .select("customer", "journey", is_incumbent=pl.lit(value=False)),
+            delivered.select("customer", "journey", is_incumbent=pl.lit(value=False)),
         ]
     )
 

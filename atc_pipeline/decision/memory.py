@@ -45,14 +45,26 @@ def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
     return max((journey.goal.within_days for journey in portfolio.journeys if journey.goal), default=0) + lateness_days
 
 
-def advance(
-    state: pl.DataFrame, goals: pl.LazyFrame, profiles: pl.LazyFrame, kept: pl.DataFrame, portfolio: Portfolio, *, today: date
-) -> pl.DataFrame:
-    """End the journeys that end today (SPEC 8, step 1): one row per customer and journey ever entered.
+def number(state: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Add the numbers ``customer`` (null for those without a profile today) and ``journey``, sorted by both."""
+    names = pl.Enum(catalogue.journey_ids)
+    return (
+        state.lazy()
+        .join(customers, on="customer_id", how="left")
+        .with_columns(journey=pl.col("journey_id").cast(names).to_physical().cast(pl.UInt16))
+        .sort("customer", "journey", nulls_last=True)
+        .collect()
+    )
 
-    ``goals``: one row per customer, ``event`` and ``event_date`` seen by today (``goal_events``). The first reason counts:
-    withdrawn, converted, exited, completed. ``kept``: journeys (``customer_id, journey_id, entered_on``) of which a message of
-    today was delivered already, and which therefore last at least until tomorrow.
+
+def advance(
+    past: pl.DataFrame, goals: pl.LazyFrame, profiles: pl.DataFrame, kept: pl.DataFrame, portfolio: Portfolio, *, today: date
+) -> pl.DataFrame:
+    """End the journeys that end today (SPEC 8, step 1): one row per customer and journey ever entered, numbered as before.
+
+    ``goals``: one row per ``customer``, ``event`` and ``event_date`` seen by today (``goal_events``). The first reason counts:
+    withdrawn, converted, exited, completed. ``kept``: journeys (``customer``, ``journey_id``, ``entered_on``) of which a message
+    of today was delivered already, and which therefore last until tomorrow at least.
     """
     journeys = portfolio.journeys
     facts = pl.LazyFrame(
@@ -64,12 +76,13 @@ def advance(
         },
         schema={"journey_id": pl.String, "length_days": pl.Int64, "goal": pl.String, "within_days": pl.Int64},
     )
-    in_flight = state.lazy().filter(pl.col("ended_on").is_null()).join(facts, on="journey_id", how="left")
+    key = ["customer", "journey_id"]
+    in_flight = past.lazy().select(*key, "entered_on").filter(past["ended_on"].is_null()).join(facts, on="journey_id", how="left")
     deadline = pl.min_horizontal(pl.lit(today), pl.col("entered_on") + pl.duration(days=pl.col("within_days")))
     converted = (
-        in_flight.join(goals, left_on=["customer_id", "goal"], right_on=["customer_id", "event"], how="inner")
+        in_flight.join(goals, left_on=["customer", "goal"], right_on=["customer", "event"], how="inner")
         .filter((pl.col("event_date") > pl.col("entered_on")) & (pl.col("event_date") <= deadline))
-        .select("customer_id", "journey_id", is_converted=pl.lit(value=True))
+        .select(*key, is_converted=pl.lit(value=True))
         .unique()
     )
     ended_reason = rules.one_of(
@@ -81,36 +94,40 @@ def advance(
         ],
         otherwise=pl.lit(None, dtype=pl.String),
     )
-    is_finished = pl.col("ended_reason").is_in(FINISHED).fill_null(value=False)
     ended = (
-        in_flight.join(converted, on=["customer_id", "journey_id"], how="left")
-        .join(_exits(profiles, journeys), on=["customer_id", "journey_id"], how="left")
-        .join(
-            kept.lazy().select("customer_id", "journey_id", "entered_on", is_kept=pl.lit(value=True)),
-            on=["customer_id", "journey_id", "entered_on"],
-            how="left",
-        )
-        .with_columns(ended_reason=pl.when(pl.col("is_kept").is_null()).then(ended_reason))
+        in_flight.join(kept.lazy().select(*key, "entered_on"), on=[*key, "entered_on"], how="anti")
+        .join(converted, on=key, how="left")
+        .join(_exits(profiles, journeys), on=key, how="left")
+        .select(*key, ends_as=ended_reason)
+        .drop_nulls("ends_as")
+    )
+    is_finished = pl.col("ends_as").is_in(FINISHED)
+    return (
+        past.lazy()
+        .join(ended, on=key, how="left", maintain_order="left")
         .with_columns(
-            ended_on=pl.when(pl.col("ended_reason").is_not_null()).then(pl.lit(today)),
-            left_on=pl.when(pl.col("ended_reason").is_not_null()).then(pl.lit(today)).otherwise("left_on"),
-            times_completed=pl.col("times_completed") + is_finished.cast(pl.Int64),
+            ended_reason=pl.coalesce("ends_as", "ended_reason"),
+            ended_on=pl.when(pl.col("ends_as").is_not_null()).then(pl.lit(today)).otherwise("ended_on"),
+            left_on=pl.when(pl.col("ends_as").is_not_null()).then(pl.lit(today)).otherwise("left_on"),
+            times_completed=pl.col("times_completed") + is_finished.fill_null(value=False).cast(pl.Int64),
             finished_on=pl.when(is_finished).then(pl.lit(today)).otherwise("finished_on"),
         )
-        .select(*STATE)
+        .drop("ends_as")
+        .collect()
     )
-    return pl.concat([state.lazy().filter(pl.col("ended_on").is_not_null()), ended]).collect()
 
 
-def _exits(profiles: pl.LazyFrame, journeys: Sequence[Journey]) -> pl.LazyFrame:
+def _exits(profiles: pl.DataFrame, journeys: Sequence[Journey]) -> pl.LazyFrame:
     """One row per customer and journey whose ``exit_when`` holds today."""
-    leave = [pl.when(one.exit_when.expr).then(pl.lit(one.id)) for one in journeys if one.exit_when is not None]
-    return (
-        profiles.select("customer_id", journey_id=pl.concat_list(pl.lit(None, dtype=pl.String), *leave))
-        .explode("journey_id")
-        .drop_nulls("journey_id")
-        .with_columns(is_exited=pl.lit(value=True))
-    )
+    exits = [
+        profiles.lazy().select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=one.exit_when.expr).with_columns(
+            journey_id=pl.lit(one.id)
+        )
+        for one in journeys
+        if one.exit_when is not None
+    ]
+    none = pl.LazyFrame(schema={"customer": pl.UInt32, "is_exited": pl.Boolean, "journey_id": pl.String})
+    return pl.concat([none, *(one.filter("is_exited") for one in exits)])
 
 
 def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) -> pl.LazyFrame:
@@ -124,17 +141,6 @@ def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) 
         .unpivot(on=list(columns), index=["customer_id", "event_date"], variable_name="event", value_name="times")
         .filter(pl.col("times") > 0)
         .select("customer_id", "event_date", event=pl.col("event").str.strip_prefix("goal."))
-    )
-
-
-def number(state: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Add the numbers ``customer`` (null for those without a profile today) and ``journey``, sorted by both."""
-    return (
-        state.lazy()
-        .join(customers, on="customer_id", how="left")
-        .join(catalogue.numbers(), on="journey_id", how="left")
-        .sort("customer", "journey", nulls_last=True)
-        .collect()
     )
 
 

@@ -20,38 +20,82 @@ OPTIONS = {
     "is_queued": pl.Boolean(),
     "is_incumbent": pl.Boolean(),
 }
-"""Columns of a numbered option: 12 bytes a row, 23 with its score, failed gates and rank."""
+"""Columns of a numbered option."""
+
+CUSTOMER, JOURNEY, SOURCE = np.uint64(36), np.uint64(20), np.uint64(18)
+"""An option as one 64-bit number, from the top: customer (28 bits), journey (16), source (2), days waited (18)."""
+QUEUED, IN_FLIGHT, CARRIED, NOTHING = (np.uint64(number) for number in range(4))
+"""Where an option comes from: the queue, yesterday's journey, a delivered decision, or being no option at all ("none")."""
 
 FACTORS = ("mandatory", "priority", "propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost")
 """The factors that the ledger of losers shows beside the score."""
 
 
-def number_options(queues: pl.LazyFrame, carried: pl.LazyFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """One row per customer with at least one option and journey, "none" included, sorted: the columns ``OPTIONS``.
+def number_queues(queues: pl.LazyFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per queued customer and journey of the portfolio: the numbers ``customer`` and ``journey``, and ``waiting_days``.
 
-    ``carried``: one row per customer, ``customer``, ``journey``, ``is_incumbent``: options without a queue, of those in flight
-    above all. ``customers``: ``customer_id`` and the number ``customer``.
+    ``customers``: ``customer_id`` and its number ``customer``.
     """
     # A queue is sorted by journey: naming each run of equal names once costs a tenth of looking up every row.
-    runs = queues.select("customer_id", "journey_id", "waiting_days").with_columns(run=pl.col("journey_id").rle_id()).collect()
+    runs = queues.select("customer_id", "waiting_days", "journey_id", run=pl.col("journey_id").rle_id()).collect()
     named = runs.group_by("run", maintain_order=True).agg(pl.col("journey_id").first())
-    known = catalogue.numbers().filter(pl.Series(catalogue.facts["is_known"])).collect()
+    known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
     numbers = named.join(known, on="journey_id", how="left", maintain_order="left")["journey"]
-    queued = (
-        runs.lazy()
-        .select("customer_id", "waiting_days", journey=numbers.gather(runs["run"]))
-        .drop_nulls("journey")
-        .join(customers, on="customer_id", how="inner")
-        .select("customer", "journey", pl.col("waiting_days").cast(pl.Int32), is_queued=pl.lit(value=True))
-    )
-    options = queued.join(carried, on=["customer", "journey"], how="full", coalesce=True)
-    nones = options.select("customer").unique().with_columns(journey=pl.lit(catalogue.none, dtype=pl.UInt16))
+    named_customers = customers.select("customer", "customer_id", key=pl.col("customer_id").hash()).collect()
+    # Joining by hashes costs a fifth of joining by text. Two customers with one hash have never been seen; then the text decides.
+    key = "key" if named_customers["key"].is_unique().all() else "customer_id"
     return (
-        pl.concat([options, nones], how="diagonal")
-        .with_columns(pl.col("waiting_days").fill_null(0), pl.col("is_queued", "is_incumbent").fill_null(value=False))
-        .select(*OPTIONS)
-        .sort(pl.col("customer").cast(pl.UInt64) * 2**16 + pl.col("journey"))
+        runs.lazy()
+        .select("customer_id", "waiting_days", journey=numbers.gather(runs["run"]), key=pl.col("customer_id").hash())
+        .drop_nulls("journey")
+        .join(named_customers.lazy().select("customer", key), on=key, how="inner")
+        .select("customer", "journey", "waiting_days")
         .collect()
+    )
+
+
+def code_options(queued: pl.DataFrame, carried: pl.DataFrame) -> np.ndarray:
+    """Write every option as one number, and sort them: by customer and journey, an option of two sources twice.
+
+    ``queued``: ``number_queues``. ``carried``: one row per option without a queue, ``customer``, ``journey``, ``is_incumbent``.
+    """
+    waiting = queued["waiting_days"].clip(0, 2**18 - 1).to_numpy().astype(np.uint64)
+    sources = np.where(carried["is_incumbent"].to_numpy(), IN_FLIGHT, CARRIED)
+    coded = np.concatenate([_coded(queued) | QUEUED << SOURCE | waiting, _coded(carried) | sources << SOURCE])
+    return pl.Series(coded).sort().to_numpy()
+
+
+def _coded(numbered: pl.DataFrame) -> np.ndarray:
+    return numbered["customer"].to_numpy().astype(np.uint64) << CUSTOMER | numbered["journey"].to_numpy().astype(np.uint64) << JOURNEY
+
+
+def options_of(coded: np.ndarray, offset: int, length: int, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per customer with at least one option and journey, "none" included, sorted: the columns ``OPTIONS``.
+
+    ``coded``: ``code_options``; taken are ``length`` customers from number ``offset`` on, which are numbered from 0.
+    """
+    start, end = np.searchsorted(coded, np.array([offset, offset + length], dtype=np.uint64) << CUSTOMER)
+    mine = coded[start:end] - (np.uint64(offset) << CUSTOMER)
+    has_options = np.zeros(length, dtype=bool)
+    has_options[(mine >> CUSTOMER).astype(np.int64)] = True
+    nones = np.flatnonzero(has_options).astype(np.uint64) << CUSTOMER | np.uint64(catalogue.none) << JOURNEY | NOTHING << SOURCE
+    mine = np.sort(np.concatenate([mine, nones]))
+    option, source = mine >> JOURNEY, mine >> SOURCE & np.uint64(3)
+    is_incumbent = source == IN_FLIGHT
+    is_same = option[1:] == option[:-1]  # as the row before: in flight, or delivered, and queued as well
+    if is_same.any():
+        is_incumbent[:-1] |= is_same & is_incumbent[1:]
+        kept = np.concatenate([[0], np.flatnonzero(~is_same) + 1])
+        mine, option, source, is_incumbent = mine[kept], option[kept], source[kept], is_incumbent[kept]
+    return pl.DataFrame(
+        {
+            "customer": (option >> np.uint64(16)).astype(np.uint32),
+            "journey": option.astype(np.uint16),
+            "waiting_days": np.where(source == QUEUED, mine.astype(np.int32) & np.int32(2**18 - 1), np.int32(0)),
+            "is_queued": source == QUEUED,
+            "is_incumbent": is_incumbent,
+        },
+        schema=OPTIONS,
     )
 
 
@@ -110,21 +154,21 @@ def factors_of(
     return pl.DataFrame({name: series.cast(CANDIDATE_TERMS[name]) for name, series in of.items()})
 
 
-def rank_in_total_order(options: pl.DataFrame, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
+def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
     """Order rows by customer and the total order of SPEC 7; return the order (row numbers), and each row's rank from 1.
 
-    ``options`` are sorted by customer. Mandatory, then score, then priority, waiting and name: the first two and the customer
-    fit one 64-bit key - a score has 9 significant digits, for which a double's upper 46 bits are enough -, and the rest is
-    looked at only where keys are equal.
+    ``options`` are sorted by customer, ``first`` says at which row each one begins. Mandatory, then score, then priority,
+    waiting and name: the first two and the customer fit one 64-bit key - a score has 9 significant digits, for which the upper
+    46 bits of a double are enough -, and the rest is looked at only where keys are equal.
     """
     customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
-    score = options["score"].fill_null(np.nan).to_numpy() + 0.0  # -0.0 is 0.0
-    bits = score.view(np.uint64)
-    ascending = np.where(bits >> 63 == 1, ~bits, bits | np.uint64(1 << 63))
-    descending = np.where(np.isnan(score), np.uint64(2**46 - 1), ~ascending >> np.uint64(18))
-    within = customer - customer[0] if len(customer) else customer
-    key = (within.astype(np.uint64) << 47) | (np.where(catalogue.flags("mandatory")[journey], 0, 1).astype(np.uint64) << 46) | descending
-    order = pl.Series(key).arg_sort().to_numpy().copy()
+    score = options["score"].fill_null(-np.inf).to_numpy() + 0.0  # -0.0 is 0.0
+    bits = score.view(np.int64)
+    ascending = (bits ^ (bits >> 63 & np.int64(2**63 - 1))).view(np.uint64) ^ np.uint64(2**63)
+    key = ~ascending >> np.uint64(18)
+    key |= np.where(catalogue.flags("mandatory"), 0, 2**46).astype(np.uint64)[journey]
+    key |= (customer - customer[:1]).astype(np.uint64) << np.uint64(47)
+    order = np.argsort(key)
     ordered = key[order]
     follows = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
     if len(follows):
@@ -132,9 +176,9 @@ def rank_in_total_order(options: pl.DataFrame, catalogue: Catalogue) -> tuple[np
         rows = order[tied]
         priority, waiting = catalogue.flags("priority")[journey[rows]], options["waiting_days"].to_numpy()[rows]
         order[tied] = rows[np.lexsort((journey[rows], -waiting, -priority, ordered[tied]))]
-    first = np.searchsorted(customer, customer, side="left")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order)) - first[order] + 1
+    sizes = np.diff(first, append=len(customer))
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(1, len(order) + 1, dtype=np.int32) - np.repeat(first.astype(np.int32), sizes)
     return order, rank
 
 
