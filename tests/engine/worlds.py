@@ -219,6 +219,7 @@ def journeys(
     condition: st.SearchStrategy[str],
     *,
     is_limited: bool,
+    mandatory_odds: int,
 ) -> dict[str, Any]:
     """Draw a journey that may refer to every other one, and come only after earlier ones."""
     length = draw(st.sampled_from([3, 1, 2, 4, 5, 30]))
@@ -235,7 +236,7 @@ def journeys(
         "ends_on": (8, st.sampled_from(days)),
         "priority": (4, st.sampled_from([5, 5, 80, -3])),
         "value": (2, st.sampled_from([12, 2, 2.5, 2.5, 0])),
-        "mandatory": (5, st.just(value=True)),
+        "mandatory": (mandatory_odds, st.just(value=True)),
         "interests": (4, st.lists(st.sampled_from(["bags", "sport"]), unique=True, min_size=1)),
         "intents": (4, st.lists(st.sampled_from(["buy", "leave"]), unique=True, min_size=1)),
         "goal": (2, st.fixed_dictionaries({"event": st.sampled_from([ORDER, OPENED, GAME])}, optional={"within_days": st.integers(1, 4)})),
@@ -254,7 +255,7 @@ def journeys(
         ),
     }
     if is_limited:
-        optional |= {"capacity": (2, CAPACITIES), "mandatory": (3, st.just(value=True))}
+        optional["capacity"] = (2, CAPACITIES)
     if index:
         optional["only_after"] = (6, st.lists(st.sampled_from(ids[:index]), unique=True, min_size=1, max_size=2))
     journey |= {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
@@ -289,6 +290,7 @@ def documents(
     signals = st.lists(st.sampled_from(SIGNALS), min_size=1, max_size=2, unique_by=json.dumps)
     intent = st.fixed_dictionaries({"half_life_days": st.sampled_from([1, 3, 7]), "full_at": st.sampled_from([1, 5]), "signals": signals})
     segments = {name: draw(condition) for name in ("early", "keen", "lost")[: draw(st.integers(0, 3))]}
+    mandatory_odds = draw(st.sampled_from([100, 3])) if is_limited else 5  # nobody explores who has to enter one of them
     ids = [f"j{number}" for number in range(draw(st.sampled_from(numbers_of_journeys)))]
     starts = ["1", "1", "2", "case when engagement >= 0.5 then 3 else 1 end", "case when tenure_days > 3 then 1 end", "0.0"]
     optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
@@ -306,7 +308,7 @@ def documents(
         "keep_candidates": (6, st.sampled_from(["all", 1, 2])),
     }
     if is_limited:
-        optional["explore"] = (3, st.sampled_from([0.3, 1.0, 0.05]))
+        optional["explore"] = (2, st.sampled_from([0.3, 0.9, 0.05]))
     policy = {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
     if " - " in policy["score"] or policy["score"].startswith("-"):
         policy["none"] = draw(st.sampled_from(["-1e12", "-5.0"]))  # or nobody with a negative score would ever enter
@@ -319,7 +321,10 @@ def documents(
         "intents": {"buy": draw(intent), "leave": draw(intent)},
         "engagement": {"touch": [SENT], "response": [OPENED, ORDER], "half_life_days": draw(st.sampled_from([2, 30]))},
         "segments": segments,
-        "journeys": [draw(journeys(index, ids, days, list(segments), condition, is_limited=is_limited)) for index in range(len(ids))],
+        "journeys": [
+            draw(journeys(index, ids, days, list(segments), condition, is_limited=is_limited, mandatory_odds=mandatory_odds))
+            for index in range(len(ids))
+        ],
         "policy": policy,
     }
     return document
