@@ -165,15 +165,21 @@ def compare(engine: Mapping[str, pl.DataFrame], expected: Mapping[str, Sequence[
 # Every case is an independent draw: within one run, hypothesis would spend most of so few examples on variations of the last
 # one. The same few in CI, more with --hypothesis-profile=default, which also looks for the smallest world that fails.
 EXPLORES = not settings.default.derandomize
-CASES, FEWER_CASES = range(1000 if EXPLORES else 14), range(100 if EXPLORES else 3)
-LIMITS = pytest.mark.parametrize("is_limited", [False, True], ids=["without limits", "with limits"])
-"""With limits, journeys have capacities and choices are explored."""
 ONE = settings(
     max_examples=1,
     database=None,
     phases=[Phase.generate, Phase.shrink] if EXPLORES else [Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+def cases(plain: int, limited: int) -> pytest.MarkDecorator:
+    """Run a test on so many worlds without and with limits; with them, journeys have capacities and choices are explored."""
+    more = 50 if EXPLORES else 1
+    worlds_ = [("plain", False, case) for case in range(plain * more)] + [("limited", True, case) for case in range(limited * more)]
+    return pytest.mark.parametrize(
+        ("case", "is_limited"), [pytest.param(case, is_so, id=f"{kind}-{case}") for kind, is_so, case in worlds_]
+    )
 
 
 def draw(case: int, worlds_: st.SearchStrategy[World], check: Callable[[World, Random], None]) -> None:
@@ -194,8 +200,7 @@ def load(world: World, folder: Path) -> dict[date, Portfolio]:
     return {day: load_portfolio(path) for day, path in world.write_journeys(folder).items()}
 
 
-@LIMITS
-@pytest.mark.parametrize("case", CASES)
+@cases(6, 10)
 def test_every_table_is_the_references(case: int, is_limited: bool, tmp_path: Path) -> None:
     """Portfolios, histories and bad input at random: each table of each day is what SPEC says, row by row."""
 
@@ -246,8 +251,7 @@ class Twins:
         return engine
 
 
-@LIMITS
-@pytest.mark.parametrize("case", CASES)
+@cases(6, 12)
 def test_every_decision_is_the_references(case: int, is_limited: bool, tmp_path: Path) -> None:
     """Customers who are queued for anything, whatever their profile says: every ruling, placement, score, memory and message."""
 
@@ -261,8 +265,7 @@ def test_every_decision_is_the_references(case: int, is_limited: bool, tmp_path:
     draw(case, decision_worlds(is_limited=is_limited), check)
 
 
-@LIMITS
-@pytest.mark.parametrize("case", FEWER_CASES)
+@cases(1, 2)
 def test_every_decision_of_a_month_is_the_references(case: int, is_limited: bool, tmp_path: Path) -> None:
     """Journeys are removed, paused, shortened, lengthened, drafted and revived on the way, with customers in them."""
 
@@ -276,8 +279,7 @@ def test_every_decision_of_a_month_is_the_references(case: int, is_limited: bool
     draw(case, decision_worlds(30, is_limited=is_limited), check)
 
 
-@LIMITS
-@pytest.mark.parametrize("case", CASES)
+@cases(4, 8)
 def test_what_was_delivered_stays_when_days_are_decided_again(case: int, is_limited: bool, tmp_path: Path) -> None:
     """Three days anew, with other profiles, queues, goals and an edited portfolio: who was sent something keeps the day's row.
 
@@ -304,8 +306,7 @@ def test_what_was_delivered_stays_when_days_are_decided_again(case: int, is_limi
     draw(case, decision_worlds(is_limited=is_limited), check)
 
 
-@LIMITS
-@pytest.mark.parametrize("case", FEWER_CASES)
+@cases(1, 2)
 def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_path: Path) -> None:
     """Customers, queues and memory in another order: the same tables, to the last bit, whoever else would have done for a place."""
 
@@ -326,8 +327,7 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
     draw(case, decision_worlds(is_limited=is_limited), check)
 
 
-@LIMITS
-@pytest.mark.parametrize("case", FEWER_CASES)
+@cases(2, 2)
 def test_the_order_of_files_and_lines_changes_nothing(case: int, is_limited: bool, tmp_path: Path) -> None:
     """The same lines of a day in other files and another order: the same tables, apart from where a line was read."""
 
