@@ -4,6 +4,10 @@ What belongs here: one function per section of SPEC, loops over rows, nothing op
 history. What does not: the engine's stages, its state formats, its shortcuts. Two things are shared on purpose: the
 resolved portfolio (the configuration is the input) and its compiled expressions (the dialect has tests of its own).
 Rows are dictionaries with the columns of TABLES.md.
+
+Who gets the places of a full journey is the one thing that SPEC leaves open: there may be many optima. So the engine's
+``placements`` may be handed in. They are held against limits, wishes and the optimum of our own, and if there is nothing
+against them every row is derived from them.
 """
 
 import gzip
@@ -541,10 +545,35 @@ class Memory:
         return max(done)[1] if done else None
 
 
+def kept_rows(delivered: Iterable[Row], memory: Memory, portfolio: Portfolio) -> dict[str, Row]:
+    """Return customer -> the assignment row that was delivered today and still stands, ``memory`` being yesterday's.
+
+    It stands for whatever a re-run would decide. It falls, and the customer is decided anew, where it cannot be told any more:
+    its journey is gone from the portfolio, or yesterday, decided again in between, left the customer somewhere else.
+    """
+    journeys = {journey.id for journey in portfolio.journeys}
+    kept = {}
+    for row in delivered:
+        customer = row["customer_id"]
+        yesterday = memory.in_flight(customer)
+        if row["decision"] == "continue":
+            fits = yesterday == row["journey_id"] and memory.of(customer, yesterday)[-1].entered_on == row["entered_on"]
+        else:
+            fits = yesterday == row["ended_journey_id"]
+        if fits and (row["journey_id"] is None or row["journey_id"] in journeys):
+            kept[customer] = row
+    return kept
+
+
 def advance(
-    memory: Memory, events_so_far: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio
+    memory: Memory,
+    events_so_far: Sequence[Row],
+    profile_rows: Sequence[Row],
+    day: date,
+    portfolio: Portfolio,
+    kept: Mapping[str, Row] | None = None,
 ) -> dict[str, tuple[str, str]]:
-    """End what ends today; return customer -> (journey, reason)."""
+    """End what ends today, for those who keep a row as it says there; return customer -> (journey, reason)."""
     ended: dict[str, tuple[str, str]] = {}
     journeys = {journey.id: journey for journey in portfolio.journeys}
     for profile in profile_rows:
@@ -553,7 +582,10 @@ def advance(
         if journey_id is None:
             continue
         entered_on = memory.of(customer, journey_id)[-1].entered_on
-        reason = _ending(journeys.get(journey_id), entered_on, events_so_far, profile, day)
+        if kept and customer in kept:
+            reason = None if kept[customer]["ended_reason"] == "interrupted" else kept[customer]["ended_reason"]
+        else:
+            reason = _ending(journeys.get(journey_id), entered_on, events_so_far, profile, day)
         if reason is not None:
             memory.end(customer, journey_id, day, reason)
             ended[customer] = (journey_id, reason)
@@ -615,10 +647,18 @@ def factors(profile: Row, journey: Journey, waiting_days: int | None, memory: Me
     }
 
 
-def candidates(profile_rows: Sequence[Row], queue_rows: Sequence[Row], memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
+def candidates(
+    profile_rows: Sequence[Row],
+    queue_rows: Sequence[Row],
+    memory: Memory,
+    day: date,
+    portfolio: Portfolio,
+    kept: Mapping[str, Row] | None = None,
+) -> list[Row]:
     """Return the option rows of a day with every factor, score, rank and failed static gates, before any ruling."""
     policy = portfolio.policy
     waiting = {(row["customer_id"], row["journey_id"]): row["waiting_days"] for row in queue_rows}
+    listed = waiting.keys() | {(customer, row["journey_id"]) for customer, row in (kept or {}).items()}
     suppressed = {
         row["customer_id"]
         for row, is_so in zip(profile_rows, holds(policy.suppressed_when, profile_rows, without=False), strict=True)
@@ -628,7 +668,7 @@ def candidates(profile_rows: Sequence[Row], queue_rows: Sequence[Row], memory: M
         (profile, journey, factors(profile, journey, waiting.get((profile["customer_id"], journey.id)), memory, portfolio))
         for profile in profile_rows
         for journey in portfolio.journeys
-        if (profile["customer_id"], journey.id) in waiting or journey.id == memory.in_flight(profile["customer_id"])
+        if (profile["customer_id"], journey.id) in listed or journey.id == memory.in_flight(profile["customer_id"])
     ]
     others = [{"waiting_weight": policy.waiting_weight, "length_days": journey.length_days} for _, journey, _ in found]
     scores = evaluate(policy.score, [{**profile, **terms, **more} for (profile, _, terms), more in zip(found, others, strict=True)])
@@ -666,7 +706,7 @@ def total_order(option: Row) -> tuple[bool, bool, float, float, int, str]:
     )
 
 
-# --- SPEC 8.2 to 8.6: assignments ------------------------------------------------------------------------------------
+# --- SPEC 8.2 to 8.7: assignments ------------------------------------------------------------------------------------
 
 
 def memory_gates(option: Row, journey: Journey, starts: float | None, memory: Memory, day: date, portfolio: Portfolio) -> list[str]:
@@ -726,55 +766,223 @@ def arm_of(customer: str, journey: Journey, portfolio: Portfolio) -> str:
     return "treated"
 
 
-def decide(
-    profile_rows: Sequence[Row],
-    option_rows: Sequence[Row],
-    ended: Mapping[str, tuple[str, str]],
-    memory: Memory,
-    day: date,
-    portfolio: Portfolio,
-) -> tuple[list[Row], list[Row], list[Row]]:
-    """Rule on every option and remember what starts; return ``scored_candidates``, ``journey_state``, ``journey_assignments``."""
+@dataclass
+class Choice:
+    """What one customer may get today, between the gates and the choice."""
+
+    customer: str
+    options: list[Row]
+    none: Row | None
+    incumbent: Row | None
+    wishes: list[Row]
+    """What the customer competes for, best first: all that passes the gates and may be entered, or what was drawn alone."""
+    chances: float
+    """The probability with which these wishes came first, by the draw."""
+    kept: Row | None
+    """The row that was delivered today, if it stands."""
+
+
+def choices(
+    profile_rows: Sequence[Row], option_rows: Sequence[Row], memory: Memory, day: date, portfolio: Portfolio, kept: Mapping[str, Row]
+) -> list[Choice]:
+    """Return the choice of each customer: all gates but the last three, and what is left."""
     policy = portfolio.policy
     journeys = {journey.id: journey for journey in portfolio.journeys}
     starts = [None] * len(profile_rows) if policy.cap is None else evaluate(policy.cap.starts, profile_rows)
-    ruled: list[Row] = []
-    assignments: list[Row] = []
+    found = []
     for profile, allowed in zip(profile_rows, starts, strict=True):
         customer = profile["customer_id"]
         options = [{**row, "failed_gates": list(row["failed_gates"])} for row in option_rows if row["customer_id"] == customer]
         none = next((row for row in options if row["journey_id"] == NONE), None)
         incumbent = next((row for row in options if row["is_incumbent"]), None)
-        for row in options:
-            if row is not none and row is not incumbent:
-                row["failed_gates"] += memory_gates(row, journeys[row["journey_id"]], allowed, memory, day, portfolio)
-        eligible = [
-            row
-            for row in options
-            if row is not none and row is not incumbent and not row["failed_gates"] and (row["mandatory"] or row["score"] > none["score"])
-        ]
+        challengers = [row for row in options if row is not none and row is not incumbent]
+        for row in challengers:
+            row["failed_gates"] += memory_gates(row, journeys[row["journey_id"]], allowed, memory, day, portfolio)
+        eligible = [row for row in challengers if not row["failed_gates"] and (row["mandatory"] or row["score"] > none["score"])]
         if incumbent is not None:
             running = journeys[incumbent["journey_id"]]
             eligible = [row for row in eligible if may_interrupt(row, incumbent, journeys[row["journey_id"]], running, memory, portfolio)]
-        chosen = min(eligible, key=total_order) if eligible else incumbent if incumbent is not None else none
-        decision = "none" if chosen is none else "continue" if chosen is incumbent else "start" if incumbent is None else "switch"
+        eligible.sort(key=total_order)
+        wishes, chances = eligible, 1.0
+        if incumbent is None and not any(row["mandatory"] for row in eligible):
+            wishes, chances = explored(customer, eligible, day, policy.explore)
+        found.append(Choice(customer, options, none, incumbent, wishes, chances, kept.get(customer)))
+    return found
+
+
+def explored(customer: str, eligible: list[Row], day: date, explore: float) -> tuple[list[Row], float]:
+    """Return what a customer wishes after the draw of SPEC 8.7, and the probability that the first wish is this one."""
+    if not eligible or explore == 0:
+        return eligible, 1.0
+    by_name = sorted(eligible, key=lambda row: row["journey_id"])
+    wishes = eligible
+    if xxh64(f"explore:{customer}:{day.isoformat()}") % 10_000 < round(explore * 10_000):
+        wishes = [by_name[xxh64(f"pick:{customer}:{day.isoformat()}") % len(by_name)]]
+    by_chance = explore / len(by_name)
+    return wishes, 1 - explore + by_chance if wishes[0] is eligible[0] else by_chance
+
+
+def places(found: Sequence[Choice], memory: Memory, portfolio: Portfolio) -> dict[str, int]:
+    """Return how many may enter each limited journey today, after those whose start was delivered."""
+    free = {}
+    for journey in portfolio.journeys:
+        in_flight = sum(spells[-1].ended_on is None for (_, name), spells in memory.spells.items() if name == journey.id)
+        limits = [
+            limit for limit in (journey.daily_entries, None if journey.active is None else journey.active - in_flight) if limit is not None
+        ]
+        taken = [one for one in found if one.kept and one.kept["decision"] in {"start", "switch"} and one.kept["journey_id"] == journey.id]
+        if limits:
+            free[journey.id] = max(0, min(limits) - len(taken))
+    return free
+
+
+Worth = tuple[int, int, int, int]
+"""What a placement is worth: in a mandatory journey or not, its score if so, its gain over the fallback (both in micro-units), and,
+where all that is equal, how far up among the customer's wishes. Python compares tuples as SPEC does: in this order."""
+
+
+def worths(choice: Choice, memory: Memory) -> dict[str, Worth]:
+    """Return journey -> worth of each wish of a customer; the fallback is worth nothing."""
+    if not choice.wishes or choice.none is None:
+        return {}
+    fallback = choice.none["score"]
+    if choice.incumbent is not None:
+        fallback = choice.incumbent["score"]
+        if fallback is None:
+            fallback = memory.of(choice.customer, choice.incumbent["journey_id"])[-1].entry_score
+    found = {}
+    for index, row in enumerate(choice.wishes):
+        score = micros(row["score"])
+        found[row["journey_id"]] = (
+            int(row["mandatory"]),
+            score if row["mandatory"] else 0,
+            score - micros(fallback),
+            len(choice.wishes) - index,
+        )
+    return found
+
+
+def plus(one: Worth, other: Worth) -> Worth:
+    """Return the sum of two worths."""
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
+
+def minus(one: Worth, other: Worth) -> Worth:
+    """Return the difference of two worths."""
+    return one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3]
+
+
+NOTHING: Worth = (0, 0, 0, 0)
+
+
+def optimum(wishes: Mapping[str, Mapping[str, Worth]], free: Mapping[str, int]) -> dict[str, str]:
+    """Return customer -> journey with the greatest total worth within the free places; who is not in it gets the fallback.
+
+    Customers come one after the other. Each takes a place, or sets off the chain of moves - somebody yields a place, and takes
+    another one or the fallback - that leaves the greatest total (successive best paths; integers, so nothing is approximate).
+    """
+    got: dict[str, str] = {}
+    for customer, mine in wishes.items():
+        total: dict[str | None, Worth] = {None: NOTHING, **mine}
+        moves: dict[str | None, list[tuple[str, str | None]]] = {name: [(customer, name)] for name in total}
+        is_better = True
+        while is_better:
+            is_better = False
+            for full in [name for name in total if name is not None and is_full(name, got, free)]:
+                for other in [who for who, name in got.items() if name == full]:
+                    for name, worth in {None: NOTHING, **wishes[other]}.items():
+                        after = plus(total[full], minus(worth, wishes[other][full]))
+                        if name != full and (name not in total or after > total[name]):
+                            total[name], moves[name], is_better = after, [*moves[full], (other, name)], True
+        ends = [name for name in total if name is None or not is_full(name, got, free)]
+        for who, name in moves[max(ends, key=lambda end: total[end])]:
+            got.pop(who, None)
+            if name is not None:
+                got[who] = name
+    return got
+
+
+def is_full(journey: str, got: Mapping[str, str], free: Mapping[str, int]) -> bool:
+    """Return whether nobody more can enter a journey."""
+    return journey in free and sum(name == journey for name in got.values()) >= free[journey]
+
+
+def total_worth(wishes: Mapping[str, Mapping[str, Worth]], got: Mapping[str, str]) -> tuple[int, int, int]:
+    """Return what SPEC maximises: placements in mandatory journeys, their total score, the total gain."""
+    total = NOTHING
+    for customer, journey in got.items():
+        total = plus(total, wishes[customer][journey])
+    return total[:3]
+
+
+def objections(wishes: Mapping[str, Mapping[str, Worth]], free: Mapping[str, int], got: Mapping[str, str]) -> list[str]:
+    """Say what is wrong with placements: wishes that nobody had, limits broken, places left empty, a total below the optimum."""
+    says = [f"{who} did not wish to enter {name}" for who, name in got.items() if name not in wishes.get(who, {})]
+    for name, limit in free.items():
+        entered = sum(other == name for other in got.values())
+        says += [f"{entered} enter {name}, and there is room for {limit}"] if entered > limit else []
+    for who, mine in wishes.items():
+        ranked = list(mine)
+        missed = ranked[: ranked.index(got[who])] if got.get(who) in mine else ranked
+        says += [f"{who} gets {got.get(who)} although there is room in {name}" for name in missed if not is_full(name, got, free)]
+    if not says:
+        ours, best = total_worth(wishes, got), total_worth(wishes, optimum(wishes, free))
+        says += [f"(mandatory placements, their score, gain) are {ours}, and can be {best}"] if ours != best else []
+    return says
+
+
+def decide(
+    found: Sequence[Choice],
+    got: Mapping[str, str],
+    ended: Mapping[str, tuple[str, str]],
+    memory: Memory,
+    day: date,
+    portfolio: Portfolio,
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Rule on every option and remember what starts; return ``scored_candidates``, ``journey_state``, ``journey_assignments``.
+
+    ``got`` says who of those who keep no row enters which journey.
+    """
+    policy = portfolio.policy
+    journeys = {journey.id: journey for journey in portfolio.journeys}
+    ruled: list[Row] = []
+    assignments: list[Row] = []
+    for one in found:
+        customer, options, incumbent, kept = one.customer, one.options, one.incumbent, one.kept
+        fallback = incumbent if incumbent is not None else one.none
+        by_name = {row["journey_id"]: row for row in options}
+        if kept is not None:
+            chosen, decision = by_name.get(kept["journey_id"] or NONE), kept["decision"]
+            squeezed: list[Row] = []
+        else:
+            chosen = by_name[got[customer]] if customer in got else fallback
+            decision = "none" if chosen is one.none else "continue" if chosen is incumbent else "start" if incumbent is None else "switch"
+            squeezed = one.wishes[: one.wishes.index(chosen)] if customer in got else one.wishes
         for row in options:
-            if row is not chosen and not row["failed_gates"]:
+            if row is chosen:
+                row["failed_gates"] = []
+            elif any(row is other for other in squeezed):
+                row["failed_gates"] = ["capacity"]
+            elif not row["failed_gates"]:
                 row["failed_gates"] = ["in_flight" if decision == "continue" else "outscored"]
             row["ruling"] = "chosen" if row is chosen else row["failed_gates"][0]
             scored = row["score"] is not None and chosen["score"] is not None
             row["margin"] = chosen["score"] - row["score"] if scored else None
-        kept = policy.keep_candidates
-        ruled += [row for row in options if kept is None or row["rank"] <= kept or row is chosen]
+        best = policy.keep_candidates
+        ruled += [row for row in options if best is None or row["rank"] <= best or row is chosen]
 
         ended_journey, ended_reason = ended.get(customer, (None, None))
         if decision == "switch":
-            ended_journey, ended_reason = incumbent["journey_id"], "interrupted"
+            ended_journey, ended_reason = memory.in_flight(customer), "interrupted"
             memory.end(customer, ended_journey, day, ended_reason)
         if decision in {"start", "switch"}:
             journey = journeys[chosen["journey_id"]]
-            memory.enter(customer, journey.id, Spell(day, chosen["score"], arm_of(customer, journey, portfolio)))
-        others = [row for row in options if row is not chosen and row["ruling"] in {"outscored", "in_flight"}]
+            score, arm = (kept["score"], kept["arm"]) if kept is not None else (chosen["score"], arm_of(customer, journey, portfolio))
+            memory.enter(customer, journey.id, Spell(day, score, arm))
+        if kept is not None:
+            assignments.append(kept)
+            continue
+        others = [row for row in options if row is not chosen and row["ruling"] in {"outscored", "in_flight", "capacity"}]
         runner_up = min(others, key=total_order, default=None)
         spell = None if decision == "none" else memory.of(customer, chosen["journey_id"])[-1]
         assignments.append(
@@ -790,7 +998,7 @@ def decide(
                 "score": chosen["score"] if chosen else None,
                 "runner_up": runner_up["journey_id"] if runner_up else None,
                 "runner_up_score": runner_up["score"] if runner_up else None,
-                "selection_probability": 1.0,
+                "selection_probability": None if one.wishes and one.wishes[0] is not chosen else one.chances,
                 "ended_journey_id": ended_journey,
                 "ended_reason": ended_reason,
             }
@@ -889,12 +1097,27 @@ def decide_day(
     queue_rows: Sequence[Row],
     portfolio: Portfolio,
     day: date,
+    delivered: Iterable[Row] = (),
+    placements: Mapping[str, str] | None = None,
 ) -> dict[str, list[Row]]:
-    """Decide a day and remember it: the tables from the option rows to activation."""
-    ended = advance(memory, events_so_far, profile_rows, day, portfolio)
-    option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio)
-    ruled, state, assignments = decide(profile_rows, option_rows, ended, memory, day, portfolio)
+    """Decide a day and remember it: the tables from the option rows to activation, and what is wrong with the ``placements``.
+
+    ``delivered`` are assignment rows of this day whose messages are out; ``placements`` say who enters which journey, if somebody
+    else has decided that.
+    """
+    kept = kept_rows(delivered, memory, portfolio)
+    ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
+    option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)
+    found = choices(profile_rows, option_rows, memory, day, portfolio, kept)
+    wishes = {one.customer: worths(one, memory) for one in found if one.kept is None}
+    free = places(found, memory, portfolio)
+    got = {customer: name for customer, name in (placements or {}).items() if customer not in kept}
+    says = [] if placements is None else objections(wishes, free, got)
+    if placements is None or says:
+        got = optimum(wishes, free)
+    ruled, state, assignments = decide(found, got, ended, memory, day, portfolio)
     return {
+        "objections": [{"date": day, "says": objection} for objection in says],
         "scored_candidates": ruled,
         "journey_state": state,
         "journey_assignments": assignments,
@@ -903,10 +1126,16 @@ def decide_day(
     }
 
 
-def run(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio] | None = None) -> dict[str, list[Row]]:
+def run(
+    landing: Path,
+    portfolio: Portfolio,
+    days: Sequence[date],
+    changes: Mapping[date, Portfolio] | None = None,
+    placements: Mapping[date, Mapping[str, str]] | None = None,
+) -> dict[str, list[Row]]:
     """Run consecutive days and return every table with the rows of all of them.
 
-    ``changes`` replaces the portfolio from a day on, as an edited ``journeys.yaml`` does.
+    ``changes`` replaces the portfolio from a day on, as an edited ``journeys.yaml`` does; ``placements`` as in ``decide_day``.
     """
     tables: dict[str, list[Row]] = {}
     memory = Memory()
@@ -926,7 +1155,7 @@ def run(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapp
             "customer_profiles": profile_rows,
             "micro_segment_memberships": member_rows,
             "journey_queues": queue_rows,
-            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day),
+            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day, placements=placements and placements[day]),
         }
         for table, rows in today.items():
             tables.setdefault(table, []).extend(rows)

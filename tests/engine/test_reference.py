@@ -1,13 +1,16 @@
 """The reference is code too: hand-computed cases of each sentence of SPEC that it implements."""
 
 import gzip
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import highspy
 import polars as pl
 import pytest
 
@@ -36,20 +39,23 @@ from tests.engine.reference import (
     Memory,
     Row,
     Spell,
-    advance,
+    Worth,
     arm_of,
     audience_changes,
-    candidates,
-    decide,
+    decide_day,
     elements,
+    explored,
     ingest,
     members,
     memberships,
     messages,
+    objections,
+    optimum,
     profiles,
     queues,
     rounded,
     run,
+    total_worth,
     xxh64,
 )
 
@@ -121,10 +127,9 @@ def decided(
     memory = Memory({("c", name): list(spells) for name, spells in (past or {}).items()})
     people = [profile(**profile_changes)]
     queue_rows = [{"customer_id": "c", "journey_id": name, "waiting_days": days} for name, days in queued.items()]
-    ended = advance(memory, events or [], people, TODAY, config)
-    options = candidates(people, queue_rows, memory, TODAY, config)
-    rows, state, assignments = decide(people, options, ended, memory, TODAY, config)
-    return {row["journey_id"]: row for row in rows}, assignments[0], {row["journey_id"]: row for row in state}
+    tables = decide_day(memory, events or [], people, queue_rows, config, TODAY)
+    rows, state = ({row["journey_id"]: row for row in tables[table]} for table in ("scored_candidates", "journey_state"))
+    return rows, tables["journey_assignments"][0], state
 
 
 def stay(entered: int, ended: int | None = None, reason: str | None = None, score: float = 1.0) -> Spell:
@@ -721,6 +726,340 @@ def test_the_control_arm_is_a_bucket_of_the_customer() -> None:
     for share, arm in ((0.0, "treated"), (bucket / 10_000, "treated"), ((bucket + 1) / 10_000, "control"), (1.0, "control")):
         assert arm_of("c", journey("a", holdout=share), portfolio()) == arm
     assert arm_of("c", journey("a"), portfolio(policies={"holdout": 1.0})) == "control"
+
+
+# --- SPEC 8.5 --------------------------------------------------------------------------------------------------------
+
+
+def fair(*journeys: Journey, **policies: Any) -> Portfolio:
+    """Return a portfolio in which every customer has a score of their own for each journey, as ``compete`` says it."""
+    score = numeric("value * interest_match", value=NUMBER, interest_match=NUMBER)
+    offered = [replace(one, value=100.0, interests=(one.id,)) for one in journeys]
+    return portfolio(*offered, policies={"score": score, "switch_margin": 0.0, **policies})
+
+
+def compete(
+    config: Portfolio,
+    wanted: Mapping[str, Mapping[str, float]],
+    past: Mapping[tuple[str, str], list[Spell]] | None = None,
+    delivered: list[Row] | None = None,
+    placements: Mapping[str, str] | None = None,
+) -> dict[str, list[Row]]:
+    """Decide today for some customers: customer -> journey -> score of what each is queued for or in."""
+    memory = Memory({at: list(spells) for at, spells in (past or {}).items()})
+    columns = [f"interest_{one.id}" for one in config.journeys]
+    people, queue_rows = [], []
+    for customer, scores in wanted.items():
+        shares = {f"interest_{name}": score / 100 for name, score in scores.items()}
+        people.append(profile(customer_id=customer, **{**dict.fromkeys(columns, 0.0), **shares}))
+        queue_rows += [{"customer_id": customer, "journey_id": name, "waiting_days": 0} for name in scores]
+    return decide_day(memory, [], people, queue_rows, config, TODAY, delivered or [], placements)
+
+
+def rulings(tables: Mapping[str, list[Row]]) -> dict[str, str]:
+    """Return "customer:journey" -> ruling."""
+    return {f"{row['customer_id']}:{row['journey_id']}": row["ruling"] for row in tables["scored_candidates"]}
+
+
+def assigned(tables: Mapping[str, list[Row]]) -> dict[str, tuple[str, str | None]]:
+    """Return customer -> decision and journey."""
+    return {row["customer_id"]: (row["decision"], row["journey_id"]) for row in tables["journey_assignments"]}
+
+
+def test_places_go_to_where_the_population_gains_most() -> None:
+    """One place in each: p for a (10) leaves q nothing; p for b (9) and q for a (8) is 17, and r gets none of b (1)."""
+    config = fair(journey("a", daily_entries=1), journey("b", active=1), journey("z"))
+    tables = compete(config, {"p": {"a": 10, "b": 9}, "q": {"a": 8}, "r": {"b": 1}, "s": {"z": 5}})
+    assert assigned(tables) == {"p": ("start", "b"), "q": ("start", "a"), "r": ("none", None), "s": ("start", "z")}
+    assert rulings(tables) == {
+        "p:a": "capacity", "p:b": "chosen", "p:none": "outscored", "q:a": "chosen", "q:none": "outscored",
+        "r:b": "capacity", "r:none": "chosen", "s:z": "chosen", "s:none": "outscored",
+    }  # fmt: skip
+    p, q, r, s = tables["journey_assignments"]
+    assert [row["selection_probability"] for row in (p, q, r, s)] == [None, 1.0, None, 1.0]
+    assert [(row["runner_up"], row["runner_up_score"]) for row in (p, q, r)] == [("a", 10.0), ("none", 0.0), ("b", 1.0)]
+    squeezed = tables["scored_candidates"][0]
+    assert (squeezed["failed_gates"], squeezed["margin"]) == (["capacity"], -1.0)
+
+
+def test_mandatory_placements_come_first_then_their_scores_then_all_gains() -> None:
+    """To give p a and q m would be 101, but p scores more in m; two in m and n are more than one, whatever they score."""
+    config = fair(journey("m", mandatory=True, daily_entries=1), journey("n", mandatory=True), journey("a"))
+    assert assigned(compete(config, {"p": {"m": 2, "a": 100}, "q": {"m": 1}})) == {"p": ("start", "m"), "q": ("none", None)}
+    tables = compete(config, {"p": {"m": 90, "n": 1}, "q": {"m": 1}})
+    assert assigned(tables) == {"p": ("start", "n"), "q": ("start", "m")}
+    assert rulings(tables)["p:m"] == "capacity"
+
+
+def test_what_counts_is_the_gain_over_the_journey_in_flight() -> None:
+    """Switching from z (9) to a (10) gains 1 for p, starting a gains 5 for q; p goes on, and is not in flight by choice."""
+    config = fair(journey("a", daily_entries=1, can_interrupt=True), journey("z"))
+    tables = compete(config, {"p": {"a": 10, "z": 9}, "q": {"a": 5}}, {("p", "z"): [stay(2)]})
+    assert assigned(tables) == {"p": ("continue", "z"), "q": ("start", "a")}
+    assert [rulings(tables)[name] for name in ("p:a", "p:z", "p:none")] == ["capacity", "chosen", "in_flight"]
+    assert [row["selection_probability"] for row in tables["journey_assignments"]] == [None, 1.0]
+
+
+def test_an_option_that_is_not_eligible_keeps_its_ruling_in_a_full_journey() -> None:
+    """Nobody is squeezed out of what they could not have: worse than nothing, behind a gate, or without the right to interrupt."""
+    config = fair(journey("a", daily_entries=0), journey("z"), none=numeric("3.0"))
+    past = {("q", "a"): [stay(9, 5)], ("r", "z"): [stay(2)]}
+    ruled = rulings(compete(config, {"p": {"a": 2}, "q": {"a": 50}, "r": {"a": 50, "z": 5}, "s": {"a": 4}}, past))
+    assert [ruled[name] for name in ("p:a", "q:a", "r:a", "s:a")] == ["outscored", "reentry", "in_flight", "capacity"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "started"),
+    [
+        ({}, 5),
+        ({"daily_entries": 2}, 2),
+        ({"daily_entries": 0}, 0),
+        ({"active": 3}, 1),
+        ({"active": 1}, 0),
+        ({"active": 0}, 0),
+        ({"daily_entries": 2, "active": 3}, 1),
+        ({"daily_entries": 1, "active": 9}, 1),
+    ],
+)
+def test_places_are_the_smaller_of_both_limits(limits: dict[str, int], started: int) -> None:
+    """Two are in it after step 1: one more ended today, and the one who leaves by a switch makes room only tomorrow."""
+    config = fair(journey("a", **limits), journey("b", can_interrupt=True))
+    past = {("in", "a"): [stay(2)], ("out", "a"): [stay(2)], ("done", "a"): [stay(10)]}
+    wanted = {**{f"w{number}": {"a": 5} for number in range(5)}, "in": {"a": 5}, "out": {"a": 5, "b": 9}, "done": {}}
+    told = assigned(compete(config, wanted, past))
+    assert [told["in"], told["out"], told["done"]] == [("continue", "a"), ("switch", "b"), ("none", None)]
+    assert [told[f"w{number}"] for number in range(5)].count(("start", "a")) == started
+
+
+def test_placements_of_somebody_else_are_followed_where_nothing_speaks_against_them() -> None:
+    """Two are alike and there is one place: either may have it; nobody may have it, both, or what was not wished."""
+    config = fair(journey("a", daily_entries=1), journey("b"))
+    wanted = {"p": {"a": 5}, "q": {"a": 5}, "r": {"a": 4, "b": 3}}
+    for lucky, other in ("pq", "qp"):
+        tables = compete(config, wanted, placements={lucky: "a", "r": "b"})
+        assert tables["objections"] == []
+        assert [assigned(tables)[who] for who in (lucky, other, "r")] == [("start", "a"), ("none", None), ("start", "b")]
+    for placements, objection in (
+        ({"r": "b"}, "p gets None although there is room in a"),
+        ({"p": "a", "q": "a", "r": "b"}, "2 enter a, and there is room for 1"),
+        ({"p": "b", "q": "a", "r": "b"}, "p did not wish to enter b"),
+        ({"p": "a"}, "r gets None although there is room in b"),
+        ({"r": "a"}, "(mandatory placements, their score, gain) are (0, 0, 4000000), and can be (0, 0, 8000000)"),
+    ):
+        assert objection in [row["says"] for row in compete(config, wanted, placements=placements)["objections"]]
+
+
+Market = tuple[dict[str, dict[str, Worth]], dict[str, int]]
+
+
+def market(case: int, customers: int, journeys: int) -> Market:
+    """Draw what customers wish, with ties and wishes that gain nothing, and how many places there are."""
+    random = Random(case)  # noqa: S311  # no secrets here
+    wishes: dict[str, dict[str, Worth]] = {}
+    for customer in range(customers):
+        fallback = random.choice([0, 1, 3])
+        drawn = []
+        for name in random.sample(range(journeys), random.randint(0, min(4, journeys))):
+            mandatory = random.random() < 0.2
+            drawn.append((mandatory, random.choice([-3, 1, 2, 5] if mandatory else [fallback + more for more in (0, 1, 2, 2, 5)]), name))
+        drawn.sort(reverse=True)
+        wishes[f"c{customer}"] = {
+            f"j{name}": (int(mandatory), score if mandatory else 0, score - fallback, len(drawn) - index)
+            for index, (mandatory, score, name) in enumerate(drawn)
+        }
+    return wishes, {f"j{name}": random.choice([0, 1, 1, 2, 3]) for name in range(journeys) if random.random() < 0.8}
+
+
+def optimum_by_trying(wishes: Mapping[str, Mapping[str, Worth]], free: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return the best total of all ways to place everybody."""
+    return max(
+        total_worth(wishes, {who: name for who, name in zip(wishes, names, strict=True) if name is not None})
+        for names in itertools.product(*[[None, *mine] for mine in wishes.values()])
+        if all(names.count(name) <= limit for name, limit in free.items())
+    )
+
+
+def optimum_by_highs(wishes: Mapping[str, Mapping[str, Worth]], free: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return the best total by three linear programs, each holding what the ones before reached."""
+    solver = highspy.Highs()
+    solver.silent()
+    pairs = [(who, name, worth) for who, mine in wishes.items() for name, worth in mine.items()]
+    variables = [solver.addBinary() for _ in pairs]
+    for customer in wishes:
+        solver.addConstr(sum(one for one, (who, _, _) in zip(variables, pairs, strict=True) if who == customer) + 0 * variables[0] <= 1)
+    for journey, limit in free.items():
+        solver.addConstr(
+            sum(one for one, (_, name, _) in zip(variables, pairs, strict=True) if name == journey) + 0 * variables[0] <= limit
+        )
+    reached = []
+    for part in range(3):
+        total = sum(worth[part] * one for one, (_, _, worth) in zip(variables, pairs, strict=True)) + 0 * variables[0]
+        solver.maximize(total)
+        reached.append(round(solver.getInfo().objective_function_value))
+        solver.addConstr(total >= reached[-1])
+    return reached[0], reached[1], reached[2]
+
+
+@pytest.mark.parametrize("case", range(40))
+def test_the_optimum_is_the_best_of_all_placements(case: int) -> None:
+    """By trying them all, with limits of nothing, ties and losses."""
+    wishes, free = market(case, customers=5, journeys=3)
+    got = optimum(wishes, free)
+    assert total_worth(wishes, got) == optimum_by_trying(wishes, free)
+    assert objections(wishes, free, got) == []
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_the_optimum_is_that_of_highs(case: int) -> None:
+    """Where there are too many ways to try, an established solver is asked."""
+    wishes, free = market(case, customers=40, journeys=6)
+    got = optimum(wishes, free)
+    assert total_worth(wishes, got) == optimum_by_highs(wishes, free)
+    assert objections(wishes, free, got) == []
+
+
+# --- SPEC 8.7 --------------------------------------------------------------------------------------------------------
+
+
+def names_that(explore: float, picks: int, of: int) -> list[str]:
+    """Return customers who are made to explore today and draw this option of so many; an option below 0 is no exploring."""
+    found = []
+    for name in [f"c{number}" for number in range(40)]:
+        explores = xxh64(f"explore:{name}:2026-01-10") % 10_000 < round(explore * 10_000)
+        if (xxh64(f"pick:{name}:2026-01-10") % of if explores else -1) == picks:
+            found.append(name)
+    return found
+
+
+def test_an_explorer_gets_what_is_drawn_and_everybodys_probability_is_stored() -> None:
+    """With e = 0.6 and three options the best has 0.4 + 0.2, each other 0.2, whoever drew it."""
+    config = fair(*(journey(name) for name in "cba"), explore=0.6)
+    scores = {"a": 5, "b": 9, "c": 7}
+    for picks, journey_id, probability in ((-1, "b", 0.6), (0, "a", 0.2), (1, "b", 0.6), (2, "c", 0.2)):
+        name = names_that(0.6, picks, 3)[0]
+        tables = compete(config, {name: scores})
+        assert assigned(tables) == {name: ("start", journey_id)}
+        assert tables["journey_assignments"][0]["selection_probability"] == pytest.approx(probability)
+        assert {row["ruling"] for row in tables["scored_candidates"] if row["journey_id"] != journey_id} == {"outscored"}
+
+
+def test_a_draw_is_between_eligible_options_only() -> None:
+    """What fails a gate or does not beat "none" is not drawn; one option left is certain, and none left is no draw."""
+    name = names_that(0.6, 0, 1)[0]
+    config = fair(journey("a", status="paused"), journey("b"), journey("c"), explore=0.6, none=numeric("3.0"))
+    tables = compete(config, {name: {"a": 50, "b": 2, "c": 4}, "nobody": {"b": 1}})
+    assert assigned(tables) == {name: ("start", "c"), "nobody": ("none", None)}
+    assert [row["selection_probability"] for row in tables["journey_assignments"]] == pytest.approx([1.0, 1.0])
+
+
+def test_nobody_explores_in_flight_or_against_a_mandatory_journey() -> None:
+    """They get the best, with certainty."""
+    config = fair(
+        journey("a"), journey("b", can_interrupt=True), journey("c", can_interrupt=True), journey("m", mandatory=True), explore=1.0
+    )
+    first, second = names_that(1.0, 1, 2)[:2]
+    wanted = {first: {"a": 1, "b": 7, "c": 5}, second: {"b": 7, "m": 1}}
+    tables = compete(config, wanted, {(first, "a"): [stay(2)]})
+    assert assigned(tables) == {first: ("switch", "b"), second: ("start", "m")}
+    assert [row["selection_probability"] for row in tables["journey_assignments"]] == [1.0, 1.0]
+
+
+def test_an_explorer_competes_with_the_drawn_option_only() -> None:
+    """No room for it: "none" is chosen, the better ones are outscored, and no probability is known."""
+    name = names_that(1.0, 0, 2)[0]
+    config = fair(journey("a", daily_entries=0), journey("b"), explore=1.0)
+    tables = compete(config, {name: {"a": 5, "b": 9}})
+    assert rulings(tables) == {f"{name}:a": "capacity", f"{name}:b": "outscored", f"{name}:none": "chosen"}
+    row = tables["journey_assignments"][0]
+    assert [row[told] for told in ("decision", "selection_probability", "runner_up")] == ["none", None, "b"]
+
+
+def test_frequencies_of_the_draw_are_the_probabilities_said() -> None:
+    """2,000 customers, e = 0.6, three options: 0.6, 0.2 and 0.2 within 0.05 (more than four standard deviations)."""
+    options: list[Row] = [{"journey_id": name} for name in "bca"]
+    drawn = [explored(f"c{number}", options, TODAY, 0.6) for number in range(2_000)]
+    for name, expected in (("b", 0.6), ("a", 0.2), ("c", 0.2)):
+        chances = [probability for wishes, probability in drawn if wishes[0]["journey_id"] == name]
+        assert len(chances) / len(drawn) == pytest.approx(expected, abs=0.05)
+        assert chances == pytest.approx([expected] * len(chances))
+
+
+# --- SPEC 8, last paragraph: what was delivered stays ----------------------------------------------------------------
+
+
+def delivered_row(customer: str, decision: str, journey_id: str, **changes: Any) -> Row:
+    """Return an assignment row as it was delivered this morning."""
+    entered_on = ago(2) if decision == "continue" else TODAY
+    index = {"entered_on": entered_on, "day_index": (TODAY - entered_on).days + 1, "ends_on": entered_on + 9 * DAY}
+    row = {"date": TODAY, "customer_id": customer, "decision": decision, "journey_id": journey_id, **index, "arm": "treated", "score": 0.7}
+    told = {"runner_up": "gone", "runner_up_score": 0.1, "selection_probability": 0.3, "ended_journey_id": None, "ended_reason": None}
+    return {**row, **told, **changes}
+
+
+def test_a_delivered_start_stays_and_takes_its_place_first() -> None:
+    """It is paused, full, and not even queued any more: p keeps the row, and only one of q and r finds room."""
+    config = fair(journey("a", daily_entries=2), journey("b"))
+    row = delivered_row("p", "start", "a")
+    tables = compete(config, {"p": {"b": 9}, "q": {"a": 1}, "r": {"a": 2}}, delivered=[row])
+    assert tables["journey_assignments"][0] == row
+    assert assigned(tables) == {"p": ("start", "a"), "q": ("none", None), "r": ("start", "a")}
+    assert [rulings(tables)[name] for name in ("p:a", "p:b", "p:none")] == ["chosen", "outscored", "outscored"]
+    option = tables["scored_candidates"][0]
+    assert [option[told] for told in ("journey_id", "is_queued", "is_incumbent", "score", "margin")] == ["a", False, False, 0.0, 0.0]
+    state = tables["journey_state"][0]
+    assert [state[told] for told in ("entered_on", "ended_on", "entry_score", "times_entered")] == [TODAY, None, 0.7, 1]
+    paused = fair(journey("a", status="paused", daily_entries=0), journey("b"))
+    assert assigned(compete(paused, {"p": {"b": 9}}, delivered=[row])) == {"p": ("start", "a")}
+
+
+def test_a_delivered_day_goes_on_although_the_journey_would_end_or_yield() -> None:
+    """The goal came in after the messages went out: today's row stays, and tomorrow the goal is still there to be seen."""
+    a = journey("a", exit_when=condition("tenure_days = 5", tenure_days=COUNT))
+    config = fair(a, journey("b", can_interrupt=True, mandatory=True))
+    row = delivered_row("p", "continue", "a")
+    tables = compete(config, {"p": {"b": 9}}, {("p", "a"): [stay(2)]}, [row])
+    assert tables["journey_assignments"] == [row]
+    assert rulings(tables) == {"p:a": "chosen", "p:b": "in_flight", "p:none": "in_flight"}
+    assert [(state["entered_on"], state["ended_on"]) for state in tables["journey_state"]] == [(ago(2), None)]
+
+
+def test_what_a_delivered_row_says_has_ended_has_ended() -> None:
+    """By the reason in the row: b was left for a, whatever would be found today; c was over, and so it stays."""
+    config = fair(journey("a"), journey("b", length_days=2), journey("c"))
+    left = delivered_row("p", "switch", "a", ended_journey_id="b", ended_reason="interrupted")
+    over = delivered_row("q", "start", "a", ended_journey_id="c", ended_reason="converted")
+    past = {("p", "b"): [stay(2)], ("q", "c"): [stay(2)]}
+    tables = compete(config, {"p": {"a": 5}, "q": {"a": 5}}, past, [left, over])
+    assert tables["journey_assignments"] == [left, over]
+    ended = {row["journey_id"]: (row["ended_on"], row["ended_reason"]) for row in tables["journey_state"] if row["ended_on"]}
+    assert ended == {"b": (TODAY, "interrupted"), "c": (TODAY, "converted")}
+    assert rulings(tables) == {"p:a": "chosen", "p:b": "outscored", "p:none": "outscored", "q:a": "chosen", "q:none": "outscored"}
+    removed = compete(fair(journey("a")), {"p": {"a": 5}}, {("p", "b"): [stay(2)]}, [left])
+    assert removed["journey_assignments"] == [left]
+
+
+@pytest.mark.parametrize(
+    ("row", "past"),
+    [
+        (delivered_row("p", "start", "gone"), {}),
+        (delivered_row("p", "continue", "a"), {}),
+        (delivered_row("p", "continue", "a"), {("p", "a"): [stay(9, 5)]}),
+        (delivered_row("p", "switch", "a", ended_journey_id="b", ended_reason="interrupted"), {}),
+    ],
+)
+def test_a_delivered_row_that_cannot_be_told_any_more_is_decided_anew(row: Row, past: dict[tuple[str, str], list[Spell]]) -> None:
+    """Its journey was removed, or yesterday was decided otherwise since."""
+    config = fair(journey("a"), journey("b"))
+    assert assigned(compete(config, {"p": {"b": 5}}, past, [row])) == {"p": ("start", "b")}
+
+
+def test_who_was_sent_something_is_not_explored_with_again() -> None:
+    """The draw of the row stands, and the others draw for themselves."""
+    name, other = names_that(1.0, 0, 2)[:2]
+    row = delivered_row(name, "start", "b")
+    tables = compete(fair(journey("a"), journey("b"), explore=1.0), {name: {"a": 5, "b": 9}, other: {"a": 5, "b": 9}}, delivered=[row])
+    assert assigned(tables) == {name: ("start", "b"), other: ("start", "a")}
+    assert [one["selection_probability"] for one in tables["journey_assignments"]] == [0.3, 0.5]
 
 
 # --- SPEC 9 ----------------------------------------------------------------------------------------------------------

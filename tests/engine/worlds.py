@@ -204,9 +204,22 @@ def periods(days: tuple[date, ...]) -> st.SearchStrategy[list[dict[str, date]]]:
     return st.lists(one, max_size=1)
 
 
+CAPACITIES: st.SearchStrategy[dict[str, int]] = st.fixed_dictionaries(
+    {}, optional={"daily_entries": st.sampled_from([1, 0, 2, 5]), "active": st.sampled_from([2, 0, 1, 4, 9])}
+)
+
+
 @st.composite
 def journeys(
-    draw: Draw, index: int, ids: list[str], days: tuple[date, ...], segments: list[str], condition: st.SearchStrategy[str]
+    draw: Draw,
+    index: int,
+    ids: list[str],
+    days: tuple[date, ...],
+    segments: list[str],
+    condition: st.SearchStrategy[str],
+    *,
+    is_limited: bool,
+    mandatory_odds: int,
 ) -> dict[str, Any]:
     """Draw a journey that may refer to every other one, and come only after earlier ones."""
     length = draw(st.sampled_from([3, 1, 2, 4, 5, 30]))
@@ -223,7 +236,7 @@ def journeys(
         "ends_on": (8, st.sampled_from(days)),
         "priority": (4, st.sampled_from([5, 5, 80, -3])),
         "value": (2, st.sampled_from([12, 2, 2.5, 2.5, 0])),
-        "mandatory": (5, st.just(value=True)),
+        "mandatory": (mandatory_odds, st.just(value=True)),
         "interests": (4, st.lists(st.sampled_from(["bags", "sport"]), unique=True, min_size=1)),
         "intents": (4, st.lists(st.sampled_from(["buy", "leave"]), unique=True, min_size=1)),
         "goal": (2, st.fixed_dictionaries({"event": st.sampled_from([ORDER, OPENED, GAME])}, optional={"within_days": st.integers(1, 4)})),
@@ -241,6 +254,8 @@ def journeys(
             st.lists(st.fixed_dictionaries({"journey": st.sampled_from(others), "within_days": st.integers(1, 4)}), min_size=1, max_size=1),
         ),
     }
+    if is_limited:
+        optional["capacity"] = (2, CAPACITIES)
     if index:
         optional["only_after"] = (6, st.lists(st.sampled_from(ids[:index]), unique=True, min_size=1, max_size=2))
     journey |= {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
@@ -262,8 +277,10 @@ def journeys(
 
 
 @st.composite
-def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int, ...] = (3, 4, 5, 6, 6, 2, 1, 0)) -> dict[str, Any]:
-    """Draw a whole ``journeys.yaml``."""
+def documents(
+    draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int, ...] = (3, 4, 5, 6, 6, 2, 1, 0), *, is_limited: bool = False
+) -> dict[str, Any]:
+    """Draw a whole ``journeys.yaml``; if ``is_limited``, journeys have capacities and choices are explored."""
     numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=3, max_size=6))
     others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=3))
     traits = {name: draw(st.sampled_from({**NUMBERS, **OTHERS}[name])) for name in [*numbers, *others]}
@@ -273,6 +290,7 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
     signals = st.lists(st.sampled_from(SIGNALS), min_size=1, max_size=2, unique_by=json.dumps)
     intent = st.fixed_dictionaries({"half_life_days": st.sampled_from([1, 3, 7]), "full_at": st.sampled_from([1, 5]), "signals": signals})
     segments = {name: draw(condition) for name in ("early", "keen", "lost")[: draw(st.integers(0, 3))]}
+    mandatory_odds = draw(st.sampled_from([100, 3])) if is_limited else 5  # nobody explores who has to enter one of them
     ids = [f"j{number}" for number in range(draw(st.sampled_from(numbers_of_journeys)))]
     starts = ["1", "1", "2", "case when engagement >= 0.5 then 3 else 1 end", "case when tenure_days > 3 then 1 end", "0.0"]
     optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
@@ -289,6 +307,8 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
         "holdout": (4, st.sampled_from([0.0, 0.3, 0.9])),
         "keep_candidates": (6, st.sampled_from(["all", 1, 2])),
     }
+    if is_limited:
+        optional["explore"] = (2, st.sampled_from([0.3, 0.9, 0.05]))
     policy = {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
     if " - " in policy["score"] or policy["score"].startswith("-"):
         policy["none"] = draw(st.sampled_from(["-1e12", "-5.0"]))  # or nobody with a negative score would ever enter
@@ -301,7 +321,10 @@ def documents(draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int
         "intents": {"buy": draw(intent), "leave": draw(intent)},
         "engagement": {"touch": [SENT], "response": [OPENED, ORDER], "half_life_days": draw(st.sampled_from([2, 30]))},
         "segments": segments,
-        "journeys": [draw(journeys(index, ids, days, list(segments), condition)) for index in range(len(ids))],
+        "journeys": [
+            draw(journeys(index, ids, days, list(segments), condition, is_limited=is_limited, mandatory_odds=mandatory_odds))
+            for index in range(len(ids))
+        ],
         "policy": policy,
     }
     return document
@@ -315,24 +338,37 @@ EDITS: list[dict[str, Any]] = [
     {"status": "live"},
     {"length_days": 1},
     {"length_days": 4},
+    {"length_days": 30},
     {"priority": 99, "can_interrupt": True},
     {"mandatory": True},
     {"interruptible": False},
     {"exit_when": "tenure_days >= 3"},
 ]
+TIGHTER_OR_WIDER: list[dict[str, Any]] = [{"capacity": {"active": 1}}, {"capacity": {"daily_entries": 0}}, {"capacity": {}}]
 
 
 @st.composite
-def edits(draw: Draw, document: dict[str, Any]) -> dict[str, Any]:
-    """Draw what marketers change in journeys that customers are in: status, length, rights, priority."""
-    changed = []
+def edits(draw: Draw, document: dict[str, Any], *, is_limited: bool = False) -> dict[str, Any]:
+    """Draw what marketers change in journeys that customers are in: status, length, rights, priority, capacity - or all of it."""
+    changed: list[dict[str, Any]] = []
     for journey in document["journeys"]:
-        edit = draw(st.sampled_from(EDITS))
-        edited = {**journey, **edit}
+        edited = {**journey, **draw(st.sampled_from([*EDITS, *(TIGHTER_OR_WIDER if is_limited else [])]))}
         if "steps" in edited:
             edited["steps"] = [step for step in edited["steps"] if step["day"] <= edited["length_days"]]
         changed.append(edited)
+    if changed and one_in(draw, 3):
+        changed = without(changed, draw(st.sampled_from([journey["id"] for journey in changed])))
     return {**document, "journeys": changed}
+
+
+def without(journeys_: list[dict[str, Any]], gone: str) -> list[dict[str, Any]]:
+    """Return the journeys without one of them, to which no other may then refer."""
+    left = []
+    for journey in journeys_:
+        kept = {**journey, "not_after": [rule for rule in journey.get("not_after", []) if rule["journey"] != gone]}
+        kept |= {key: [one for one in journey.get(key, []) if one != gone] for key in ("next_journeys", "only_after")}
+        left += [{key: value for key, value in kept.items() if value != []}] if journey["id"] != gone else []
+    return left
 
 
 # --- Landing files ---------------------------------------------------------------------------------------------------
@@ -516,14 +552,14 @@ def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, byt
 
 
 @st.composite
-def worlds(draw: Draw, most_days: int = 10) -> World:
+def worlds(draw: Draw, most_days: int = 10, *, is_limited: bool = False) -> World:
     """Draw a world: at most 8 customers, 6 journeys, and a few days, now and then across a change of the clocks."""
     first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26), date(2026, 10, 22)]))
     days = tuple(first + index * DAY for index in range(draw(st.sampled_from([6, most_days, most_days, 3, 1]))))
-    document = draw(documents(days))
+    document = draw(documents(days, is_limited=is_limited))
     edited = {}
     if len(days) > 3 and one_in(draw, 3):
-        edited[days[len(days) // 2]] = to_yaml(draw(edits(document)))
+        edited[days[len(days) // 2]] = to_yaml(draw(edits(document, is_limited=is_limited)))
     return World(to_yaml(document), edited, days, draw(landings(days, document["calendar"]["timezone"])))
 
 
@@ -531,12 +567,19 @@ def worlds(draw: Draw, most_days: int = 10) -> World:
 
 
 @st.composite
-def decision_worlds(draw: Draw) -> World:
-    """Draw a portfolio with many collisions, to be decided for a ``Crowd``: nothing lands in this world."""
+def decision_worlds(draw: Draw, number_of_days: int = 8, *, is_limited: bool = False) -> World:
+    """Draw a portfolio with many collisions, to be decided for a ``Crowd``: nothing lands in this world.
+
+    It is edited now and then, each time as it was drawn: what an edit took away, the next one may bring back.
+    """
     first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26), date(2026, 10, 22)]))
-    days = tuple(first + index * DAY for index in range(8))
-    document = draw(documents(days, (4, 5, 6)))
-    return World(to_yaml(document), {days[4]: to_yaml(draw(edits(document)))} if one_in(draw, 3) else {}, days, {})
+    days = tuple(first + index * DAY for index in range(number_of_days))
+    document = draw(documents(days, (4, 5, 6, 6, 5, 0) if is_limited else (4, 5, 6), is_limited=is_limited))
+    edited = {}
+    for day in days[4::4]:
+        if one_in(draw, 2):
+            edited[day] = to_yaml(draw(edits(document, is_limited=is_limited)))
+    return World(to_yaml(document), edited, days, {})
 
 
 @dataclass(frozen=True)
@@ -545,6 +588,16 @@ class Crowd:
 
     random: Random
     size: int = 40
+    present: float = 2 / 3
+    """How many queue for anything."""
+    share: float = 1 / 2
+    """How many of the journeys they queue for."""
+
+    @classmethod
+    def drawn(cls, random: Random) -> "Crowd":
+        """Return dozens of customers, or now and then one, some who want nothing, or some who all want everything."""
+        kinds = [{}, {}, {}, {}, {"size": 1, "present": 1.0}, {"size": 5, "present": 0.0}, {"size": 20, "present": 1.0, "share": 1.0}]
+        return cls(random, **random.choice(kinds))
 
     @property
     def customers(self) -> list[str]:
@@ -578,11 +631,11 @@ class Crowd:
         return [{**{name: self.random.choice(some) for name, some in choices.items()}, "customer_id": one} for one in self.customers]
 
     def queues(self, portfolio: Portfolio, day: date) -> list[dict[str, Any]]:
-        """Return who is queued for what: two in three customers are, for half of the journeys."""
+        """Return who is queued for what."""
         rows = []
         for customer in self.customers:
-            for journey in portfolio.journeys if self.random.random() < 2 / 3 else ():
-                if self.random.random() < 1 / 2:
+            for journey in portfolio.journeys if self.random.random() < self.present else ():
+                if self.random.random() < self.share:
                     waiting = self.random.choice([0, 0, 1, 5, 40])
                     place = {"date": day, "journey_id": journey.id, "customer_id": customer}
                     rows.append({**place, "queued_on": day - waiting * DAY, "waiting_days": waiting})
