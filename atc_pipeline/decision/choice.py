@@ -25,6 +25,8 @@ FIRST_GATE = np.array(
 """By the bits of the gates failed: the ruling of the first of them."""
 NOBODY = -1
 """In arrays of row numbers: no such row."""
+LAST = np.int32(2**31 - 1)
+"""A rank behind all others."""
 WISHES = {
     "customer": pl.UInt32(),
     "journey": pl.UInt16(),
@@ -184,7 +186,7 @@ def wishes_for(contested: Contest, is_limited: np.ndarray, catalogue: Catalogue,
     is_unlimited = contested.is_eligible & ~is_limited[journey]
     unlimited = contested.order[is_unlimited[contested.order]]
     enough = _first_of_groups(unlimited, group, len(wish))
-    last_rank = np.where(enough == NOBODY, np.iinfo(np.int64).max, contested.rank[enough])
+    last_rank = np.where(enough == NOBODY, LAST, contested.rank[enough])
     rows = np.flatnonzero(contested.is_eligible & wishes_limited[group] & (contested.rank <= last_rank[group]))
     return pl.DataFrame(
         {
@@ -215,7 +217,7 @@ def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept
     stays = chosen == contested.incumbent
     is_chosen = np.zeros(len(group), dtype=bool)
     is_chosen[chosen] = True
-    worst = np.where(held != NOBODY, rank[held], np.iinfo(np.int64).max)
+    worst = np.where(held != NOBODY, rank[held], LAST)
     is_squeezed = squeezed[group] & contested.is_eligible & (rank < worst[group])
     ruling = np.where(stays[group], IN_FLIGHT, OUTSCORED).astype(np.uint8)
     ruling[is_squeezed] = CAPACITY

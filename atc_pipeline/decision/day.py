@@ -120,9 +120,8 @@ def decide(
     people = profiles.select(_columns_needed(portfolio)).sort("customer_id").collect()
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
-    kept = _kept(delivered, portfolio).lazy().join(customers, on="customer_id").join(catalogue.numbers(), on="journey_id")
-    kept = kept.sort("customer").collect()
     past = memory.number(state, customers, catalogue)
+    kept = _kept(delivered, past, customers, catalogue)
     past = memory.advance(past, goals.join(customers, on="customer_id"), people, kept, portfolio, today=today)
     coded = code_options(number_queues(queues, customers, catalogue), _carried(past, kept))
 
@@ -168,12 +167,27 @@ def _columns_needed(portfolio: Portfolio) -> list[str]:
     return ["customer_id", *sorted(read - {"customer_id"})]
 
 
-def _kept(delivered: pl.DataFrame | None, portfolio: Portfolio) -> pl.DataFrame:
-    """One row per decision that stands because it was delivered: of a journey that still exists."""
-    none = pl.DataFrame(schema=ASSIGNMENTS)
-    if delivered is None:
-        return none
-    return delivered.select(*ASSIGNMENTS).cast(none.schema).filter(pl.col("journey_id").is_in([one.id for one in portfolio.journeys]))  # type: ignore[arg-type]
+def _kept(delivered: pl.DataFrame | None, past: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per assignment that stands because it was delivered, numbered, by customer.
+
+    It falls, and the customer is decided anew, where it cannot be true any more: its journey is gone from the portfolio, or
+    yesterday, decided again since, left the customer somewhere else.
+    """
+    sent = pl.DataFrame(schema=ASSIGNMENTS) if delivered is None else delivered.select(*ASSIGNMENTS)
+    running = past.lazy().filter(pl.col("ended_on").is_null()).select("customer", running="journey_id", running_since="entered_on")
+    known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
+    goes_on = (pl.col("running") == pl.col("journey_id")) & (pl.col("running_since") == pl.col("entered_on"))
+    begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))
+    return (
+        sent.lazy()
+        .join(customers, on="customer_id")
+        .join(known.lazy(), on="journey_id")
+        .join(running, on="customer", how="left")
+        .filter(pl.when(pl.col("decision") == "continue").then(goes_on).otherwise(begins))
+        .sort("customer")
+        .select(*ASSIGNMENTS, "customer", "journey")
+        .collect()
+    )
 
 
 def _carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
@@ -259,9 +273,7 @@ def _settle(
     answers = _answers(one, settled, delivered, portfolio, catalogue, today)
     remembered = memory.remember(
         one.past,
-        answers.filter(pl.col("is_entry")).select(
-            "customer", "journey", new_entered_on="entered_on", new_arm="arm", new_score="score"
-        ),
+        answers.filter(pl.col("is_entry")).select("customer", "journey", new_arm="arm", new_score="score"),
         answers.filter(pl.col("left").is_not_null()).select("customer", journey="left"),
         portfolio,
         today=today,
@@ -361,11 +373,7 @@ def _assignments(
     ).select(*ASSIGNMENTS).cast(ASSIGNMENTS)  # type: ignore[arg-type]  # a dict of data types is a schema
     if delivered.is_empty():
         return new
-    # What ended today is as the memory says, so that the journeys in flight add up whatever has changed since.
-    as_sent = delivered.drop("ended_journey_id", "ended_reason").join(
-        new.select("customer_id", "ended_journey_id", "ended_reason"), on="customer_id", how="left"
-    )
-    return pl.concat([new.join(delivered, on="customer_id", how="anti"), as_sent.select(*ASSIGNMENTS)]).sort("customer_id")
+    return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*ASSIGNMENTS)]).sort("customer_id")
 
 
 def _named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Catalogue, today: date) -> pl.DataFrame:

@@ -63,8 +63,8 @@ def advance(
     """End the journeys that end today (SPEC 8, step 1): one row per customer and journey ever entered, numbered as before.
 
     ``goals``: one row per ``customer``, ``event`` and ``event_date`` seen by today (``goal_events``). The first reason counts:
-    withdrawn, converted, exited, completed. ``kept``: journeys (``customer``, ``journey_id``, ``entered_on``) of which a message
-    of today was delivered already, and which therefore last until tomorrow at least.
+    withdrawn, converted, exited, completed. ``kept``: assignments of today that stand (``customer``, ``ended_journey_id``,
+    ``ended_reason``): for these customers ends what ended then.
     """
     journeys = portfolio.journeys
     facts = pl.LazyFrame(
@@ -95,16 +95,17 @@ def advance(
         otherwise=pl.lit(None, dtype=pl.String),
     )
     ended = (
-        in_flight.join(kept.lazy().select(*key, "entered_on"), on=[*key, "entered_on"], how="anti")
+        in_flight.join(kept.lazy(), on="customer", how="anti")
         .join(converted, on=key, how="left")
         .join(_exits(profiles, journeys), on=key, how="left")
         .select(*key, ends_as=ended_reason)
         .drop_nulls("ends_as")
     )
+    as_kept = kept.lazy().select("customer", journey_id="ended_journey_id", ends_as="ended_reason").drop_nulls()
     is_finished = pl.col("ends_as").is_in(FINISHED)
     return (
         past.lazy()
-        .join(ended, on=key, how="left", maintain_order="left")
+        .join(pl.concat([ended, as_kept.filter(pl.col("ends_as") != "interrupted")]), on=key, how="left", maintain_order="left")
         .with_columns(
             ended_reason=pl.coalesce("ends_as", "ended_reason"),
             ended_on=pl.when(pl.col("ends_as").is_not_null()).then(pl.lit(today)).otherwise("ended_on"),
@@ -258,12 +259,10 @@ def _capped(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, to
 def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """Write today's entries and interruptions into the numbered memory: one row per customer and journey ever entered.
 
-    ``entries``: ``customer, journey, new_entered_on, new_arm, new_score``; the entry of an earlier day is one that was delivered
-    and must be kept. ``interrupted``: ``customer, journey``.
+    ``entries``: ``customer``, ``journey``, ``new_arm``, ``new_score``. ``interrupted``: ``customer``, ``journey``.
     """
-    is_entered = pl.col("new_entered_on").is_not_null()
+    is_entered = pl.col("new_arm").is_not_null()
     is_interrupted = pl.col("is_interrupted") & pl.col("ended_on").is_null()
-    is_another = is_entered & pl.col("new_entered_on").ne_missing(pl.col("entered_on"))
     return (
         past.join(interrupted.with_columns(is_interrupted=pl.lit(value=True)), on=["customer", "journey"], how="left")
         .with_columns(
@@ -275,12 +274,11 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
         .with_columns(
             ended_on=pl.when(~is_entered).then("ended_on"),
             ended_reason=pl.when(~is_entered).then("ended_reason"),
-            times_entered=pl.col("times_entered").fill_null(0) + is_another.cast(pl.Int64),
+            times_entered=pl.col("times_entered").fill_null(0) + is_entered.cast(pl.Int64),
             times_completed=pl.col("times_completed").fill_null(0),
             entry_score=pl.when(is_entered).then("new_score").otherwise("entry_score"),
             arm=pl.when(is_entered).then("new_arm").otherwise("arm"),
-            new_start=pl.when(is_another).then("new_entered_on"),
-            entered_on=pl.when(is_entered).then("new_entered_on").otherwise("entered_on"),
+            entered_on=pl.when(is_entered).then(pl.lit(today)).otherwise("entered_on"),
         )
         .pipe(_note_starts, portfolio, today)
         .sort("customer", "journey")
@@ -290,10 +288,11 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
 def _note_starts(memory: pl.DataFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
     """Add today's entries to ``recent_starts`` and drop those that no cap will count again."""
     window = portfolio.policy.cap.days if portfolio.policy.cap else 0
-    is_touched = pl.col("new_start").is_not_null() | (pl.col("recent_starts").list.len() > 0)
+    is_entered = pl.col("new_arm").is_not_null()
+    is_touched = is_entered | (pl.col("recent_starts").list.len() > 0)
     starts = pl.concat_list(
         pl.col("recent_starts").fill_null([]),
-        pl.when(pl.col("new_start").is_not_null()).then(pl.concat_list("new_start")).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
+        pl.when(is_entered).then(pl.lit([today])).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
     )
     # Most rows have no recent start, and lists cost far more than anything else here: only the others are looked into.
     touched = memory.filter(is_touched).with_columns(recent_starts=starts.list.filter(pl.element() > today - timedelta(days=window)))

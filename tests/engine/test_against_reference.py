@@ -288,10 +288,6 @@ def test_what_was_delivered_stays_when_days_are_decided_again(case: int, is_limi
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
-<<<<<<< HEAD
-        happened = crowd.events(world.days)
-        state, memory, portfolio = no_state(), reference.Memory(), loaded[world.days[0]]
-=======
         days = world.days[:5]
         twins = Twins(crowd, crowd.events(days))
         decided, before = {}, {}
@@ -317,7 +313,6 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
         twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
->>>>>>> help-reference
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
             people = pl.DataFrame(crowd.profiles(portfolio, day), profiles.table_schema(portfolio))
