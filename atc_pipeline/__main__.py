@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from atc_pipeline import explanation
+from atc_pipeline.explanation.page import Day, explain
 from atc_pipeline.journeys.document import JourneysError
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -32,10 +32,10 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     sql = commands.add_parser("sql", help="run a DuckDB query over the tables, also while runs are writing")
     sql.add_argument("query", help="for instance: select * from journey_assignments limit 5")
-    explain = commands.add_parser("explain", help="tell why a customer is in this journey today, and in no other")
-    explain.add_argument("customer", help="a customer_id")
-    explain.add_argument("--day", help="YYYY-MM-DD; the latest day decided, if left out")
-    explain.add_argument("--all", action="store_true", help="say too why the customer is not queued for the other journeys")
+    why = commands.add_parser("explain", help="tell why a customer is in this journey today, and in no other")
+    why.add_argument("customer", help="a customer_id")
+    why.add_argument("--day", help="YYYY-MM-DD; the latest day decided, if left out")
+    why.add_argument("--all", action="store_true", help="say too why the customer is not queued for the other journeys")
     asked = parser.parse_args(arguments)
     home = PROJECT / os.environ.get("ATC_HOME", ".atc")
     warehouse = Warehouse(home=str(home), lake=str(home / "lake"))
@@ -76,8 +76,8 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
             raise UnansweredError(f"{table} has no data for {day}: materialize it first")
     yesterday = day - timedelta(days=1)
     state = _rows(lake, "journey_state", day, customer)
-    return explanation.explain(
-        explanation.Day(
+    return explain(
+        Day(
             customer_id=customer,
             today=day,
             portfolio=journeys.load(),

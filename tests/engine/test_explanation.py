@@ -6,13 +6,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from atc_pipeline import candidates, contest, decision, explanation, messages, profiles, queues
+from atc_pipeline import messages, profiles, queues
+from atc_pipeline.decision import day as decision
+from atc_pipeline.decision import memory
+from atc_pipeline.decision.options import score_options
+from atc_pipeline.explanation import page as explanation
+from atc_pipeline.explanation import what_if
 from atc_pipeline.journeys.portfolio import NONE, Portfolio, profile_schema
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine.worlds import Crowd, World, decision_worlds
@@ -107,10 +113,10 @@ def day_of(
         memberships=pl.DataFrame(members),
         candidates=rows,
         assignment=pl.DataFrame([given_answer | answer], schema=decision.ASSIGNMENTS),
-        state=pl.DataFrame(state or [], schema=decision.STATE),
+        state=pl.DataFrame(state or [], schema=memory.STATE),
         messages=pl.DataFrame(sent or [], schema=messages.MESSAGES),
         yesterday=pl.DataFrame(schema=decision.ASSIGNMENTS),
-        state_before=pl.DataFrame(before or [], schema=decision.STATE),
+        state_before=pl.DataFrame(before or [], schema=memory.STATE),
         funnel=pl.DataFrame() if funnel is None else funnel,
     )
 
@@ -255,10 +261,10 @@ def test_a_journey_in_flight_says_what_would_end_it(tmp_path: Path) -> None:
 
 def test_a_margin_below_zero_makes_it_harder_too() -> None:
     """A journey in flight at -4 with a margin of a quarter yields above -3."""
-    running, challenger = contest.Option("a", -4.0, is_incumbent=True), contest.Option("c", -3.5, can_interrupt=True)
-    options = contest.Contest((running, challenger, contest.Option(NONE, -9.0)), switch_margin=0.25)
+    running, challenger = what_if.Option("a", -4.0, is_incumbent=True), what_if.Option("c", -3.5, can_interrupt=True)
+    options = what_if.Contest((running, challenger, what_if.Option(NONE, -9.0)), switch_margin=0.25)
     assert options.winner() is running
-    assert options.smallest_change("c", None, 2) == contest.Change(score=-2.99, priority=None)
+    assert options.smallest_change("c", None, 2) == what_if.Change(score=-2.99, priority=None)
 
 
 def test_a_switch_says_what_the_interrupted_journey_lacked(tmp_path: Path) -> None:
@@ -353,25 +359,32 @@ def test_rows_that_were_not_kept_are_mentioned(tmp_path: Path) -> None:
 # --- Decided again ---------------------------------------------------------------------------------------------------
 
 
+NO_GOALS = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
+
+
 class Again:
     """One customer's day as the engine decides it, to be decided again with another priority or score."""
 
     def __init__(self, customer: str, today: date, portfolio: Portfolio, frames: Mapping[str, pl.DataFrame]) -> None:
-        """Keep this customer's rows of the queues, the profiles and the memory after today's endings."""
+        """Keep this customer's rows of the queues, the profiles and yesterday's memory."""
         self.today, self.portfolio = today, portfolio
         self.frames = {name: frame.filter(pl.col("customer_id") == customer) for name, frame in frames.items()}
 
     def chooses(self, journey_id: str, *, priority: float | None = None, score: float | None = None) -> bool:
         """Return whether the engine chooses the option with this priority or score."""
-        portfolio, state, people = self.portfolio, self.frames["state"], self.frames["people"].lazy()
+        portfolio, people, queued = self.portfolio, self.frames["people"].lazy(), self.frames["queued"].lazy()
         if priority is not None:
             changed = [replace(one, priority=float(priority)) if one.id == journey_id else one for one in portfolio.journeys]
             portfolio = replace(portfolio, journeys=tuple(changed))
-        in_flight, finished = decision.in_flight(state).lazy(), decision.last_finished(state).lazy()
-        options = candidates.build_options(self.frames["queued"].lazy(), people, in_flight, finished, portfolio, today=self.today)
-        if score is not None:
-            options = options.with_columns(score=pl.when(pl.col("journey_id") == journey_id).then(score).otherwise("score"))
-        ruled = decision.decide(options, state, people, portfolio, today=self.today).candidates
+
+        def scored(options: pl.DataFrame, *about: Any) -> pl.DataFrame:
+            rows = score_options(options, *about)
+            is_meant = about[-1].journey_ids.gather(options["journey"]) == journey_id
+            return rows.with_columns(score=pl.when(is_meant & pl.lit(score is not None)).then(score).otherwise("score"))
+
+        with patch.object(decision, "score_options", scored):
+            decided = decision.decide(queued, people, self.frames["state"], NO_GOALS, portfolio, today=self.today)
+        ruled = pl.concat(decided.candidates)
         return ruled.filter(pl.col("ruling") == "chosen")["journey_id"].to_list() == [journey_id]
 
 
@@ -383,7 +396,7 @@ def check_losers(day: explanation.Day, again: Again, random: Random) -> int:
         if row["ruling"] == "chosen" or not one.is_open:
             continue
         own = day.candidates.filter(pl.col("journey_id") == row["journey_id"])
-        trial = None if row["journey_id"] == NONE else contest.rescore(own, day.profile, day.portfolio)
+        trial = None if row["journey_id"] == NONE else what_if.rescore(own, day.profile, day.portfolio)
         change = day.contest.smallest_change(row["journey_id"], trial, day.decimals)
         tried += 1
         if change.score is None:
@@ -420,20 +433,16 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
     """Run a world through the engine; explain some customers of each day, and check their losers."""
     loaded = {day: load_portfolio(path) for day, path in world.write_journeys(folder).items()}
     crowd, portfolio = Crowd(random, size=20), loaded[world.days[0]]
-    state = before = decision.no_state()
+    state = before = memory.no_state()
     yesterday = pl.DataFrame(schema=decision.ASSIGNMENTS)
-    none = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
     for today in world.days:
         portfolio = loaded.get(today, portfolio)
         people = pl.DataFrame(crowd.profiles(portfolio, today), schema=profiles.table_schema(portfolio))
         queued = pl.DataFrame(crowd.queues(portfolio, today), schema=queues.QUEUES)
-        advanced = decision.advance(state, none, people.lazy(), portfolio, today=today)
-        in_flight, finished = decision.in_flight(advanced).lazy(), decision.last_finished(advanced).lazy()
-        options = candidates.build_options(queued.lazy(), people.lazy(), in_flight, finished, portfolio, today=today)
-        done = decision.decide(options, advanced, people.lazy(), portfolio, today=today)
+        done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
         sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
         before, state = state, done.state
-        frames: dict[str, Any] = {"profile": people, "candidates": done.candidates, "assignment": done.assignments, "state": done.state}
+        frames: dict[str, Any] = {"profile": people, "candidates": pl.concat(done.candidates), "assignment": done.assignments, "state": done.state}
         frames |= {"messages": sent, "yesterday": yesterday, "state_before": before}
         frames["memberships"] = people.select("customer_id", segment_id=pl.lit("everyone_else"), member_since=pl.lit(today))
         for customer in random.sample(crowd.customers, k=4):
@@ -443,6 +452,6 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
             was_refused = any("capacity" in row["failed_gates"] for row in day.options)
             if day.options and not was_refused and (day.doubt is None or "changed since" in day.doubt):
                 assert day.doubt is None
-                again = Again(customer, today, portfolio, {"queued": queued, "people": people, "state": advanced})
+                again = Again(customer, today, portfolio, {"queued": queued, "people": people, "state": before})
                 check_losers(day, again, random)
         yesterday = done.assignments

@@ -1,7 +1,7 @@
 """The explanation: one customer's day in words that need no glossary - what happened, why, and what it would have taken.
 
 What belongs here: sentences about tables that are there already. What does not: reading them, deciding anything, and what
-would win with another priority or score (``contest``).
+would win with another priority or score (``what_if``).
 """
 
 import math
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline import contest
+from atc_pipeline.explanation import what_if
 from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey, Period, Portfolio
 
@@ -77,9 +77,9 @@ class Day:
         return self.answer["journey_id"] or NONE
 
     @cached_property
-    def contest(self) -> contest.Contest:
+    def contest(self) -> what_if.Contest:
         """Return the choice, to be tried again."""
-        return contest.contest_of(self.candidates, self.profile, self.state, self.portfolio)
+        return what_if.contest_of(self.candidates, self.profile, self.state, self.portfolio)
 
     @cached_property
     def memory(self) -> Mapping[str, Row]:
@@ -113,7 +113,7 @@ class Day:
     def doubt(self) -> str | None:
         """Return why it cannot be said what would have won, if so."""
         incumbent = self.contest.incumbent
-        if incumbent is None and contest.is_drawn(self.customer_id, self.today, self.portfolio.policy.explore) and self._has_lots():
+        if incumbent is None and what_if.is_drawn(self.customer_id, self.today, self.portfolio.policy.explore) and self._has_lots():
             return "Today this customer's journey was drawn by lot, to learn from (policy.explore): neither score nor priority decided."
         if incumbent is None and self.answer["decision"] in ("switch", "continue"):
             return "What would have won cannot be said: the row of the journey in flight was not kept (policy.keep_candidates)."
@@ -519,7 +519,7 @@ def _resting(day: Day) -> _Held | None:
 
 def _frequency_cap(day: Day) -> _Held | None:
     cap = day.portfolio.policy.cap
-    allowed = contest.value_of(cap.starts.expr.cast(pl.Float64), day.profile) if cap else None
+    allowed = what_if.value_of(cap.starts.expr.cast(pl.Float64), day.profile) if cap else None
     if cap is None or not isinstance(allowed, float):
         return None
     window = timedelta(days=cap.days)
@@ -554,7 +554,7 @@ def _in_flight(day: Day, row: Row) -> str:
 MAY_NOT = "this one may not interrupt"
 
 
-def _barred(day: Day, option: contest.Option) -> str | None:
+def _barred(day: Day, option: what_if.Option) -> str | None:
     """Say why no score at all lets an option end the journey in flight."""
     incumbent = day.contest.incumbent
     if incumbent is None or option.is_incumbent:
@@ -619,7 +619,7 @@ def _what_helps(day: Day, row: Row) -> str | None:
     option = day.contest.option(row["journey_id"])
     if option.is_refused:
         return _for_a_place(day, row)
-    trial = contest.rescore(day.candidates.filter(pl.col("journey_id") == row["journey_id"]), day.profile, day.portfolio)
+    trial = what_if.rescore(day.candidates.filter(pl.col("journey_id") == row["journey_id"]), day.profile, day.portfolio)
     if option.is_open:
         change = day.contest.smallest_change(row["journey_id"], trial, day.decimals)
         if change.score is None:
@@ -635,7 +635,7 @@ def _what_helps(day: Day, row: Row) -> str | None:
     return f"No priority helps. But for {hurdle}, it would still have needed {_needed(day, row, change, trial)}."
 
 
-def _obstacle(day: Day, option: contest.Option) -> str:
+def _obstacle(day: Day, option: what_if.Option) -> str:
     """Say why an option whose gates are open wins with no score at all."""
     barred, incumbent = _barred(day, option), day.contest.incumbent
     if barred and incumbent:
@@ -644,7 +644,7 @@ def _obstacle(day: Day, option: contest.Option) -> str:
     return f"{day.name(day.chosen_id)} is mandatory and goes before"
 
 
-def _needed(day: Day, row: Row, change: contest.Change, trial: pl.DataFrame | None) -> str:
+def _needed(day: Day, row: Row, change: what_if.Change, trial: pl.DataFrame | None) -> str:
     assert change.score is not None
     score = f"a score of {_score_needed(day, row, change.score)}"
     if trial is None:
@@ -653,7 +653,7 @@ def _needed(day: Day, row: Row, change: contest.Change, trial: pl.DataFrame | No
         return f"priority {change.priority} instead of {row['priority']:g}, or {score}"
     if "priority" not in day.portfolio.policy.score.columns:
         return f"{score}; priority is no part of policy.score"
-    return f"{score}; no priority up to {contest.HIGHEST_PRIORITY:,} is enough"
+    return f"{score}; no priority up to {what_if.HIGHEST_PRIORITY:,} is enough"
 
 
 def _score_needed(day: Day, row: Row, score: float) -> str:
@@ -672,7 +672,7 @@ def _for_a_place(day: Day, row: Row) -> str | None:
     needed = (kept or 0.0) - paid + wanted["price"]
     if needed <= row["score"]:
         return "It was as good as those who got the last places: a little more, or one more place, would have been enough."
-    trial = contest.rescore(day.candidates.filter(pl.col("journey_id") == row["journey_id"]), day.profile, day.portfolio)
+    trial = what_if.rescore(day.candidates.filter(pl.col("journey_id") == row["journey_id"]), day.profile, day.portfolio)
     higher = [] if trial is None else trial.filter(pl.col("score") >= needed, pl.col("priority") > row["priority"])["priority"].to_list()
     lever = f" (priority {min(higher):g} instead of {row['priority']:g})" if higher else ""
     return f"For a place: at least a score of {_score_needed(day, row, needed)}{lever}, at what places were worth today."
@@ -713,9 +713,9 @@ def _why_not_queued(day: Day, journey: Journey) -> str:
     barred = [name for name in queue.none if name in is_in]
     if barred:
         said.append(f"in {_and(barred)}, which it leaves out")
-    if queue.where is not None and contest.value_of(queue.where.expr, day.profile) is not True:
+    if queue.where is not None and what_if.value_of(queue.where.expr, day.profile) is not True:
         said.append(f"not so: {queue.where.text}{_values(day, queue.where)}")
-    if journey.exit_when is not None and contest.value_of(journey.exit_when.expr, day.profile) is True:
+    if journey.exit_when is not None and what_if.value_of(journey.exit_when.expr, day.profile) is True:
         said.append(f"would leave at once, because: {journey.exit_when.text}{_values(day, journey.exit_when)}")
     return "; ".join(said) or "would qualify by today's journeys.yaml; the queue of the day was built with another"
 
