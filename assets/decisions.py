@@ -40,7 +40,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             ),
             dg.AssetSpec(
                 "journey_funnel",
-                description="One row per journey: who queued, how many each gate turned away, who got it, and what one more place is worth.",
+                description="One row per journey: how many queued, were turned away by each gate, got in; and what a place is worth.",
                 **spec(partitions, "decisions", after(["scored_candidates"])),
             ),
         ],

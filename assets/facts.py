@@ -77,7 +77,9 @@ def _queues(frame: pl.DataFrame) -> Facts:
 
 def _funnel(frame: pl.DataFrame) -> Facts:
     lost = [name for name in RULINGS if name != "chosen" and frame[name].sum() > 0]
-    table = frame.select("journey_id", "queued", "carried", *lost, "chosen", "started").sort("queued", "journey_id", descending=[True, False])
+    table = frame.select("journey_id", "queued", "carried", *lost, "chosen", "started").sort(
+        "queued", "journey_id", descending=[True, False]
+    )
     facts = {
         "funnel": markdown_table(table),
         "lost_at": bars([(name, int(frame[name].sum())) for name in lost], "gate"),

@@ -91,7 +91,7 @@ def write_messages(
             withheld=withheld,
         )
         .select(*MESSAGES)
-        .cast(MESSAGES)  # type: ignore[arg-type]  # a dict of data types is a schema
+        .cast(pl.Schema(MESSAGES))
         .sort("idempotency_key")
     )
 

@@ -278,7 +278,7 @@ def _journey_funnel(_: Portfolio) -> Table:
         descriptions={
             "queued": "Customers who qualify today.",
             "carried": "Customers who came into the day in it, and whom nothing ended.",
-            **{gate: "Customers turned away by this gate first." for gate in rules.GATES},
+            **dict.fromkeys(rules.GATES, "Customers turned away by this gate first."),
             "in_flight": "Customers who stay in another journey.",
             "outscored": "Customers who get something better.",
             "capacity": "Customers for whom no place was left.",

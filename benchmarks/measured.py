@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import polars as pl
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks import engine, population, warehouse
-from benchmarks.population import World
+from benchmarks.population import TODAY, World
+from resources.lake import Lake
 
 Figures = dict[str, float]
 
@@ -115,24 +116,31 @@ def agree(world: World, size: Size) -> Figures:
 
 @dataclass
 class Written:
-    """Parts of tables written to a folder, as the lake writes them, and how long that took."""
+    """Tables written to a lake, and how long that took."""
 
     folder: Path
     seconds: float = 0.0
     rows: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
-    parts: Counter[str] = field(default_factory=Counter)
 
-    def write(self, table: str, part: pl.DataFrame) -> None:
-        """Write the next part of a table."""
+    def write(self, table: str, parts: Iterator[pl.DataFrame]) -> None:
+        """Write a table as the lake does: its parts are made while it is written, and the clock stops meanwhile."""
+        making = 0.0
+
+        def made() -> Iterator[pl.DataFrame]:
+            nonlocal making
+            began = time.perf_counter()
+            for part in parts:
+                making += time.perf_counter() - began
+                yield part
+                began = time.perf_counter()
+            making += time.perf_counter() - began
+
         began = time.perf_counter()
-        path = self.folder / table / f"part-{self.parts[table]:04d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_parquet(path, compression="zstd")
-        self.parts[table] += 1
-        self.rows[table] += part.height
-        self.bytes[table] += path.stat().st_size
-        self.seconds += time.perf_counter() - began
+        lake = Lake(root=str(self.folder))
+        self.rows[table] = lake.write_parts(table, TODAY, made())
+        self.bytes[table] = lake.path(table, TODAY).stat().st_size
+        self.seconds += time.perf_counter() - began - making
 
 
 def day(world: World, _: Size) -> Figures:
@@ -160,7 +168,7 @@ def _day(world: World, portfolio: Portfolio, name: str) -> Figures:
 
 def make_limits(world: World, size: Size) -> Figures:
     """Write the limited portfolio, from what the day without limits wanted."""
-    assigned = pl.scan_parquet(world.home / "day" / "journey_assignments")
+    assigned = pl.scan_parquet(world.home / "day" / "journey_assignments" / f"date={TODAY}" / "part.parquet")
     entered = assigned.filter(pl.col("decision").is_in(["start", "switch"])).group_by("journey_id").len().collect()
     # In flight once today's journeys have ended: those who go on, and those whom a switch takes out only afterwards.
     stayed = assigned.filter(decision="continue").select("journey_id")

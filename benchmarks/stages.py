@@ -19,6 +19,7 @@ import polars as pl
 
 from assets.decisions import decide_day, goal_activity
 from atc_pipeline.activity import roll_up
+from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.events import ingest
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.messages import write_messages
@@ -65,6 +66,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
     def yesterday(table: str, day: date) -> pl.LazyFrame | None:
         return None if day == FIRST else lake.read(table, day - timedelta(days=1)).lazy()
 
+    nothing_delivered = pl.DataFrame(schema=ASSIGNMENTS)
     window, goals = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio)), goal_activity(lake, portfolio)
     for day in days:
         before = lake.scan("raw_events", [day - timedelta(days=1), day - timedelta(days=2)])
@@ -90,8 +92,8 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             queues = queue_customers(profiles, joined, yesterday("journey_queues", day), portfolio.journeys, today=day)
             lake.write("journey_queues", day, queues.collect())
         with watch.measure("decision"):
-            for table, frame in decide_day(lake, goals, portfolio, day).items():
-                lake.write(table, day, frame)
+            for table, frame in decide_day(lake, goals, nothing_delivered, portfolio, day).items():
+                lake.write_parts(table, day, iter([frame]) if isinstance(frame, pl.DataFrame) else frame)
         with watch.measure("messages"):
             messages = write_messages(lake.lazy("journey_assignments", day), profiles, portfolio, today=day)
             lake.write("outbound_messages", day, messages.collect())

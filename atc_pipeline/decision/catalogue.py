@@ -59,6 +59,9 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
     def fact(of: Callable[[Journey], object], without: object) -> list[object]:
         return [of(known[name]) if name in known else without for name in ids]
 
+    def set_of(name: str) -> list[object]:
+        return fact(lambda one: sets[name].index(tuple(sorted(getattr(one, name)))), sets[name].index(()))
+
     columns: dict[str, tuple[list[object], pl.DataType]] = {
         "journey_id": (list(ids), pl.String()),
         "is_known": ([name in known for name in ids], pl.Boolean()),
@@ -68,10 +71,7 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         "length_days": (fact(lambda one: one.length_days, None), pl.Int64()),
         "can_interrupt": (fact(lambda one: one.can_interrupt, without=False), pl.Boolean()),
         "interruptible": (fact(lambda one: one.interruptible, without=True), pl.Boolean()),
-        **{
-            name: (fact(lambda one, name=name: sets[name].index(tuple(sorted(getattr(one, name)))), sets[name].index(())), pl.UInt32())
-            for name in sets
-        },
+        **{name: (set_of(name), pl.UInt32()) for name in sets},
         "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
     }
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})

@@ -19,7 +19,10 @@ from atc_pipeline.journeys.portfolio import Portfolio
 
 CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (rules.RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
 FIRST_GATE = np.array(
-    [rules.RULINGS.index(next((gate for gate in rules.GATES if bits & rules.bit(gate)), "chosen")) for bits in range(2 ** len(rules.GATES))],
+    [
+        rules.RULINGS.index(next((gate for gate in rules.GATES if bits & rules.bit(gate)), "chosen"))
+        for bits in range(2 ** len(rules.GATES))
+    ],
     dtype=np.uint8,
 )
 """By the bits of the gates failed: the ruling of the first of them."""
@@ -110,7 +113,9 @@ def contest(
         may_interrupt = _may_interrupt(journey, score, rank, incumbent, kept_score, group, portfolio, catalogue)
     is_eligible = (failed == 0) & ~is_none & ~is_incumbent & outranks_none & (~has_incumbent[group] | may_interrupt)
     best = _first_of_groups(order[is_eligible[order]], group, len(first))
-    wish, probability, is_eligible = _explored(is_eligible, mandatory, best, first, group, has_incumbent, customers.gather(customer[first]), portfolio, today)
+    wish, probability, is_eligible = _explored(
+        is_eligible, mandatory, best, first, group, has_incumbent, customers.gather(customer[first]), portfolio, today
+    )
     return Contest(options, first, group, order, rank, failed, is_eligible, wish, none, incumbent, fallback_score, probability)
 
 
@@ -132,7 +137,7 @@ def _may_interrupt(
     yields_to_others = yields & ~mandatory[running]
     by_band = mandatory[journey] & yields[group] & (rank < rank[incumbent][group])
     by_score = can_interrupt[journey] & (score > yields_above[group]) & (yields_to_others[group] | (mandatory[journey] & yields[group]))
-    return by_band | by_score
+    return np.asarray(by_band | by_score)
 
 
 def _first_of_groups(rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
@@ -237,9 +242,7 @@ def failed_gates(settled: Settled, contested: Contest) -> pl.Series:
     code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(rules.GATES)))
     occurring = np.flatnonzero(np.bincount(code, minlength=1))
     spelt = [
-        []
-        if one == 0
-        else [gate for gate in rules.GATES if one & rules.bit(gate)] or [rules.RULINGS[one >> len(rules.GATES)]]
+        [] if one == 0 else [gate for gate in rules.GATES if one & rules.bit(gate)] or [rules.RULINGS[one >> len(rules.GATES)]]
         for one in occurring.tolist()
     ]
     place = np.zeros(2**16, dtype=np.uint32)

@@ -73,6 +73,8 @@ FUNNEL = {
     "price": pl.Float64(),
 }
 
+DECISIONS = ("none", "continue", "switch", "start")
+
 SHARD = 65_536
 """Customers decided at once: their arrays stay in the caches (measured: a million at once takes twice as long)."""
 
@@ -82,7 +84,8 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """One day's decision: its option rows ruled, a frame per shard, made when asked for; the memory after it; one row per customer; and the funnel."""
+    """One day's decision: its option rows ruled (a frame per shard, made when asked for), the memory after it, one row per
+    customer, and one per journey."""
 
     candidates: Iterator[pl.DataFrame]
     state: pl.DataFrame
@@ -99,6 +102,16 @@ class _Shard:
     past: pl.DataFrame
     finished: pl.Series
     contested: choice.Contest
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A shard after the choice: what the tables of the day are made of."""
+
+    shard: _Shard
+    settled: choice.Settled
+    state: pl.DataFrame
+    assignments: pl.DataFrame
 
 
 def decide(
@@ -143,8 +156,17 @@ def decide(
 
     shards = _in_parallel(contest, range(0, people.height, shard))
     places = _places(past, kept, portfolio, catalogue)
-    allocation = _allocate(shards, places, kept, catalogue)
-    done = _in_parallel(lambda one: _settle(one, allocation, kept, shard, portfolio, catalogue, today), shards)
+    is_limited = np.zeros(catalogue.facts.height, dtype=bool)
+    is_limited[places["journey"]] = True
+    wishes = [choice.wishes_for(one.contested, is_limited, catalogue, one.offset) for one in shards] or [pl.DataFrame(schema=choice.WISHES)]
+    allocation = capacity.allocate(pl.concat(wishes).join(kept.select("customer"), on="customer", how="anti"), places)
+
+    def settle(one: _Shard) -> _Done:
+        granted = allocation.granted.filter(pl.col("customer").is_between(one.offset, one.offset + shard, closed="left"))
+        granted = granted.select(pl.col("customer") - one.offset, "journey")
+        return _settle(one, is_limited, granted, _slice(kept, one.offset, shard), portfolio, catalogue, today)
+
+    done = _in_parallel(settle, shards)
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
     remembered = pl.concat([*(one.state for one in done), _named_state(unseen, None, catalogue, today)])
     return Decided(
@@ -220,7 +242,7 @@ def _entry_scores(past: pl.DataFrame, customers: int) -> np.ndarray:
 def _in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
     """Do the work on each part, on all cores; results in the order of the parts."""
     parts = list(parts)
-    if len(parts) < 2:  # noqa: PLR2004  # one part needs no thread
+    if len(parts) < 2:  # one part needs no thread
         return [work(part) for part in parts]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(work, parts))
@@ -236,39 +258,21 @@ def _places(past: pl.DataFrame, kept: pl.DataFrame, portfolio: Portfolio, catalo
         limits += [] if one.active is None else [one.active - in_flight.get(one.id, 0)]
         if limits:
             places[one.id] = max(0, min(limits) - taken.get(one.id, 0))
-    named = pl.LazyFrame({"journey_id": list(places), "places": list(places.values())}, schema={"journey_id": pl.String, "places": pl.Int64})
+    named = pl.LazyFrame(list(places.items()), schema={"journey_id": pl.String, "places": pl.Int64}, orient="row")
     return named.join(catalogue.numbers(), on="journey_id").select("journey", "places").sort("journey").collect()
 
 
-def _allocate(shards: Sequence[_Shard], places: pl.DataFrame, kept: pl.DataFrame, catalogue: Catalogue) -> capacity.Allocation:
-    """Give the limited places out over the whole population."""
-    is_limited = np.zeros(catalogue.facts.height, dtype=bool)
-    is_limited[places["journey"]] = True
-    wishes = [choice.wishes_for(one.contested, is_limited, catalogue, one.offset) for one in shards]
-    wished = pl.concat(wishes) if wishes else pl.DataFrame(schema=choice.WISHES)
-    return capacity.allocate(wished.join(kept.select("customer"), on="customer", how="anti"), places)
-
-
-@dataclass(frozen=True, eq=False)
-class _Done:
-    """A shard after the choice: what the tables of the day are made of."""
-
-    shard: _Shard
-    settled: choice.Settled
-    state: pl.DataFrame
-    assignments: pl.DataFrame
-
-
 def _settle(
-    one: _Shard, allocation: capacity.Allocation, kept: pl.DataFrame, length: int, portfolio: Portfolio, catalogue: Catalogue, today: date
+    one: _Shard,
+    is_limited: np.ndarray,
+    granted: pl.DataFrame,
+    delivered: pl.DataFrame,
+    portfolio: Portfolio,
+    catalogue: Catalogue,
+    today: date,
 ) -> _Done:
     """Rule the rows of a shard, remember what starts, and write down each customer's answer."""
     contested = one.contested
-    granted = allocation.granted.filter(pl.col("customer").is_between(one.offset, one.offset + length, closed="left"))
-    granted = granted.select(pl.col("customer") - one.offset, "journey")
-    delivered = _slice(kept, one.offset, length)
-    is_limited = np.zeros(catalogue.facts.height, dtype=bool)
-    is_limited[allocation.journeys["journey"]] = True
     settled = choice.settle(contested, is_limited, _rows_of(contested, granted), _rows_of(contested, delivered))
     answers = _answers(one, settled, delivered, portfolio, catalogue, today)
     remembered = memory.remember(
@@ -282,7 +286,7 @@ def _settle(
         one,
         settled,
         _named_state(remembered, one.profiles["customer_id"], catalogue, today),
-        _assignments(one, answers, delivered, portfolio, catalogue, today),
+        _assignments(one, answers, delivered, catalogue, today),
     )
 
 
@@ -314,7 +318,7 @@ def _answers(
         chosen.with_columns(
             customer_id=ids,
             journey_id=catalogue.journey_ids.gather(chosen["journey"]),
-            decision=pl.Series(np.select([is_none, is_carried, has_incumbent], ["none", "continue", "switch"], default="start"), dtype=pl.String),
+            decision=pl.Series(np.select([is_none, is_carried, has_incumbent], DECISIONS[:-1], default=DECISIONS[-1]), dtype=pl.String),
             runner_up=journey.gather(runner_up),
             runner_up_score=contested.options["score"].gather(runner_up),
             probability=pl.Series(settled.probability).fill_nan(None),
@@ -346,9 +350,7 @@ def _arm(portfolio: Portfolio) -> pl.Expr:
     return pl.when(pl.any_horizontal(held_out)).then(pl.lit("control")).otherwise(pl.lit("treated"))
 
 
-def _assignments(
-    one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
-) -> pl.DataFrame:
+def _assignments(one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
     """One row per customer: the one answer. A decision that was delivered is repeated as it was."""
     left = answers.filter(pl.col("left").is_not_null()).select("customer", ended="left", ended_reason=pl.lit("interrupted"))
     ended = one.past.filter(pl.col("ended_on") == today).select("customer", ended="journey", ended_reason="ended_reason")
@@ -368,9 +370,11 @@ def _assignments(
         )
     )
     names = catalogue.journey_ids
-    new = new.with_columns(
-        runner_up=names.gather(new["runner_up"]), ended_journey_id=names.gather(new["ended"])
-    ).select(*ASSIGNMENTS).cast(ASSIGNMENTS)  # type: ignore[arg-type]  # a dict of data types is a schema
+    new = (
+        new.with_columns(runner_up=names.gather(new["runner_up"]), ended_journey_id=names.gather(new["ended"]))
+        .select(*ASSIGNMENTS)
+        .cast(pl.Schema(ASSIGNMENTS))
+    )
     if delivered.is_empty():
         return new
     return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*ASSIGNMENTS)]).sort("customer_id")
@@ -384,7 +388,7 @@ def _named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Cat
             pl.lit(today).alias("date"), customers.alias("customer_id"), journey_id=catalogue.journey_ids.gather(remembered["journey"])
         )
         .select(*memory.STATE)
-        .cast(memory.STATE)  # type: ignore[arg-type]  # a dict of data types is a schema
+        .cast(pl.Schema(memory.STATE))
     )
 
 
@@ -409,7 +413,7 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
         choice.failed_gates(settled, contested).alias("failed_gates"),
         pl.Series("rank", contested.rank),
         pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
-    ).cast(CANDIDATES)  # type: ignore[arg-type]  # a dict of data types is a schema
+    ).cast(pl.Schema(CANDIDATES))
     keep = portfolio.policy.keep_candidates
     return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
 
@@ -438,5 +442,5 @@ def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, 
         .join(places, on="journey_id", how="left", maintain_order="left")
         .with_columns(pl.lit(today).alias("date"))
         .select(*FUNNEL)
-        .cast(FUNNEL)  # type: ignore[arg-type]  # a dict of data types is a schema
+        .cast(pl.Schema(FUNNEL))
     )

@@ -121,9 +121,9 @@ def advance(
 def _exits(profiles: pl.DataFrame, journeys: Sequence[Journey]) -> pl.LazyFrame:
     """One row per customer and journey whose ``exit_when`` holds today."""
     exits = [
-        profiles.lazy().select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=one.exit_when.expr).with_columns(
-            journey_id=pl.lit(one.id)
-        )
+        profiles.lazy()
+        .select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=one.exit_when.expr)
+        .with_columns(journey_id=pl.lit(one.id))
         for one in journeys
         if one.exit_when is not None
     ]

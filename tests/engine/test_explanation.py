@@ -442,8 +442,8 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
         sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
         before, state = state, done.state
-        frames: dict[str, Any] = {"profile": people, "candidates": pl.concat(done.candidates), "assignment": done.assignments, "state": done.state}
-        frames |= {"messages": sent, "yesterday": yesterday, "state_before": before}
+        frames: dict[str, Any] = {"profile": people, "candidates": pl.concat(done.candidates), "assignment": done.assignments}
+        frames |= {"messages": sent, "yesterday": yesterday, "state": done.state, "state_before": before}
         frames["memberships"] = people.select("customer_id", segment_id=pl.lit("everyone_else"), member_since=pl.lit(today))
         for customer in random.sample(crowd.customers, k=4):
             own = {name: frame.filter(pl.col("customer_id") == customer) for name, frame in frames.items()}
