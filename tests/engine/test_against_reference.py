@@ -167,6 +167,7 @@ def compare(engine: Mapping[str, pl.DataFrame], expected: Mapping[str, Sequence[
 EXPLORES = not settings.default.derandomize
 ONE = settings(
     max_examples=1,
+    deadline=None,
     database=None,
     phases=[Phase.generate, Phase.shrink] if EXPLORES else [Phase.generate],
     suppress_health_check=list(HealthCheck),
