@@ -165,10 +165,10 @@ class _Moves:
 
     def cheapest(self, count: int) -> "_Moves":
         """Return for each journey moved to the ``count`` rows that lose least."""
-        rows = np.lexsort((self.loss, self.to))
-        begin = np.flatnonzero(np.diff(self.to[rows], prepend=NOTHING))
-        size = np.diff(begin, append=len(rows))
-        return self.select(rows[np.arange(len(rows)) - np.repeat(begin, size) < count])
+        by_journey = np.argsort(self.to.astype(np.int32), kind="stable")
+        groups = np.split(by_journey, np.flatnonzero(np.diff(self.to[by_journey])) + 1)
+        least = [rows[np.argpartition(self.loss[rows], count)[:count]] if len(rows) > count else rows for rows in groups]
+        return self.select(np.concatenate(least))
 
     def losses(self, journeys: int) -> Ints:
         """Return the least loss for each journey moved to, and for outside."""
@@ -187,7 +187,7 @@ class _Auction:
 
     def __init__(self, customer: Ints, place: Ints, weight: Ints, capacity: Ints) -> None:
         self.outside = len(capacity)
-        self.place, self.weight, self.capacity, self.room = place, weight, capacity, capacity.copy()
+        self.place, self.weight, self.room = np.append(place, self.outside), weight, capacity.copy()
         self.price = np.zeros(self.outside, np.int64)
         self.first = np.flatnonzero(np.diff(customer, prepend=NOTHING))
         self.size = np.diff(self.first, append=len(customer))
@@ -210,13 +210,14 @@ class _Auction:
 
     def optima(self) -> tuple[Flags, Ints]:
         """Say which options are best at the prices, and how many of the conditions of an optimum it satisfies to hold them."""
-        value = self.weight - self.price[self.place]
+        place = self.place[:-1]
+        value = self.weight - self.price[place]
         best = np.repeat(np.maximum(-_least(-value, self.first), 0), self.size)
-        return value == best, (best > 0).astype(np.int64) + (self.price > 0)[self.place]
+        return value == best, (best > 0).astype(np.int64) + (self.price > 0)[place]
 
     def move(self, customers: Ints, options: Ints) -> None:
         """Have customers hold other options."""
-        at = np.append(self.place, self.outside)[options]
+        at = self.place[options]
         self.room += np.bincount(self.at[customers], minlength=self.outside + 1)[: self.outside]
         self.room -= np.bincount(at, minlength=self.outside + 1)[: self.outside]
         self.held[customers], self.at[customers] = options, at
@@ -242,7 +243,8 @@ class _Auction:
     def raise_prices(self, journeys: Ints) -> None:
         """Raise the prices of overfull journeys together, until one of them is left by as many as are too many.
 
-        Who stays where it is least missed elsewhere is the first to leave for something else than these journeys.
+        Those leave first who lose least by having something else than these journeys. Raising prices one by one would have
+        customers who like all of them go round in circles, each time for a little more.
         """
         barred = np.isin(np.arange(self.outside), journeys)
         leaving = []
@@ -277,7 +279,8 @@ class _Auction:
         left = np.zeros(self.outside, np.int64)
         while (self.room < 0).any():
             onward, distance = _shortest(loss - self.price[:, None] + np.append(self.price, 0), to=np.append(self.room, 1) > 0)
-            self.price += np.minimum(distance, distance[self.room < 0].max())
+            rise = np.minimum(distance, distance[self.room < 0].max())
+            self.price = np.minimum(self.price + rise, LARGEST)  # only that of a journey without places could rise for ever
             for journey in np.flatnonzero(self.room < 0):
                 path = [journey]
                 while onward[path[-1]] != NOTHING:
