@@ -6,12 +6,15 @@ What belongs here: one function per thing measured, from the world's files to re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
-from atc_pipeline.decision.day import Decided, decide
-from atc_pipeline.decision.memory import no_state
-from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.queues import queue_customers
+from atc_pipeline.decision.catalogue import catalogue_of
+from atc_pipeline.decision.choice import NOBODY, contest
+from atc_pipeline.decision.day import SHARD, columns_needed, decide, in_parallel
+from atc_pipeline.decision.options import code_options, options_of, score_options
+from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.queues import qualify, queue_customers
 from benchmarks.population import TODAY, World
 
 Write = Callable[[str, Iterator[pl.DataFrame]], object]
@@ -25,16 +28,40 @@ def first_day(portfolio: Portfolio) -> Portfolio:
 
 
 def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
-    """One row per customer, qualified, scored and chosen as on a first day: ``customer_id``, ``journey_id``, ``score``."""
-    done = _decide(world, portfolio, None, no_state(), pl.LazyFrame(schema=_GOALS))
-    return done.assignments.select("customer_id", "journey_id", "score")
+    """One row per customer, qualified, scored and chosen as on a first day: ``customer_id``, ``journey_id`` (null: none), ``score``."""
+    profiles = pl.scan_parquet(world.table("customer_profiles"))
+    read = {name for journey in portfolio.journeys for one in (journey.queue.where, journey.exit_when) if one for name in one.columns}
+    people = profiles.select({*columns_needed(portfolio), *read}).collect()
+    catalogue = catalogue_of(portfolio, [], today=TODAY)
+    in_order = sorted(portfolio.journeys, key=lambda journey: journey.id)
+    numbers = catalogue.journey_ids.search_sorted(pl.Series([journey.id for journey in in_order])).cast(pl.UInt16)
+
+    def choose_some(offset: int) -> pl.DataFrame:
+        these = people.slice(offset, SHARD)
+        queued = qualify(these.lazy(), _NOBODY, in_order)
+        coded = code_options(queued.with_columns(numbers.gather(queued["journey"]).alias("journey"), waiting_days=pl.lit(0)), _NOTHING)
+        finished = pl.repeat(None, these.height, dtype=pl.UInt32, eager=True)
+        scored = score_options(options_of(coded, 0, SHARD, catalogue), these, finished, portfolio, catalogue)
+        contested = contest(scored, np.zeros(these.height), these["customer_id"], portfolio, catalogue, today=TODAY)
+        chosen = np.where(contested.wish == NOBODY, contested.none, contested.wish)
+        return scored[chosen].select(
+            these["customer_id"].gather(scored["customer"].gather(chosen)),
+            catalogue.journey_ids.gather(scored["journey"].gather(chosen)).alias("journey_id"),
+            "score",
+        )
+
+    chosen = pl.concat(in_parallel(choose_some, range(0, people.height, SHARD)))
+    return people.select("customer_id").join(
+        chosen.with_columns(pl.when(pl.col("journey_id") != NONE).then("journey_id")), on="customer_id", how="left", maintain_order="left"
+    )
 
 
 def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:
-    """Decide the whole day, from yesterday's queues and memory: gates, rulings, memory and answers."""
+    """Decide the whole day, from its queues and yesterday's memory: gates, rulings, memory and answers."""
     queues = pl.scan_parquet(world.table("journey_queues"))
     state = pl.read_parquet(world.table("journey_state"))
-    done = _decide(world, portfolio, queues, state, pl.scan_parquet(world.table("goal_events")))
+    profiles, goals = pl.scan_parquet(world.table("customer_profiles")), pl.scan_parquet(world.table("goal_events"))
+    done = decide(queues, profiles, state, goals, portfolio, today=TODAY)
     write("scored_candidates", done.candidates)
     write("journey_state", iter([done.state]))
     write("journey_assignments", iter([done.assignments]))
@@ -42,15 +69,9 @@ def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:
 
 def queue(world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None = None) -> pl.DataFrame:
     """One row per journey and customer who qualifies today."""
-    memberships = pl.LazyFrame(schema={"segment_id": pl.String, "customer_id": pl.String})
     profiles = pl.scan_parquet(world.table("customer_profiles"))
-    return queue_customers(profiles, memberships, yesterday, portfolio.journeys, today=TODAY).collect()
+    return queue_customers(profiles, _NOBODY, yesterday, portfolio.journeys, today=TODAY).collect()
 
 
-_GOALS = {"customer_id": pl.String, "event": pl.String, "event_date": pl.Date}
-
-
-def _decide(world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None, before: pl.DataFrame, goals: pl.LazyFrame) -> Decided:
-    profiles = pl.scan_parquet(world.table("customer_profiles"))
-    queues = queue(world, portfolio, yesterday)
-    return decide(queues.lazy(), profiles, before, goals, portfolio, today=TODAY)
+_NOBODY = pl.LazyFrame(schema={"segment_id": pl.String, "customer_id": pl.String})
+_NOTHING = pl.DataFrame(schema={"customer": pl.UInt32, "journey": pl.UInt16, "is_incumbent": pl.Boolean})

@@ -7,7 +7,7 @@ sorted by number is sorted by name.
 What belongs here: facts of a journey that are the same for everybody. What does not: anything about a customer.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -23,14 +23,12 @@ class Catalogue:
     """Journeys of today's portfolio, of the memory, and "none", in the order of their names; the position is the number.
 
     ``facts``: one row per number. Journeys only the memory knows (removed, draft) have ``is_known`` false and default facts.
-    ``interests``, ``intents``, ``channels``: the distinct sets that journeys have; ``facts`` holds which one.
+    ``members``: the ``interests``, ``intents`` and ``channels`` of each journey.
     """
 
     facts: pl.DataFrame
     none: int
-    interests: Sequence[tuple[str, ...]]
-    intents: Sequence[tuple[str, ...]]
-    channels: Sequence[tuple[str, ...]]
+    members: Mapping[str, Sequence[tuple[str, ...]]]
 
     @property
     def journey_ids(self) -> pl.Series:
@@ -50,17 +48,10 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
     """Number the journeys of the portfolio and those of the memory."""
     known = {journey.id: journey for journey in portfolio.journeys}
     ids = sorted({*known, *remembered, NONE})
-    sets = {
-        name: sorted({tuple(sorted(getattr(journey, name))) for journey in portfolio.journeys} | {()})
-        for name in ("interests", "intents", "channels")
-    }
     suppressed = portfolio.policy.suppress
 
     def fact(of: Callable[[Journey], object], without: object) -> list[object]:
         return [of(known[name]) if name in known else without for name in ids]
-
-    def set_of(name: str) -> list[object]:
-        return fact(lambda one: sets[name].index(tuple(sorted(getattr(one, name)))), sets[name].index(()))
 
     columns: dict[str, tuple[list[object], pl.DataType]] = {
         "journey_id": (list(ids), pl.String()),
@@ -71,11 +62,11 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         "length_days": (fact(lambda one: one.length_days, None), pl.Int64()),
         "can_interrupt": (fact(lambda one: one.can_interrupt, without=False), pl.Boolean()),
         "interruptible": (fact(lambda one: one.interruptible, without=True), pl.Boolean()),
-        **{name: (set_of(name), pl.UInt32()) for name in sets},
         "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
     }
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
-    return Catalogue(facts, ids.index(NONE), sets["interests"], sets["intents"], sets["channels"])
+    members = {kind: [getattr(known[name], kind) if name in known else () for name in ids] for kind in ("interests", "intents", "channels")}
+    return Catalogue(facts, ids.index(NONE), members)
 
 
 def _static_gates(journey: Journey, suppressed: Sequence[Period], today: date) -> int:

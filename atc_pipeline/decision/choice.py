@@ -77,7 +77,6 @@ class Settled:
 
 def contest(
     options: pl.DataFrame,
-    shut: np.ndarray,
     entry_scores: np.ndarray,
     customers: pl.Series,
     portfolio: Portfolio,
@@ -87,13 +86,14 @@ def contest(
 ) -> Contest:
     """Test the gates and find each customer's wish (SPEC 8, steps 2, 3, 4 and 7).
 
-    ``options``: scored, of one shard, whose first customer has the number 0. ``shut``: ``memory.gates_of``. ``entry_scores``: by
-    customer, the score at entry of the journey in flight. ``customers``: their ids, by number.
+    ``options``: scored, of one shard, whose first customer has the number 0; ``failed`` has the bits of all gates shut, to which
+    the journey in flight and "none" are not subject. ``entry_scores``: by customer, the score at entry of the journey in
+    flight. ``customers``: their ids, by number.
     """
     customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
     is_none, is_incumbent = journey == catalogue.none, options["is_incumbent"].to_numpy()
     score = options["score"].fill_null(np.nan).to_numpy()
-    failed = options["failed"].to_numpy() | np.where(is_none | is_incumbent, np.uint16(0), shut[customer, journey])
+    failed = np.where(is_none | is_incumbent, np.uint16(0), options["failed"].to_numpy())
     is_first = np.ones(len(customer), dtype=bool)
     is_first[1:] = customer[1:] != customer[:-1]
     first = np.flatnonzero(is_first)
@@ -110,8 +110,10 @@ def contest(
     mandatory = catalogue.flags("mandatory")[journey]
     with np.errstate(invalid="ignore"):  # NaN: an option without a score outranks nothing
         outranks_none = mandatory | (score > score[none][group])
-        may_interrupt = _may_interrupt(journey, score, rank, incumbent, kept_score, group, portfolio, catalogue)
-    is_eligible = (failed == 0) & ~is_none & ~is_incumbent & outranks_none & (~has_incumbent[group] | may_interrupt)
+        is_eligible = (failed == 0) & ~is_none & ~is_incumbent & outranks_none
+        if has_incumbent.any():
+            may_interrupt = _may_interrupt(journey, score, rank, incumbent, kept_score, group, portfolio, catalogue)
+            is_eligible &= ~has_incumbent[group] | may_interrupt
     best = _first_of_groups(order[is_eligible[order]], group, len(first))
     wish, probability, is_eligible = _explored(
         is_eligible, mandatory, best, first, group, has_incumbent, customers.gather(customer[first]), portfolio, today
@@ -165,12 +167,13 @@ def _explored(
     has_mandatory = np.logical_or.reduceat(is_eligible & mandatory, first)
     options = np.add.reduceat(is_eligible.astype(np.int64), first)
     is_drawn_for = ~has_incumbent & ~has_mandatory & (options > 0)
-    drawn = ids.to_frame("id").select(
-        explores=rules.bucket("explore", "id", f":{today}") < round(share * rules.BUCKETS),
-        pick=rules.xxh64(pl.format("pick:{}:{}", "id", pl.lit(str(today)))),
-    )
-    explores = is_drawn_for & drawn["explores"].to_numpy()
-    pick = drawn["pick"].to_numpy() % np.maximum(options, 1).astype(np.uint64)
+    buckets = ids.filter(pl.Series(is_drawn_for)).to_frame("id").select(rules.bucket("explore", "id", f":{today}")).to_series()
+    explores = np.zeros(len(first), dtype=bool)
+    explores[np.flatnonzero(is_drawn_for)[(buckets < round(share * rules.BUCKETS)).to_numpy()]] = True
+    pick = np.zeros(len(first), dtype=np.uint64)
+    drawn = rules.xxh64(pl.format("pick:{}:{}", "id", pl.lit(str(today))))
+    pick[explores] = ids.filter(pl.Series(explores)).to_frame("id").select(drawn).to_series().to_numpy()
+    pick %= np.maximum(options, 1).astype(np.uint64)
     before = np.cumsum(is_eligible) - is_eligible
     place = (before - before[first][group]).astype(np.uint64)  # rows of a group are sorted by journey_id
     is_picked = is_eligible & explores[group] & (place == pick[group])

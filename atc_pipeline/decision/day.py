@@ -130,7 +130,7 @@ def decide(
     ``state``: the memory of yesterday. ``goals``: ``memory.goal_events``. ``delivered``: the assignments that messages of today
     were delivered for, if the day was activated before: they stand, and take their places first.
     """
-    people = profiles.select(_columns_needed(portfolio)).sort("customer_id").collect()
+    people = profiles.select(columns_needed(portfolio)).sort("customer_id").collect()
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
     past = memory.number(state, customers, catalogue)
@@ -138,23 +138,21 @@ def decide(
     past = memory.advance(past, goals.join(customers, on="customer_id"), people, kept, portfolio, today=today)
     coded = code_options(number_queues(queues, customers, catalogue), _carried(past, kept))
 
+    numbers_only = past.drop("date", "customer_id", "journey_id")
+
     def contest(offset: int) -> _Shard:
         these = people.slice(offset, shard)
-        mine = _slice(past, offset, shard)
+        mine = _slice(numbers_only, offset, shard)
         finished = memory.last_finished(mine, these.height)
-        scored = score_options(options_of(coded, offset, shard, catalogue), these, finished, portfolio, catalogue)
-        contested = choice.contest(
-            scored,
-            memory.gates_of(mine, these, portfolio, catalogue, today=today),
-            _entry_scores(mine, these.height),
-            these["customer_id"],
-            portfolio,
-            catalogue,
-            today=today,
-        )
+        options = options_of(coded, offset, shard, catalogue)
+        scored = score_options(options, these, finished, portfolio, catalogue)
+        shut = memory.gates_of(options, mine, these, portfolio, catalogue, today=today)
+        scored = scored.with_columns(pl.col("failed") | pl.Series(shut))
+        entry_scores = _entry_scores(mine, these.height)
+        contested = choice.contest(scored, entry_scores, these["customer_id"], portfolio, catalogue, today=today)
         return _Shard(offset, these, mine, finished, contested)
 
-    shards = _in_parallel(contest, range(0, people.height, shard))
+    shards = in_parallel(contest, range(0, people.height, shard))
     places = _places(past, kept, portfolio, catalogue)
     is_limited = np.zeros(catalogue.facts.height, dtype=bool)
     is_limited[places["journey"]] = True
@@ -166,7 +164,7 @@ def decide(
         granted = granted.select(pl.col("customer") - one.offset, "journey")
         return _settle(one, is_limited, granted, _slice(kept, one.offset, shard), portfolio, catalogue, today)
 
-    done = _in_parallel(settle, shards)
+    done = in_parallel(settle, shards)
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
     remembered = pl.concat([*(one.state for one in done), _named_state(unseen, None, catalogue, today)])
     return Decided(
@@ -177,7 +175,7 @@ def decide(
     )
 
 
-def _columns_needed(portfolio: Portfolio) -> list[str]:
+def columns_needed(portfolio: Portfolio) -> list[str]:
     """Name the profile's columns that deciding reads."""
     policy = portfolio.policy
     conditions = [policy.score, policy.none, policy.suppressed_when, policy.cap.starts if policy.cap else None]
@@ -239,7 +237,7 @@ def _entry_scores(past: pl.DataFrame, customers: int) -> np.ndarray:
     return scores
 
 
-def _in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
+def in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
     """Do the work on each part, on all cores; results in the order of the parts."""
     parts = list(parts)
     if len(parts) < 2:  # one part needs no thread

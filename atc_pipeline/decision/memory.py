@@ -157,28 +157,42 @@ def last_finished(past: pl.DataFrame, customers: int) -> pl.Series:
     return finished.scatter(last["customer"], last["journey"].cast(pl.UInt32))
 
 
-def gates_of(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, *, today: date) -> np.ndarray:
-    """Return, by customer and journey number, the bits of the gates that the past shuts (SPEC 8, step 2).
+def gates_of(
+    options: pl.DataFrame, past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, *, today: date
+) -> np.ndarray:
+    """Return by option the bits of the gates that the past shuts (SPEC 8, step 2), whether or not the option is subject to them.
 
-    ``past``: the numbered memory of the customers whose profiles these are, whose numbers begin at 0.
+    ``options``: numbered and sorted. ``past``: the numbered memory of the customers whose profiles these are.
     """
     journeys = {journey.id: journey for journey in portfolio.journeys}
     known = [journeys.get(name) for name in catalogue.journey_ids]
+    customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
+    keys = customer.astype(np.uint64) << np.uint64(16) | journey
     links = np.array([rules.bit("link") * bool(one and one.only_after) for one in known], dtype=np.uint16)
-    failed = np.repeat(links[np.newaxis, :], profiles.height, axis=0)
+    failed: np.ndarray = links[journey]
 
-    met = _links_met(past, portfolio, catalogue)
-    failed[met["customer"], met["journey"]] &= ~np.uint16(rules.bit("link"))
+    def rows(named: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Find the options that are named: their rows, and which of the named they are."""
+        wanted = named["customer"].to_numpy().astype(np.uint64) << np.uint64(16) | named["journey"].to_numpy()
+        at = np.searchsorted(keys, wanted)
+        found = np.flatnonzero(keys[np.minimum(at, max(len(keys) - 1, 0))] == wanted) if len(keys) else np.array([], dtype=np.intp)
+        return at[found], found
+
+    met, _ = rows(_links_met(past, portfolio, catalogue))
+    failed[met] &= ~np.uint16(rules.bit("link"))
     entered = _entered_before(past, known, today)
-    failed[entered["customer"], entered["journey"]] |= entered["failed"].to_numpy()
-    close = _too_close(past, portfolio, catalogue, today)
-    failed[close["customer"], close["journey"]] |= np.uint16(rules.bit("pairwise"))
+    at, which = rows(entered)
+    failed[at] |= entered["failed"].to_numpy()[which]
+    close, _ = rows(_too_close(past, portfolio, catalogue, today))
+    failed[close] |= np.uint16(rules.bit("pairwise"))
 
     rests = past.group_by("customer").agg(pl.col("left_on").max()).filter(_days_since("left_on", today) < portfolio.policy.rest_days)
-    resting = np.zeros(profiles.height, dtype=np.uint16)
-    resting[rests["customer"]] = rules.bit("resting")
-    failed |= resting[:, np.newaxis] * ~catalogue.flags("mandatory")[np.newaxis, :]
-    failed |= _capped(past, profiles, portfolio, today)[:, np.newaxis]
+    is_resting = np.zeros(profiles.height, dtype=bool)
+    is_resting[rests["customer"]] = True
+    of_customer = _capped(past, profiles, portfolio, today)
+    failed |= of_customer[customer]
+    if rests.height:
+        failed[is_resting[customer] & ~catalogue.flags("mandatory")[journey]] |= np.uint16(rules.bit("resting"))
     return failed
 
 
@@ -253,7 +267,7 @@ def _capped(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, to
     starts = np.bincount(recent["customer"].to_numpy(), minlength=profiles.height)
     allowed = profiles.with_columns(allowed=cap.starts.expr.cast(pl.Float64), starts=pl.Series(starts, dtype=pl.Float64))
     is_capped = allowed.select((pl.col("starts") + 1 > pl.col("allowed")).fill_null(value=False)).to_series()
-    return is_capped.cast(pl.UInt16).to_numpy() * np.uint16(rules.bit("frequency_cap"))
+    return np.asarray(is_capped.cast(pl.UInt16).to_numpy() * np.uint16(rules.bit("frequency_cap")))
 
 
 def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
@@ -261,27 +275,25 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
 
     ``entries``: ``customer``, ``journey``, ``new_arm``, ``new_score``. ``interrupted``: ``customer``, ``journey``.
     """
+    key = ["customer", "journey"]
     is_entered = pl.col("new_arm").is_not_null()
     is_interrupted = pl.col("is_interrupted") & pl.col("ended_on").is_null()
+    first_entries = entries.join(past, on=key, how="anti")
     return (
-        past.join(interrupted.with_columns(is_interrupted=pl.lit(value=True)), on=["customer", "journey"], how="left")
+        pl.concat([past.join(entries, on=key, how="left", maintain_order="left"), first_entries], how="diagonal")
+        .join(interrupted.with_columns(is_interrupted=pl.lit(value=True)), on=key, how="left", maintain_order="left")
         .with_columns(
-            ended_reason=pl.when(is_interrupted).then(pl.lit("interrupted")).otherwise("ended_reason"),
-            ended_on=pl.when(is_interrupted).then(pl.lit(today)).otherwise("ended_on"),
+            ended_reason=pl.when(is_entered).then(None).when(is_interrupted).then(pl.lit("interrupted")).otherwise("ended_reason"),
+            ended_on=pl.when(is_entered).then(None).when(is_interrupted).then(pl.lit(today)).otherwise("ended_on"),
             left_on=pl.when(is_interrupted).then(pl.lit(today)).otherwise("left_on"),
-        )
-        .join(entries, on=["customer", "journey"], how="full", coalesce=True)
-        .with_columns(
-            ended_on=pl.when(~is_entered).then("ended_on"),
-            ended_reason=pl.when(~is_entered).then("ended_reason"),
             times_entered=pl.col("times_entered").fill_null(0) + is_entered.cast(pl.Int64),
             times_completed=pl.col("times_completed").fill_null(0),
             entry_score=pl.when(is_entered).then("new_score").otherwise("entry_score"),
-            arm=pl.when(is_entered).then("new_arm").otherwise("arm"),
+            arm=pl.coalesce("new_arm", "arm"),
             entered_on=pl.when(is_entered).then(pl.lit(today)).otherwise("entered_on"),
         )
         .pipe(_note_starts, portfolio, today)
-        .sort("customer", "journey")
+        .sort(*key)
     )
 
 

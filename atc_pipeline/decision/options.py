@@ -4,14 +4,14 @@ What belongs here: what can be said of an option from today's facts. What does n
 the choice itself (``choice``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from atc_pipeline import rules
 from atc_pipeline.decision.catalogue import Catalogue
-from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Channel, Portfolio
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 
 OPTIONS = {
     "customer": pl.UInt32(),
@@ -24,7 +24,7 @@ OPTIONS = {
 
 CUSTOMER, JOURNEY, SOURCE = np.uint64(36), np.uint64(20), np.uint64(18)
 """An option as one 64-bit number, from the top: customer (28 bits), journey (16), source (2), days waited (18)."""
-QUEUED, IN_FLIGHT, CARRIED, NOTHING = (np.uint64(number) for number in range(4))
+QUEUED, IN_FLIGHT, CARRIED, NOTHING = (np.uint64(number) for number in range(4))  # 0 is what a queue's row says without saying it
 """Where an option comes from: the queue, yesterday's journey, a delivered decision, or being no option at all ("none")."""
 
 FACTORS = ("mandatory", "priority", "propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost")
@@ -36,19 +36,20 @@ def number_queues(queues: pl.LazyFrame, customers: pl.LazyFrame, catalogue: Cata
 
     ``customers``: ``customer_id`` and its number ``customer``.
     """
-    # A queue is sorted by journey: naming each run of equal names once costs a tenth of looking up every row.
-    runs = queues.select("customer_id", "waiting_days", "journey_id", run=pl.col("journey_id").rle_id()).collect()
-    named = runs.group_by("run", maintain_order=True).agg(pl.col("journey_id").first())
+    # Joining by hashes costs a fifth of joining by text. Two customers of one hash have never been seen; then the text decides.
+    key = pl.col("customer_id").hash()
+    if not customers.select(key.is_unique().all()).collect().item():
+        key = pl.col("customer_id")
+    # A queue is sorted by journey: looking up each run of equal names costs a tenth of looking up every row.
+    rows = queues.select("waiting_days", "journey_id", key=key).with_columns(run=pl.col("journey_id").rle_id()).collect()
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
-    numbers = named.join(known, on="journey_id", how="left", maintain_order="left")["journey"]
-    named_customers = customers.select("customer", "customer_id", key=pl.col("customer_id").hash()).collect()
-    # Joining by hashes costs a fifth of joining by text. Two customers with one hash have never been seen; then the text decides.
-    key = "key" if named_customers["key"].is_unique().all() else "customer_id"
+    runs = rows.group_by("run", maintain_order=True).agg(pl.col("journey_id").first())
+    journeys = runs.join(known, on="journey_id", how="left", maintain_order="left")["journey"]
     return (
-        runs.lazy()
-        .select("customer_id", "waiting_days", journey=numbers.gather(runs["run"]), key=pl.col("customer_id").hash())
+        rows.lazy()
+        .select("waiting_days", "key", journey=journeys.gather(rows["run"]))
         .drop_nulls("journey")
-        .join(named_customers.lazy().select("customer", key), on=key, how="inner")
+        .join(customers.select("customer", key=key), on="key", how="inner")
         .select("customer", "journey", "waiting_days")
         .collect()
     )
@@ -59,14 +60,19 @@ def code_options(queued: pl.DataFrame, carried: pl.DataFrame) -> np.ndarray:
 
     ``queued``: ``number_queues``. ``carried``: one row per option without a queue, ``customer``, ``journey``, ``is_incumbent``.
     """
-    waiting = queued["waiting_days"].clip(0, 2**18 - 1).to_numpy().astype(np.uint64)
-    sources = np.where(carried["is_incumbent"].to_numpy(), IN_FLIGHT, CARRIED)
-    coded = np.concatenate([_coded(queued) | QUEUED << SOURCE | waiting, _coded(carried) | sources << SOURCE])
-    return pl.Series(coded).sort().to_numpy()
+    coded = np.concatenate([_coded(queued), _coded(carried)])
+    coded[: queued.height] |= queued["waiting_days"].clip(0, 2**18 - 1).cast(pl.UInt32).to_numpy()
+    coded[queued.height :] |= np.where(carried["is_incumbent"].to_numpy(), IN_FLIGHT, CARRIED) << SOURCE
+    coded.sort()
+    return coded
 
 
 def _coded(numbered: pl.DataFrame) -> np.ndarray:
-    return numbered["customer"].to_numpy().astype(np.uint64) << CUSTOMER | numbered["journey"].to_numpy().astype(np.uint64) << JOURNEY
+    coded = numbered["customer"].to_numpy().astype(np.uint64)
+    coded <<= CUSTOMER - JOURNEY
+    coded |= numbered["journey"].to_numpy()
+    coded <<= JOURNEY
+    return coded
 
 
 def options_of(coded: np.ndarray, offset: int, length: int, catalogue: Catalogue) -> pl.DataFrame:
@@ -105,23 +111,20 @@ def score_options(
     """Add ``score`` (null where it is no number) and ``failed``: the bits of the static gates that a row fails.
 
     ``profiles``: one row per customer number. ``finished``: by customer number, the journey number of the last finished
-    journey, null without one. The journey in flight and "none" are subject to no gate.
+    journey, null without one.
     """
     policy = portfolio.policy
-    is_none = pl.Series(options["journey"] == catalogue.none)
-    none_scores = profiles.with_columns(score=rules.round_score(policy.none.expr).fill_null(0.0))["score"]
+    none_scores = rules.scores(profiles, policy.none.expr).fill_null(0.0)
     read = [name for name in policy.score.columns if name in CANDIDATE_TERMS]
+    terms = factors_of(options, profiles, finished, portfolio, catalogue, read)
     own = profiles.select(name for name in policy.score.columns if name not in CANDIDATE_TERMS)
-    scores = pl.DataFrame([is_none.alias("is_none:"), none_scores.gather(options["customer"]).alias("none:")]).with_columns(
-        *factors_of(options, profiles, finished, portfolio, catalogue, read), *(column.gather(options["customer"]) for column in own)
-    )
-    scores = scores.with_columns(score=pl.when("is_none:").then("none:").otherwise(rules.round_score(policy.score.expr)))
-    score = scores["score"]
-    journeys = options["journey"].to_numpy()
-    failed = catalogue.flags("failed")[journeys] | _gates_of_customers(options, profiles, portfolio, catalogue)
-    failed |= np.where(score.is_null().to_numpy(), rules.bit("unscored"), 0).astype(np.uint16)
-    failed[(is_none | options["is_incumbent"]).to_numpy()] = 0
-    return options.with_columns(score, failed=pl.Series(failed, dtype=pl.UInt16))
+    scored = options.select("customer").with_columns(*terms, *(column.gather(options["customer"]) for column in own))
+    score = rules.scores(scored, policy.score.expr)
+    nones = np.flatnonzero(options["journey"].to_numpy() == catalogue.none)
+    score = score.scatter(nones, none_scores.gather(options["customer"].gather(nones)))
+    failed = catalogue.flags("failed")[options["journey"].to_numpy()] | _gates_of_customers(options, profiles, portfolio, catalogue)
+    failed |= score.is_null().cast(pl.UInt16).to_numpy() * np.uint16(rules.bit("unscored"))
+    return options.with_columns(score, failed=pl.Series(failed))
 
 
 def factors_of(
@@ -133,12 +136,12 @@ def factors_of(
     of: dict[str, pl.Series] = {}
     for name in names:
         match name:
-            case "interest_match":
-                matches = [_interest_match(topics) for topics in catalogue.interests]
-                of[name] = _by_set(matches, facts["interests"], options, profiles)
-            case "intent_match":
-                matches = [_intent_match(intents) for intents in catalogue.intents]
-                of[name] = _by_set(matches, facts["intents"], options, profiles)
+            case "interest_match":  # sum of the customer's interest in the topics, at most 1; 0 without topics
+                interests = {topic.id: pl.col(f"interest_{topic.id}") for topic in portfolio.topics}
+                of[name] = pl.Series(np.minimum(1.0, _combined("interests", interests, np.add, options, profiles, catalogue)))
+            case "intent_match":  # the strongest of the customer's intents; 0 without intents
+                intents = {intent.id: pl.col(f"intent_{intent.id}") for intent in portfolio.intents}
+                of[name] = pl.Series(_combined("intents", intents, np.maximum, options, profiles, catalogue))
             case "linked_boost":
                 leads = _leads(portfolio, catalogue)
                 last = finished.fill_null(len(leads) - 1).to_numpy()
@@ -184,24 +187,39 @@ def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Cat
 
 def _gates_of_customers(options: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> np.ndarray:
     """Return the bits of ``suppressed`` and ``no_channel`` by option."""
-    channels = {channel.id: channel for channel in portfolio.channels}
+    usable = {channel.id: rules.is_usable(channel) for channel in portfolio.channels}
+    sets = sorted({tuple(sorted(channels)) for channels in catalogue.members["channels"]})
     suppressed = portfolio.policy.suppressed_when.expr if portfolio.policy.suppressed_when is not None else pl.lit(value=False)
-    by_set = [
-        (suppressed.cast(pl.UInt16) * rules.bit("suppressed"))
-        + (~_is_reachable([channels[name] for name in names])).cast(pl.UInt16) * rules.bit("no_channel")
-        for names in catalogue.channels
-    ]
-    return _by_set(by_set, catalogue.facts["channels"], options, profiles).to_numpy()
+    failed = np.empty((profiles.height, len(sets)), dtype=np.uint16)
+    for place, channels in enumerate(sets):
+        is_reachable = pl.any_horizontal(usable[name] for name in channels) if channels else pl.lit(value=True)
+        bits = suppressed.cast(pl.UInt16) * rules.bit("suppressed") + (~is_reachable).cast(pl.UInt16) * rules.bit("no_channel")
+        failed[:, place] = profiles.with_columns(bits=bits)["bits"].to_numpy()
+    set_of = np.array([sets.index(tuple(sorted(channels))) for channels in catalogue.members["channels"]], dtype=np.uint32)
+    return np.asarray(failed.ravel()[options["customer"].to_numpy() * np.uint32(len(sets)) + set_of[options["journey"].to_numpy()]])
 
 
-def _by_set(by_set: Sequence[pl.Expr], sets: pl.Series, options: pl.DataFrame, profiles: pl.DataFrame) -> pl.Series:
-    """Work each distinct set's value out once per customer, and return each option's: that of its journey's set."""
-    named = {f"set:{number}": value for number, value in enumerate(by_set)}
-    columns = profiles.with_columns(**named).select(*named)
-    if len(columns.columns) == 1:
-        return columns.to_series().gather(options["customer"])
-    flat = pl.concat([columns[name] for name in columns.columns])
-    return flat.gather(sets.gather(options["journey"]) * profiles.height + options["customer"])
+def _combined(
+    kind: str, values: Mapping[str, pl.Expr], combine: np.ufunc, options: pl.DataFrame, profiles: pl.DataFrame, catalogue: Catalogue
+) -> np.ndarray:
+    """Return by option the customer's values for the journey's interests or intents, combined; 0 where it has none."""
+    members = catalogue.members[kind]
+    used = sorted({name for of_journey in members for name in of_journey})
+    longest = max(map(len, members), default=0)
+    if not used:
+        return np.zeros(options.height)
+    # By customer, then name: an option's values lie side by side. The last one, 0, fills up journeys that have fewer than others.
+    table = np.zeros((profiles.height, len(used) + 1))
+    columns = profiles.with_columns(**{name: values[name] for name in used})
+    for place, name in enumerate(used):
+        table[:, place] = columns[name].to_numpy()
+    places = np.array([[used.index(name) for name in of_journey] + [len(used)] * (longest - len(of_journey)) for of_journey in members])
+    flat, journey = table.ravel(), options["journey"].to_numpy()
+    first = options["customer"].to_numpy() * np.int64(len(used) + 1)
+    combined: np.ndarray = flat[first + places[:, 0][journey]]
+    for place in places.T[1:]:
+        combine(combined, flat[first + place[journey]], out=combined)
+    return combined
 
 
 def _leads(portfolio: Portfolio, catalogue: Catalogue) -> np.ndarray:
@@ -213,18 +231,3 @@ def _leads(portfolio: Portfolio, catalogue: Catalogue) -> np.ndarray:
             if following in numbers:
                 leads[numbers[journey.id], numbers[following]] = True
     return leads
-
-
-def _interest_match(topics: Sequence[str]) -> pl.Expr:
-    """Sum of the customer's interest in the topics, at most 1; 0 without topics."""
-    return pl.min_horizontal(1.0, pl.sum_horizontal(f"interest_{topic}" for topic in topics)) if topics else pl.lit(0.0)
-
-
-def _intent_match(intents: Sequence[str]) -> pl.Expr:
-    """The strongest of the customer's intents; 0 without intents."""
-    return pl.max_horizontal(f"intent_{intent}" for intent in intents) if intents else pl.lit(0.0)
-
-
-def _is_reachable(channels: Sequence[Channel]) -> pl.Expr:
-    """True where one of the channels may be used; a journey without channels needs none."""
-    return pl.any_horizontal(rules.is_usable(channel) for channel in channels) if channels else pl.lit(value=True)

@@ -188,7 +188,7 @@ def contest_of(candidates: pl.DataFrame, profile: pl.DataFrame, state: pl.DataFr
             )
         )
     if NONE not in {option.journey_id for option in options}:
-        worth = value_of(rules.round_score(portfolio.policy.none.expr), profile)
+        worth = value_of(portfolio.policy.none.expr, profile)
         options.append(Option(journey_id=NONE, score=worth if isinstance(worth, float) else 0.0))
     return Contest(tuple(options), portfolio.policy.switch_margin)
 
@@ -220,7 +220,7 @@ def rescore(candidate: pl.DataFrame, profile: pl.DataFrame, portfolio: Portfolio
         .cast(dict(CANDIDATE_TERMS))  # type: ignore[arg-type]  # a dict of data types is a schema
     )
     try:
-        trial = options.with_columns(score=rules.round_score(policy.score.expr)).select("priority", "score")
+        trial = options.select("priority").with_columns(rules.scores(options, policy.score.expr))
     except pl.exceptions.PolarsError:
         return None
     again, stored = trial["score"][0], candidate["score"].item()
