@@ -34,6 +34,7 @@ def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
     people = profiles.select({*columns_needed(portfolio), *read}).collect()
     catalogue = catalogue_of(portfolio, [], today=TODAY)
     in_order = sorted(portfolio.journeys, key=lambda journey: journey.id)
+    names = catalogue.journey_ids.set(catalogue.journey_ids == NONE, None)
     numbers = catalogue.journey_ids.search_sorted(pl.Series([journey.id for journey in in_order])).cast(pl.UInt16)
 
     def choose_some(offset: int) -> pl.DataFrame:
@@ -44,16 +45,12 @@ def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
         scored = score_options(options_of(coded, 0, SHARD, catalogue), these, finished, portfolio, catalogue)
         contested = contest(scored, np.zeros(these.height), these["customer_id"], portfolio, catalogue, today=TODAY)
         chosen = np.where(contested.wish == NOBODY, contested.none, contested.wish)
-        return scored[chosen].select(
-            these["customer_id"].gather(scored["customer"].gather(chosen)),
-            catalogue.journey_ids.gather(scored["journey"].gather(chosen)).alias("journey_id"),
-            "score",
-        )
+        who = scored["customer"].gather(chosen)
+        journeys = pl.repeat(catalogue.none, these.height, dtype=pl.UInt16, eager=True).scatter(who, scored["journey"].gather(chosen))
+        scores = pl.repeat(None, these.height, dtype=pl.Float64, eager=True).scatter(who, scored["score"].gather(chosen))
+        return pl.DataFrame([these["customer_id"], names.gather(journeys), scores.alias("score")])
 
-    chosen = pl.concat(in_parallel(choose_some, range(0, people.height, SHARD)))
-    return people.select("customer_id").join(
-        chosen.with_columns(pl.when(pl.col("journey_id") != NONE).then("journey_id")), on="customer_id", how="left", maintain_order="left"
-    )
+    return pl.concat(in_parallel(choose_some, range(0, people.height, SHARD)))
 
 
 def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:

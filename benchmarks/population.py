@@ -148,11 +148,11 @@ def _block(number: int) -> pl.DataFrame:
     basket = np.round(np.exp(draw.normal(3.6, 0.6, size)), 2)
     spend = np.round(orders * basket, 2)
     touches = draw.poisson(3, size)
-    engagement = np.round(draw.beta(1.2, 4, size), 4)
+    engagement = draw.beta(1.2, 4, size)
     quantity = orders * (1 + draw.poisson(1, size))
     shares = draw.gamma(0.25, 1, (len(TOPICS), size)) * (draw.random((len(TOPICS), size)) < 0.5)
     total = shares.sum(axis=0)
-    interests = np.round(np.divide(shares, total, out=np.zeros_like(shares), where=total > 0), 4)
+    interests = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
     first = number * size
     columns: dict[str, pl.Series] = {
         "date": pl.repeat(TODAY, size, eager=True),
@@ -163,13 +163,13 @@ def _block(number: int) -> pl.DataFrame:
         "timezone": _words(draw, ZONES, size, known=0.9),
         **{f"consent_{name}": _flags(draw, size, known=0.75, true=0.85) for name in CHANNELS},
         **{f"interest_{topic}": pl.Series(interests[place]) for place, topic in enumerate(TOPICS)},
-        **{f"intent_{name}": pl.Series(np.where(draw.random(size) < 0.2, np.round(draw.beta(1, 2, size), 4), 0.0)) for name in INTENTS},
+        **{f"intent_{name}": pl.Series(np.where(draw.random(size) < 0.2, draw.beta(1, 2, size), 0.0)) for name in INTENTS},
         "engagement": _known(engagement, touches > 0),
         "preferred_channel": _words(draw, tuple(CHANNELS), size, known=0.6),
         "best_hour": _known(draw.integers(7, 23, size), visits_30d > 0),
-        "predicted_orders": _known(np.round(0.35 * pace * draw.random(size), 3), bought),
-        "predicted_value": _known(np.round(0.35 * pace * basket, 2), bought),
-        "churn_risk": _known(np.round(1 - np.exp(-order / 120), 4), bought),
+        "predicted_orders": _known(0.35 * pace * draw.random(size), bought),
+        "predicted_value": _known(0.35 * pace * basket, bought),
+        "churn_risk": _known(1 - np.exp(-order / 120), bought),
         "orders": pl.Series(orders),
         "orders_90d": pl.Series(orders_90d),
         "visits_7d": pl.Series(draw.binomial(visits_30d, 0.25)),

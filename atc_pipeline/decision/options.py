@@ -5,6 +5,7 @@ the choice itself (``choice``).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import polars as pl
@@ -116,10 +117,9 @@ def score_options(
     policy = portfolio.policy
     none_scores = rules.scores(profiles, policy.none.expr).fill_null(0.0)
     read = [name for name in policy.score.columns if name in CANDIDATE_TERMS]
-    terms = factors_of(options, profiles, finished, portfolio, catalogue, read)
     own = profiles.select(name for name in policy.score.columns if name not in CANDIDATE_TERMS)
-    scored = options.select("customer").with_columns(*terms, *(column.gather(options["customer"]) for column in own))
-    score = rules.scores(scored, policy.score.expr)
+    terms = with_factors(options, profiles, finished, portfolio, catalogue, read)
+    score = rules.scores(terms.with_columns(column.gather(options["customer"]) for column in own), policy.score.expr)
     nones = np.flatnonzero(options["journey"].to_numpy() == catalogue.none)
     score = score.scatter(nones, none_scores.gather(options["customer"].gather(nones)))
     failed = catalogue.flags("failed")[options["journey"].to_numpy()] | _gates_of_customers(options, profiles, portfolio, catalogue)
@@ -127,61 +127,76 @@ def score_options(
     return options.with_columns(score, failed=pl.Series(failed))
 
 
-def factors_of(
+def with_factors(
     options: pl.DataFrame, profiles: pl.DataFrame, finished: pl.Series, portfolio: Portfolio, catalogue: Catalogue, names: Sequence[str]
 ) -> pl.DataFrame:
-    """Return the named terms of the options (SPEC 7): one row per option, in the same order."""
-    policy, facts = portfolio.policy, catalogue.facts
-    journeys, customers = options["journey"], options["customer"]
-    of: dict[str, pl.Series] = {}
-    for name in names:
-        match name:
-            case "interest_match":  # sum of the customer's interest in the topics, at most 1; 0 without topics
-                interests = {topic.id: pl.col(f"interest_{topic.id}") for topic in portfolio.topics}
-                of[name] = pl.Series(np.minimum(1.0, _combined("interests", interests, np.add, options, profiles, catalogue)))
-            case "intent_match":  # the strongest of the customer's intents; 0 without intents
-                intents = {intent.id: pl.col(f"intent_{intent.id}") for intent in portfolio.intents}
-                of[name] = pl.Series(_combined("intents", intents, np.maximum, options, profiles, catalogue))
-            case "linked_boost":
-                leads = _leads(portfolio, catalogue)
-                last = finished.fill_null(len(leads) - 1).to_numpy()
-                of[name] = pl.Series(np.where(leads[last[customers.to_numpy()], journeys.to_numpy()], policy.linked_boost, 1.0))
-            case "propensity":
-                of[name] = pl.repeat(policy.prior_propensity, options.height, dtype=pl.Float64, eager=True)
-            case "waiting_weight":
-                of[name] = pl.repeat(policy.waiting_weight, options.height, dtype=pl.Float64, eager=True)
-            case "waiting_days" | "is_queued" | "is_incumbent":
-                of[name] = options[name]
-            case _:
-                of[name] = facts[name].gather(journeys)
-    return pl.DataFrame({name: series.cast(CANDIDATE_TERMS[name]) for name, series in of.items()})
+    """Add the named terms of SPEC 7 to the options, in the types that ``policy.score`` knows them by."""
+    return options.with_columns(
+        **{name: _factor(name, options, profiles, finished, portfolio, catalogue) for name in names},
+    ).cast({name: CANDIDATE_TERMS[name] for name in names})
+
+
+def _factor(
+    name: str, options: pl.DataFrame, profiles: pl.DataFrame, finished: pl.Series, portfolio: Portfolio, catalogue: Catalogue
+) -> pl.Series | pl.Expr:
+    match name:
+        case "interest_match":  # sum of the customer's interest in the topics, at most 1; 0 without topics
+            interests = {topic.id: pl.col(f"interest_{topic.id}") for topic in portfolio.topics}
+            return pl.Series(np.minimum(1.0, _combined("interests", interests, np.add, options, profiles, catalogue)))
+        case "intent_match":  # the strongest of the customer's intents; 0 without intents
+            intents = {intent.id: pl.col(f"intent_{intent.id}") for intent in portfolio.intents}
+            return pl.Series(_combined("intents", intents, np.maximum, options, profiles, catalogue))
+        case "linked_boost":
+            leads = _leads(portfolio, catalogue)
+            if finished.null_count() == len(finished) or not leads.any():
+                return pl.lit(1.0)
+            last = finished.fill_null(len(leads) - 1).gather(options["customer"]).to_numpy()
+            boosts = np.where(leads, portfolio.policy.linked_boost, 1.0).ravel()
+            return pl.Series(boosts[last * np.uint32(leads.shape[1]) + options["journey"].to_numpy()])
+        case "propensity":
+            return pl.lit(portfolio.policy.prior_propensity)
+        case "waiting_weight":
+            return pl.lit(portfolio.policy.waiting_weight)
+        case "waiting_days" | "is_queued" | "is_incumbent":
+            return options[name]
+        case _:
+            return catalogue.facts[name].gather(options["journey"])
 
 
 def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
     """Order rows by customer and the total order of SPEC 7; return the order (row numbers), and each row's rank from 1.
 
-    ``options`` are sorted by customer, ``first`` says at which row each one begins. Mandatory, then score, then priority,
-    waiting and name: the first two and the customer fit one 64-bit key - a score has 9 significant digits, for which the upper
-    46 bits of a double are enough -, and the rest is looked at only where keys are equal.
+    ``options`` are sorted by customer, ``first`` says at which row each one begins. One 64-bit number per row is sorted, four
+    times as fast as sorting row numbers: the customer's place, the mandatory band, the score's upper bits, and the row's place
+    among the customer's. Where the upper bits are equal, the exact score, priority, waiting and name are compared.
     """
-    customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
+    journey = options["journey"].to_numpy()
     score = options["score"].fill_null(-np.inf).to_numpy() + 0.0  # -0.0 is 0.0
+    sizes = np.diff(first, append=len(journey))
+    begins = np.repeat(first.astype(np.int32), sizes)
+    bits_of_place = np.uint64(int(sizes.max(initial=1) - 1).bit_length())
+    bits_of_score = np.uint64(63 - int(max(len(first) - 1, 0)).bit_length()) - bits_of_place
+
     bits = score.view(np.int64)
     ascending = (bits ^ (bits >> 63 & np.int64(2**63 - 1))).view(np.uint64) ^ np.uint64(2**63)
-    key = ~ascending >> np.uint64(18)
-    key |= np.where(catalogue.flags("mandatory"), 0, 2**46).astype(np.uint64)[journey]
-    key |= (customer - customer[:1]).astype(np.uint64) << np.uint64(47)
-    order = np.argsort(key)
-    ordered = key[order]
-    follows = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
+    key = ~ascending >> (np.uint64(64) - bits_of_score)
+    key |= (~catalogue.flags("mandatory")).astype(np.uint64)[journey] << bits_of_score
+    key |= np.repeat(np.arange(len(first), dtype=np.uint64) << (bits_of_score + np.uint64(1)), sizes)
+    key <<= bits_of_place
+    places = np.arange(len(journey), dtype=np.int32) - begins
+    key |= places.astype(np.uint64)
+    key.sort()
+    order = begins + (key & ((np.uint64(1) << bits_of_place) - np.uint64(1))).astype(np.int32)
+
+    key >>= bits_of_place
+    follows = np.flatnonzero(key[1:] == key[:-1]) + 1
     if len(follows):
         tied = np.union1d(follows, follows - 1)
         rows = order[tied]
         priority, waiting = catalogue.flags("priority")[journey[rows]], options["waiting_days"].to_numpy()[rows]
-        order[tied] = rows[np.lexsort((journey[rows], -waiting, -priority, ordered[tied]))]
-    sizes = np.diff(first, append=len(customer))
+        order[tied] = rows[np.lexsort((journey[rows], -waiting, -priority, -score[rows], key[tied]))]
     rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(1, len(order) + 1, dtype=np.int32) - np.repeat(first.astype(np.int32), sizes)
+    rank[order] = places + 1
     return order, rank
 
 
@@ -214,12 +229,9 @@ def _combined(
     for place, name in enumerate(used):
         table[:, place] = columns[name].to_numpy()
     places = np.array([[used.index(name) for name in of_journey] + [len(used)] * (longest - len(of_journey)) for of_journey in members])
-    flat, journey = table.ravel(), options["journey"].to_numpy()
-    first = options["customer"].to_numpy() * np.int64(len(used) + 1)
-    combined: np.ndarray = flat[first + places[:, 0][journey]]
-    for place in places.T[1:]:
-        combine(combined, flat[first + place[journey]], out=combined)
-    return combined
+    flat, first = pl.Series(table.ravel()), options["customer"] * (len(used) + 1)
+    by_place = [flat.gather(first + pl.Series(place, dtype=pl.UInt32).gather(options["journey"])).to_numpy() for place in places.T]
+    return np.asarray(reduce(combine, by_place))
 
 
 def _leads(portfolio: Portfolio, catalogue: Catalogue) -> np.ndarray:
