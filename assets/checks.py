@@ -21,6 +21,7 @@ import polars as pl
 from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
+from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.decision.memory import no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
@@ -79,6 +80,16 @@ def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.
     rule = partial(invariants.broken_rules, portfolio=portfolio)
     sources = [_table("journey_assignments"), _table("journey_state"), _memory_before, _table("customer_profiles")]
     return _between(rule, *sources)(lake, portfolio, days)
+
+
+def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    def before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+        yesterday = _table("journey_assignments", shift=1)(lake, days)
+        return pl.LazyFrame(schema=ASSIGNMENTS) if yesterday is None else yesterday
+
+    return _between(partial(invariants.overfull_journeys, portfolio=portfolio), _table("journey_assignments"), before)(
+        lake, portfolio, days
+    )
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -146,6 +157,12 @@ PROMISES = (
         "no_rule_is_broken",
         "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8).",
         _broken_rules,
+    ),
+    Promise(
+        "journey_assignments",
+        "no_journey_is_overfull",
+        "No more customers enter a journey than its daily entries and its active places allow (SPEC 8).",
+        _overfull_journeys,
     ),
     Promise(
         "outbound_messages",

@@ -174,6 +174,31 @@ def _starts_too_many(state: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Por
     )
 
 
+def overfull_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """Return journeys that more customers entered than there were places: ``entered``, ``places``.
+
+    A place that a switch frees opens the day after, so whoever is interrupted still counts as in flight (SPEC 8, step 5).
+    """
+    key = ["date", "journey_id"]
+    limits = pl.LazyFrame(
+        [(one.id, one.daily_entries, one.active) for one in portfolio.journeys],
+        schema={"journey_id": pl.String, "daily_entries": pl.Int64, "active": pl.Int64},
+        orient="row",
+    ).filter(pl.col("daily_entries").is_not_null() | pl.col("active").is_not_null())
+    entered = assignments.filter(pl.col("decision").is_in(["start", "switch"])).group_by(key).agg(entered=pl.len())
+    before = yesterday.drop_nulls("journey_id").group_by("journey_id", pl.col("date").dt.offset_by("1d")).agg(before=pl.len())
+    ended = assignments.filter(pl.col("ended_reason") != "interrupted").group_by("date", journey_id="ended_journey_id").agg(ended=pl.len())
+    left = pl.col("active") - (pl.col("before").fill_null(0).cast(pl.Int64) - pl.col("ended").fill_null(0).cast(pl.Int64))
+    return (
+        entered.join(limits, on="journey_id")
+        .join(before, on=key, how="left")
+        .join(ended, on=key, how="left")
+        .with_columns(places=pl.max_horizontal(0, pl.min_horizontal("daily_entries", left)))
+        .filter(pl.col("entered").cast(pl.Int64) > pl.col("places"))
+        .select(*key, "entered", "places")
+    )
+
+
 def unexpected_messages(messages: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
     """Return messages to customers who are not treated in that journey today."""
     treated = assignments.filter(pl.col("arm") == "treated").select("date", "customer_id", "journey_id")
