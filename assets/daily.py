@@ -4,7 +4,7 @@ What belongs here: the loop, partitions, what all daily assets have in common. W
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -20,8 +20,8 @@ from resources.landing import UnreadableFileError
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-Tables = Mapping[str, pl.DataFrame | Iterator[pl.DataFrame]]
-"""One day's tables by name; one too large for memory comes in parts."""
+Tables = Mapping[str, pl.DataFrame | pl.LazyFrame]
+"""One day's tables by name; one that may be too large for memory is lazy."""
 
 OWNERS = ["team:lifecycle-data"]
 
@@ -76,10 +76,9 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
 
 
-def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | Iterator[pl.DataFrame]) -> Facts:
-    if isinstance(frame, pl.DataFrame):
-        return facts_of(table, lake.write(table, day, frame))
-    return {"dagster/row_count": lake.write_parts(table, day, frame)}
+def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> Facts:
+    lake.write(table, day, frame)
+    return facts_of(table, frame) if isinstance(frame, pl.DataFrame) else {"dagster/row_count": lake.rows(table, day)}
 
 
 def daily(

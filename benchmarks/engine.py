@@ -3,7 +3,7 @@
 What belongs here: one function per thing measured, from the world's files to results. What does not: clocks, or DuckDB.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.queues import qualify, queue_customers
 from benchmarks.population import TODAY, World
 
-Write = Callable[[str, Iterator[pl.DataFrame]], object]
-"""Takes a table in parts: its name and rows, in the order of the table."""
+Write = Callable[[str, pl.DataFrame | pl.LazyFrame], object]
+"""Takes a table: its name and rows."""
 
 
 def first_day(portfolio: Portfolio) -> Portfolio:
@@ -60,8 +60,8 @@ def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:
     profiles, goals = pl.scan_parquet(world.table("customer_profiles")), pl.scan_parquet(world.table("goal_events"))
     done = decide(queues, profiles, state, goals, portfolio, today=TODAY)
     write("scored_candidates", done.candidates)
-    write("journey_state", iter([done.state]))
-    write("journey_assignments", iter([done.assignments]))
+    write("journey_state", done.state)
+    write("journey_assignments", done.assignments)
 
 
 def queue(world: World, portfolio: Portfolio, yesterday: pl.LazyFrame | None = None) -> pl.DataFrame:

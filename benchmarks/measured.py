@@ -10,9 +10,8 @@ import resource
 import shutil
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -116,31 +115,15 @@ def agree(world: World, size: Size) -> Figures:
 
 @dataclass
 class Written:
-    """Tables written to a lake, and how long that took."""
+    """Tables written to a lake, and when the first of them was begun."""
 
-    folder: Path
-    seconds: float = 0.0
-    rows: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
+    lake: Lake
+    began: float | None = None
 
-    def write(self, table: str, parts: Iterator[pl.DataFrame]) -> None:
-        """Write a table as the lake does: its parts are made while it is written, and the clock stops meanwhile."""
-        making = 0.0
-
-        def made() -> Iterator[pl.DataFrame]:
-            nonlocal making
-            began = time.perf_counter()
-            for part in parts:
-                making += time.perf_counter() - began
-                yield part
-                began = time.perf_counter()
-            making += time.perf_counter() - began
-
-        began = time.perf_counter()
-        lake = Lake(root=str(self.folder))
-        self.rows[table] = lake.write_parts(table, TODAY, made())
-        self.bytes[table] = lake.path(table, TODAY).stat().st_size
-        self.seconds += time.perf_counter() - began - making
+    def write(self, table: str, frame: pl.DataFrame | pl.LazyFrame) -> None:
+        """Write a table as a run does."""
+        self.began = self.began or time.perf_counter()
+        self.lake.write(table, TODAY, frame)
 
 
 def day(world: World, _: Size) -> Figures:
@@ -156,14 +139,19 @@ def limited_day(world: World, _: Size) -> Figures:
 
 
 def _day(world: World, portfolio: Portfolio, name: str) -> Figures:
-    folder = world.home / name
-    shutil.rmtree(folder, ignore_errors=True)
-    written = Written(folder)
+    lake, table = Lake(root=str(world.home / name)), "scored_candidates"
+    shutil.rmtree(lake.root, ignore_errors=True)
+    written = Written(lake)
     began = time.perf_counter()
     engine.decide_day(world, portfolio, written.write)
-    seconds = time.perf_counter() - began
-    table = "scored_candidates"
-    return {"seconds": seconds, "writing": written.seconds, "rows": written.rows[table], "bytes": written.bytes[table]}
+    ended = time.perf_counter()
+    size = lake.path(table, TODAY).stat().st_size
+    return {
+        "seconds": (written.began or ended) - began,
+        "writing": ended - (written.began or ended),
+        "rows": lake.rows(table, TODAY),
+        "bytes": size,
+    }
 
 
 def make_limits(world: World, size: Size) -> Figures:

@@ -93,7 +93,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             lake.write("journey_queues", day, queues.collect())
         with watch.measure("decision"):
             for table, frame in decide_day(lake, goals, nothing_delivered, portfolio, day).items():
-                lake.write_parts(table, day, iter([frame]) if isinstance(frame, pl.DataFrame) else frame)
+                lake.write(table, day, frame)
         with watch.measure("messages"):
             messages = write_messages(lake.lazy("journey_assignments", day), profiles, portfolio, today=day)
             lake.write("outbound_messages", day, messages.collect())

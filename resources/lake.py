@@ -4,15 +4,13 @@ What belongs here: where tables live, reading and writing them. What does not: w
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 import polars as pl
-import pyarrow.parquet as pq
 
 
 class MissingDayError(Exception):
@@ -37,37 +35,20 @@ class Lake(dg.ConfigurableResource):
         folder = Path(self.root) / table
         return sorted(date.fromisoformat(path.parent.name.removeprefix("date=")) for path in folder.glob("date=*/part.parquet"))
 
-    def write(self, table: str, day: date, frame: pl.DataFrame) -> pl.DataFrame:
-        """Replace a day of a table in one step, and return the frame.
+    def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> None:
+        """Replace a day of a table in one step; a lazy frame is written while it is made, and never whole in memory.
 
         The new file is complete and renamed over the old one: a process killed here leaves the old day or the new one.
         """
-        self._replace(table, day, lambda unfinished: frame.write_parquet(unfinished, compression="zstd"))
-        return frame
-
-    def write_parts(self, table: str, day: date, parts: Iterator[pl.DataFrame]) -> int:
-        """Replace a day of a table by these parts, at least one, and return the number of rows; one part is in memory at a time."""
-        rows = 0
-
-        def write(unfinished: Path) -> None:
-            nonlocal rows
-            first = next(parts)
-            schema = first.to_arrow().schema
-            # Without Arrow's own schema the file says "text": which kind of text is for the reader to choose.
-            with pq.ParquetWriter(unfinished, schema, compression="zstd", store_schema=False) as writer:
-                for part in chain([first], parts):
-                    writer.write_table(part.to_arrow())
-                    rows += part.height
-
-        self._replace(table, day, write)
-        return rows
-
-    def _replace(self, table: str, day: date, write: Callable[[Path], None]) -> None:
         path = self.path(table, day)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".part.parquet.{os.getpid()}")
-        write(unfinished)
+        frame.lazy().sink_parquet(unfinished, compression="zstd")
         unfinished.replace(path)
+
+    def rows(self, table: str, day: date) -> int:
+        """Count the rows of a day, without reading them."""
+        return int(self.lazy(table, day).select(pl.len()).collect().item())
 
     def read(self, table: str, day: date) -> pl.DataFrame:
         """Read one day of a table.

@@ -62,6 +62,7 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         "length_days": (fact(lambda one: one.length_days, None), pl.Int64()),
         "can_interrupt": (fact(lambda one: one.can_interrupt, without=False), pl.Boolean()),
         "interruptible": (fact(lambda one: one.interruptible, without=True), pl.Boolean()),
+        "held_out": (fact(lambda one: round(one.holdout * rules.BUCKETS), 0), pl.UInt64()),
         "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
     }
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})

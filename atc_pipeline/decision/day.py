@@ -15,12 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from atc_pipeline import rules
 from atc_pipeline.decision import capacity, choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
 from atc_pipeline.decision.options import FACTORS, code_options, number_queues, options_of, score_options, with_factors
-from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 
 CANDIDATES = {
     "date": pl.Date(),
@@ -84,10 +85,10 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """One day's decision: its option rows ruled (a frame per shard, made when asked for), the memory after it, one row per
+    """One day's decision: its option rows ruled (made shard by shard, when they are asked for), the memory after it, one row per
     customer, and one per journey."""
 
-    candidates: Iterator[pl.DataFrame]
+    candidates: pl.LazyFrame
     state: pl.DataFrame
     assignments: pl.DataFrame
     funnel: pl.DataFrame
@@ -168,7 +169,7 @@ def decide(
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
     remembered = pl.concat([*(one.state for one in done), _named_state(unseen, None, catalogue, today)])
     return Decided(
-        candidates=(_candidates(one, portfolio, catalogue, today) for one in done) if done else iter([pl.DataFrame(schema=CANDIDATES)]),
+        candidates=_lazily(lambda: (_candidates(one, portfolio, catalogue, today) for one in done)),
         state=remembered if unseen.is_empty() else remembered.sort("customer_id", "journey_id"),
         assignments=pl.concat([one.assignments for one in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
         funnel=_funnel(done, allocation.journeys, catalogue, today),
@@ -310,42 +311,43 @@ def _answers(
     running = journey.gather(np.where(has_incumbent, contested.incumbent, 0))
     in_flight = one.past.filter(pl.col("ended_on").is_null()).select("customer", carried_since="entered_on", carried_arm="arm")
     runner_up = pl.select(row=pl.when(pl.Series(settled.runner_up) != choice.NOBODY).then(pl.Series(settled.runner_up))).to_series()
-    ids = one.profiles["customer_id"].gather(contested.options["customer"].gather(settled.chosen))
-    chosen = contested.options.select("customer", "journey", "score")[settled.chosen]
-    return (
-        chosen.with_columns(
-            customer_id=ids,
-            journey_id=catalogue.journey_ids.gather(chosen["journey"]),
-            decision=pl.Series(np.select([is_none, is_carried, has_incumbent], DECISIONS[:-1], default=DECISIONS[-1]), dtype=pl.String),
-            runner_up=journey.gather(runner_up),
-            runner_up_score=contested.options["score"].gather(runner_up),
-            probability=pl.Series(settled.probability).fill_nan(None),
-            left=pl.when(pl.Series(has_incumbent & ~is_carried)).then(running),
+    answers = contested.options.select("customer", "journey", "score")[settled.chosen].with_columns(
+        decision=pl.Series(np.select([is_none, is_carried, has_incumbent], DECISIONS[:-1], default=DECISIONS[-1]), dtype=pl.String),
+        runner_up=journey.gather(runner_up),
+        runner_up_score=contested.options["score"].gather(runner_up),
+        probability=pl.Series(settled.probability).fill_nan(None),
+        left=pl.when(pl.Series(has_incumbent & ~is_carried)).then(running),
+        is_none=pl.Series(is_none),
+        is_entry=pl.Series(~is_none & ~is_carried),
+    )
+    arms = _arms(answers.filter("is_entry"), one.profiles["customer_id"], portfolio, catalogue)
+    answers = answers.join(arms, on="customer", how="left", maintain_order="left").join(
+        in_flight, on="customer", how="left", maintain_order="left"
+    )
+    if delivered.height:
+        sent = delivered.select("customer", sent_arm="arm", sent_score="score")
+        answers = answers.join(sent, on="customer", how="left", maintain_order="left").with_columns(
+            drawn_arm=pl.coalesce("sent_arm", "drawn_arm"),
+            score=pl.when(pl.col("sent_arm").is_null()).then("score").otherwise("sent_score"),
         )
-        .join(in_flight, on="customer", how="left", maintain_order="left")
-        .join(
-            delivered.select("customer", kept_decision="decision", kept_since="entered_on", kept_arm="arm", kept_score="score"),
-            on="customer",
-            how="left",
-            maintain_order="left",
-        )
-        .with_columns(
-            decision=pl.coalesce("kept_decision", "decision"),
-            score=pl.when(pl.col("kept_decision").is_null()).then("score").otherwise("kept_score"),
-            is_entry=pl.Series(~is_none & ~is_carried),
-        )
-        .with_columns(
-            entered_on=pl.coalesce("kept_since", pl.when("is_entry").then(pl.lit(today)).when(~pl.Series(is_none)).then("carried_since")),
-            arm=pl.coalesce("kept_arm", pl.when("is_entry").then(_arm(portfolio)).when(~pl.Series(is_none)).then("carried_arm")),
-        )
+    return answers.with_columns(
+        entered_on=pl.when("is_entry").then(pl.lit(today)).when(~pl.col("is_none")).then("carried_since"),
+        arm=pl.when("is_entry").then("drawn_arm").when(~pl.col("is_none")).then("carried_arm"),
     )
 
 
-def _arm(portfolio: Portfolio) -> pl.Expr:
-    """Draw the arm of an entry (SPEC 8, step 6)."""
-    held_out = [rules.is_held_out(portfolio.version, portfolio.policy.holdout)]
-    held_out += [(pl.col("journey_id") == one.id) & rules.is_held_out(one.id, one.holdout) for one in portfolio.journeys if one.holdout > 0]
-    return pl.when(pl.any_horizontal(held_out)).then(pl.lit("control")).otherwise(pl.lit("treated"))
+def _arms(entries: pl.DataFrame, ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per entry, ``customer`` and ``drawn_arm``: held out of everything, or of this journey (SPEC 8, step 6)."""
+    named = entries.select(
+        "customer",
+        ids.gather(entries["customer"]).alias("customer_id"),
+        catalogue.journey_ids.gather(entries["journey"]).alias("journey_id"),
+        catalogue.facts["held_out"].gather(entries["journey"]),
+    )
+    is_control = rules.is_held_out(portfolio.version, portfolio.policy.holdout) | (
+        rules.xxh64(pl.concat_str("journey_id", pl.lit(":"), "customer_id")) % rules.BUCKETS < pl.col("held_out")
+    )
+    return named.select("customer", drawn_arm=pl.when(is_control).then(pl.lit("control")).otherwise(pl.lit("treated")))
 
 
 def _assignments(one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
@@ -355,13 +357,13 @@ def _assignments(one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, ca
     lengths = catalogue.numbers().collect().with_columns(catalogue.facts["length_days"]).select("journey", "length_days")
     new = (
         one.profiles.select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
-        .join(answers.drop("customer_id"), on="customer", how="left", maintain_order="left")
+        .join(answers, on="customer", how="left", maintain_order="left")
         .join(pl.concat([ended, left]), on="customer", how="left", maintain_order="left")
         .join(lengths, on="journey", how="left", maintain_order="left")
         .with_columns(
             pl.lit(today).alias("date"),
             decision=pl.col("decision").fill_null("none"),
-            journey_id=pl.when(pl.col("journey_id") != NONE).then("journey_id"),
+            journey=pl.when(~pl.col("is_none")).then("journey"),
             day_index=(pl.lit(today) - pl.col("entered_on")).dt.total_days() + 1,
             ends_on=pl.col("entered_on") + pl.duration(days=pl.col("length_days") - 1),
             selection_probability=pl.when(pl.col("decision").is_null()).then(1.0).otherwise("probability"),
@@ -369,7 +371,11 @@ def _assignments(one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, ca
     )
     names = catalogue.journey_ids
     new = (
-        new.with_columns(runner_up=names.gather(new["runner_up"]), ended_journey_id=names.gather(new["ended"]))
+        new.with_columns(
+            journey_id=names.gather(new["journey"]),
+            runner_up=names.gather(new["runner_up"]),
+            ended_journey_id=names.gather(new["ended"]),
+        )
         .select(*ASSIGNMENTS)
         .cast(pl.Schema(ASSIGNMENTS))
     )
@@ -414,6 +420,24 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
     ).cast(pl.Schema(CANDIDATES))
     keep = portfolio.policy.keep_candidates
     return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
+
+
+def _lazily(parts: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
+    """Make the option rows a lazy frame: a reader takes one part after the other."""
+
+    def read(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        for part in parts():
+            rows = part if predicate is None else part.filter(predicate)
+            rows = rows if n_rows is None else rows.head(n_rows)
+            yield rows if with_columns is None else rows.select(with_columns)
+            if n_rows is not None:
+                n_rows -= rows.height
+                if n_rows <= 0:
+                    return
+
+    return register_io_source(read, schema=pl.Schema(CANDIDATES))
 
 
 def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:

@@ -58,7 +58,7 @@ def decide_by_engine(
         queued.lazy(), people.lazy(), state, goals, portfolio, today=day, delivered=delivered, shard=16
     )  # so few that there are several shards
     return {
-        "scored_candidates": pl.concat(decided.candidates),
+        "scored_candidates": decided.candidates.collect(),
         "journey_state": decided.state,
         "journey_assignments": decided.assignments,
         "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),

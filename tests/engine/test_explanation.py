@@ -384,7 +384,7 @@ class Again:
 
         with patch.object(decision, "score_options", scored):
             decided = decision.decide(queued, people, self.frames["state"], NO_GOALS, portfolio, today=self.today)
-        ruled = pl.concat(decided.candidates)
+        ruled = decided.candidates.collect()
         return ruled.filter(pl.col("ruling") == "chosen")["journey_id"].to_list() == [journey_id]
 
 
@@ -442,7 +442,7 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
         sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
         before, state = state, done.state
-        frames: dict[str, Any] = {"profile": people, "candidates": pl.concat(done.candidates), "assignment": done.assignments}
+        frames: dict[str, Any] = {"profile": people, "candidates": done.candidates.collect(), "assignment": done.assignments}
         frames |= {"messages": sent, "yesterday": yesterday, "state": done.state, "state_before": before}
         frames["memberships"] = people.select("customer_id", segment_id=pl.lit("everyone_else"), member_since=pl.lit(today))
         for customer in random.sample(crowd.customers, k=4):
