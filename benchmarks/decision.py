@@ -102,7 +102,7 @@ def report(results: Results, customers: int) -> None:
         whole = results["day"]
         print(
             f"a full day writes {whole['rows'] / customers:.1f} option rows a customer in {whole['bytes'] / customers:.0f} bytes; "
-            f"writing its tables takes {whole['writing']:.2f} of the seconds"
+            f"making and writing its tables takes {whole['writing']:.2f} seconds more"
         )
 
 

@@ -145,13 +145,9 @@ def _day(world: World, portfolio: Portfolio, name: str) -> Figures:
     began = time.perf_counter()
     engine.decide_day(world, portfolio, written.write)
     ended = time.perf_counter()
+    decided = written.began or ended
     size = lake.path(table, TODAY).stat().st_size
-    return {
-        "seconds": (written.began or ended) - began,
-        "writing": ended - (written.began or ended),
-        "rows": lake.rows(table, TODAY),
-        "bytes": size,
-    }
+    return {"seconds": decided - began, "writing": ended - decided, "rows": lake.rows(table, TODAY), "bytes": size}
 
 
 def make_limits(world: World, size: Size) -> Figures:
