@@ -23,12 +23,15 @@ class Catalogue:
     """Journeys of today's portfolio, of the memory, and "none", in the order of their names; the position is the number.
 
     ``facts``: one row per number. Journeys only the memory knows (removed, draft) have ``is_known`` false and default facts.
-    ``members``: the ``interests``, ``intents`` and ``channels`` of each journey.
+    ``members``: the ``interests``, ``intents`` and ``channels`` of each journey. ``only_after``, ``not_after``: one row per pair of
+    journeys, ``journey`` and ``other`` by number, the latter with ``within_days``.
     """
 
     facts: pl.DataFrame
     none: int
     members: Mapping[str, Sequence[tuple[str, ...]]]
+    only_after: pl.DataFrame
+    not_after: pl.DataFrame
 
     @property
     def journey_ids(self) -> pl.Series:
@@ -62,12 +65,30 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         "length_days": (fact(lambda one: one.length_days, None), pl.Int64()),
         "can_interrupt": (fact(lambda one: one.can_interrupt, without=False), pl.Boolean()),
         "interruptible": (fact(lambda one: one.interruptible, without=True), pl.Boolean()),
+        "is_linked": (fact(lambda one: bool(one.only_after), without=False), pl.Boolean()),
+        "again_after_days": (fact(lambda one: one.reentry.after_days if one.reentry else None, None), pl.Int64()),
+        "again_from_exit": (fact(lambda one: one.reentry is not None and one.reentry.counted_from == "exit", without=False), pl.Boolean()),
+        "max_entries": (fact(lambda one: one.max_entries, None), pl.Int64()),
         "held_out": (fact(lambda one: round(one.holdout * rules.BUCKETS), 0), pl.UInt64()),
         "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
     }
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
     members = {kind: [getattr(known[name], kind) if name in known else () for name in ids] for kind in ("interests", "intents", "channels")}
-    return Catalogue(facts, ids.index(NONE), members)
+    links = [(ids.index(one.id), ids.index(other)) for one in portfolio.journeys for other in one.only_after if other in ids]
+    pairs = [
+        (ids.index(one.id), ids.index(other.journey), other.within_days)
+        for one in portfolio.journeys
+        for other in one.not_after
+        if other.journey in ids
+    ]
+    numbers = {"journey": pl.UInt16, "other": pl.UInt16}
+    return Catalogue(
+        facts,
+        ids.index(NONE),
+        members,
+        only_after=pl.DataFrame(links, schema=numbers, orient="row"),
+        not_after=pl.DataFrame(pairs, schema={**numbers, "within_days": pl.Int64}, orient="row"),
+    )
 
 
 def _static_gates(journey: Journey, suppressed: Sequence[Period], today: date) -> int:

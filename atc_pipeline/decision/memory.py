@@ -164,12 +164,9 @@ def gates_of(
 
     ``options``: numbered and sorted. ``past``: the numbered memory of the customers whose profiles these are.
     """
-    journeys = {journey.id: journey for journey in portfolio.journeys}
-    known = [journeys.get(name) for name in catalogue.journey_ids]
     customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
     keys = customer.astype(np.uint64) << np.uint64(16) | journey
-    links = np.array([rules.bit("link") * bool(one and one.only_after) for one in known], dtype=np.uint16)
-    failed: np.ndarray = links[journey]
+    failed: np.ndarray = (catalogue.flags("is_linked") * np.uint16(rules.bit("link")))[journey]
 
     def rows(named: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Find the options that are named: their rows, and which of the named they are."""
@@ -178,12 +175,12 @@ def gates_of(
         found = np.flatnonzero(keys[np.minimum(at, max(len(keys) - 1, 0))] == wanted) if len(keys) else np.array([], dtype=np.intp)
         return at[found], found
 
-    met, _ = rows(_links_met(past, portfolio, catalogue))
+    met, _ = rows(_links_met(past, catalogue))
     failed[met] &= ~np.uint16(rules.bit("link"))
-    entered = _entered_before(past, known, today)
+    entered = _entered_before(past, catalogue, today)
     at, which = rows(entered)
     failed[at] |= entered["failed"].to_numpy()[which]
-    close, _ = rows(_too_close(past, portfolio, catalogue, today))
+    close, _ = rows(_too_close(past, catalogue, today))
     failed[close] |= np.uint16(rules.bit("pairwise"))
 
     rests = past.group_by("customer").agg(pl.col("left_on").max()).filter(_days_since("left_on", today) < portfolio.policy.rest_days)
@@ -196,22 +193,15 @@ def gates_of(
     return failed
 
 
-def _entered_before(past: pl.DataFrame, known: Sequence[Journey | None], today: date) -> pl.DataFrame:
-    """One row per customer and journey entered before that may not be entered again yet: ``failed``, the bits of the gates."""
-    again = [one.reentry if one else None for one in known]
-    facts = pl.DataFrame(
-        {
-            "after_days": pl.Series([one.after_days if one else None for one in again], dtype=pl.Int64),
-            "from_exit": pl.Series([one is not None and one.counted_from == "exit" for one in again], dtype=pl.Boolean),
-            "max_entries": pl.Series([one.max_entries if one else None for one in known], dtype=pl.Int64),
-        }
-    )
-    counted_from = pl.when("from_exit").then("ended_on").otherwise("entered_on")
-    is_too_soon = pl.col("after_days").is_null() | ((pl.lit(today) - counted_from).dt.total_days() < pl.col("after_days"))
+def _entered_before(past: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
+    """One row per customer and journey entered before: ``failed``, the bits of the gates that it may not be entered again for yet."""
+    rules_of = catalogue.facts.select("again_after_days", "again_from_exit", "max_entries")
+    counted_from = pl.when("again_from_exit").then("ended_on").otherwise("entered_on")
+    is_too_soon = pl.col("again_after_days").is_null() | ((pl.lit(today) - counted_from).dt.total_days() < pl.col("again_after_days"))
     is_too_often = (pl.col("times_entered") >= pl.col("max_entries")).fill_null(value=False)
     return (
         past.select("customer", "journey", "entered_on", "ended_on", "times_entered")
-        .hstack(facts[past["journey"]])
+        .hstack(rules_of[past["journey"]])
         .select(
             "customer",
             "journey",
@@ -221,31 +211,22 @@ def _entered_before(past: pl.DataFrame, known: Sequence[Journey | None], today: 
     )
 
 
-def _pairs(pairs: Sequence[tuple[object, ...]], catalogue: Catalogue, **more: type[pl.DataType]) -> pl.LazyFrame:
-    """One row per pair of journeys, by number: ``journey``, ``other``, and what more is known of the pair."""
-    named = pl.LazyFrame(pairs, schema={"journey_id": pl.String, "other_id": pl.String, **more}, orient="row")
-    others = catalogue.numbers().rename({"journey_id": "other_id", "journey": "other"})
-    return named.join(catalogue.numbers(), on="journey_id").join(others, on="other_id").drop("journey_id", "other_id")
-
-
-def _links_met(past: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+def _links_met(past: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """One row per customer and linked journey of which a prerequisite was completed or converted."""
-    links = _pairs([(journey.id, before) for journey in portfolio.journeys for before in journey.only_after], catalogue)
     completed = past.lazy().filter(pl.col("times_completed") > 0).select("customer", other="journey")
-    return completed.join(links, on="other", how="inner").select("customer", "journey").unique().collect()
+    return completed.join(catalogue.only_after.lazy(), on="other", how="inner").select("customer", "journey").unique().collect()
 
 
-def _too_close(past: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date) -> pl.DataFrame:
+def _too_close(past: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
     """One row per customer and journey that must not follow another one the customer was in within so many days.
 
     Only the latest spell matters: an earlier one cannot reach further. A spell covers entered_on up to the day before ended_on.
     """
-    pairs = [(journey.id, other.journey, other.within_days) for journey in portfolio.journeys for other in journey.not_after]
     last_day_in = pl.col("ended_on").dt.offset_by("-1d").fill_null(today)
     return (
         past.lazy()
         .select("customer", "ended_on", other="journey")
-        .join(_pairs(pairs, catalogue, within_days=pl.Int64), on="other", how="inner")
+        .join(catalogue.not_after.lazy(), on="other", how="inner")
         .filter((pl.lit(today) - last_day_in).dt.total_days() < pl.col("within_days"))
         .select("customer", "journey")
         .unique()
@@ -300,15 +281,20 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
 def _note_starts(memory: pl.DataFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
     """Add today's entries to ``recent_starts`` and drop those that no cap will count again."""
     window = portfolio.policy.cap.days if portfolio.policy.cap else 0
-    is_entered = pl.col("new_arm").is_not_null()
-    is_touched = is_entered | (pl.col("recent_starts").list.len() > 0)
-    starts = pl.concat_list(
-        pl.col("recent_starts").fill_null([]),
-        pl.when(is_entered).then(pl.lit([today])).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
+    is_entered, oldest = pl.col("new_arm").is_not_null(), pl.col("recent_starts").list.first()  # they are in order
+    forgotten = today - timedelta(days=window)
+    start = pl.lit([today] if window else [], dtype=pl.List(pl.Date))
+    # Lists cost far more than anything else here, so most rows are not touched, and few ones opened.
+    is_same = ~is_entered & (oldest.is_null() | (oldest > forgotten))
+    is_first = is_entered & oldest.is_null()
+    more = pl.concat_list("recent_starts", pl.when(is_entered).then(start).otherwise(pl.lit([], dtype=pl.List(pl.Date))))
+    return pl.concat(
+        [
+            memory.filter(is_same),
+            memory.filter(is_first).with_columns(recent_starts=start),
+            memory.filter(~is_same & ~is_first).with_columns(recent_starts=more.list.filter(pl.element() > forgotten)),
+        ]
     )
-    # Most rows have no recent start, and lists cost far more than anything else here: only the others are looked into.
-    touched = memory.filter(is_touched).with_columns(recent_starts=starts.list.filter(pl.element() > today - timedelta(days=window)))
-    return pl.concat([memory.filter(~is_touched), touched])
 
 
 def _days_since(column: str, today: date) -> pl.Expr:

@@ -1,0 +1,76 @@
+"""A day that was activated is decided again: what was delivered stands. And what the funnel of a day says."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from atc_pipeline.rules import RULINGS
+from resources.lake import Lake
+from resources.ledger import Ledger
+from small_world import DAYS, FIRST, JOURNEYS, make_world, run
+
+SECOND = FIRST + timedelta(days=1)
+LIMITED = JOURNEYS.replace("    length_days: 3\n", "    length_days: 3\n    capacity: {daily_entries: 2}\n")
+
+
+def deliver(ledger: Ledger, answers: pl.DataFrame, status: str, key: str) -> None:
+    """Write into the ledger that these customers have a message of the day."""
+    messages = answers.select(
+        pl.format("{}:{}", pl.lit(key), "customer_id").alias("idempotency_key"),
+        "date",
+        "customer_id",
+        "journey_id",
+        pl.lit("app").alias("channel"),
+        decision=pl.struct(pl.all()).struct.json_encode(),
+    )
+    ledger.claim(messages, datetime(2026, 3, 3, 5, tzinfo=UTC))
+    ledger.settle(messages.select("idempotency_key", status=pl.lit(status)))
+
+
+def test_who_was_written_to_keeps_the_decision_and_the_others_are_decided_anew(tmp_path: Path) -> None:
+    """Delivered and unknown stand to the last column, failed does not; the edited file decides for everybody else."""
+    environment = make_world(tmp_path)
+    home = Path(environment["ATC_HOME"])
+    lake, ledger = Lake(root=str(home / "lake")), Ledger(home=str(home))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, SECOND, instance=instance).success
+        before = lake.read("journey_assignments", SECOND)
+        started = before.filter(pl.col("decision").is_in(["start", "switch"]))
+        assert started.height >= 3
+        delivered, unknown, failed = started[:1], started[1:2], started[2:]
+        for rows, status in ((delivered, "delivered"), (unknown, "unknown"), (failed, "failed")):
+            deliver(ledger, rows, status, status)
+        # From now on nothing is worth starting.
+        Path(environment["ATC_JOURNEYS"]).write_text(JOURNEYS.replace('none: "0.01"', 'none: "1000"'))
+        assert run(environment, SECOND, SECOND, instance=instance, job="decide_again").success
+    after = lake.read("journey_assignments", SECOND)
+    kept = pl.concat([delivered, unknown])
+    assert after.join(kept, on="customer_id", how="semi").equals(kept)
+    assert after.filter(pl.col("decision").is_in(["start", "switch"]))["customer_id"].to_list() == kept["customer_id"].to_list()
+    chosen = lake.read("scored_candidates", SECOND).filter(pl.col("ruling") == "chosen")
+    assert chosen.join(kept, on=["customer_id", "journey_id"], how="semi").height == kept.height
+
+
+def test_the_funnel_adds_up_and_shows_the_places(tmp_path: Path) -> None:
+    """Every option of a journey is lost at one gate or chosen, and a full journey has its places, those who wanted in, and a price."""
+    environment = make_world(tmp_path, LIMITED)
+    lake = Lake(root=str(Path(environment["ATC_HOME"]) / "lake"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, FIRST, DAYS[-1], instance=instance)
+        assert result.success
+        told = [event for event in result.get_asset_materialization_events() if event.asset_key == dg.AssetKey("journey_funnel")]
+    assert len(told) == len(DAYS)
+    shown = told[0].materialization.metadata
+    assert {"funnel", "lost_at", "limited_places"} <= shown.keys()
+    for day in DAYS:
+        funnel, options = lake.read("journey_funnel", day), lake.read("scored_candidates", day)
+        counted = options.filter(pl.col("journey_id") != "none").group_by("journey_id").len("rows")
+        summed = funnel.select("journey_id", rows=pl.sum_horizontal(RULINGS)).filter(pl.col("rows") > 0)
+        assert dict(summed.iter_rows()) == dict(counted.iter_rows())
+    first = lake.read("journey_funnel", FIRST).filter(pl.col("journey_id") == "welcome").row(0, named=True)
+    assert (first["places"], first["started"]) == (2, 2)
+    assert first["wanted"] > 2
+    assert first["capacity"] == first["wanted"] - 2
+    assert first["price"] > 0
