@@ -43,7 +43,10 @@ class Lake(dg.ConfigurableResource):
         path = self.path(table, day)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".part.parquet.{os.getpid()}")
-        frame.lazy().sink_parquet(unfinished, compression="zstd")
+        if isinstance(frame, pl.LazyFrame):
+            frame.sink_parquet(unfinished, compression="zstd")
+        else:
+            frame.write_parquet(unfinished, compression="zstd")
         unfinished.replace(path)
 
     def rows(self, table: str, day: date) -> int:

@@ -142,6 +142,7 @@ def summary(home: Path) -> str:
         f"\nTables       {shown(home / 'lake')}/<table>/date=<day>/part.parquet",
         f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if 'ATC_HOME' not in os.environ else '  (with the same ATC_HOME)'}",
         "SQL          " + EXAMPLE_QUERY,
+        "Explain      " + EXAMPLE_QUESTION,
     ]
     return "\n".join(parts)
 
@@ -150,6 +151,9 @@ EXAMPLE_QUERY = (
     '.venv/bin/python -m atc_pipeline sql "select journey_id, ruling, count(*) as customers '
     "from scored_candidates where date = '2017-06-30' group by all order by all\""
 )
+
+
+EXAMPLE_QUESTION = ".venv/bin/python -m atc_pipeline explain 2462 --day 2017-04-20"
 
 
 def columns(counts: pl.DataFrame, width: int) -> str:

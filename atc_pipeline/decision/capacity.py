@@ -62,6 +62,9 @@ def allocate(wishes: pl.DataFrame, places: pl.DataFrame) -> Allocation:
     room. Scores count in micro-units, and as a billion where they are larger (with 100 limited journeys; ``LARGEST`` is shared).
     """
     limited = places.sort("journey").with_row_index("place")
+    if wishes.is_empty():
+        none = limited.select("journey", "places", wanted=pl.lit(0, pl.Int64), taken=pl.lit(0, pl.Int64), price=pl.lit(0.0))
+        return Allocation(granted=wishes.select("customer", "journey"), journeys=none)
     capacity = limited["places"].to_numpy().astype(np.int64)
     largest = LARGEST // (8 * (len(capacity) + 2))
 

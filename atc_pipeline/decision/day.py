@@ -194,13 +194,15 @@ def _kept(delivered: pl.DataFrame | None, past: pl.DataFrame, customers: pl.Lazy
     It falls, and the customer is decided anew, where it cannot be true any more: its journey is gone from the portfolio, or
     yesterday, decided again since, left the customer somewhere else.
     """
-    sent = pl.DataFrame(schema=ASSIGNMENTS) if delivered is None else delivered.select(*ASSIGNMENTS)
+    if delivered is None or delivered.is_empty():
+        return pl.DataFrame(schema={**ASSIGNMENTS, "customer": pl.UInt32, "journey": pl.UInt16})
     running = past.lazy().filter(pl.col("ended_on").is_null()).select("customer", running="journey_id", running_since="entered_on")
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
     goes_on = (pl.col("running") == pl.col("journey_id")) & (pl.col("running_since") == pl.col("entered_on"))
     begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))
     return (
-        sent.lazy()
+        delivered.lazy()
+        .select(*ASSIGNMENTS)
         .join(customers, on="customer_id")
         .join(known.lazy(), on="journey_id")
         .join(running, on="customer", how="left")
@@ -249,16 +251,22 @@ def in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
 
 def _places(past: pl.DataFrame, kept: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
     """One row per limited journey: ``journey``, and the ``places`` it has for others than those already delivered (SPEC 8, step 5)."""
-    in_flight = dict(past.filter(pl.col("ended_on").is_null()).group_by("journey_id").len().iter_rows())
-    taken = dict(kept.filter(pl.col("decision").is_in(["start", "switch"])).group_by("journey_id").len().iter_rows())
-    places: dict[str, int] = {}
-    for one in portfolio.journeys:
-        limits = [] if one.daily_entries is None else [one.daily_entries]
-        limits += [] if one.active is None else [one.active - in_flight.get(one.id, 0)]
-        if limits:
-            places[one.id] = max(0, min(limits) - taken.get(one.id, 0))
-    named = pl.LazyFrame(list(places.items()), schema={"journey_id": pl.String, "places": pl.Int64}, orient="row")
-    return named.join(catalogue.numbers(), on="journey_id").select("journey", "places").sort("journey").collect()
+    limited = [one for one in portfolio.journeys if one.daily_entries is not None or one.active is not None]
+    if not limited:
+        return pl.DataFrame(schema={"journey": pl.UInt16, "places": pl.Int64})
+    in_flight = _counted(past.filter(pl.col("ended_on").is_null())["journey_id"])
+    taken = _counted(kept.filter(pl.col("decision").is_in(["start", "switch"]))["journey_id"])
+    number = {name: number for number, name in enumerate(catalogue.journey_ids)}
+    places = []
+    for one in limited:
+        limits = [one.daily_entries, None if one.active is None else one.active - in_flight.get(one.id, 0)]
+        left = min(limit for limit in limits if limit is not None)
+        places.append((number[one.id], max(0, left - taken.get(one.id, 0))))
+    return pl.DataFrame(sorted(places), schema={"journey": pl.UInt16, "places": pl.Int64}, orient="row")
+
+
+def _counted(names: pl.Series) -> dict[str, int]:
+    return dict(names.value_counts().iter_rows())
 
 
 def _settle(
