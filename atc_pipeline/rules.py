@@ -99,7 +99,7 @@ def scores(rows: pl.DataFrame, expression: pl.Expr) -> pl.Series:
     power += size >= POWERS[power + 1 - LEAST_POWER]
     scale = POWERS[8 - power - LEAST_POWER]
     with np.errstate(invalid="ignore", over="ignore"):
-        rounded = np.rint(number * scale) / scale
+        rounded = np.copysign(np.floor(size * scale + 0.5) / scale, number)  # halves away from zero, as Polars does
     rounded[~np.isfinite(rounded)] = np.nan
     return pl.Series("score", rounded, nan_to_null=True)
 

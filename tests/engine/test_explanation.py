@@ -450,7 +450,9 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
             day = explanation.Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), **own)
             assert "by the journeys.yaml of that day" not in told(day, with_others=True)
             was_refused = any("capacity" in row["failed_gates"] for row in day.options)
-            if day.options and not was_refused and (day.doubt is None or "changed since" in day.doubt):
+            # Where a lot is drawn, one more option changes which one is drawn: no score is sure to win, and none sure not to.
+            is_by_lot = what_if.is_drawn(customer, today, portfolio.policy.explore)
+            if day.options and not was_refused and not is_by_lot and (day.doubt is None or "changed since" in day.doubt):
                 assert day.doubt is None
                 again = Again(customer, today, portfolio, {"queued": queued, "people": people, "state": before})
                 check_losers(day, again, random)
