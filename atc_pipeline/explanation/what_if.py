@@ -188,9 +188,16 @@ def contest_of(candidates: pl.DataFrame, profile: pl.DataFrame, state: pl.DataFr
             )
         )
     if NONE not in {option.journey_id for option in options}:
-        worth = value_of(portfolio.policy.none.expr, profile)
-        options.append(Option(journey_id=NONE, score=worth if isinstance(worth, float) else 0.0))
+        options.append(Option(journey_id=NONE, score=_worth_of_none(profile, portfolio)))
     return Contest(tuple(options), portfolio.policy.switch_margin)
+
+
+def _worth_of_none(profile: pl.DataFrame, portfolio: Portfolio) -> float:
+    """Work out what leaving the customer alone is worth: 0 where that is no number, or cannot be said any more."""
+    try:
+        return rules.scores(profile, portfolio.policy.none.expr).item() or 0.0 if profile.height else 0.0
+    except pl.exceptions.PolarsError:
+        return 0.0
 
 
 def value_of(expr: pl.Expr, profile: pl.DataFrame) -> object:
