@@ -7,7 +7,7 @@ Dagster drops the partition of a range run's evaluation and would show a year of
 What belongs here: running checks and showing what failed. What does not: what must hold (``schemas``, ``invariants``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
 from atc_pipeline.decision.day import ASSIGNMENTS
-from atc_pipeline.decision.memory import no_state
+from atc_pipeline.decision.memory import STATE
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -78,18 +78,13 @@ def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str) -> Find:
 
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.broken_rules, portfolio=portfolio)
-    sources = [_table("journey_assignments"), _table("journey_state"), _memory_before, _table("customer_profiles")]
+    sources = [_table("journey_assignments"), _table("journey_state"), _day_before("journey_state", STATE), _table("customer_profiles")]
     return _between(rule, *sources)(lake, portfolio, days)
 
 
 def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    def before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
-        yesterday = _table("journey_assignments", shift=1)(lake, days)
-        return pl.LazyFrame(schema=ASSIGNMENTS) if yesterday is None else yesterday
-
-    return _between(partial(invariants.overfull_journeys, portfolio=portfolio), _table("journey_assignments"), before)(
-        lake, portfolio, days
-    )
+    rule = partial(invariants.overfull_journeys, portfolio=portfolio)
+    return _between(rule, _table("journey_assignments"), _day_before("journey_assignments", ASSIGNMENTS))(lake, portfolio, days)
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -97,9 +92,14 @@ def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) ->
     return _between(rule, _table("scored_candidates"))(lake, portfolio, days)
 
 
-def _memory_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
-    before = _table("journey_state", shift=1)(lake, days)
-    return no_state().lazy() if before is None else before
+def _day_before(table: str, schema: Mapping[str, pl.DataType]) -> Callable[[Lake, Sequence[date]], pl.LazyFrame]:
+    """Read the day before each; before the first day of the lake there was nothing."""
+
+    def read(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+        before = _table(table, shift=1)(lake, days)
+        return pl.LazyFrame(schema=schema) if before is None else before
+
+    return read
 
 
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:

@@ -153,7 +153,7 @@ def last_finished(past: pl.DataFrame, customers: int) -> pl.Series:
         .group_by("customer", maintain_order=True)
         .agg(pl.col("journey").last())
     )
-    finished = pl.zeros(customers, dtype=pl.UInt32, eager=True).replace_strict(0, None, return_dtype=pl.UInt32)
+    finished = pl.repeat(None, customers, dtype=pl.UInt32, eager=True)
     return finished.scatter(last["customer"], last["journey"].cast(pl.UInt32))
 
 
