@@ -60,6 +60,21 @@ def customer_id() -> pl.Expr:
     )
 
 
+def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFrame:
+    """Replace each ``customer_id`` that was absorbed by who it is now (SPEC 2); rows keep their number and order.
+
+    ``absorbed``: ``absorbed`` (a customer who was), ``customer_id`` (who that is now), once each; None = nobody ever was.
+    """
+    if absorbed is None:
+        return frame
+    now = absorbed.select(pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"))
+    return (
+        frame.join(now, on="customer_id", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("survivor:", "customer_id").alias("customer_id"))
+        .drop("survivor:")
+    )
+
+
 def xxh64(text: pl.Expr) -> pl.Expr:
     """Hash UTF-8 text to UInt64 with xxHash64, seed 0."""
     return text.nchash.xxhash64()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers
