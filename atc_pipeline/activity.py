@@ -5,7 +5,7 @@ The rollup is what keeps the cost of a day flat: profiles read it, never the eve
 What belongs here: taking properties out of events, and which events count for what. What does not: history.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import isfinite
@@ -55,6 +55,23 @@ def roll_up(
         .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "event_date")
     )
+
+
+def roll_up_again(
+    rollup: pl.DataFrame,
+    events: pl.DataFrame | pl.LazyFrame,
+    portfolio: Portfolio,
+    features: Sequence[str],
+    *,
+    arrival: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.DataFrame:
+    """Roll only these features of a day up again (``measures.definitions``), and keep the other columns of its ``rollup``."""
+    some = measures.only(portfolio, features)
+    part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
+    schema = measures.rollup_schema(portfolio)
+    old = [name for name in schema if name in rollup.columns and name not in measures.feature_columns(some)]
+    return rollup.select(old).join(part.drop("date", *(set(old) - {*_KEYS, "date"}), strict=False), on=_KEYS, how="left").select(*schema)
 
 
 def _merged(parts: list[pl.DataFrame], portfolio: Portfolio) -> pl.DataFrame:

@@ -307,6 +307,12 @@ def only(portfolio: Portfolio, features: Mapping[str, object] | Sequence[str]) -
     )
 
 
+def feature_columns(portfolio: Portfolio) -> set[str]:
+    """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
+    always = {"events", HOURS, "timezone"}
+    return {column for one in in_rollup(portfolio) if one.name not in always for column in one.columns()}
+
+
 def channel_is(channel: str) -> Condition:
     """Return the condition on an event that it names this channel."""
     return Condition(f"channel = '{channel}'", (pl.col("channel") == channel).fill_null(value=False), {"channel": pl.String()})

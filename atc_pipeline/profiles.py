@@ -7,6 +7,7 @@ What belongs here: traits, interests, intents, engagement, consent, habits. What
 predictions (``predictions``).
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -98,6 +99,35 @@ def update_profiles(
         timezone=portfolio.timezone,
     )
     return _columns(known.lazy().with_columns(counts.alias(measures.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
+
+
+def update_again(
+    profiles: pl.LazyFrame,
+    yesterday: pl.LazyFrame | None,
+    activity: pl.LazyFrame,
+    portfolio: Portfolio,
+    features: Sequence[str],
+    *,
+    today: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
+    """Make only these features of a day's ``profiles`` again (``measures.definitions``), and keep its other columns.
+
+    ``yesterday``: the profiles of the day before, where these features were made again already.
+    """
+    some = measures.only(portfolio, features)
+    part = rank_population(update_profiles(yesterday, activity, some, today=today, absorbed=absorbed), some)
+    names = {*(trait.id for trait in some.traits), *(f"consent_{channel.id}" for channel in some.channels)}
+    names |= {f"interest_{topic.id}" for topic in some.topics} | {f"intent_{intent.id}" for intent in some.intents}
+    names |= {"engagement", "preferred_channel"} if some.engagement else set()
+    fields = measures.feature_columns(some) & set(state_schema(some))
+    new = part.select("customer_id", *names, state_again=pl.col(STATE))
+    state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
+    return (
+        profiles.drop(*names, strict=False)
+        .join(new, on="customer_id", how="left", maintain_order="left")
+        .select(*table_schema(portfolio), pl.struct(state).alias(STATE))
+    )
 
 
 def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
