@@ -79,9 +79,7 @@ def each_day(
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
 
 
-def _write(
-    lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None
-) -> Facts:
+def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:
     lake.write(table, day, frame, definitions)
     return facts_of(table, frame) if isinstance(frame, pl.DataFrame) else {"dagster/row_count": lake.rows(table, day)}
 

@@ -40,7 +40,9 @@ class Definitions:
         made_by = self.lake.definitions(table, day)
         found = [feature for feature, definition in self.wanted.items() if made_by.get(feature) != definition]
         if CALENDAR in found:
-            raise OutdatedDayError(f"{table} of {day} was made for another time zone: materialize everything again from {self.starts_on} on")
+            raise OutdatedDayError(
+                f"{table} of {day} was made for another time zone: materialize everything again from {self.starts_on} on"
+            )
         return found
 
     def require(self, table: str, days: Iterable[date]) -> None:

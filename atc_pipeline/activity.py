@@ -70,8 +70,9 @@ def roll_up_again(
     some = measures.only(portfolio, features)
     part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
     schema = measures.rollup_schema(portfolio)
-    old = [name for name in schema if name in rollup.columns and name not in measures.feature_columns(some)]
-    return rollup.select(old).join(part.drop("date", *(set(old) - {*_KEYS, "date"}), strict=False), on=_KEYS, how="left").select(*schema)
+    new = [name for name in schema if name in measures.feature_columns(some)]
+    old = [name for name in schema if name in rollup.columns and name not in new]
+    return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left").select(*schema)
 
 
 def _merged(parts: list[pl.DataFrame], portfolio: Portfolio) -> pl.DataFrame:
@@ -143,12 +144,11 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
             answered = Selector(portfolio.engagement.responses, where=measures.channel_is(channel))
             yield _Contribution(accumulator, answered, micro_weight=rules.MICRO)
     if portfolio.predictions is not None:
-        orders, first, last, valued, total = measures.purchases(portfolio)
+        first, last, total, days = measures.purchases(portfolio)
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
-        sold = Selector(ordered.events, where=measures.is_worth_something(value))
-        yield from (_Contribution(one, ordered) for one in (orders, first, last))
-        yield from (_Contribution(valued, sold), _Contribution(total, sold, value))
+        yield from (_Contribution(one, ordered) for one in (first, last, days))
+        yield _Contribution(total, Selector(ordered.events, where=measures.is_worth_something(value)), value)
     for accumulator in measures.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
 

@@ -24,6 +24,10 @@ QUARTER_HOUR = 900
 """Seconds: every time zone's offset is a whole number of these, so that an hour anywhere can be told later."""
 HOURS = "hours"
 """When a customer's events happened: quarters of an hour since 1970, tallied; the running state keeps 24 counts of local hours."""
+PURCHASE_DAYS, SETTLED = "purchases.days", "purchases.settled"
+"""Recent days with an order; the number of older ones, in the running state only."""
+PURCHASES_WITHIN_DAYS = 90
+"""An order that arrives later than that counts as on a day of its own."""
 HOURS_WITHIN_DAYS = 90
 """Days that ``best_hour`` looks back (SPEC 3)."""
 
@@ -216,15 +220,18 @@ def responses_by_channel(portfolio: Portfolio) -> dict[str, Accumulator]:
 
 
 def purchases(portfolio: Portfolio) -> list[Accumulator]:
-    """Return what purchases are predicted from: number, first and last day of the orders; number and sum of those worth something."""
+    """Return what purchases are predicted from: first and last day of the orders, the days with an order, and their value.
+
+    All orders of a day are one transaction, as the models want it: a second one after no time at all would mean an infinite
+    rate. Days are told apart for PURCHASES_WITHIN_DAYS, then only counted (``SETTLED``), so that the state does not grow.
+    """
     if portfolio.predictions is None:
         return []
     return [
-        Accumulator("purchases.orders", "add", pl.Int64()),
         Accumulator("purchases.first_on", "least", pl.Date()),
         Accumulator("purchases.last_on", "greatest", pl.Date()),
-        Accumulator("purchases.valued", "add", pl.Int64()),
         Accumulator("purchases.total", "add", pl.Int64()),
+        Accumulator(PURCHASE_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
     ]
 
 

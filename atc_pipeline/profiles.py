@@ -39,7 +39,8 @@ def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 def state_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Fields and types of the ``state`` struct."""
     columns = {name: dtype for one in measures.remembered(portfolio) for name, dtype in one.state_columns().items()}
-    return {**columns, measures.HOURS: hours.COUNTS}
+    settled = {measures.SETTLED: pl.Int64()} if portfolio.predictions else {}
+    return {**columns, **settled, measures.HOURS: hours.COUNTS}
 
 
 def lookback_days(portfolio: Portfolio) -> int:
@@ -88,6 +89,8 @@ def update_profiles(
     for one in remembered:
         if one.merge == "tally":
             state = _with_tally(state, moved, one.name)
+    if portfolio.predictions is not None:
+        state = _settle(state, coming, leaving, today)
     rereads = measures.reread(portfolio)
     if rereads:
         state = state.join(_reread(survivors(activity, absorbed), rereads, today), on="customer_id", how="left")
@@ -131,15 +134,28 @@ def update_again(
 
 
 def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per customer: number, first and last day of the orders, number and sum (micro-units) of those worth something."""
+    """One row per customer: number, first and last of the days with an order, and what was bought on them in micro-units."""
     state = pl.col(STATE).struct
+    days = state.field(measures.SETTLED).fill_null(0) + state.field(measures.PURCHASE_DAYS).list.len().fill_null(0)
+    total = state.field("purchases.total")
     return profiles.select(
         "customer_id",
-        orders=state.field("purchases.orders"),
+        orders=days,
         first_order_on=state.field("purchases.first_on"),
         last_order_on=state.field("purchases.last_on"),
-        valued_orders=state.field("purchases.valued"),
-        order_value_total=state.field("purchases.total"),
+        valued_orders=pl.when(total > 0).then(days).otherwise(0),
+        order_value_total=total,
+    )
+
+
+def with_predictions(profiles: pl.LazyFrame, predicted: pl.LazyFrame) -> pl.LazyFrame:
+    """Fill in the columns of ``predicted``, one row per customer."""
+    columns = profiles.collect_schema().names()
+    names = [name for name in predicted.collect_schema().names() if name in columns and name != "customer_id"]
+    return (
+        profiles.drop(names)
+        .join(predicted.select("customer_id", *names), on="customer_id", how="left", maintain_order="left")
+        .select(columns)
     )
 
 
@@ -232,6 +248,17 @@ def _with_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyF
         .with_columns(pl.when("is_touched").then(f"{name}+").otherwise(name).alias(name))
         .drop("is_touched", f"{name}+")
     )
+
+
+def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
+    """Count the days with an order that leave the window, or arrive when it is too late to tell them apart."""
+    oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
+    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("purchases.last_on").is_not_null())
+    gone = leaving.filter(pl.col(measures.PURCHASE_DAYS).is_not_null())
+    days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
+    settled = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))
+    both = pl.col(measures.SETTLED).fill_null(0) + pl.col("settled+").fill_null(0)
+    return state.join(settled, on="customer_id", how="left").with_columns(both.alias(measures.SETTLED)).drop("settled+")
 
 
 def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
