@@ -226,7 +226,10 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
         measures.merged(people, ["customer_id"], measures.remembered(portfolio))
         .join(
             people.group_by("customer_id").agg(
-                pl.col("first_seen_on").min(), pl.col("last_seen_on").max(), (pl.len() > 1).alias("is_merged")
+                pl.col("first_seen_on").min(),
+                pl.col("last_seen_on").max(),
+                *(pl.col(name).sum() for name in fields if name == measures.SETTLED),
+                is_merged=pl.len() > 1,
             ),
             on="customer_id",
         )

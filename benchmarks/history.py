@@ -54,10 +54,15 @@ traits:
 interests:
   half_life_days: 30
   topics:
-    handbags: [{event: Product Viewed, where: "category = 'handbags'"}, {event: Order Completed, each: products, where: "category = 'handbags'", weight: 5}]
+    handbags:
+      - {event: Product Viewed, where: "category = 'handbags'"}
+      - {event: Order Completed, each: products, where: "category = 'handbags'", weight: 5}
     ski: [{event: Product Viewed, where: "category = 'ski'"}]
 intents:
-  ready_to_buy: {half_life_days: 3, full_at: 5, signals: [{event: Product Added, weight: 2}, {event: Page Viewed, where: "path = '/pricing'"}]}
+  ready_to_buy:
+    half_life_days: 3
+    full_at: 5
+    signals: [{event: Product Added, weight: 2}, {event: Page Viewed, where: "path = '/pricing'"}]
 engagement: {touch: [Message Sent], response: [Message Opened], half_life_days: 30}
 predictions: {order: Order Completed, value: revenue, horizon_days: 90, refit_days: 7}
 """

@@ -13,7 +13,6 @@ from typing import Literal
 import dagster as dg
 import polars as pl
 
-
 DEFINITIONS = "atc_definitions"
 """The key of a file's Parquet metadata under which it says what it was made by."""
 
