@@ -531,7 +531,7 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     horizon = of.horizon_days / span
 
     def expected(p: float) -> float:
-        return -math.expm1(-power * math.log1p(p * horizon)) / p if p > 0 else power * horizon
+        return -math.expm1(-power * math.log1p(p * horizon)) / p if p > 1e-300 else power * horizon  # its limit
 
     mean_orders = beta_mean(expected, model.a, model.b + repeats) / (1 + gone)
     values = [value for one in orders if (value := as_number(one.values.get(of.value))) is not None and value > 0]

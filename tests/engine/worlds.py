@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -117,6 +117,11 @@ NUMBERS: dict[str, list[dict[str, Any]]] = {
     "days_since_order": [{"days_since_last": ORDER}, {"days_since_last": ORDER, "where": "revenue >= 20"}],
     "days_since_view": [{"days_since_first": VIEW}, {"days_since_first": "*"}],
     "age": [{"profile": "age", "type": "number"}],
+    "plans_seen": [
+        {"unique_count": "plan", "of": PLAN},
+        {"unique_count": "category", "of": ORDER, "each": "products", "within_days": 4},
+        {"unique_count": "revenue", "of": [ORDER, GAME], "where": "revenue > 2"},
+    ],
 }
 OTHERS: dict[str, list[dict[str, Any]]] = {
     "first_plan": [{"first": "plan", "of": PLAN}, {"first": "category", "of": ORDER, "each": "products"}],
@@ -124,6 +129,16 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "income": [{"profile": "income", "type": "string"}],
     "unsubscribed": [{"profile": "unsubscribed", "type": "boolean"}],
     "birthday": [{"profile": "birthday", "type": "date"}],
+    "favourite": [
+        {"most_frequent": "category", "of": [VIEW, ORDER]},
+        {"most_frequent": "category", "of": ORDER, "each": "products"},
+        {"most_frequent": "revenue", "of": "*", "within_days": 5},
+    ],
+    "categories": [
+        {"unique_list": "category", "of": ORDER, "each": "products"},
+        {"unique_list": "category", "of": VIEW, "where": "category <> 'poker'", "within_days": 2},
+        {"unique_list": "game", "of": "*"},
+    ],
 }
 SIGNALS = [
     {"event": VIEW, "where": "category = 'handbags'"},
@@ -185,11 +200,23 @@ def conditions(draw: Draw, numbers: list[str], others: list[str], *, atoms_only:
     if kind == "consent":
         return draw(
             st.sampled_from(
-                ["consent_email", "not consent_app", "consent_email is null", "customer_id like 'anon%'", "timezone is not null"]
+                [
+                    "consent_email",
+                    "not consent_app",
+                    "consent_email is null",
+                    "customer_id like 'anon%'",
+                    "timezone is not null",
+                    "best_hour >= 12",
+                    "preferred_channel = 'app'",
+                ]
             )
         )
     if kind == "other":
-        texts = {"unsubscribed": ["unsubscribed", "not unsubscribed"], "birthday": ["birthday < date '2000-06-01'", "birthday is not null"]}
+        texts = {
+            "unsubscribed": ["unsubscribed", "not unsubscribed"],
+            "birthday": ["birthday < date '2000-06-01'", "birthday is not null"],
+            "categories": ["array_contains(categories, 'ski')", "not array_contains(categories, 'handbags')"],
+        }
         name = draw(st.sampled_from(others))
         return draw(st.sampled_from(texts.get(name, [f"{name} = 'gold'", f"{name} in ('ski', 'low', '3')", f"{name} is not null"])))
     if kind == "true":
@@ -282,7 +309,7 @@ def documents(
 ) -> dict[str, Any]:
     """Draw a whole ``journeys.yaml``; if ``is_limited``, journeys have capacities and choices are explored."""
     numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=3, max_size=6))
-    others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=3))
+    others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=4))
     traits = {name: draw(st.sampled_from({**NUMBERS, **OTHERS}[name])) for name in [*numbers, *others]}
     if draw(st.booleans()):
         traits["percentile_of_it"] = {"percentile": numbers[0]}
@@ -373,8 +400,11 @@ def without(journeys_: list[dict[str, Any]], gone: str) -> list[dict[str, Any]]:
 
 # --- Landing files ---------------------------------------------------------------------------------------------------
 
-USERS = ("u1", "u1", "u2", "u2", "u3", "ü4", 5, "5")
-ANONYMOUS = ("a1", "a2")
+USERS = ("u1", "u1", "u2", "u2", "u3", "ü4", 5, "5", "u6")
+ANONYMOUS = ("a1", "a2", "a2", "a3")
+BLOCKED = ("", " ", "null", "-1", "0", " 0", 0, "anonymous", "00-00", None, True, [7])
+TIMEZONES = ("Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", 5)
+"""Far away, nowhere, off by half an hour, by a quarter, with clocks that change by half an hour; and no time zone at all."""
 NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.1234567, 0.1234567])
 WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 1e11, -99_999_999_999])
 NUMERIC = st.one_of(NUMBER_VALUES, NUMBER_VALUES, NUMBER_VALUES, WRONG_VALUES)
@@ -403,6 +433,9 @@ def bodies(draw: Draw) -> dict[str, Any]:
         properties = draw(st.fixed_dictionaries({}, optional={"net": NUMERIC, "game": game, "is_live": flag, "revenue": NUMERIC}))
     elif kind == PAGE:
         properties = {"path": draw(st.sampled_from(["/pricing", "/"]))}
+    elif kind in {SENT, OPENED}:
+        channel = st.sampled_from(["email", "app", "app", "website", "fax", 5, None])
+        properties = draw(st.one_of(st.just({}), st.fixed_dictionaries({"channel": channel})))
     elif kind == PLAN:
         properties = draw(st.fixed_dictionaries({}, optional={"plan": st.one_of(st.sampled_from(["gold", "low"]), TEXTS)}))
     elif kind == "consent":
@@ -436,13 +469,19 @@ def bodies(draw: Draw) -> dict[str, Any]:
 def persons(draw: Draw) -> dict[str, Any]:
     """Draw whose event it is: a user, somebody anonymous, both, or an id that is none."""
     user, anonymous = draw(st.sampled_from(USERS)), draw(st.sampled_from(ANONYMOUS))
-    blocked = draw(st.sampled_from(["", " ", "null", "-1", "0", " 0", 0, "anonymous", "00-00", None, True, [7]]))
-    known = {"userId": user}
+    known, visitor = {"userId": user}, {"anonymousId": anonymous}
     return draw(
-        st.sampled_from(
-            [known] * 5 + [{"anonymousId": anonymous}, {**known, "anonymousId": anonymous}, {"userId": blocked, "anonymousId": anonymous}]
-        )
+        st.sampled_from([known] * 6 + [visitor, visitor, {**known, **visitor}, {"userId": draw(st.sampled_from(BLOCKED)), **visitor}])
     )
+
+
+@st.composite
+def aliases(draw: Draw) -> dict[str, Any]:
+    """Draw who is said to be whom: chains, circles and contradictions come by themselves, of so few; some are nobody."""
+    previous = draw(st.sampled_from([*USERS, *USERS, "old", "a1", *BLOCKED[:4]]))
+    user = draw(st.sampled_from([*USERS, *USERS, "new", "null"]))
+    ids = draw(st.sampled_from([{"userId": user}] * 6 + [{"userId": user, "anonymousId": "a1"}, {"anonymousId": "a3"}]))
+    return {"type": "alias", "previousId": previous, **ids}
 
 
 @st.composite
@@ -519,13 +558,15 @@ def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, byt
     """Draw the landing files of some days: path below the landing zone -> bytes."""
     zone = ZoneInfo(timezone)
     lines: dict[date, list[bytes]] = {day: [] for day in days}
+    alias_odds = draw(st.sampled_from([25, 10, 50, 1_000]))  # where they are many, all are one in the end
     for number in range(draw(st.sampled_from([30, 60, 90, 90, 3, 0]))):
         day = draw(st.sampled_from(days))
-        event = {**draw(bodies()), **draw(persons()), **draw(times(day, zone))}
+        said = draw(aliases()) if one_in(draw, alias_odds) else {**draw(bodies()), **draw(persons())}
+        event = {**said, **draw(times(day, zone))}
         if not one_in(draw, 10):
             event = {"messageId": f"m{number}", **event}
         if one_in(draw, 6):
-            event["context"] = {"timezone": draw(st.sampled_from(["Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus"]))}
+            event["context"] = {"timezone": draw(st.sampled_from(TIMEZONES))}
         text = json.dumps(event, ensure_ascii=draw(st.booleans()))
         line = text.replace("25.25", draw(st.sampled_from(["25.25", "2.525e1", "25.250", "1e400"]))).encode()
         lines[day].append(line)
@@ -553,7 +594,7 @@ def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, byt
 
 @st.composite
 def worlds(draw: Draw, most_days: int = 10, *, is_limited: bool = False) -> World:
-    """Draw a world: at most 8 customers, 6 journeys, and a few days, now and then across a change of the clocks."""
+    """Draw a world: a dozen ids of fewer customers, 6 journeys, and a few days, now and then across a change of the clocks."""
     first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26), date(2026, 10, 22)]))
     days = tuple(first + index * DAY for index in range(draw(st.sampled_from([6, most_days, most_days, 3, 1]))))
     document = draw(documents(days, is_limited=is_limited))
@@ -604,8 +645,8 @@ class Crowd:
         """Return who they are."""
         return [f"c{number:02}" for number in range(self.size)]
 
-    def profiles(self, portfolio: Portfolio, day: date) -> list[dict[str, Any]]:
-        """Return a profile of everybody: any value that a column can have, nulls included."""
+    def profiles(self, portfolio: Portfolio, day: date, gone: Container[str] = ()) -> list[dict[str, Any]]:
+        """Return a profile of everybody who is not ``gone``: any value that a column can have, nulls included."""
         schema = profile_schema(
             channels=tuple(channel.id for channel in portfolio.channels),
             topics=tuple(topic.id for topic in portfolio.topics),
@@ -628,12 +669,16 @@ class Crowd:
         }
         shares = {name: [0.0, 0.25, 0.5, 0.75, 1.0] for name in schema if name.startswith(("interest_", "intent_"))}
         choices = {name: {**known, **shares}.get(name, values[type(dtype)]) for name, dtype in schema.items()}
-        return [{**{name: self.random.choice(some) for name, some in choices.items()}, "customer_id": one} for one in self.customers]
+        return [
+            {**{name: self.random.choice(some) for name, some in choices.items()}, "customer_id": one}
+            for one in self.customers
+            if one not in gone
+        ]
 
-    def queues(self, portfolio: Portfolio, day: date) -> list[dict[str, Any]]:
-        """Return who is queued for what."""
+    def queues(self, portfolio: Portfolio, day: date, gone: Container[str] = ()) -> list[dict[str, Any]]:
+        """Return who is queued for what, of those who are not ``gone``."""
         rows = []
-        for customer in self.customers:
+        for customer in (one for one in self.customers if one not in gone):
             for journey in portfolio.journeys if self.random.random() < self.present else ():
                 if self.random.random() < self.share:
                     waiting = self.random.choice([0, 0, 1, 5, 40])
@@ -647,6 +692,19 @@ class Crowd:
         for customer in self.customers:
             for _ in range(self.random.choice([0, 1, 3, 6])):
                 day = self.random.choice(days)
-                event = {"event": self.random.choice([ORDER, OPENED, GAME]), "event_date": day, "user_id": customer, "anonymous_id": None}
-                rows.append({**event, "date": day + self.random.choice([0, 0, 0, 1, 3, -1]) * DAY})
+                arrived = day + self.random.choice([0, 0, 0, 1, 3, -1]) * DAY
+                rows.append(self._event(customer, arrived, event=self.random.choice([ORDER, OPENED, GAME]), event_date=day))
         return rows
+
+    def aliases(self, days: tuple[date, ...]) -> list[dict[str, Any]]:
+        """Return aliases that make some of them one, two or more at a time, after the first day; a few lead nowhere."""
+        rows = []
+        for _ in range(self.random.choice([0, 1, 1]) * self.size // 4):
+            previous, user = self.random.choices(self.customers, k=2)
+            rows.append(self._event(user, self.random.choice(days[1:] or days), type="alias", previous_id=previous))
+        return rows
+
+    def _event(self, customer: str, arrived: date, **said: Any) -> dict[str, Any]:
+        moment = datetime.combine(arrived, time(12), UTC)
+        plain = {"type": "track", "event": None, "user_id": customer, "anonymous_id": None, "previous_id": None}
+        return {**plain, "date": arrived, "event_date": arrived, "timestamp": moment, "message_id": f"{self.random.random()}", **said}
