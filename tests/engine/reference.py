@@ -95,6 +95,14 @@ def _split(text: str, *, is_object: bool) -> Iterator[tuple[str, str]]:
         position = end
 
 
+def value_at(values: Mapping[str, str], name: str) -> str | None:
+    """Return the JSON text of a property; a dot reaches into a nested object."""
+    *path, last = name.split(".")
+    for step in path:
+        values = members(values.get(step))
+    return values.get(last)
+
+
 def as_text(raw: str | None) -> str | None:
     """Return a string as it is, a number or boolean as its JSON text, anything else as nothing (decision 3)."""
     value = None if raw is None else parse(raw)
@@ -418,12 +426,12 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
         if selector.each is None:
             found.append(Occurrence(event, 0, members(event["properties"])))
         else:
-            items = elements(members(event["properties"]).get(selector.each))
+            items = elements(value_at(members(event["properties"]), selector.each))
             found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(item), dict)]
     if selector.where is None:
         return found
     columns = selector.where.columns
-    rows = [{name: typed(one.values.get(name), dtype) for name, dtype in columns.items()} for one in found]
+    rows = [{name: typed(value_at(one.values, name), dtype) for name, dtype in columns.items()} for one in found]
     return [one for one, kept in zip(found, holds(selector.where, rows, without=True), strict=True) if kept]
 
 
@@ -443,7 +451,7 @@ def trait_value(trait: Trait, mine: list[Occurrence], day: date) -> Any:
         days = [(day - one.event["event_date"]).days for one in mine]
         return None if not days else max(days) if trait.kind == "days_since_first" else min(days)
     assert trait.property is not None
-    raws = [one.values.get(trait.property) for one in mine]
+    raws = [value_at(one.values, trait.property) for one in mine]
     if trait.kind in {"sum", "avg", "min", "max"}:
         values = [micros(number) for raw in raws if (number := as_number(raw)) is not None]
         if trait.kind == "sum":
@@ -502,15 +510,15 @@ def best_hour(events: Iterable[Row], timezone: str | None, day: date, portfolio:
 
 @dataclass(frozen=True)
 class PurchaseModel:
-    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days) and Gamma-Gamma (p, q, v)."""
+    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days), and Gamma-Gamma (p, q, v) if that could be fitted, too."""
 
     r: float
     alpha: float
     a: float
     b: float
-    p: float
-    q: float
-    v: float
+    p: float | None = None
+    q: float | None = None
+    v: float | None = None
 
 
 def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model: PurchaseModel | None) -> Row:
@@ -534,11 +542,13 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
         return -math.expm1(-power * math.log1p(p * horizon)) / p if p > 1e-300 else power * horizon  # its limit
 
     mean_orders = beta_mean(expected, model.a, model.b + repeats) / (1 + gone)
-    values = [value for one in orders if (value := as_number(one.values.get(of.value))) is not None and value > 0]
-    value = model.p * (model.v + sum(values)) / (model.p * len(values) + model.q - 1)
+    value = None
+    if model.p is not None and model.q is not None and model.v is not None:
+        values = [number for one in orders if (number := as_number(value_at(one.values, of.value))) is not None and number > 0]
+        value = model.p * (model.v + sum(values)) / (model.p * len(values) + model.q - 1)
     return {
         "predicted_orders": mean_orders,
-        "predicted_value": mean_orders * value,
+        "predicted_value": None if value is None else mean_orders * value,
         "churn_risk": 1 + math.expm1(-power * math.log1p(horizon)) / (1 + gone),
     }
 
@@ -626,7 +636,9 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
         for trait in portfolio.traits:
             if trait.kind == "profile":
                 assert trait.property is not None
-                told = [typed(members(event["traits"]).get(trait.property), trait.dtype) for event in mine if event["type"] == "identify"]
+                told = [
+                    typed(value_at(members(event["traits"]), trait.property), trait.dtype) for event in mine if event["type"] == "identify"
+                ]
                 row[trait.id] = next((value for value in reversed(told) if value is not None), None)
             elif trait.kind != "percentile":
                 row[trait.id] = trait_value(trait, selected[trait.id][customer], day)

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from atc_pipeline import activity, events, measures, messages, profiles, queues, segments
+from atc_pipeline import activity, events, identity, measures, messages, profiles, queues, segments
 from atc_pipeline.decision.day import decide
 from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.rules import survivors
 from resources.landing import LandingZone
 from tests.engine import reference
 from tests.engine.worlds import Crowd, World, decision_worlds, to_yaml, worlds
@@ -28,6 +29,8 @@ KEYS = {
     "raw_events": ("date", "message_id"),
     "rejected_events": ("date", "source_file", "line"),
     "counts": ("date",),
+    "identity_map": ("date", "id_type", "id"),
+    "identity_counts": ("date",),
     "customer_profiles": ("date", "customer_id"),
     "micro_segment_memberships": ("date", "segment_id", "customer_id"),
     "journey_queues": ("date", "journey_id", "customer_id"),
@@ -49,13 +52,15 @@ def decide_by_engine(
     portfolio: Portfolio,
     day: date,
     delivered: pl.DataFrame | None = None,
+    absorbed: pl.LazyFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Run the engine's stages from the journeys that end to the messages, for one day; ``delivered`` are rows of that day that stay.
 
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
+    ``absorbed``: who is somebody else since that day; ``goals``, ``people`` and ``queued`` name nobody of those any more.
     """
     decided = decide(
-        queued.lazy(), people.lazy(), state, goals, portfolio, today=day, delivered=delivered, shard=16
+        queued.lazy(), people.lazy(), state, goals, portfolio, today=day, delivered=delivered, absorbed=absorbed, shard=16
     )  # so few that there are several shards
     return {
         "scored_candidates": decided.candidates.collect(),
@@ -63,6 +68,15 @@ def decide_by_engine(
         "journey_assignments": decided.assignments,
         "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),
     }
+
+
+def identity_counts(changes: pl.DataFrame, known: pl.DataFrame, before: pl.DataFrame | None, day: date) -> pl.DataFrame:
+    """Return the day's customers as ``reference.identity_counts`` does: those of yesterday, new, merged, of today; ignored aliases."""
+    today, yesterday = (set() if one is None else set(one["customer_id"]) for one in (known, before))
+    ignored = ("second_alias", "alias_cycle", "alias_of_nobody")
+    merged = identity.absorbed_by(changes.lazy()).collect()
+    counts = {"yesterday": len(yesterday), "new": len(today - yesterday), "merged": merged.height, "today": len(today)}
+    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in ignored}}])
 
 
 def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio]) -> dict[str, pl.DataFrame]:
@@ -79,19 +93,28 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
 
     for day in days:
         portfolio = changes.get(day, portfolio)
-        known = [frame["message_id"] for frame in by_day["raw_events"][-events.DEDUPLICATION_DAYS :]]
-        recent_ids = pl.concat(known) if known else pl.Series("message_id", [], dtype=pl.String)
+        known_ids = [frame["message_id"] for frame in by_day["raw_events"][-events.DEDUPLICATION_DAYS :]]
+        recent_ids = pl.concat(known_ids) if known_ids else pl.Series("message_id", [], dtype=pl.String)
         lines = LandingZone(root=str(landing)).read(day)
         ingested = events.ingest(lines, recent_ids, arrival=day, timezone=portfolio.timezone)
-        rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day))
-        before = yesterday("customer_profiles")
-        updated = profiles.update_profiles(before, recent(profiles.lookback_days(portfolio)), portfolio, today=day)
+        before = yesterday("identity_map")
+        resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day)
+        known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
+        ever, new = identity.absorbed(known.lazy()), identity.absorbed(known.lazy(), since=day)
+        rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=ever))
+        updated = profiles.update_profiles(
+            yesterday("customer_profiles"), recent(profiles.lookback_days(portfolio)), portfolio, today=day, absorbed=ever
+        )
         people = profiles.rank_population(updated, portfolio).collect()
-        members = segments.assign_segments(people.lazy(), yesterday("micro_segment_memberships"), portfolio.segments, today=day).collect()
-        queued = queues.queue_customers(people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day).collect()
+        members = segments.assign_segments(
+            people.lazy(), yesterday("micro_segment_memberships"), portfolio.segments, today=day, absorbed=new
+        ).collect()
+        queued = queues.queue_customers(
+            people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day, absorbed=new
+        ).collect()
         goal_names = [one.name for one in measures.goals(portfolio)]
         goals = goal_events(recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
-        decided = decide_by_engine(state, goals, people, queued, portfolio, day)
+        decided = decide_by_engine(state, survivors(goals, ever), people, queued, portfolio, day, absorbed=new)
         state = decided["journey_state"]
         counts = {
             "date": day,
@@ -104,6 +127,8 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
             "raw_events": ingested.accepted,
             "rejected_events": ingested.rejected,
             "counts": pl.DataFrame([counts]),
+            "identity_map": known,
+            "identity_counts": identity_counts(changed, known, None if before is None else before.collect(), day),
             "customer_profiles": people,
             "micro_segment_memberships": members,
             "journey_queues": queued,
@@ -230,24 +255,38 @@ class Twins:
         self, people: pl.DataFrame, queued: pl.DataFrame, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None
     ) -> dict[str, pl.DataFrame]:
         """Decide a day by the engine alone, without remembering it."""
+        who = reference.who_is(event for event in self.happened if event["date"] <= day)
         goals = pl.LazyFrame(
-            [(event["user_id"], event["event"], event["event_date"]) for event in self.goals(day)],
+            [(reference.customer_of(event, who), event["event"], event["event_date"]) for event in self.goals(day)],
             schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date},
             orient="row",
         )
-        return decide_by_engine(self.state, goals, people, queued, portfolio, day, delivered)
+        known = pl.LazyFrame(reference.identity_map(self.happened, day), identity.IDENTITY_MAP)
+        absorbed = identity.absorbed(known, since=day)
+        return decide_by_engine(self.state, goals, people, queued, portfolio, day, delivered, absorbed)
+
+    def gone(self, day: date) -> dict[str, str]:
+        """Return who is somebody else by now, and who: the map is the reference's, it is not in question here."""
+        return reference.survivors(self.happened, day)
+
+    def drawn(
+        self, portfolio: Portfolio, day: date, queued: list[reference.Row] | None = None
+    ) -> tuple[list[reference.Row], list[reference.Row]]:
+        """Return the profiles and queues of those who are there on a day."""
+        gone = self.gone(day)
+        people = self.crowd.profiles(portfolio, day, gone)
+        return people, self.crowd.queues(portfolio, day, gone) if queued is None else queued
 
     def decide(
         self, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None, queued: list[reference.Row] | None = None
     ) -> dict[str, pl.DataFrame]:
         """Decide a day for the crowd by both, compare, remember, and return the engine's tables."""
-        people = self.crowd.profiles(portfolio, day)
-        queued = self.crowd.queues(portfolio, day) if queued is None else queued
+        people, queued = self.drawn(portfolio, day, queued)
         people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, queues.QUEUES)
         engine = self.by_engine(people_frame, queue_frame, portfolio, day, delivered)
         rows = [] if delivered is None else delivered.to_dicts()
         entered = placements(engine["journey_assignments"])
-        compare(engine, reference.decide_day(self.memory, self.goals(day), people, queued, portfolio, day, rows, entered))
+        compare(engine, reference.decide_day(self.memory, self.happened, people, queued, portfolio, day, rows, entered))
         self.state = engine["journey_state"]
         return engine
 
@@ -258,7 +297,7 @@ def test_every_decision_is_the_references(case: int, is_limited: bool, tmp_path:
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd.drawn(random) if is_limited else Crowd(random)
-        twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
+        twins, portfolio = Twins(crowd, crowd.events(world.days) + crowd.aliases(world.days)), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
             twins.decide(portfolio, day)
@@ -272,7 +311,7 @@ def test_every_decision_of_a_month_is_the_references(case: int, is_limited: bool
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random, size=8)
-        twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
+        twins, portfolio = Twins(crowd, crowd.events(world.days) + crowd.aliases(world.days)), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
             twins.decide(portfolio, day)
@@ -290,7 +329,7 @@ def test_what_was_delivered_stays_when_days_are_decided_again(case: int, is_limi
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
         days = world.days[:5]
-        twins = Twins(crowd, crowd.events(days))
+        twins = Twins(crowd, crowd.events(days) + crowd.aliases(days))
         decided, before = {}, {}
         for day in days:
             before[day] = twins.state, copy.deepcopy(twins.memory)
@@ -313,11 +352,12 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
-        twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
+        twins, portfolio = Twins(crowd, crowd.events(world.days) + crowd.aliases(world.days)), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
-            people = pl.DataFrame(crowd.profiles(portfolio, day), profiles.table_schema(portfolio))
-            queued = pl.DataFrame(crowd.queues(portfolio, day), queues.QUEUES)
+            drawn = twins.drawn(portfolio, day)
+            people = pl.DataFrame(drawn[0], profiles.table_schema(portfolio))
+            queued = pl.DataFrame(drawn[1], queues.QUEUES)
             ours = twins.by_engine(people, queued, portfolio, day)
             twins.state = twins.state.sample(fraction=1, shuffle=True, seed=case)
             theirs = twins.by_engine(people.reverse(), queued.sample(fraction=1, shuffle=True, seed=case), portfolio, day)

@@ -110,7 +110,11 @@ NUMBERS: dict[str, list[dict[str, Any]]] = {
         {"count": ORDER, "each": "products", "within_days": 2},
     ],
     "spend": [{"sum": "revenue", "of": ORDER}, {"sum": "revenue", "of": ORDER, "within_days": 5}],
-    "poker_result": [{"sum": "net", "of": [GAME, ORDER], "where": "game = 'poker'", "within_days": 7}, {"sum": "net", "of": GAME}],
+    "poker_result": [
+        {"sum": "net", "of": [GAME, ORDER], "where": "game = 'poker'", "within_days": 7},
+        {"sum": "net", "of": GAME},
+        {"sum": "table.stake", "of": GAME, "where": "table.is_vip"},
+    ],
     "average_order": [{"avg": "revenue", "of": ORDER}, {"avg": "revenue", "of": "*", "within_days": 3}],
     "biggest_order": [{"max": "revenue", "of": ORDER}, {"max": "net", "of": GAME, "where": "is_live"}],
     "smallest_order": [{"min": "revenue", "of": ORDER}, {"min": "quantity", "of": ORDER, "each": "products"}],
@@ -430,7 +434,9 @@ def bodies(draw: Draw) -> dict[str, Any]:
     elif kind == GAME:
         flag = st.sampled_from([True, False, "true", None])
         game = st.sampled_from(["poker", "bridge"])
-        properties = draw(st.fixed_dictionaries({}, optional={"net": NUMERIC, "game": game, "is_live": flag, "revenue": NUMERIC}))
+        table = st.one_of(st.fixed_dictionaries({"stake": NUMERIC, "is_vip": flag}), st.sampled_from([{}, [], None, "green"]))
+        told = {"net": NUMERIC, "game": game, "is_live": flag, "revenue": NUMERIC, "table": table}
+        properties = draw(st.fixed_dictionaries({}, optional=told))
     elif kind == PAGE:
         properties = {"path": draw(st.sampled_from(["/pricing", "/"]))}
     elif kind in {SENT, OPENED}:
