@@ -608,7 +608,7 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
     for customer in customers:
         arrivals = [event["date"] for event in arrived if customer_of(event, who) == customer]
         mine = [event for event in happened if customer_of(event, who) == customer]
-        timezones = [zone for event in mine if isinstance(zone := parse(members(event["context"]).get("timezone", "null")), str)]
+        timezones = [zone for event in mine if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
         row: Row = {
             "date": day,
             "customer_id": customer,
