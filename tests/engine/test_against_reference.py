@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -11,214 +11,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from atc_pipeline import activity, events, identity, measures, messages, profiles, queues, segments
-from atc_pipeline.decision.day import decide
-from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
+from atc_pipeline import identity, profiles, queues
+from atc_pipeline.decision.memory import no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.rules import survivors
-from resources.landing import LandingZone
 from tests.engine import reference
-from tests.engine.worlds import Crowd, World, decision_worlds, to_yaml, worlds
-
-KEYS = {
-    "raw_events": ("date", "message_id"),
-    "rejected_events": ("date", "source_file", "line"),
-    "counts": ("date",),
-    "identity_map": ("date", "id_type", "id"),
-    "identity_counts": ("date",),
-    "customer_profiles": ("date", "customer_id"),
-    "micro_segment_memberships": ("date", "segment_id", "customer_id"),
-    "journey_queues": ("date", "journey_id", "customer_id"),
-    "scored_candidates": ("date", "customer_id", "journey_id"),
-    "journey_state": ("date", "customer_id", "journey_id"),
-    "journey_assignments": ("date", "customer_id"),
-    "outbound_messages": ("date", "idempotency_key"),
-}
-"""The tables that are compared, in the order of the lineage, and what a row of each is."""
-
-JSON_TEXTS = {"properties", "traits", "context"}
-
-
-def decide_by_engine(
-    state: pl.DataFrame,
-    goals: pl.LazyFrame,
-    people: pl.DataFrame,
-    queued: pl.DataFrame,
-    portfolio: Portfolio,
-    day: date,
-    delivered: pl.DataFrame | None = None,
-    absorbed: pl.LazyFrame | None = None,
-) -> dict[str, pl.DataFrame]:
-    """Run the engine's stages from the journeys that end to the messages, for one day; ``delivered`` are rows of that day that stay.
-
-    They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
-    ``absorbed``: who is somebody else since that day; ``goals``, ``people`` and ``queued`` name nobody of those any more.
-    """
-    decided = decide(
-        queued.lazy(), people.lazy(), state, goals, portfolio, today=day, delivered=delivered, absorbed=absorbed, shard=16
-    )  # so few that there are several shards
-    return {
-        "scored_candidates": decided.candidates.collect(),
-        "journey_state": decided.state,
-        "journey_assignments": decided.assignments,
-        "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),
-    }
-
-
-def identity_counts(changes: pl.DataFrame, known: pl.DataFrame, before: pl.DataFrame | None, day: date) -> pl.DataFrame:
-    """Return the day's customers as ``reference.identity_counts`` does: those of yesterday, new, merged, of today; ignored aliases."""
-    today, yesterday = (set() if one is None else set(one["customer_id"]) for one in (known, before))
-    ignored = ("second_alias", "alias_cycle", "alias_of_nobody")
-    merged = identity.absorbed_by(changes.lazy()).collect()
-    counts = {"yesterday": len(yesterday), "new": len(today - yesterday), "merged": merged.height, "today": len(today)}
-    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in ignored}}])
-
-
-def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio]) -> dict[str, pl.DataFrame]:
-    """Run the engine's stages over consecutive days, as the assets do, and return every table with the rows of all of them."""
-    by_day: dict[str, list[pl.DataFrame]] = {table: [] for table in KEYS}
-    rollups: list[pl.DataFrame] = []
-    state = no_state()
-
-    def yesterday(table: str) -> pl.LazyFrame | None:
-        return by_day[table][-1].lazy() if by_day[table] else None
-
-    def recent(number: int) -> pl.LazyFrame:
-        return pl.concat(rollups[-1 - number :], how="diagonal").lazy()
-
-    for day in days:
-        portfolio = changes.get(day, portfolio)
-        known_ids = [frame["message_id"] for frame in by_day["raw_events"][-events.DEDUPLICATION_DAYS :]]
-        recent_ids = pl.concat(known_ids) if known_ids else pl.Series("message_id", [], dtype=pl.String)
-        lines = LandingZone(root=str(landing)).read(day)
-        ingested = events.ingest(lines, recent_ids, arrival=day, timezone=portfolio.timezone)
-        before = yesterday("identity_map")
-        resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day)
-        known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
-        ever, new = identity.absorbed(known.lazy()), identity.absorbed(known.lazy(), since=day)
-        rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=ever))
-        updated = profiles.update_profiles(
-            yesterday("customer_profiles"), recent(profiles.lookback_days(portfolio)), portfolio, today=day, absorbed=ever
-        )
-        people = profiles.rank_population(updated, portfolio).collect()
-        members = segments.assign_segments(
-            people.lazy(), yesterday("micro_segment_memberships"), portfolio.segments, today=day, absorbed=new
-        ).collect()
-        queued = queues.queue_customers(
-            people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day, absorbed=new
-        ).collect()
-        goal_names = [one.name for one in measures.goals(portfolio)]
-        goals = goal_events(recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
-        decided = decide_by_engine(state, survivors(goals, ever), people, queued, portfolio, day, absorbed=new)
-        state = decided["journey_state"]
-        counts = {
-            "date": day,
-            "lines": ingested.lines,
-            "accepted": ingested.accepted.height,
-            "duplicates": ingested.duplicates,
-            "rejected": ingested.rejected.height,
-        }
-        today = {
-            "raw_events": ingested.accepted,
-            "rejected_events": ingested.rejected,
-            "counts": pl.DataFrame([counts]),
-            "identity_map": known,
-            "identity_counts": identity_counts(changed, known, None if before is None else before.collect(), day),
-            "customer_profiles": people,
-            "micro_segment_memberships": members,
-            "journey_queues": queued,
-            **decided,
-        }
-        for table, frame in today.items():
-            by_day[table].append(frame)
-    return {table: pl.concat(frames, how="diagonal") for table, frames in by_day.items()}
-
-
-def is_same(column: str, ours: Any, theirs: Any) -> bool:
-    """Return whether two values are equal: floats to 1e-9, JSON as what it says."""
-    if isinstance(ours, float) and isinstance(theirs, float):
-        return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-9)
-    if column in JSON_TEXTS and ours is not None and theirs is not None:
-        return bool(json.loads(ours) == json.loads(theirs))
-    return bool(ours == theirs) and type(ours) is type(theirs)
-
-
-def differences(table: str, engine: pl.DataFrame, expected: Sequence[reference.Row]) -> list[str]:
-    """Say where a table of the engine is not the reference's: missing rows, rows too many, values."""
-    key = KEYS[table]
-    found = {tuple(row[name] for name in key): row for row in engine.to_dicts()}
-    wanted = {tuple(row[name] for name in key): row for row in expected}
-    says = [f"row {at} is missing: {wanted[at]}" for at in wanted.keys() - found.keys()]
-    says += [f"row {at} is too many: {found[at]}" for at in found.keys() - wanted.keys()]
-    if len(found) != engine.height:
-        says.append("two rows have the same key")
-    for at in wanted.keys() & found.keys():
-        names = wanted[at].keys() - {"line_hash"}
-        says += [
-            f"{at} {name}: the engine says {found[at].get(name, 'nothing')!r}, the reference {wanted[at][name]!r}"
-            for name in sorted(names)
-            if name not in found[at] or not is_same(name, found[at][name], wanted[at][name])
-        ]
-    return sorted(says)
-
-
-def placements(assignments: pl.DataFrame) -> dict[str, str]:
-    """Return customer -> journey of those who enter one: who gets the places of a full journey is the engine's to say."""
-    return dict(assignments.filter(pl.col("decision").is_in(["start", "switch"])).select("customer_id", "journey_id").iter_rows())
-
-
-def placements_by_day(assignments: pl.DataFrame, days: Sequence[date]) -> dict[date, dict[str, str]]:
-    """Return the placements of each day."""
-    return {day: placements(assignments.filter(pl.col("date") == day)) for day in days}
-
-
-def compare(engine: Mapping[str, pl.DataFrame], expected: Mapping[str, Sequence[reference.Row]]) -> None:
-    """Compare table by table, in the order of the lineage: the first that differs is where to look."""
-    for table in KEYS:
-        if table == "scored_candidates":
-            objections = [f"{row['date']}: {row['says']}" for row in expected["objections"]]
-            assert not objections, "\n".join(["who enters which journey is not an optimum:", *objections[:10]])
-        says = differences(table, engine[table], expected[table]) if table in engine else []
-        assert not says, "\n".join([f"{table} of the engine is not the reference's:", *says[:10]])
-
-
-# Every case is an independent draw: within one run, hypothesis would spend most of so few examples on variations of the last
-# one. The same few in CI, more with --hypothesis-profile=default, which also looks for the smallest world that fails.
-EXPLORES = not settings.default.derandomize
-ONE = settings(
-    max_examples=1,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate, Phase.shrink] if EXPLORES else [Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-
-
-def cases(plain: int, limited: int) -> pytest.MarkDecorator:
-    """Run a test on so many worlds without and with limits; with them, journeys have capacities and choices are explored."""
-    more = 50 if EXPLORES else 1
-    worlds_ = [("plain", False, case) for case in range(plain * more)] + [("limited", True, case) for case in range(limited * more)]
-    return pytest.mark.parametrize(
-        ("case", "is_limited"), [pytest.param(case, is_so, id=f"{kind}-{case}") for kind, is_so, case in worlds_]
-    )
-
-
-def draw(case: int, worlds_: st.SearchStrategy[World], check: Callable[[World, Random], None]) -> None:
-    """Check one world, drawn with the case's number as seed."""
-
-    @seed(case)
-    @ONE
-    @given(is_drawn=st.booleans(), world=worlds_)
-    def checked(is_drawn: bool, world: World) -> None:
-        assume(is_drawn)  # the first example is the simplest there is: not this one
-        check(world, Random(case))  # noqa: S311  # no secrets here
-
-    checked()
+from tests.engine.by_engine import decide_by_engine, run_engine
+from tests.engine.comparison import KEYS, compare, placements, placements_by_day
+from tests.engine.worlds import Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
 
 
 def load(world: World, folder: Path) -> dict[date, Portfolio]:

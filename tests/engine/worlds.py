@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import shutil
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -490,10 +492,14 @@ def aliases(draw: Draw) -> dict[str, Any]:
     return {"type": "alias", "previousId": previous, **ids}
 
 
+LATE = (0, 0, 0, 0, 0, 0, 1, 1, 2, 4, 9, -1, -2)
+"""How many days before its arrival an event has happened."""
+
+
 @st.composite
-def times(draw: Draw, day: date, zone: ZoneInfo) -> dict[str, str]:
+def times(draw: Draw, day: date, zone: ZoneInfo, late: Sequence[int] = LATE) -> dict[str, str]:
     """Draw when an event of an arrival day happened, in one of the ways a client may write it."""
-    back = draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 4, 9, -1, -2]))
+    back = draw(st.sampled_from(late))
     local = datetime.combine(day - back * DAY, time(draw(st.sampled_from([12, 0, 12, 23])), draw(st.sampled_from([0, 0, 30, 59]))), zone)
     if back == -2:  # only its first moment is not yet from the future
         local = datetime.combine(local, time(), zone)
@@ -560,15 +566,17 @@ def bad_lines(draw: Draw, day: date) -> bytes:
 
 
 @st.composite
-def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, bytes]:
+def landings(
+    draw: Draw, days: tuple[date, ...], timezone: str, numbers: Sequence[int] = (30, 60, 90, 90, 3, 0), late: Sequence[int] = LATE
+) -> dict[str, bytes]:
     """Draw the landing files of some days: path below the landing zone -> bytes."""
     zone = ZoneInfo(timezone)
     lines: dict[date, list[bytes]] = {day: [] for day in days}
     alias_odds = draw(st.sampled_from([25, 10, 50, 1_000]))  # where they are many, all are one in the end
-    for number in range(draw(st.sampled_from([30, 60, 90, 90, 3, 0]))):
+    for number in range(draw(st.sampled_from(numbers))):
         day = draw(st.sampled_from(days))
         said = draw(aliases()) if one_in(draw, alias_odds) else {**draw(bodies()), **draw(persons())}
-        event = {**said, **draw(times(day, zone))}
+        event = {**said, **draw(times(day, zone, late))}
         if not one_in(draw, 10):
             event = {"messageId": f"m{number}", **event}
         if one_in(draw, 6):
@@ -581,7 +589,7 @@ def landings(draw: Draw, days: tuple[date, ...], timezone: str) -> dict[str, byt
             lines[again].append(line)
         if "messageId" in event and one_in(draw, 10):
             again = draw(st.sampled_from([other for other in days if other >= day][:3]))
-            moment = {} if draw(st.booleans()) else draw(times(again, zone))
+            moment = {} if draw(st.booleans()) else draw(times(again, zone, late))
             lines[again].append(json.dumps({**event, **draw(bodies()), **moment}).encode())
     for _ in range(draw(st.integers(0, 3))):
         day = draw(st.sampled_from(days))
@@ -608,6 +616,55 @@ def worlds(draw: Draw, most_days: int = 10, *, is_limited: bool = False) -> Worl
     if len(days) > 3 and one_in(draw, 3):
         edited[days[len(days) // 2]] = to_yaml(draw(edits(document, is_limited=is_limited)))
     return World(to_yaml(document), edited, days, draw(landings(days, document["calendar"]["timezone"])))
+
+
+# --- Histories long enough for windows to open and close ------------------------------------------------------------
+
+WINDOWS = (1, 2, 7, 30, None)
+
+
+def every_trait() -> dict[str, dict[str, Any]]:
+    """Return a trait of every kind for each of some windows, over events and over items, a few with a condition."""
+    kinds: dict[str, dict[str, Any]] = {
+        "count": {"count": [ORDER, VIEW]},
+        "sum": {"sum": "revenue", "of": ORDER},
+        "avg": {"avg": "revenue", "of": [ORDER, GAME]},
+        "min": {"min": "net", "of": "*", "where": "game = 'poker'"},
+        "max": {"max": "quantity", "of": ORDER, "each": "products"},
+        "first": {"first": "category", "of": VIEW},
+        "last": {"last": "category", "of": ORDER, "each": "products"},
+        "frequent": {"most_frequent": "category", "of": [VIEW, ORDER]},
+        "frequent_item": {"most_frequent": "category", "of": ORDER, "each": "products", "where": "quantity > 1"},
+        "number": {"unique_count": "revenue", "of": [ORDER, GAME]},
+        "list": {"unique_list": "category", "of": ORDER, "each": "products"},
+        "since_first": {"days_since_first": ORDER},
+        "since_last": {"days_since_last": [VIEW, GAME], "where": "category <> 'ski'"},
+    }
+    every = {
+        f"{name}_{window or 'ever'}": {**said, **({} if window is None else {"within_days": window})}
+        for name, said in kinds.items()
+        for window in WINDOWS
+    }
+    return {**every, "rank": {"percentile": "sum_7"}, "plan": {"profile": "income", "type": "string"}}
+
+
+@st.composite
+def histories(draw: Draw) -> World:
+    """Draw some weeks with an event or two a day, many of them late, some as late as the longest window, some twice."""
+    first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 1), date(2026, 9, 20)]))
+    days = tuple(first + index * DAY for index in range(draw(st.integers(40, 60))))
+    signals = [{"event": VIEW, "weight": 2}, {"event": ORDER, "each": "products", "where": "category = 'ski'"}]
+    document = {
+        "version": "1",
+        "calendar": {"timezone": draw(st.sampled_from(["Europe/Berlin", "Asia/Kolkata"])), "starts_on": first},
+        "channels": CHANNELS,
+        "traits": every_trait(),
+        "interests": {"half_life_days": 10, "topics": {"bags": signals[:1], "sport": signals}},
+        "intents": {"buy": {"half_life_days": 7, "full_at": 5, "signals": signals}},
+        "engagement": {"touch": [SENT], "response": [OPENED, ORDER], "half_life_days": 30},
+    }
+    late = (0, 0, 0, 0, 1, 1, 2, 5, 6, 7, 8, 15, 28, 29, 30, 31, 45, -1, -2)
+    return World(to_yaml(document), {}, days, draw(landings(days, document["calendar"]["timezone"], (60, 90), late)))
 
 
 # --- A crowd whose profiles and queues are drawn as they are ---------------------------------------------------------
@@ -714,3 +771,39 @@ class Crowd:
         moment = datetime.combine(arrived, time(12), UTC)
         plain = {"type": "track", "event": None, "user_id": customer, "anonymous_id": None, "previous_id": None}
         return {**plain, "date": arrived, "event_date": arrived, "timestamp": moment, "message_id": f"{self.random.random()}", **said}
+
+
+# --- So many worlds of each kind -------------------------------------------------------------------------------------
+
+# Every case is an independent draw: within one run, hypothesis would spend most of so few examples on variations of the last
+# one. The same few in CI, more with --hypothesis-profile=default, which also looks for the smallest world that fails.
+EXPLORES = not settings.default.derandomize
+ONE = settings(
+    max_examples=1,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate, Phase.shrink] if EXPLORES else [Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def cases(plain: int, limited: int) -> pytest.MarkDecorator:
+    """Run a test on so many worlds without and with limits; with them, journeys have capacities and choices are explored."""
+    more = 50 if EXPLORES else 1
+    worlds_ = [("plain", False, case) for case in range(plain * more)] + [("limited", True, case) for case in range(limited * more)]
+    return pytest.mark.parametrize(
+        ("case", "is_limited"), [pytest.param(case, is_so, id=f"{kind}-{case}") for kind, is_so, case in worlds_]
+    )
+
+
+def draw(case: int, worlds_: st.SearchStrategy[World], check: Callable[[World, Random], None]) -> None:
+    """Check one world, drawn with the case's number as seed."""
+
+    @seed(case)
+    @ONE
+    @given(is_drawn=st.booleans(), world=worlds_)
+    def checked(is_drawn: bool, world: World) -> None:
+        assume(is_drawn)  # the first example is the simplest there is: not this one
+        check(world, Random(case))  # noqa: S311  # no secrets here
+
+    checked()
