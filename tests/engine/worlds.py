@@ -43,7 +43,8 @@ class World:
         edits = [f"--- from {day} on:\n{text}" for day, text in self.edited.items()]
         unzipped = {name: gzip.decompress(data) if name.endswith(".gz") else data for name, data in self.files.items()}
         files = [f"--- {name}\n{data.decode(errors='backslashreplace')[:5000]}" for name, data in unzipped.items()]
-        return "\n".join(["World of " + ", ".join(map(str, self.days)), self.journeys, *edits, *files])
+        days = f"World of {len(self.days)} days from {self.days[0]}"
+        return "\n".join([days, self.journeys[:10_000], *edits, *files])[:29_000]  # hypothesis refuses to show more
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Have hypothesis print the same."""
