@@ -81,3 +81,8 @@ def stretch(first: date, last: date) -> str:
     """Write from when to when."""
     year = "" if first.year == last.year else f" {first.year}"
     return f"{last.day} {last:%B %Y}" if first == last else f"{first.day} {first:%B}{year} to {last.day} {last:%B %Y}"
+
+
+def day_of(day: date) -> str:
+    """Write a day."""
+    return f"{day.day} {day:%B %Y}"
