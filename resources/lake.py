@@ -49,6 +49,15 @@ class Lake(dg.ConfigurableResource):
             frame.write_parquet(unfinished, compression="zstd")
         unfinished.replace(path)
 
+    def put(self, table: str, name: str, text: str) -> Path:
+        """Keep a file beside a table's days, as whole as they are; return where."""
+        path = Path(self.root) / table / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{name}.{os.getpid()}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+        return path
+
     def rows(self, table: str, day: date) -> int:
         """Count the rows of a day, without reading them."""
         return int(self.lazy(table, day).select(pl.len()).collect().item())

@@ -228,6 +228,7 @@ def _list(path: Path, letters: Mapping[str, str]) -> list[str]:
 _ROW, _BAR, _PLOT = 18, 11, 880
 _COLOURS = {
     "segment": ("#5e9ccf", "#3c84bf"),
+    "thread": ("#b4bfca", "#4a5563"),
     "event": ("#7d55c7", "#b48be0"),
     "sent": ("#d81b78", "#f778ba"),
     "held": ("#9aa4ad", "#6e7681"),
