@@ -78,7 +78,10 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
 
 def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> Facts:
     lake.write(table, day, frame)
-    return facts_of(table, frame) if isinstance(frame, pl.DataFrame) else {"dagster/row_count": lake.rows(table, day)}
+    if isinstance(frame, pl.LazyFrame):
+        return {"dagster/row_count": lake.rows(table, day)}
+    before = day - timedelta(days=1)
+    return facts_of(table, frame, lake.lazy(table, before) if lake.has(table, before) else None)
 
 
 def daily(

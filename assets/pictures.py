@@ -17,10 +17,8 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 
-SHOWN_DAYS = 30
-"""Days in the picture of a run of a single day: those up to it."""
-MOST_SHOWN_DAYS = 366
-"""Days in the picture of a long run: the last ones, as many as are wide enough to be seen."""
+SHOWN_DAYS = range(30, 366)
+"""Days in the picture of a run: as many as it has, but at least so many up to the last, and no more than can be told apart."""
 
 
 def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -30,7 +28,7 @@ def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
     def matrix(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per micro-segment per day: its size, who came and went, the journey that serves most of it.
 
-        The last day of a run carries a picture of the run's days (of one day: of the 30 up to it).
+        The last day of a run carries a picture of the run's days, and of no fewer than the 30 up to it.
         """
 
         def make(day: date) -> dict[str, pl.DataFrame]:
@@ -47,8 +45,8 @@ def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
 
 
 def _show(context: dg.AssetExecutionContext, lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> None:
-    shown = days[-MOST_SHOWN_DAYS:] if len(days) > 1 else [days[0] - timedelta(days=ago) for ago in range(SHOWN_DAYS)]
-    found = lake.scan("segment_matrix", shown)
+    number = min(max(len(days), SHOWN_DAYS.start), SHOWN_DAYS.stop)
+    found = lake.scan("segment_matrix", [days[-1] - timedelta(days=ago) for ago in range(number)])
     rows = pl.DataFrame() if found is None else found.collect()
     if rows.is_empty():
         return
