@@ -11,6 +11,7 @@ import polars as pl
 
 from atc_pipeline import events, measures, messages, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
+from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
 
@@ -292,6 +293,24 @@ def _journey_funnel(_: Portfolio) -> Table:
     )
 
 
+def _segment_matrix(_: Portfolio) -> Table:
+    return _table(
+        "segment_matrix",
+        ("segment_id",),
+        matrix.MATRIX,
+        nullable={"journey_id"},
+        descriptions={
+            "customers": "Customers in it today.",
+            "entered": "Of these, who were not in it yesterday.",
+            "left": "Customers of yesterday who are not in it today.",
+            "served": "Customers who are in any journey today, control included.",
+            "journey_id": "The journey most of these are in; null where nobody is in one.",
+            "served_most": "Customers who are in that journey.",
+        },
+        checks=dict.fromkeys(["customers", "entered", "served", "served_most"], _NEVER_NEGATIVE),
+    )
+
+
 def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
@@ -335,6 +354,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _journey_state,
     _journey_assignments,
     _journey_funnel,
+    _segment_matrix,
     _outbound_messages,
     _activation,
 )
