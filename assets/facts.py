@@ -9,11 +9,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from atc_pipeline.identity import CLAIMED, IGNORED, MERGED
 from atc_pipeline.rules import RULINGS
 
 Facts = Mapping[str, Any]
 
 BAR_WIDTH = 24
+SHOWN_MERGES = 20
 
 
 def facts_of(table: str, frame: pl.DataFrame) -> Facts:
@@ -58,6 +60,20 @@ def _rejects(frame: pl.DataFrame) -> Facts:
         pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first(), pl.col("raw").first().str.slice(0, 80)
     )
     return {"rejected_by_reason": markdown_table(examples.sort("reason"))}
+
+
+def _identities(frame: pl.DataFrame) -> Facts:
+    absorbed = frame.filter(pl.col("change").is_in([MERGED, CLAIMED]))
+    counts = {change: frame.filter(pl.col("change") == change).height for change in (MERGED, CLAIMED, *IGNORED)}
+    shown = absorbed.sort(pl.col("change") != MERGED, maintain_order=True).head(SHOWN_MERGES)
+    return {
+        **counts,
+        "customers_absorbed": absorbed.height,
+        "first_absorbed": markdown_table(shown.select("change", "id_type", "id", "customer_id", "message_id")),
+        "first_ignored": markdown_table(
+            frame.filter(pl.col("change").is_in(IGNORED)).select("change", "id", "customer_id", "message_id").head(SHOWN_MERGES)
+        ),
+    }
 
 
 def _profiles(frame: pl.DataFrame) -> Facts:
@@ -113,6 +129,7 @@ def _deliveries(frame: pl.DataFrame) -> Facts:
 _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "raw_events": _events,
     "rejected_events": _rejects,
+    "identity_changes": _identities,
     "customer_profiles": _profiles,
     "micro_segment_memberships": _memberships,
     "journey_queues": _queues,
