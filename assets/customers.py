@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from assets.daily import after, daily, each_day, yesterday_of
+from atc_pipeline.identity import absorbed
 from atc_pipeline.profiles import lookback_days, rank_population, rollup_columns, update_profiles
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
@@ -36,7 +37,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(**daily(partitions, "customers", after(["customer_profiles"], itself="micro_segment_memberships")))
+    @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"], itself="micro_segment_memberships")))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per micro-segment and customer per day; everyone is always in at least one."""
         portfolio = journeys.load()
@@ -44,12 +45,16 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         def make(day: date) -> dict[str, pl.DataFrame]:
             profiles = lake.lazy("customer_profiles", day)
             yesterday = yesterday_of(lake, "micro_segment_memberships", day, portfolio.starts_on)
-            return {"micro_segment_memberships": assign_segments(profiles, yesterday, portfolio.segments, today=day).collect()}
+            merged = absorbed(lake.lazy("identity_map", day), since=day)
+            members = assign_segments(profiles, yesterday, portfolio.segments, today=day, absorbed=merged)
+            return {"micro_segment_memberships": members.collect()}
 
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships"], itself="journey_queues")))
+    @dg.asset(
+        **daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"], itself="journey_queues"))
+    )
     def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey and customer who qualifies for it on the day, and since when."""
         portfolio = journeys.load()
@@ -65,6 +70,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 yesterday_of(lake, "journey_queues", day, portfolio.starts_on),
                 rebuilt,
                 today=day,
+                absorbed=absorbed(lake.lazy("identity_map", day), since=day),
             ).collect()
             if config.journeys:
                 kept = [journey.id for journey in portfolio.journeys if journey not in rebuilt]
