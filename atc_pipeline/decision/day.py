@@ -200,9 +200,7 @@ def _kept(delivered: pl.DataFrame | None, past: pl.DataFrame, customers: pl.Lazy
     running = past.lazy().filter(pl.col("ended_on").is_null()).select("customer", running="journey_id", running_since="entered_on")
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
     goes_on = (pl.col("running") == pl.col("journey_id")) & (pl.col("running_since") == pl.col("entered_on"))
-    # What ended because customers merged has ended before the day began.
-    ended_then = pl.when(pl.col("ended_reason").ne_missing("merged")).then("ended_journey_id")
-    begins = pl.col("running").eq_missing(ended_then)
+    begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))  # merged is told only where a journey continues
     return (
         delivered.lazy()
         .select(*ASSIGNMENTS)

@@ -331,6 +331,42 @@ def test_a_spell_goes_on_from_the_first_day_of_whoever_was_there_yesterday(
 # --- Decisions -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def journeys(tmp_path: Path) -> Portfolio:
+    """Three journeys nobody is queued for."""
+    file = tmp_path / "journeys.yaml"
+    rows = "\n".join(f"  - {{id: {name}, length_days: 9, queue: {{where: 'true'}}}}" for name in "jkl")
+    file.write_text(f"version: '1'\ncalendar: {{timezone: UTC, starts_on: 2026-03-01}}\njourneys:\n{rows}\n", encoding="utf-8")
+    return load_portfolio(file)
+
+
+@pytest.mark.parametrize(
+    ("before", "decision", "told"),
+    [
+        pytest.param([Row("u", "j", 30), Row("v", "k", 30)], ("continue", "j"), ("k", "merged"), id="nothing else ended"),
+        pytest.param([Row("u", "j", 22), Row("v", "k", 30)], ("none", None), ("j", "completed"), id="the survivor's ended too"),
+        pytest.param([Row("u", "j", 30), Row("w", "l", 30), Row("v", "k", 30)], ("continue", "j"), ("k", "merged"), id="of two the least"),
+        pytest.param([Row("v", "j", 30)], ("continue", "j"), (None, None), id="none had to end"),
+        pytest.param([Row("u", "j", 29), Row("v", "j", 30)], ("continue", "j"), (None, None), id="both were in one journey"),
+    ],
+)
+def test_an_ending_by_merging_is_told_where_nothing_else_ended(
+    journeys: Portfolio, before: list[Row], decision: tuple[str, str | None], told: tuple[str | None, str | None]
+) -> None:
+    """One row for the survivor, none for the absorbed; a delivered row says the same when the day is decided again."""
+    state = merge(memory(before), absorbed(INTO_U), today=TODAY)
+    nobody = pl.LazyFrame(schema=queues.QUEUES)
+    goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
+    people = pl.LazyFrame({"customer_id": ["u"]})
+    done = decide(nobody, people, state, goals, journeys, today=TODAY)
+    (row,) = done.assignments.iter_rows(named=True)
+    assert (row["customer_id"], row["decision"], row["journey_id"]) == ("u", *decision)
+    assert (row["ended_journey_id"], row["ended_reason"]) == told
+    again = decide(nobody, people, state, goals, journeys, today=TODAY, delivered=done.assignments.filter(pl.col("decision") == "continue"))
+    assert again.assignments.equals(done.assignments)
+    assert again.state.equals(done.state)
+
+
 def merges_of(random: Random, customers: list[str]) -> dict[str, str]:
     """Draw who is absorbed by whom, one now and then by somebody never seen before."""
     gone = random.sample(customers, min(random.choice([0, 0, 1, 3, 5]), len(customers) - 1))
@@ -338,7 +374,7 @@ def merges_of(random: Random, customers: list[str]) -> dict[str, str]:
     return {one: random.choice([*left, left[0], f"new-{gone[0]}"]) for one in gone}
 
 
-@settings(max_examples=6, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(decision_worlds(10, is_limited=True), st.integers(0, 10**6))
 def test_no_invariant_breaks_when_customers_merge(tmp_path_factory: pytest.TempPathFactory, world: World, seed: int) -> None:
     """Customers who merge while they are queued, in flight and held out: every day adds up, and every rule holds."""
