@@ -379,9 +379,9 @@ def _predicted(histories: pl.DataFrame, model: OrderModel, values: ValueModel | 
     rows = rows.join(expected, on=["x", "T"], how="left", maintain_order="left")
     x, t_x, observed = _arrays(rows.fill_null(0), "x", "t_x", "T")
     active = _is_active(x, t_x, observed, model)
-    is_silent = -np.expm1(-(model.r + x) * np.log1p(horizon_days / (model.alpha + observed)))
+    again = -np.expm1(-(model.r + x) * np.log1p(horizon_days / (model.alpha + observed)))
     orders = active * rows["while_active"].to_numpy()
-    columns = {"predicted_orders": orders, "predicted_value": orders * _order_value(rows, values), "churn_risk": 1 - active * is_silent}
+    columns = {"predicted_orders": orders, "predicted_value": orders * _order_value(rows, values), "churn_risk": 1 - active * again}
     return pl.DataFrame(columns, nan_to_null=True).select(pl.when(rows["has_ordered"]).then(pl.col(name)).alias(name) for name in columns)
 
 
@@ -403,12 +403,12 @@ def _orders_while_active(x: Floats, observed: Floats, model: OrderModel, horizon
     """
     counts, place = np.unique(x, return_inverse=True)
     a, b = model.a, model.b + counts
-    mode, width = np.log(a / b), 9 * np.sqrt(1 / a + 1 / b) + 1
+    mode, width = np.log(a / b), 9 * np.sqrt(1 / a + 1 / b)
     flat = 25.0
     low = np.maximum(-flat - np.log1p((model.r + counts) * horizon / model.alpha + b), mode - width - 40 / a)
     high = np.minimum(flat + np.log1p(a), mode + width + 40 / b)
-    logit = np.linspace(low, high, NODES, axis=1)
     step = (high - low) / (NODES - 1)
+    logit = low[:, None] + step[:, None] * np.arange(NODES)
     weight = a * log_expit(logit) + b[:, None] * log_expit(-logit)
     weight = np.exp(weight - weight.max(axis=1, keepdims=True))
     weight[:, 0] /= -np.expm1(-a * step)
