@@ -17,8 +17,6 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import digamma, expit, gammaln, log_expit
 
 from atc_pipeline.journeys.portfolio import Predictions
 from atc_pipeline.rules import MICRO
@@ -257,8 +255,8 @@ def _expect_enough(found: int, parameters: int, what: str) -> None:
 def _history(today: date) -> list[pl.Expr]:
     """Name the paper's x, t_x and T: repeat orders, and days from the first order to the last and to today.
 
-    Orders of one day are one purchase, as in the paper's data. How many days had any is not known, but no more than there were:
-    who ordered twice on one day has not come back. Else a repeat order after no time at all makes every rate infinite.
+    Orders of one day are one purchase, as in the paper's data: whoever counted them, there were no more repeat orders than days
+    since the first. A repeat order after no time at all would make every rate infinite.
     """
     t_x = (pl.col("last_order_on") - pl.col("first_order_on")).dt.total_days()
     observed = (pl.lit(today) - pl.col("first_order_on")).dt.total_days()
@@ -267,6 +265,7 @@ def _history(today: date) -> list[pl.Expr]:
 
 def _maximise(what: str, likelihood: Likelihood, parameters: int, customers: float) -> list[float]:
     """Return the parameters of maximum likelihood, sought on a logarithmic scale."""
+    from scipy.optimize import minimize  # noqa: PLC0415  # up to a second at every start, for what is done once in refit_days
 
     def loss(logarithms: Floats) -> tuple[float, Floats]:
         values = np.exp(logarithms)
@@ -302,6 +301,8 @@ def _arrays(rows: pl.DataFrame, *names: str) -> tuple[Floats, ...]:
 
 def _order_likelihood(x: Floats, t_x: Floats, observed: Floats, weight: Floats) -> Likelihood:
     """BG/NBD, equation 6 of the paper, for rows of equal histories."""
+    from scipy.special import digamma, gammaln  # noqa: PLC0415  # see _maximise
+
     # Gamma functions are costly and need x only.
     counts, place = np.unique(x, return_inverse=True)
     of_count = np.bincount(place, weight)
@@ -318,7 +319,7 @@ def _order_likelihood(x: Floats, t_x: Floats, observed: Floats, weight: Floats) 
         value = np.sum(of_count * (gammaln(r + counts) + gammaln(b + counts) - gammaln(a + b + counts)))
         value += total * (r * np.log(alpha) - gammaln(r) - gammaln(b) + gammaln(a + b))
         value += np.sum(weight[repeat] * np.logaddexp(0.0, odds)) - np.sum(weight * shape * until_now)
-        left = weight[repeat] * expit(odds)
+        left = weight[repeat] * np.exp(-np.logaddexp(0.0, -odds))
         leaving = total * digamma(a + b) - np.sum(of_count * digamma(a + b + counts))
         by_r = np.sum(of_count * digamma(r + counts)) + total * (np.log(alpha) - digamma(r)) - np.sum(weight * until_now)
         by_r += np.sum(left * gap)
@@ -333,6 +334,8 @@ def _order_likelihood(x: Floats, t_x: Floats, observed: Floats, weight: Floats) 
 
 def _value_likelihood(n: Floats, total: Floats, weight: Floats) -> Likelihood:
     """Gamma-Gamma, equation 1a of the note, for rows of equal histories; its z is total / n."""
+    from scipy.special import digamma, gammaln  # noqa: PLC0415  # see _maximise
+
     counts, place = np.unique(n, return_inverse=True)
     of_count = np.bincount(place, weight)
     customers = float(np.sum(weight))
@@ -388,7 +391,7 @@ def _predicted(histories: pl.DataFrame, model: OrderModel, values: ValueModel | 
 def _is_active(x: Floats, t_x: Floats, observed: Floats, model: OrderModel) -> Floats:
     """P(still a customer): certain for who has ordered once, as nobody leaves but after a repeat order."""
     odds = np.log(model.a / (model.b + np.maximum(x, 1) - 1)) + (model.r + x) * np.log((model.alpha + observed) / (model.alpha + t_x))
-    return np.where(x > 0, expit(-odds), 1.0)
+    return np.where(x > 0, np.exp(-np.logaddexp(0.0, odds)), 1.0)
 
 
 def _orders_while_active(x: Floats, observed: Floats, model: OrderModel, horizon: float) -> Floats:
@@ -409,11 +412,12 @@ def _orders_while_active(x: Floats, observed: Floats, model: OrderModel, horizon
     high = np.minimum(flat + np.log1p(a), mode + width + 40 / b)
     step = (high - low) / (NODES - 1)
     logit = low[:, None] + step[:, None] * np.arange(NODES)
-    weight = a * log_expit(logit) + b[:, None] * log_expit(-logit)
+    leave, stay = -np.logaddexp(0.0, -logit), -np.logaddexp(0.0, logit)  # logarithms of p and 1 - p
+    weight = a * leave + b[:, None] * stay
     weight = np.exp(weight - weight.max(axis=1, keepdims=True))
     weight[:, 0] /= -np.expm1(-a * step)
     weight[:, -1] /= -np.expm1(-b * step)
-    leave = expit(logit)
+    leave = np.exp(leave)
     weight /= weight.sum(axis=1, keepdims=True) * leave
     orders = np.empty_like(x)
     for start in range(0, len(x), BLOCK):
