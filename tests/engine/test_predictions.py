@@ -290,6 +290,16 @@ def test_fit_does_not_depend_on_the_order_of_customers(cdnow_customers: pl.DataF
     assert fit_values(shuffled, CDNOW_UNTIL) == fit_values(cdnow_customers.lazy(), CDNOW_UNTIL)
 
 
+def test_fit_is_the_same_to_the_last_digit_kept(cdnow_customers: pl.DataFrame) -> None:
+    """Three of each customer make all sums, and so the optimiser's path, a little different; the parameters are not."""
+    thrice = pl.concat([cdnow_customers] * 3).lazy()
+    orders, values = fit_orders(cdnow_customers.lazy(), CDNOW_UNTIL), fit_values(cdnow_customers.lazy(), CDNOW_UNTIL)
+    orders_again, values_again = fit_orders(thrice, CDNOW_UNTIL), fit_values(thrice, CDNOW_UNTIL)
+
+    assert (orders_again.r, orders_again.alpha, orders_again.a, orders_again.b) == (orders.r, orders.alpha, orders.a, orders.b)
+    assert (values_again.p, values_again.q, values_again.v) == (values.p, values.q, values.v)
+
+
 def alike(number: int, orders: int = 4, value: float = 10.0) -> list[dict[str, Any]]:
     """Return so many customers who do the same: an order every 30 days."""
     return [history(orders, 30 * (orders - 1), 30 * orders + 5, value=value * orders)] * number
