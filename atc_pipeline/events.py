@@ -9,7 +9,7 @@ JSON is decoded line by line in C (msgspec): it alone tells which line is broken
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -111,26 +111,32 @@ class _AnyLine(msgspec.Struct, rename="camel", gc=False):
 
 _DECODER = msgspec.json.Decoder(_Line)
 _LENIENT_DECODER = msgspec.json.Decoder(_AnyLine)
-_TOO_LARGE, _MALFORMED = _Line(), _Line()
+_MALFORMED = _Line()
 
 
 @dataclass(frozen=True, eq=False)
 class Ingested:
-    """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates``."""
+    """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates + erased``."""
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
     lines: int
     duplicates: int
+    erased: int
 
 
-def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezone: str) -> Ingested:
+def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezone: str, erased: pl.Series | None = None) -> Ingested:
     """Accept, reject or recognise as a duplicate each line that arrived on one day.
 
     ``lines``: one row per line that is not blank - ``source_file`` String, ``line`` Int64, ``raw`` Binary.
     ``recent_ids``: message ids accepted on the ``DEDUPLICATION_DAYS`` days before.
+    ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user, anonymous visitor or
+    previous id is dropped before anything else and leaves its count only; a malformed line names nobody and cannot be matched.
     """
-    parsed = _parse(lines).with_columns(reason=_reason(arrival, timezone))
+    parsed = _parse(lines)
+    if erased is not None and not erased.is_empty():
+        parsed = parsed.filter(~_names_one_of(erased))
+    parsed = parsed.with_columns(reason=_reason(arrival, timezone))
     rejected = (
         parsed.filter(pl.col("reason").is_not_null())
         .select(pl.lit(arrival).alias("date"), "source_file", "line", "reason", raw="text")
@@ -148,7 +154,23 @@ def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezon
         .cast(RAW_EVENTS)  # type: ignore[arg-type]  # a dict of data types is a schema
     )
     duplicates = fit.filter(is_repeated).height + fresh.height - fresh["message_id"].n_unique()
-    return Ingested(accepted, rejected, lines=lines.height, duplicates=duplicates)
+    return Ingested(accepted, rejected, lines=lines.height, duplicates=duplicates, erased=lines.height - parsed.height)
+
+
+def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
+    """The SHA-256 of ``user:<id>`` or ``anonymous:<id>`` in hexadecimal: how an id is remembered that must not be kept."""
+    return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
+
+
+def _names_one_of(erased: pl.Series) -> pl.Expr:
+    """True where a line names one of the ids; a previous id may be of either kind."""
+    named = (
+        erasure_hash("user", "user_id"),
+        erasure_hash("anonymous", "anonymous_id"),
+        erasure_hash("user", "previous_id"),
+        erasure_hash("anonymous", "previous_id"),
+    )
+    return pl.any_horizontal(one.is_in(erased.implode()).fill_null(value=False) for one in named)
 
 
 def _parse(lines: pl.DataFrame) -> pl.DataFrame:
@@ -161,7 +183,7 @@ def _parse(lines: pl.DataFrame) -> pl.DataFrame:
         lines.with_columns(
             **columns,
             text=pl.Series([raw.decode(errors="replace") for raw in lines["raw"]], dtype=pl.String),
-            is_too_large=pl.Series([line is _TOO_LARGE for line in decoded], dtype=pl.Boolean),
+            is_too_large=pl.Series([len(raw) > LARGEST_LINE for raw in lines["raw"]], dtype=pl.Boolean),
             is_malformed=pl.Series([line is _MALFORMED for line in decoded], dtype=pl.Boolean),
             is_timed=columns["timestamp"].is_not_null(),
         )
@@ -182,8 +204,6 @@ def _parse(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _decode(raw: bytes) -> _Line | _AnyLine:
-    if len(raw) > LARGEST_LINE:
-        return _TOO_LARGE
     try:
         raw.decode()
         return _DECODER.decode(raw)
