@@ -7,8 +7,9 @@ JSON is decoded line by line in C (msgspec): it alone tells which line is broken
 ``traits`` and ``context`` as the bytes they came in (docs/adr/0003-json.md has the figures).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -17,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -65,6 +67,7 @@ REJECTED_EVENTS = {
     "raw": pl.String(),
 }
 
+Positions = npt.NDArray[np.int64]
 Scalar = str | int | float | bool | None
 _SNAKE = {
     "message_id": "messageId",
@@ -188,77 +191,12 @@ def _named(fit: pl.DataFrame) -> pl.DataFrame:
     return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
 
 
-_FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
-
-
-def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None) -> Judged:
-    """Tell the lines that are fit to be accepted from those that are rejected."""
-    lines = kept = _parse(block)
-    if erased is not None and not erased.is_empty():
-        kept = kept.filter(~_names_one_of(erased))
-    kept = kept.with_columns(
-        pl.lit(arrival).alias("date"),
-        event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
-        reason=_reason(arrival, timezone),
-    )
-    unfit = kept.filter(pl.col("reason").is_not_null())
-    fit = kept.filter(pl.col("reason").is_null()) if unfit.height else kept
-    # Copies, as a view of a short line would keep the whole block in memory; and what is no UTF-8 becomes text here.
-    raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
-    return Judged(
-        _named(fit).select(*_FIT), unfit.with_columns(raw).select(*REJECTED_EVENTS), lines=lines.height, erased=lines.height - kept.height
-    )
-
-
-def _named(fit: pl.DataFrame) -> pl.DataFrame:
-    """Call an event without a messageId by the hash of its line."""
-    nameless = fit.select((pl.col("message_id").fill_null("") == "").arg_true()).to_series()
-    if nameless.is_empty():
-        return fit
-    hashes = fit[nameless].select(rules.hexadecimal(pl.col("line_hash"))).to_series()
-    return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
-
-
-_FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
-
-
-def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None) -> Judged:
-    """Tell the lines that are fit to be accepted from those that are rejected."""
-    lines = kept = _parse(block)
-    if erased is not None and not erased.is_empty():
-        kept = kept.filter(~_names_one_of(erased))
-    kept = kept.with_columns(
-        pl.lit(arrival).alias("date"),
-        event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
-        reason=_reason(arrival, timezone),
-    )
-    unfit = kept.filter(pl.col("reason").is_not_null())
-    fit = kept.filter(pl.col("reason").is_null()) if unfit.height else kept
-    # Copies, as a view of a short line would keep the whole block in memory; and what is no UTF-8 becomes text here.
-    raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
-    return Judged(
-        _named(fit).select(*_FIT), unfit.with_columns(raw).select(*REJECTED_EVENTS), lines=lines.height, erased=lines.height - kept.height
-    )
-
-
-def _named(fit: pl.DataFrame) -> pl.DataFrame:
-    """Call an event without a messageId by the hash of its line."""
-    nameless = fit.select((pl.col("message_id").fill_null("") == "").arg_true()).to_series()
-    if nameless.is_empty():
-        return fit
-    hashes = fit[nameless].select(rules.hexadecimal(pl.col("line_hash"))).to_series()
-    return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
-
-
 def _parse(block: Sequence[Lines]) -> pl.DataFrame:
     """One row per line that is not blank."""
     data = b"".join(part.data for part in block)
-    characters = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(characters == ord("\n"))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    raw = _views(data, np.append(starts, len(data)), pa.large_binary()).bin.head(-1)
+    raw, starts, ends = _split(data)
     is_blank = np.zeros(len(ends), np.bool_)
-    for odd in np.flatnonzero(characters[starts] != ord("{")):
+    for odd in np.flatnonzero(np.frombuffer(data, np.uint8)[starts] != ord("{")):
         is_blank[odd] = not raw[int(odd)].strip()
     frame = pl.DataFrame({"raw": raw, **_places(block, ends)})
     if is_blank.any():
@@ -285,7 +223,7 @@ def _parse(block: Sequence[Lines]) -> pl.DataFrame:
     )
 
 
-def _places(block: Sequence[Lines], ends: np.ndarray) -> dict[str, pl.Series]:
+def _places(block: Sequence[Lines], ends: Positions) -> dict[str, pl.Series]:
     """Tell file and number of each line, by where it ends."""
     until = np.searchsorted(ends, np.cumsum([len(part.data) for part in block]))
     sizes = np.diff(until, prepend=0).tolist()
@@ -309,9 +247,12 @@ def _decoded(line: bytes) -> str | None:
         return None
 
 
-def _views(data: bytes, offsets: np.ndarray, kind: pa.DataType) -> pl.Series:
-    """Return the values that lie in ``data`` one after the other, without copying them."""
-    return pl.Series(pa.Array.from_buffers(kind, len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(data)]))
+def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
+    """Return the lines of a text without copying them, and where each begins and ends; the last one is ended by a newline, too."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    offsets = np.concatenate([[0], ends + 1])
+    lines = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return pl.Series(lines).bin.head(-1), offsets[:-1], ends
 
 
 @lru_cache(maxsize=256)
@@ -340,7 +281,7 @@ class _Decoded:
     that has new ones begins a section, which is decoded with a structure that has them.
     """
 
-    def __init__(self, data: bytes, starts: np.ndarray, ends: np.ndarray) -> None:
+    def __init__(self, data: bytes, starts: Positions, ends: Positions) -> None:
         self.length = len(starts)
         self.malformed: list[int] = []
         self.leftover: dict[int, str | None] = {}
@@ -348,15 +289,15 @@ class _Decoded:
         view = memoryview(data)
         lines = map(view.__getitem__, map(slice, starts.tolist(), ends.tolist()))
         further: tuple[str, ...] = ()
-        done, section = 0, []
+        done, section = 0, list[Any]()
         self.sections.append((further, section))
         while True:
             kind, decode = _line(further)
-            try:
+            with suppress(*_UNDECODABLE):
                 section.extend(map(decode, lines))
+            row = done + len(section)
+            if row == self.length:
                 return
-            except _UNDECODABLE:
-                row = done + len(section)
             line = view[starts[row] : ends[row]]
             learned = self._learn(line, further)
             if learned is None:
@@ -371,7 +312,7 @@ class _Decoded:
         try:
             more = tuple(sorted({*further, *_FIELDS.decode(line)} - _KNOWN))
             return None if more == further or len(more) > MOST_NAMES else (more, _line(more)[1](line))
-        except (*_UNDECODABLE, ValueError):  # a name with a quote, a backslash or a control character, which no structure may have
+        except (ValueError, RecursionError):  # such as a name with a quote, a backslash or a control character, which no structure may have
             return None
 
     def _decode_leniently(self, line: memoryview, row: int, kind: type[msgspec.Struct]) -> msgspec.Struct:
@@ -391,6 +332,11 @@ class _Decoded:
         self.leftover[row] = _extra((name, bytes(fields[name]).decode()) for name in sorted(fields.keys() - _KNOWN - _SNAKE.keys()))
         return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(found, name) for name in _DOCUMENTS})
 
+    @property
+    def names(self) -> set[str]:
+        """The names learned."""
+        return {name for further, _ in self.sections for name in further}
+
     def _column(self, name: str, missing: object) -> list[Any]:
         values: list[Any] = []
         for further, events in self.sections:
@@ -402,22 +348,25 @@ class _Decoded:
                 values += [missing] * len(events)
         return values
 
-    def texts(self, name: str) -> pl.Series:
-        """Return a field as text, under either of its names: numbers as JSON writes them, other things as null."""
-        ours = _texts(self._column(name, None))
-        learned = {name for further, _ in self.sections for name in further}
-        for other in (theirs for theirs, same in _SNAKE.items() if same == name and theirs in learned):
-            ours = ours.to_frame("ours").select(pl.coalesce("ours", _texts(self._column(other, None)))).to_series()
+    def texts(self, name: str, rows: Sequence[int] | None = None) -> pl.Series:
+        """Return a field as text, of all lines or some, under either of its names: numbers as JSON writes them, others as null."""
+
+        def read(name: str) -> pl.Series:
+            values = self._column(name, None)
+            return _texts(values if rows is None else [values[row] for row in rows])
+
+        ours = read(name)
+        for theirs in self.names & {theirs for theirs, same in _SNAKE.items() if same == name}:
+            ours = ours.to_frame("ours").select(pl.coalesce("ours", read(theirs))).to_series()
         return ours
 
     def documents(self, name: str) -> pl.Series:
         """Return a field as the JSON it came in; null where it is missing or ``null``."""
         values = self._column(name, b"")
-        data = b"".join(values)
-        if not data:
+        if not any(values):
             return _nulls(self.length)
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
-        texts = _views(data, np.concatenate([[0], np.cumsum(lengths)]), pa.large_utf8())
+        values.append(b"")  # a newline is no part of a line's JSON, so it can stand between the values
+        texts = _split(b"\n".join(values))[0].cast(pl.String)
         return texts.set((texts == "") | (texts == "null"), None)
 
     def timestamps(self, received_at: pl.Series) -> pl.Series:
@@ -428,12 +377,12 @@ class _Decoded:
         if untimed.is_empty():
             return times
         # Segment's correction for a device whose clock is wrong: the delay before sending is trusted, the clock is not.
-        sent, happened = (read_times(self.texts(name).gather(untimed)) for name in ("sentAt", "originalTimestamp"))
+        sent, happened = (read_times(self.texts(name, untimed.to_list())) for name in ("sentAt", "originalTimestamp"))
         return times.scatter(untimed, received_at.gather(untimed) - (sent - happened))
 
     def extras(self) -> pl.Series:
         """Return the fields that the Segment Spec does not know as one JSON object, by name; null without any."""
-        names = sorted({name for further, _ in self.sections for name in further} - _SNAKE.keys())
+        names = sorted(self.names - _SNAKE.keys())
         frame = pl.DataFrame([self.documents(name).alias(str(at)) for at, name in enumerate(names)])
         fields = [pl.concat_str(pl.lit(f"{msgspec.json.encode(name).decode()}:"), str(at)) for at, name in enumerate(names)]
         text = pl.concat_str(fields, separator=",", ignore_nulls=True)

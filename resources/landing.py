@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import dagster as dg
 import numpy as np
@@ -79,7 +79,14 @@ def _day(name: str) -> date | None:
         return None
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+class Readable(Protocol):
+    """Whatever bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Read at most so many bytes."""
+
+
+def _whole_lines(file: Readable) -> Iterator[bytes]:
     """Yield the lines of a file, as many at a time as are in ``BLOCK`` bytes, each ended by a newline."""
     begun: list[bytes] = []
     is_first = True
