@@ -646,7 +646,7 @@ def every_trait() -> dict[str, dict[str, Any]]:
         for name, said in kinds.items()
         for window in WINDOWS
     }
-    return {**every, "rank": {"percentile": "sum_7"}, "plan": {"profile": "income", "type": "string"}}
+    return {**every, "percentile_of_sum": {"percentile": "sum_7"}, "plan": {"profile": "income", "type": "string"}}
 
 
 @st.composite
