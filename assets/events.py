@@ -19,7 +19,7 @@ from resources.landing import LandingZone
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
     asset="raw_events",
-    description="Lines read = accepted + duplicates + rejected, on every day (SPEC 1).",
+    description="Lines read = accepted + duplicates + rejected + erased, on every day (SPEC 1).",
     blocking=True,
 )
 
@@ -63,6 +63,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                     "accepted": done.accepted.height,
                     "duplicates": done.duplicates,
                     "rejected": done.rejected.height,
+                    "erased": done.erased,
                 }
             )
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
@@ -94,8 +95,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
 
 
 def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:
-    unbalanced = counts.filter(pl.col("lines") != pl.col("accepted") + pl.col("duplicates") + pl.col("rejected"))
-    totals = counts.select(pl.col("lines", "accepted", "duplicates", "rejected").sum()).row(0, named=True)
+    unbalanced = counts.filter(pl.col("lines") != pl.sum_horizontal("accepted", "duplicates", "rejected", "erased"))
+    totals = counts.select(pl.col("lines", "accepted", "duplicates", "rejected", "erased").sum()).row(0, named=True)
     return dg.AssetCheckResult(
         asset_key="raw_events",
         check_name=RECONCILED.name,

@@ -10,11 +10,13 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from atc_pipeline.identity import CLAIMED, IGNORED, MERGED
 from atc_pipeline.rules import RULINGS
 
 Facts = Mapping[str, Any]
 
 BAR_WIDTH = 24
+SHOWN_MERGES = 20
 
 OVERLAPPING = 8
 """How many of the largest micro-segments are compared with each other."""
@@ -65,6 +67,20 @@ def _rejects(frame: pl.DataFrame) -> Facts:
         pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first(), pl.col("raw").first().str.slice(0, 80)
     )
     return {"rejected_by_reason": markdown_table(examples.sort("reason"))}
+
+
+def _identities(frame: pl.DataFrame) -> Facts:
+    absorbed = frame.filter(pl.col("change").is_in([MERGED, CLAIMED]))
+    counts = {change: frame.filter(pl.col("change") == change).height for change in (MERGED, CLAIMED, *IGNORED)}
+    shown = absorbed.sort(pl.col("change") != MERGED, maintain_order=True).head(SHOWN_MERGES)
+    return {
+        **counts,
+        "customers_absorbed": absorbed.height,
+        "first_absorbed": markdown_table(shown.select("change", "id_type", "id", "customer_id", "message_id")),
+        "first_ignored": markdown_table(
+            frame.filter(pl.col("change").is_in(IGNORED)).select("change", "id", "customer_id", "message_id").head(SHOWN_MERGES)
+        ),
+    }
 
 
 def _profiles(frame: pl.DataFrame) -> Facts:
@@ -228,6 +244,7 @@ _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = 
 _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "raw_events": _events,
     "rejected_events": _rejects,
+    "identity_changes": _identities,
     "customer_profiles": _profiles,
     "journey_queues": _queues,
     "journey_state": _state,

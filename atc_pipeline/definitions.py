@@ -16,6 +16,7 @@ from assets.checks import all_checks
 from assets.customers import customer_assets
 from assets.decisions import decision_assets
 from assets.events import event_assets
+from assets.identity import identity_assets
 from assets.pictures import picture_assets
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels import Channels
@@ -36,6 +37,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     partitions = dg.DailyPartitionsDefinition(start_date=portfolio.starts_on.isoformat(), timezone=portfolio.timezone)
     assets = [
         *event_assets(partitions),
+        *identity_assets(partitions),
         *customer_assets(partitions),
         *decision_assets(partitions),
         *picture_assets(partitions),

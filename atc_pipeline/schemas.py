@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import events, measures, messages, profiles, queues, rules, segments
+from atc_pipeline import events, identity, measures, messages, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
 from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
@@ -85,7 +85,7 @@ def _raw_events(_: Portfolio) -> Table:
         "raw_events",
         ("message_id",),
         events.RAW_EVENTS,
-        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context"},
+        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context", "extra"},
         descriptions={
             "message_id": "Segment's messageId; a hash of the line where it had none.",
             "type": "track, page, screen, identify, alias or group.",
@@ -94,6 +94,7 @@ def _raw_events(_: Portfolio) -> Table:
             "properties": "JSON text, as it arrived.",
             "traits": "JSON text, as it arrived.",
             "context": "JSON text, as it arrived.",
+            "extra": "The line's other fields, as one JSON object.",
             "source_file": "File in the landing zone.",
             "line": "Line in that file, from 1.",
             "event": "Name of a track event.",
@@ -118,6 +119,42 @@ def _rejected_events(_: Portfolio) -> Table:
             "raw": "The line, as it arrived.",
         },
         checks={"reason": pa.Check.isin(events.REASONS), "line": _POSITIVE},
+    )
+
+
+def _identity_map(_: Portfolio) -> Table:
+    return _table(
+        "identity_map",
+        ("id_type", "id"),
+        identity.IDENTITY_MAP,
+        descriptions={
+            "id_type": "user or anonymous.",
+            "id": "userId or anonymousId, as it arrived.",
+            "customer_id": "Who it is: the end of a user's aliases; of a visitor, the user first seen with, else `anon:<anonymousId>`.",
+            "valid_from": "The arrival day since which it has been this customer.",
+        },
+        checks={"id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER])},
+    )
+
+
+def _identity_changes(_: Portfolio) -> Table:
+    return _table(
+        "identity_changes",
+        ("message_id", "id_type"),
+        identity.IDENTITY_CHANGES,
+        nullable={"id", "customer_id"},
+        descriptions={
+            "message_id": "The event that says so.",
+            "id_type": "user for an alias, anonymous for a visitor who turned out to be a user.",
+            "id": "Whose customer changed, or who an ignored alias was about.",
+            "customer_id": "Who it is now; null where nobody was named.",
+            "change": "merged or claimed: a customer of the day before is absorbed. "
+            "second_alias, alias_cycle, alias_of_nobody: the alias is ignored.",
+        },
+        checks={
+            "id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER]),
+            "change": pa.Check.isin([identity.MERGED, identity.CLAIMED, *identity.IGNORED]),
+        },
     )
 
 
@@ -346,6 +383,8 @@ def _activation(_: Portfolio) -> Table:
 _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _raw_events,
     _rejected_events,
+    _identity_map,
+    _identity_changes,
     _customer_activity,
     _customer_profiles,
     _micro_segment_memberships,
