@@ -712,6 +712,16 @@ def test_a_customer_of_one_order_is_still_there_and_may_just_not_order_again() -
     assert row["churn_risk"] == pytest.approx((14.414 / 53.414) ** 0.243)
 
 
+def test_orders_of_a_day_are_one_transaction_and_all_have_a_value() -> None:
+    """Ordering again after no time at all would mean an infinite rate; what is expected of an order is learned from each."""
+    once, twice = (
+        predictions(occurrences_of(30, *days, 10, values=values), TODAY, OVER_39, CDNOW)
+        for days, values in (((), ()), ((10,), (20.0, 30.0)))
+    )
+    assert [once[name] for name in ("predicted_orders", "churn_risk")] == [twice[name] for name in ("predicted_orders", "churn_risk")]
+    assert twice["predicted_value"] == pytest.approx(twice["predicted_orders"] * 6.25 * (15.44 + 50) / (12.5 + 2.74))
+
+
 def test_churn_is_to_have_left_or_not_to_order_in_the_horizon() -> None:
     """One repeat order, 20 days after the first, 30 days ago: P(there) = 1 / (1 + a / b ((alpha + T) / (alpha + t_x)) ** (r + 1))."""
     row = predictions(occurrences_of(30, 10), TODAY, OVER_39, CDNOW)
