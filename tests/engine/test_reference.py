@@ -712,14 +712,10 @@ def test_a_customer_of_one_order_is_still_there_and_may_just_not_order_again() -
     assert row["churn_risk"] == pytest.approx((14.414 / 53.414) ** 0.243)
 
 
-def test_orders_of_a_day_are_one_transaction_and_all_have_a_value() -> None:
-    """Ordering again after no time at all would mean an infinite rate; what is expected of an order is learned from each."""
-    once, twice = (
-        predictions(occurrences_of(30, *days, 10, values=values), TODAY, OVER_39, CDNOW)
-        for days, values in (((), ()), ((10,), (20.0, 30.0)))
-    )
-    assert [once[name] for name in ("predicted_orders", "churn_risk")] == [twice[name] for name in ("predicted_orders", "churn_risk")]
-    assert twice["predicted_value"] == pytest.approx(twice["predicted_orders"] * 6.25 * (15.44 + 50) / (12.5 + 2.74))
+def test_orders_of_a_day_are_one_transaction_worth_all_of_them() -> None:
+    """Ordering again after no time at all would mean an infinite rate."""
+    once = predictions(occurrences_of(30, 10, values=(0.0, 50.0)), TODAY, OVER_39, CDNOW)
+    assert predictions(occurrences_of(30, 10, 10, values=(0.0, 20.0, 30.0)), TODAY, OVER_39, CDNOW) == once
 
 
 def test_churn_is_to_have_left_or_not_to_order_in_the_horizon() -> None:

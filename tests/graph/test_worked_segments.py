@@ -195,7 +195,7 @@ SKIERS = {who for number, who in enumerate(SHOPPERS) if number % 4 in {0, 3}}
 def orders(random: Random) -> list[tuple[int, float]]:
     """Draw a customer's orders as the models have them: days ago and value; the first within the last 300 days, the others by luck."""
     rate, chance_to_leave = random.gammavariate(0.9, 1 / 25), random.betavariate(0.8, 2.5)
-    scale = 1 / random.gammavariate(4, 1 / 40)
+    scale = 1 / random.gammavariate(4, 1 / 80)
     ago = float(random.randint(5, 300))
     drawn = []
     while ago >= 0:
