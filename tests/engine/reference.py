@@ -522,7 +522,7 @@ class PurchaseModel:
 
 
 def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model: PurchaseModel | None) -> Row:
-    """Return what the model says about a customer with these orders.
+    """Return what the model says about a customer with these orders; all orders of a day are one transaction.
 
     Given the rate of orders (Gamma) and the chance p to stay away after one (Beta), a customer who is still there orders
     (1 - e^(-rate p t)) / p times in t days (Fader, Hardie & Lee 2005, 3). With the rate integrated out in closed form and p by
@@ -530,7 +530,7 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     """
     if not orders or model is None:
         return dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
-    days = [one.event["event_date"] for one in orders]
+    days = {one.event["event_date"] for one in orders}
     repeats, last, age = len(days) - 1, (max(days) - min(days)).days, (day - min(days)).days
     power, span = model.r + repeats, model.alpha + age
     gone = 0.0  # how much likelier than being there: having left after the last order
@@ -544,8 +544,12 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     mean_orders = beta_mean(expected, model.a, model.b + repeats) / (1 + gone)
     value = None
     if model.p is not None and model.q is not None and model.v is not None:
-        values = [number for one in orders if (number := as_number(value_at(one.values, of.value))) is not None and number > 0]
-        value = model.p * (model.v + sum(values)) / (model.p * len(values) + model.q - 1)
+        valued = [
+            (one.event["event_date"], number)
+            for one in orders
+            if (number := as_number(value_at(one.values, of.value))) is not None and number > 0
+        ]
+        value = model.p * (model.v + sum(number for _, number in valued)) / (model.p * len({on for on, _ in valued}) + model.q - 1)
     return {
         "predicted_orders": mean_orders,
         "predicted_value": None if value is None else mean_orders * value,

@@ -712,6 +712,12 @@ def test_a_customer_of_one_order_is_still_there_and_may_just_not_order_again() -
     assert row["churn_risk"] == pytest.approx((14.414 / 53.414) ** 0.243)
 
 
+def test_orders_of_a_day_are_one_transaction_worth_all_of_them() -> None:
+    """Ordering again after no time at all would mean an infinite rate."""
+    once = predictions(occurrences_of(30, 10, values=(0.0, 50.0)), TODAY, OVER_39, CDNOW)
+    assert predictions(occurrences_of(30, 10, 10, values=(0.0, 20.0, 30.0)), TODAY, OVER_39, CDNOW) == once
+
+
 def test_churn_is_to_have_left_or_not_to_order_in_the_horizon() -> None:
     """One repeat order, 20 days after the first, 30 days ago: P(there) = 1 / (1 + a / b ((alpha + T) / (alpha + t_x)) ** (r + 1))."""
     row = predictions(occurrences_of(30, 10), TODAY, OVER_39, CDNOW)

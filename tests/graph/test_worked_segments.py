@@ -195,11 +195,11 @@ SKIERS = {who for number, who in enumerate(SHOPPERS) if number % 4 in {0, 3}}
 def orders(random: Random) -> list[tuple[int, float]]:
     """Draw a customer's orders as the models have them: days ago and value; the first within the last 300 days, the others by luck."""
     rate, chance_to_leave = random.gammavariate(0.9, 1 / 25), random.betavariate(0.8, 2.5)
-    scale = 1 / random.gammavariate(4, 1 / 60)
+    scale = 1 / random.gammavariate(4, 1 / 80)
     ago = float(random.randint(5, 300))
     drawn = []
     while ago >= 0:
-        drawn.append((int(ago), round(random.gammavariate(6, scale * 6) / 6 + 0.01, 2) * 60))
+        drawn.append((int(ago), round(random.gammavariate(3, scale) + 0.01, 2)))
         if len(drawn) > 1 and random.random() < chance_to_leave:
             break
         ago -= random.expovariate(rate)
