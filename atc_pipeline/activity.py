@@ -5,66 +5,107 @@ The rollup is what keeps the cost of a day flat: profiles read it, never the eve
 What belongs here: taking properties out of events, and which events count for what. What does not: history.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from math import isfinite
-from typing import Any
 
-import msgspec
 import polars as pl
 
-from atc_pipeline import measures, rules
+from atc_pipeline import documents, measures, rules
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 """Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md)."""
 
-Document = dict[str, Any]
+EVENTS_AT_ONCE = 250_000
+"""Events decoded at once; a JSON object is some hundred times its text in memory."""
+ROWS_AT_ONCE = 2_000_000
+"""Rows of the rollups of parts that are merged at once."""
+
+_KEYS = ("customer_id", "event_date")
+_COLUMNS = ("message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "event_date", "properties", "traits", "context")
 
 
-def roll_up(events: pl.DataFrame, portfolio: Portfolio, *, arrival: date) -> pl.DataFrame:
+def roll_up(
+    events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None
+) -> pl.DataFrame:
     """Roll one arrival day's events up: one row per customer and event date.
 
-    ``events``: ``raw_events`` of the day. Columns of the result: ``measures.rollup_schema``.
+    ``events``: ``raw_events`` of the day, read a part at a time. ``absorbed``: who is somebody else by now (``rules.survivors``).
+    Columns of the result: ``measures.rollup_schema``.
     """
     schema = measures.rollup_schema(portfolio)
-    keyed = events.with_columns(rules.customer_id()).sort("message_id")
-    documents = [_document(text) for text in keyed["properties"]]
-    facts = [
-        _every_event(keyed),
-        *(
-            _properties(keyed, documents, portfolio, each)
-            for each in sorted({selector.each for selector in _selectors(portfolio)}, key=lambda name: name or "")
-        ),
-        _traits(keyed, portfolio),
-        _subscriptions(keyed, portfolio),
-        _timezones(keyed),
-    ]
-    rows = pl.concat(facts, how="diagonal")
-    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in rows.columns]
-    accumulators = [
-        measures.Accumulator("events", "add", pl.Int64()),
-        *measures.remembered(portfolio),
-        *(part for trait, _ in measures.windowed(portfolio) for part in measures.of_trait(trait)),
-        *measures.goals(portfolio),
-    ]
+    kept = events.lazy().select(_COLUMNS)
+    number = kept.select(pl.len()).collect().item()
+    parts: list[pl.DataFrame] = []
+    for start in range(0, max(number, 1), EVENTS_AT_ONCE):
+        parts.append(_roll_up(kept.slice(start, EVENTS_AT_ONCE), portfolio, absorbed))
+        if sum(part.height for part in parts) > ROWS_AT_ONCE:
+            parts = [_merged(parts, portfolio)]
+    whole = parts[0] if len(parts) == 1 else _merged(parts, portfolio)
     return (
-        rows.with_columns(missing)
-        .group_by("customer_id", "event_date")
-        .agg(expression for accumulator in accumulators for expression in accumulator.gather())
-        .with_columns(pl.lit(arrival).alias("date"))
+        whole.with_columns(pl.lit(arrival).alias("date"))
         .select(*schema)
         .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "event_date")
     )
 
 
-_KEYS = ("customer_id", "event_date")
+def roll_up_again(
+    rollup: pl.DataFrame,
+    events: pl.DataFrame | pl.LazyFrame,
+    portfolio: Portfolio,
+    features: Sequence[str],
+    *,
+    arrival: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.DataFrame:
+    """Roll only these features of a day up again (``measures.definitions``), and keep the other columns of its ``rollup``."""
+    some = measures.only(portfolio, features)
+    part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
+    schema = measures.rollup_schema(portfolio)
+    new = [name for name in schema if name in measures.feature_columns(some)]
+    old = [name for name in schema if name in rollup.columns and name not in new]
+    return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left").select(*schema)
+
+
+def _merged(parts: list[pl.DataFrame], portfolio: Portfolio) -> pl.DataFrame:
+    return measures.merged(pl.concat(parts).lazy(), _KEYS, measures.in_rollup(portfolio)).collect()
+
+
+def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, absorbed: pl.LazyFrame | None) -> pl.DataFrame:
+    keyed = rules.survivors(events.with_columns(rules.customer_id()), absorbed).collect()
+    contributions = list(_contributions(portfolio))
+    arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
+    rows = pl.concat(
+        [
+            _every_event(keyed),
+            *(_properties(keyed, [one for one in contributions if one.selector.each == each], each) for each in arrays),
+            _traits(keyed, portfolio),
+            _subscriptions(keyed, portfolio),
+            _timezones(keyed),
+        ],
+        how="diagonal",
+    )
+    accumulators = measures.in_rollup(portfolio)
+    missing = [
+        pl.lit(None, dtype=dtype).alias(name)
+        for one in accumulators
+        for name, dtype in ({one.name: one.dtype} if one.merge == "tally" else one.columns()).items()
+        if name not in rows.columns
+    ]
+    rows = rows.with_columns(missing)
+    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in accumulators if one.merge != "tally" for expression in one.gather())
+    for one in accumulators:
+        if one.merge == "tally":
+            values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
+            whole = whole.join(measures.tally(values, _KEYS, one.name), on=_KEYS, how="left")
+    return whole.collect()
 
 
 def _every_event(events: pl.DataFrame) -> pl.DataFrame:
-    return events.select(*_KEYS, events=pl.lit(1, dtype=pl.Int64))
+    quarter = (pl.col("timestamp").dt.epoch("s") // measures.QUARTER_HOUR).alias(measures.HOURS)
+    return events.select(*_KEYS, quarter, events=pl.lit(1, dtype=pl.Int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +134,55 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
         sides = zip(measures.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
         for accumulator, names in sides:
             yield _Contribution(accumulator, Selector(names), micro_weight=rules.MICRO)
+        for channel, accumulator in measures.responses_by_channel(portfolio).items():
+            answered = Selector(portfolio.engagement.responses, where=measures.channel_is(channel))
+            yield _Contribution(accumulator, answered, micro_weight=rules.MICRO)
+    if portfolio.predictions is not None:
+        first, last, total, days = measures.purchases(portfolio)
+        value = portfolio.predictions.value
+        ordered = Selector((portfolio.predictions.order,))
+        yield from (_Contribution(one, ordered) for one in (first, last, days))
+        yield _Contribution(total, Selector(ordered.events, where=measures.is_worth_something(value)), value)
     for accumulator in measures.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
 
 
-def _selectors(portfolio: Portfolio) -> list[Selector]:
-    return [contribution.selector for contribution in _contributions(portfolio)]
-
-
-def _properties(events: pl.DataFrame, documents: list[Document], portfolio: Portfolio, each: str | None) -> pl.DataFrame:
-    """One row per event (or per item of its array ``each``), one column per accumulator that it adds to."""
-    contributions = [one for one in _contributions(portfolio) if one.selector.each == each]
+def _properties(events: pl.DataFrame, contributions: list[_Contribution], each: str | None) -> pl.DataFrame:
+    """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to."""
+    events = _named(events, contributions)
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    if each is not None:
-        rows, documents = _items(rows, documents, each)
-    wanted = {(name, dtype) for one in contributions for name, dtype in _needed(one)}
-    typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted(wanted, key=str))
+    wanted = {field for one in contributions for field in _needed(one)}
+    if each is None:
+        read = [one for one in contributions if one.property is not None or one.selector.where is not None]
+        typed = rows.with_columns(documents.read_fields(_properties_of(events, _names(read)), wanted))
+    else:
+        owners, places, values = documents.read_items(events["properties"], each, wanted)
+        said = pl.concat_str("said", pl.lit("#"), places.cast(pl.String).str.zfill(5))
+        typed = rows[owners].with_columns(said.alias("said"), *values)
     held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
     columns: dict[str, list[pl.Expr]] = {}
     for one in contributions:
         for name, expression in _filled(one, _mask(one.selector)).items():
             columns.setdefault(name, []).append(expression)
     return typed.with_columns(held).select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+
+
+def _names(contributions: list[_Contribution]) -> list[str] | None:
+    """Name the events that are asked for; None = all."""
+    selected = [one.selector.events for one in contributions]
+    return sorted({name for names in selected for name in names}) if all(selected) else None
+
+
+def _named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
+    names = _names(contributions)
+    return events if names is None else events.filter(pl.col("event").is_in(names))
+
+
+def _properties_of(events: pl.DataFrame, names: list[str] | None) -> pl.Series:
+    """Return the properties of the events that something is read from; the others need not be decoded."""
+    if names is None:
+        return events["properties"]
+    return events.select(pl.when(pl.col("event").is_in(names)).then("properties").alias("properties"))["properties"]
 
 
 def _together(parts: list[pl.Expr]) -> pl.Expr:
@@ -129,11 +197,7 @@ def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
 
 
 def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
-    return accumulator.dtype if accumulator.is_word else pl.Float64()
-
-
-def _typed(name: str, dtype: pl.DataType) -> str:
-    return f"{name}:{dtype}"
+    return accumulator.dtype if accumulator.is_word or accumulator.merge == "tally" else pl.Float64()
 
 
 def _mask(selector: Selector) -> pl.Expr:
@@ -162,7 +226,7 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
         group[1][_holds(condition)] = condition.expr
     held = []
     for types, expressions in groups:
-        read = [pl.col(_typed(name, dtype)).alias(name) for name, dtype in types.items()]
+        read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
         evaluated = rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(**expressions)
         held += [evaluated[name] for name in expressions]
     return held
@@ -174,7 +238,7 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
     if one.property is None:
         value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(one.micro_weight, dtype=pl.Int64)
         return {accumulator.name: pl.when(mask).then(value)}
-    value = pl.col(_typed(one.property, _value_type(accumulator)))
+    value = pl.col(documents.column(one.property, _value_type(accumulator)))
     said = mask & value.is_not_null()
     if accumulator.is_word:
         return {
@@ -182,6 +246,8 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
             f"{accumulator.name}.id": pl.when(said).then("said"),
             f"{accumulator.name}.value": pl.when(said).then(value),
         }
+    if accumulator.merge == "tally":
+        return {accumulator.name: pl.when(said).then(value)}
     if accumulator.name.endswith(".n"):
         return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
     return {accumulator.name: pl.when(said).then((value * rules.MICRO).round().cast(pl.Int64))}
@@ -189,21 +255,20 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
 
 def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``identify``: profile traits and consent."""
-    rows, documents = _documents(events.filter(pl.col("type") == "identify"), "traits")
     words = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
     words += [(f"consent_{channel.id}",) * 2 + (pl.Boolean(),) for channel in portfolio.channels]
-    typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted({word[1:] for word in words}, key=str))
-    return typed.select(*_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(_typed(property_, dtype)))))
+    typed = _with_fields(events.filter(pl.col("type") == "identify"), "traits", {word[1:] for word in words})
+    return typed.select(
+        *_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(documents.column(property_, dtype))))
+    )
 
 
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named; unsubscribing from nothing in
     particular withdraws it for all."""
-    rows, documents = _documents(
-        events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties"
-    )
-    typed = rows.with_columns(_read(documents, "channel", pl.String()))
-    named, is_given = pl.col(_typed("channel", pl.String())), pl.col("event") == SUBSCRIBED
+    said = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
+    typed = _with_fields(said, "properties", [("channel", pl.String())])
+    named, is_given = pl.col(documents.column("channel", pl.String())), pl.col("event") == SUBSCRIBED
     return typed.select(
         *_KEYS,
         *(
@@ -216,9 +281,8 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 
 def _timezones(events: pl.DataFrame) -> pl.DataFrame:
     """One row per event that tells the customer's time zone."""
-    rows, documents = _documents(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context")
-    typed = rows.with_columns(_read(documents, "timezone", pl.String()))
-    return typed.select(*_KEYS, *_word("timezone", pl.col(_typed("timezone", pl.String()))))
+    typed = _with_fields(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context", [("timezone", pl.String())])
+    return typed.select(*_KEYS, *_word("timezone", pl.col(documents.column("timezone", pl.String()))))
 
 
 def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
@@ -228,81 +292,6 @@ def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
     yield value.alias(f"{name}.value")
 
 
-def _documents(events: pl.DataFrame, column: str) -> tuple[pl.DataFrame, list[Document]]:
-    """One row per event, and its JSON object."""
-    rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    return rows, [_document(text) for text in events[column]]
-
-
-def _items(events: pl.DataFrame, documents: list[Document], each: str) -> tuple[pl.DataFrame, list[Document]]:
-    """One row per object in the array ``each`` of an event, and the object."""
-    owners, places, items = [], [], []
-    for row, document in enumerate(documents):
-        array = document.get(each)
-        if not isinstance(array, list):
-            continue
-        for place, item in enumerate(array):
-            if isinstance(item, dict):
-                owners.append(row)
-                places.append(place)
-                items.append(item)
-    order = pl.Series(places, dtype=pl.Int64).cast(pl.String).str.zfill(5)
-    return events[pl.Series(owners, dtype=pl.UInt32)].with_columns(said=pl.col("said") + "#" + order), items
-
-
-_DECODER = msgspec.json.Decoder()
-_LENIENT_DECODER = msgspec.json.Decoder(float_hook=float)  # 1e999 is well-formed JSON, but no number of ours
-
-
-def _document(text: str | None) -> Document:
-    """Decode a JSON object; what is no object, or cannot be represented (an integer of 5,000 digits), has no properties."""
-    document = _decoded(text) if text is not None else None
-    if isinstance(document, str):  # warehouse exports store the object as text
-        document = _decoded(document)
-    return document if isinstance(document, dict) else {}
-
-
-def _decoded(text: str) -> object:
-    for decoder in (_DECODER, _LENIENT_DECODER):
-        try:
-            return decoder.decode(text)
-        except (msgspec.DecodeError, RecursionError):
-            continue
-    return None
-
-
-def _read(documents: list[Document], name: str, dtype: pl.DataType) -> pl.Series:
-    """Read one property as one type; missing and wrongly typed values are null."""
-    read = _READERS[type(dtype)]
-    series = pl.Series(_typed(name, dtype), [read(document.get(name)) for document in documents], dtype=_READ_AS.get(type(dtype), dtype))
-    return series.str.to_date("%Y-%m-%d", strict=False) if dtype == pl.Date() else series
-
-
-def _number(value: object) -> float | None:
-    # bool is an int in Python, not in JSON
-    return round(float(value), 6) if type(value) in (int, float) and abs(value) < rules.LARGEST_VALUE else None  # type: ignore[arg-type]
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):  # true and false among them
-        return str(value).lower()
-    return msgspec.json.encode(value).decode() if isinstance(value, float) and isfinite(value) else None
-
-
-def _truth(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _day(value: object) -> str | None:
-    return value[:10] if isinstance(value, str) else None
-
-
-_READERS: dict[type[pl.DataType], Callable[[object], Any]] = {
-    pl.Float64: _number,
-    pl.String: _text,
-    pl.Boolean: _truth,
-    pl.Date: _day,
-}
-_READ_AS: dict[type[pl.DataType], pl.DataType] = {pl.Date: pl.String()}
+def _with_fields(events: pl.DataFrame, objects: str, wanted: Iterable[documents.Field]) -> pl.DataFrame:
+    """One row per event, with fields of one of its JSON objects."""
+    return events.select(*_KEYS, "event", "timestamp", *documents.read_fields(events[objects], wanted), said="message_id")

@@ -17,6 +17,7 @@ from assets.customers import customer_assets
 from assets.decisions import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
+from assets.pictures import picture_assets
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels import Channels
 from resources.journeys import JourneysFile
@@ -39,6 +40,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *identity_assets(partitions),
         *customer_assets(partitions),
         *decision_assets(partitions),
+        *picture_assets(partitions),
         *activation_assets(partitions),
     ]
     jobs = triggers.jobs()

@@ -11,6 +11,7 @@ import polars as pl
 
 from atc_pipeline import events, identity, measures, messages, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
+from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
 
@@ -84,7 +85,7 @@ def _raw_events(_: Portfolio) -> Table:
         "raw_events",
         ("message_id",),
         events.RAW_EVENTS,
-        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context"},
+        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context", "extra"},
         descriptions={
             "message_id": "Segment's messageId; a hash of the line where it had none.",
             "type": "track, page, screen, identify, alias or group.",
@@ -93,6 +94,7 @@ def _raw_events(_: Portfolio) -> Table:
             "properties": "JSON text, as it arrived.",
             "traits": "JSON text, as it arrived.",
             "context": "JSON text, as it arrived.",
+            "extra": "The line's other fields, as one JSON object.",
             "source_file": "File in the landing zone.",
             "line": "Line in that file, from 1.",
             "event": "Name of a track event.",
@@ -328,6 +330,24 @@ def _journey_funnel(_: Portfolio) -> Table:
     )
 
 
+def _segment_matrix(_: Portfolio) -> Table:
+    return _table(
+        "segment_matrix",
+        ("segment_id",),
+        matrix.MATRIX,
+        nullable={"journey_id"},
+        descriptions={
+            "customers": "Customers in it today.",
+            "entered": "Of these, who were not in it yesterday.",
+            "left": "Customers of yesterday who are not in it today.",
+            "served": "Customers who are in any journey today, control included.",
+            "journey_id": "The journey most of these are in; null where nobody is in one.",
+            "served_most": "Customers who are in that journey.",
+        },
+        checks=dict.fromkeys(["customers", "entered", "served", "served_most"], _NEVER_NEGATIVE),
+    )
+
+
 def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
@@ -373,6 +393,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _journey_state,
     _journey_assignments,
     _journey_funnel,
+    _segment_matrix,
     _outbound_messages,
     _activation,
 )
