@@ -119,9 +119,11 @@ def _frequent(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, fl
     """One row per column of words: how far it is filled, its most frequent value, and how many different ones there are."""
     rows = []
     for name in names:
-        counts = frame[name].drop_nulls().value_counts(name="number").sort(["number", name], descending=[True, False])
-        most = [f"{counts[name][0]!s}", f"{counts['number'][0] / counts['number'].sum():.0%}"] if counts.height else ["", ""]
-        rows.append([name, *_share(filled[name]), *most, f"{counts.height:,}"])
+        values, counts = frame[name].drop_nulls().value_counts(name="number")
+        numbers = counts.to_numpy()
+        is_most = numbers == numbers.max(initial=0)
+        most = [f"{values.filter(pl.Series(is_most)).min()!s}", f"{numbers.max() / numbers.sum():.0%}"] if values.len() else ["", ""]
+        rows.append([name, *_share(filled[name]), *most, f"{values.len():,}"])
     return rows
 
 
@@ -141,16 +143,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.MetadataV
 def _memberships(frame: pl.DataFrame, yesterday: pl.LazyFrame | None) -> Facts:
     """Say how large each micro-segment is, who came and went, and how far they overlap; sizes as numbers, to be plotted over days."""
     is_new = pl.col("member_since") == pl.col("date")
-    today = frame.group_by("segment_id").agg(pl.len().cast(pl.Int64).alias("customers"), is_new.sum().cast(pl.Int64).alias("entered"))
-    before = (frame.lazy().clear() if yesterday is None else yesterday).group_by("segment_id").agg(before=pl.len().cast(pl.Int64)).collect()
-    sizes = (
-        today.join(before, on="segment_id", how="full", coalesce=True)
-        .with_columns(pl.col("customers", "entered", "before").fill_null(0))
-        .with_columns(left=pl.col("before") + pl.col("entered") - pl.col("customers"))
-        .sort(["customers", "segment_id"], descending=[True, False])
-        .select("segment_id", "customers", "entered", "left")
-    )
-    largest = sizes["segment_id"].head(OVERLAPPING).to_list()
+    counts = frame.group_by("segment_id").agg(pl.len(), is_new.sum().alias("entered")).rows()
+    before = {} if yesterday is None else dict(yesterday.group_by("segment_id").len().collect().iter_rows())
+    # Who was there yesterday or came today, and is not there today, has left.
+    sizes = [(name, customers, entered, before.get(name, 0) + entered - customers) for name, customers, entered in counts]
+    sizes += [(name, 0, 0, before[name]) for name in before.keys() - {name for name, *_ in counts}]
+    sizes.sort(key=lambda size: (-size[1], size[0]))
+    largest = [name for name, *_ in sizes[:OVERLAPPING]]
     overlap, segments_each = _overlap(frame, largest)
     return {
         "segments": _sized(sizes),
@@ -159,18 +158,17 @@ def _memberships(frame: pl.DataFrame, yesterday: pl.LazyFrame | None) -> Facts:
             ["in segments", "customers", ""],
             [[f"{number}", f"{share:.1%}", _bar(2 * BAR_WIDTH * share)] for number, share in segments_each],
         ),
-        "entered_today": int(sizes["entered"].sum()),
-        "left_today": int(sizes["left"].sum()),
-        **{f"size/{name}": customers for name, customers in sizes.select("segment_id", "customers").sort("segment_id").iter_rows()},
+        "entered_today": sum(entered for _, _, entered, _ in sizes),
+        "left_today": sum(left for _, _, _, left in sizes),
+        **{f"size/{name}": customers for name, customers, _, _ in sorted(sizes)},
     }
 
 
-def _sized(sizes: pl.DataFrame) -> dg.MetadataValue:
-    largest = sizes["customers"].max() or 1
-    assert isinstance(largest, int)
+def _sized(sizes: Sequence[tuple[str, int, int, int]]) -> dg.MetadataValue:
+    largest = max((customers for _, customers, _, _ in sizes), default=0) or 1
     rows = [
         [name, f"{customers:,}", f"+{entered:,}", f"-{left:,}", _bar(BAR_WIDTH * customers / largest)]
-        for name, customers, entered, left in sizes.iter_rows()
+        for name, customers, entered, left in sizes
     ]
     return _table(["segment", "customers", "entered", "left", ""], rows)
 

@@ -178,9 +178,9 @@ def _under(lake: Lake, table: str, names: pl.DataFrame) -> pl.DataFrame:
 
 
 def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
-    """One row per day and event that is some journey's goal: how often it happened."""
+    """One row per day and event that is some journey's goal, without any one of all events: how often it happened."""
     goals = sorted({journey.goal.event for journey in portfolio.journeys if journey.goal})
-    columns = {name: event for event in goals if (name := measures.goal_column(event)) in activity.columns}
+    columns = {name: event for event in goals if (name := measures.goal_column(event)) in activity.columns} or {"events": "events"}
     counts = activity.unpivot(list(columns), index="event_date", variable_name="name", value_name="number")
     return counts.group_by(pl.col("event_date").alias("date"), pl.col("name").replace(columns)).agg(pl.col("number").sum())
 

@@ -1,1 +1,1 @@
-"""Why a customer's day went as it did, in words, and what would have changed it (``python -m atc_pipeline explain``)."""
+"""What people are told and shown: why a customer's day went as it did, the path of their days, and micro-segments over time."""

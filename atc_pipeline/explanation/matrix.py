@@ -4,6 +4,7 @@ What belongs here: the table and its picture. What does not: who is in a segment
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
@@ -34,6 +35,36 @@ OTHERS = "#9aa4ad"
 SPARKS = "▁▂▃▄▅▆▇█"
 
 _ROW, _BAND, _STRIP = 21, 11, 6
+_WIDTH = 1095
+"""Of the days together, or 2 pixels a day: 3 for a year."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the cells are."""
+
+    days: Sequence[date]
+    segments: Sequence[str]
+
+    @property
+    def day_width(self) -> int:
+        return max(2, _WIDTH // len(self.days))
+
+    @property
+    def left(self) -> float:
+        return 24 + picture.LETTER * max(len(one) for one in self.segments)
+
+    @property
+    def right(self) -> float:
+        return self.left + self.day_width * len(self.days)
+
+    @property
+    def top(self) -> int:
+        return 78
+
+    @property
+    def bottom(self) -> int:
+        return self.top + _ROW * len(self.segments)
 
 
 def segment_matrix(memberships: pl.LazyFrame, yesterday: pl.LazyFrame | None, assignments: pl.LazyFrame, *, today: date) -> pl.LazyFrame:
@@ -105,60 +136,47 @@ def draw(matrix: pl.DataFrame, portfolio: Portfolio) -> str:
     first, last = matrix["date"].min(), matrix["date"].max()
     assert isinstance(first, date)
     assert isinstance(last, date)
-    days = picture.days_between(first, last)
-    place = {day: number for number, day in enumerate(days)}
-    segments = _in_order(matrix["segment_id"].unique(), portfolio)
-    day_width = max(2, 1095 // len(days))
-    left, top = 24 + picture.LETTER * max(len(one) for one in segments), 78
-    right, bottom = left + day_width * len(days), top + _ROW * len(segments)
+    grid = _Grid(picture.days_between(first, last), _in_order(matrix["segment_id"].unique(), portfolio))
+    place = {day: number for number, day in enumerate(grid.days)}
     steps = _steps(matrix["customers"].max())
     keys = _journeys_shown(matrix, portfolio)
-    parts = _frame(days, segments, matrix, left=left, right=right, top=top, bottom=bottom, day_width=day_width)
+    parts = _frame(grid, matrix)
     bands: dict[str, list[tuple[float, float, float]]] = {}
-    for row, segment in enumerate(segments):
+    for row, segment in enumerate(grid.segments):
         cells = matrix.filter(pl.col("segment_id") == segment, pl.col("customers") > 0).sort("date")
         at = [place[day] for day in cells["date"]]
         sizes = [f"s{sum(size >= step for step in steps) - 1}" for size in cells["customers"]]
         served = [None if one is None else keys.get(one, "other") for one in cells["journey_id"]]
-        y = top + row * _ROW
+        y = grid.top + row * _ROW
         for classes, middle in ((sizes, y + 2 + _BAND / 2), (served, y + 2 + _BAND + _STRIP / 2)):
             for name, start, length in _runs(at, classes):
-                bands.setdefault(name, []).append((left + day_width * start, middle, day_width * length))
+                bands.setdefault(name, []).append((grid.left + grid.day_width * start, middle, grid.day_width * length))
     parts.append('<g shape-rendering="crispEdges">')
     parts += [picture.strips(name, _BAND if name.startswith("s") else _STRIP, bands[name]) for name in sorted(bands)]
     parts.append("</g>")
-    parts += _sizes_legend(steps, left)
+    parts += _sizes_legend(steps, grid.left)
     shown = {key: names.get(journey, journey) for journey, key in keys.items()}
-    legend, height = _journeys_legend(shown, has_others="other" in bands, left=left, right=right, bottom=bottom)
+    legend, height = _journeys_legend(shown, grid, has_others="other" in bands)
     colours = {key: JOURNEYS[int(key[1:])] for key in shown} | {"other": OTHERS}
     light, dark = ({f"s{number}": colour for number, colour in enumerate(sizes)} for sizes in (SIZES, SIZES_AT_NIGHT))
     title = f"Micro-segments by day, {picture.stretch(first, last)}"
-    return picture.svg(right + 62, height, title, [*parts, *legend], light | colours, dark)
+    return picture.svg(grid.right + 62, height, title, [*parts, *legend], light | colours, dark)
 
 
-def _frame(
-    days: Sequence[date],
-    segments: Sequence[str],
-    matrix: pl.DataFrame,
-    *,
-    left: float,
-    right: float,
-    top: float,
-    bottom: float,
-    day_width: float,
-) -> list[str]:
+def _frame(grid: _Grid, matrix: pl.DataFrame) -> list[str]:
     """Draw what is around the cells: names, the axis of days, the sizes at the end."""
-    sizes = dict(matrix.filter(pl.col("date") == days[-1]).select("segment_id", "customers").iter_rows())
-    parts = [picture.text(left - 10, top - 10, "micro-segment", ink="faint", anchor="end")]
-    parts.append(picture.text(right + 48, top - 10, f"{days[-1].day} {days[-1]:%b}", ink="faint", anchor="end"))
-    for number, words in picture.marked_days(days, 46 / day_width):
-        x = left + day_width * number
-        parts.append(f'<path class="rule" d="M{x:.5g} {top - 4}V{bottom + 4}"/>')
-        parts += [picture.text(x + 3, y, words, ink="faint") for y in (top - 10, bottom + 12)]
-    for row, segment in enumerate(segments):
-        y = top + _ROW * row + _ROW / 2
-        parts.append(picture.text(left - 10, y, segment, anchor="end"))
-        parts.append(picture.text(right + 48, y, f"{sizes.get(segment, 0):,}", anchor="end"))
+    last, names, numbers = grid.days[-1], grid.left - 10, grid.right + 48
+    sizes = dict(matrix.filter(pl.col("date") == last).select("segment_id", "customers").iter_rows())
+    parts = [picture.text(names, grid.top - 10, "micro-segment", ink="faint", anchor="end")]
+    parts.append(picture.text(numbers, grid.top - 10, f"{last.day} {last:%b}", ink="faint", anchor="end"))
+    for number, words in picture.marked_days(grid.days, 46 / grid.day_width):
+        x = grid.left + grid.day_width * number
+        parts.append(f'<path class="rule" d="M{x:.5g} {grid.top - 4}V{grid.bottom + 4}"/>')
+        parts += [picture.text(x + 3, y, words, ink="faint") for y in (grid.top - 10, grid.bottom + 12)]
+    for row, segment in enumerate(grid.segments):
+        y = grid.top + _ROW * row + _ROW / 2
+        parts.append(picture.text(names, y, segment, anchor="end"))
+        parts.append(picture.text(numbers, y, f"{sizes.get(segment, 0):,}", anchor="end"))
     return parts
 
 
@@ -171,16 +189,16 @@ def _sizes_legend(steps: Sequence[int], left: float) -> list[str]:
     return [*parts, picture.text(left + 44 * len(steps) + 24, 42, words, ink="faint")]
 
 
-def _journeys_legend(names: Mapping[str, str], *, has_others: bool, left: float, right: float, bottom: float) -> tuple[list[str], float]:
+def _journeys_legend(names: Mapping[str, str], grid: _Grid, *, has_others: bool) -> tuple[list[str], float]:
     """List the journeys in columns; return the parts and where they end."""
     shown = [*names.items(), *([("other", "another journey")] if has_others else [])]
     wide = 40 + picture.LETTER * max((len(name) for _, name in shown), default=0)
-    columns = max(1, int((right - left) // wide))
-    parts = [picture.text(left - 10, bottom + 36, "served most", ink="faint", anchor="end")] if shown else []
+    columns, top = max(1, int((grid.right - grid.left) // wide)), grid.bottom + 36
+    parts = [picture.text(grid.left - 10, top, "served most", ink="faint", anchor="end")] if shown else []
     for number, (key, name) in enumerate(shown):
-        x, y = left + wide * (number % columns), bottom + 36 + 17 * (number // columns)
+        x, y = grid.left + wide * (number % columns), top + 17 * (number // columns)
         parts += [picture.strips(key, _STRIP + 3, [(x, y, 18)]), picture.text(x + 24, y, name)]
-    return parts, bottom + 36 + 17 * ((len(shown) + columns - 1) // columns)
+    return parts, top + 17 * -(-len(shown) // columns)
 
 
 def _in_order(segments: Sequence[str] | pl.Series | Mapping[str, object], portfolio: Portfolio) -> list[str]:

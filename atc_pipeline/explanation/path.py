@@ -4,6 +4,7 @@ What belongs here: laying out tables that are there already. What does not: read
 went as it did (``page``).
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -17,6 +18,7 @@ from atc_pipeline.explanation import picture
 from atc_pipeline.journeys.portfolio import Portfolio
 
 WIDTH = 100
+_LABEL = 32
 
 ENDINGS: Mapping[str | None, tuple[str, str, str, str]] = {
     "converted": ("+", "reached its goal", "#2e9e4f", "#3fb950"),
@@ -141,13 +143,13 @@ class Spell:
 
 def tell(path: Path) -> str:
     """Lay a path out in ``WIDTH`` columns: a line per micro-segment, one for the journey served, and what happened."""
-    label = 2 + max([len("a column is 000 days"), *map(len, path.segments), *map(len, path.counts)])
+    label = 2 + min(_LABEL, max([len("a column is 000 days"), *map(len, path.segments), *map(len, path.counts)]))
     each = -(-len(path.days) // (WIDTH - label))
     columns = -(-len(path.days) // each)
     letters = {journey: ascii_letters[26:][number % 26] for number, journey in enumerate(path.journeys)}
 
     def line(name: str, cells: Iterable[str]) -> str:
-        return f"{name:<{label}}{''.join(cells)}".rstrip()
+        return f"{name[: label - 2]:<{label}}{''.join(cells)}".rstrip()
 
     lines = [path.title, "=" * len(path.title), *([path.became] if path.became else []), ""]
     lines.append(line("" if each == 1 else f"a column is {each} days", _axis(path.days, each, columns)))
@@ -156,12 +158,9 @@ def tell(path: Path) -> str:
         full = [min(each, len(path.days) - each * number) for number in range(columns)]
         lines.append(line(segment, ("█" if count == all_ else "▒" if count else "·" for count, all_ in zip(days, full, strict=True))))
     lines += ["", line("journey", _served(path.spells, letters, each, columns))]
-    lines.append(
-        line(
-            "   starts, switches", _marked({one.first: ">" if one.how == "start" else "x" for one in path.spells if one.how}, each, columns)
-        )
-    )
-    lines.append(line("   ends", _marked({one.last: ENDINGS[one.ending][0] for one in path.spells if one.ending}, each, columns)))
+    starts = {one.first: ">" if one.how == "start" else "x" for one in path.spells if one.how}
+    ends = {one.last: ENDINGS[one.ending][0] for one in path.spells if one.ending}
+    lines += [line("   starts, switches", _marked(starts, each, columns)), line("   ends", _marked(ends, each, columns))]
     for name, counts in path.counts.items():
         numbers = _per_column(counts, each, columns)
         lines.append(line(name, ("·" if number == 0 else str(number) if number < 10 else "*" for number in numbers)))
@@ -205,7 +204,7 @@ def _legend(path: Path) -> list[str]:
     said = [f"{ENDINGS[ending][0]} {ENDINGS[ending][1]}" for ending in ENDINGS if ending and ending in endings]
     hows = [words for how, words in (("start", "> start"), ("switch", "x switch")) if any(one.how == how for one in path.spells)]
     said = [*hows, *said, *(["* ten or more"] if any(number > 9 for counts in path.counts.values() for number in counts.values()) else [])]
-    return ["", "   ".join(said)] if said else []
+    return ["", *textwrap.wrap("   ".join(said), WIDTH)] if said else []
 
 
 def _list(path: Path, letters: Mapping[str, str]) -> list[str]:
@@ -213,13 +212,15 @@ def _list(path: Path, letters: Mapping[str, str]) -> list[str]:
         return ["", "In no journey on any of these days."]
     served = sum(one.last - one.first + 1 for one in path.spells)
     lines = ["", f"Journeys ({len(path.spells)}; in one on {served:,} of {len(path.days):,} days)"]
-    wide = min(36, max(len(path.name(one)) for one in path.journeys))
+    wide = min(_LABEL, max(len(path.name(one)) for one in path.journeys))
+    write = "%b" if path.first.year == path.last.year else "%b %Y"
     for one in path.spells:
         from_, to, days = path.days[one.first], path.days[one.last], _days(one.last - one.first + 1)
-        when = f"{from_.day} {from_:%b} - {to.day} {to:%b}"
+        when = f"{from_.day} {from_:{write}} - {to.day} {to:{write}}"
         begun = f", since {picture.day_of(one.entered_on)}" if one.how is None and one.entered_on < from_ else ""
         said = f"{ENDINGS[one.ending][1]}{begun}{', control: sent nothing' if one.is_control else ''}"
-        lines.append(f"   {letters[one.journey_id]}  {path.name(one.journey_id)[:wide]:<{wide}}  {when:<15}  {days:>8}  {said}")
+        line = f"   {letters[one.journey_id]}  {path.name(one.journey_id)[:wide]:<{wide}}  {when:<15}  {days:>8}  {said}"
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent=" " * 6)
     return lines
 
 
