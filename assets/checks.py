@@ -29,7 +29,9 @@ from resources.lake import Lake
 
 SHOWN_ROWS = 20
 DAYS_AT_ONCE = 31
-"""Days validated in one pass: enough to spread Pandera's fixed cost, few enough to bound memory."""
+"""Days validated in one pass: enough to spread Pandera's fixed cost."""
+ROWS_AT_ONCE = 4_000_000
+"""Rows of those days, unless one day has more: Pandera holds them all (5 GB for 20 million narrow ones)."""
 
 Find = Callable[[Lake, Portfolio, Sequence[date]], pl.DataFrame]
 """Find the rows of these days that break a promise: ``date`` and whatever tells the reader more."""
@@ -221,7 +223,7 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
     def checked(context: dg.AssetCheckExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:
         days = _days_tested(context, lake, promise.asset)
         portfolio = journeys.load()
-        found = [rows for some in _chunks(days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+        found = [rows for some in stretches(lake, promise.asset, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
         failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
         severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking else dg.AssetCheckSeverity.WARN
         if len(days) > 1:
@@ -260,6 +262,16 @@ def _shown(failing: pl.DataFrame) -> dict[str, Any]:
     return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS))}
 
 
-def _chunks(days: Sequence[date]) -> Iterator[Sequence[date]]:
-    for start in range(0, len(days), DAYS_AT_ONCE):
-        yield days[start : start + DAYS_AT_ONCE]
+def stretches(lake: Lake, table: str, days: Sequence[date]) -> Iterator[Sequence[date]]:
+    """Divide days into those that are tested together."""
+    some: list[date] = []
+    rows = 0
+    for day in days:
+        more = lake.rows(table, day) if lake.has(table, day) else 0
+        if some and (len(some) == DAYS_AT_ONCE or rows + more > ROWS_AT_ONCE):
+            yield some
+            some, rows = [], 0
+        some.append(day)
+        rows += more
+    if some:
+        yield some

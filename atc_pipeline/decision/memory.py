@@ -54,13 +54,14 @@ def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) ->
     """
     if absorbed is None:
         return state
-    customers = state.lazy().select("customer_id").unique()
-    now = absorbed.select("customer_id", former="absorbed").join(customers, left_on="former", right_on="customer_id", how="semi").collect()
-    if now.is_empty():
+    now = absorbed.select(survivor="customer_id", customer_id="absorbed")
+    theirs = state.lazy().join(now, on="customer_id", how="inner").select(*state.columns, "survivor").collect()
+    if theirs.is_empty():
         return state
-    theirs = state.join(now.select(customer_id="former", survivor="customer_id"), on="customer_id", how="inner")
-    own = state.join(now, on="customer_id", how="semi").with_columns(survivor="customer_id")
-    others = state.join(pl.concat([now["former"], now["customer_id"]]).unique().to_frame("customer_id"), on="customer_id", how="anti")
+    survivors = theirs.select(customer_id="survivor").unique()
+    involved = pl.concat([survivors, theirs.select("customer_id")]).unique()
+    own = state.join(survivors, on="customer_id", how="semi").with_columns(survivor="customer_id")
+    others = state.join(involved, on="customer_id", how="anti")
     rows = pl.concat([own, theirs]).with_columns(is_own=pl.col("customer_id") == pl.col("survivor"))
     return pl.concat([others, _merged(rows, today).select(state.columns).cast(state.schema)])
 

@@ -69,13 +69,16 @@ def frame(calls: Iterable[Call]) -> pl.LazyFrame:
 
 
 def run(*days: Sequence[Call]) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Map these days one after the other; return each day's map and changes. Messages are numbered in the order given."""
+    """Map these days one after the other; return each day's map and changes.
+
+    Messages are numbered in the order given, and stand in the opposite one: nothing may depend on where a row stands.
+    """
     done: list[tuple[pl.DataFrame, pl.DataFrame]] = []
     number = 0
     for age, calls in enumerate(days):
         numbered = [replace(call, number=number + place) for place, call in enumerate(calls)]
         number += len(calls)
-        done.append(mapped(numbered, done[-1][0] if done else None, age))
+        done.append(mapped(numbered[::-1], done[-1][0] if done else None, age))
     return done
 
 
@@ -212,8 +215,8 @@ def test_a_chain_as_long_as_a_day_is_walked_once() -> None:
 NAMES = st.sampled_from(["u1", "u2", "u3", "u4", "u5", "u6", "0", "null", None, "anon:a1"])
 VISITORS = st.sampled_from(["a1", "a2", "a3", "-", None, None])
 CALLS = st.one_of(
-    st.builds(Call, NAMES, VISITORS, minute=st.integers(0, 3), day=st.integers(0, 4)),
-    st.builds(Call, NAMES, VISITORS, NAMES, st.just(value=True), st.integers(0, 3), day=st.integers(0, 4)),
+    st.builds(Call, NAMES, VISITORS, minute=st.integers(0, 1), day=st.integers(0, 3)),
+    st.builds(Call, NAMES, VISITORS, NAMES, st.just(value=True), st.integers(0, 1), day=st.integers(0, 3)),
 )
 HISTORIES = st.lists(CALLS, max_size=30).flatmap(
     lambda calls: st.permutations(range(len(calls))).map(
@@ -260,7 +263,7 @@ def test_the_map_is_that_of_all_history(drawn: list[Call]) -> None:
     """Carried from day to day, the map equals the one made from everything that ever arrived; so do its dates and its changes."""
     history = accepted(drawn)
     identity_map, before, since = None, {}, {}
-    for age in range(5):
+    for age in range(4):
         today = FIRST + timedelta(days=age)
         identity_map, changed = mapped([call for call in history if call.day == age], identity_map, age)
         expected = recomputed(history, age)
@@ -276,7 +279,7 @@ def test_the_map_is_that_of_all_history(drawn: list[Call]) -> None:
 @given(HISTORIES, st.randoms(use_true_random=False))
 def test_neither_order_nor_files_matter(drawn: list[Call], random: Random) -> None:
     """The same events in another order, in any number of frames, give the same map and the same changes."""
-    days = [[call for call in accepted(drawn) if call.day == age] for age in range(5)]
+    days = [[call for call in accepted(drawn) if call.day == age] for age in range(4)]
     one, other = None, None
     for age, calls in enumerate(days):
         shuffled = random.sample(calls, len(calls))

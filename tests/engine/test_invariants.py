@@ -171,22 +171,24 @@ def test_journeys_in_flight_add_up(
 
 
 @pytest.mark.parametrize(
-    ("entered", "is_broken"),
+    ("counted_from", "entered", "is_broken"),
     [
-        pytest.param([("v", 9, 5)], True, id="the absorbed was in it five days ago"),
-        pytest.param([("v", 12, 10)], False, id="ten days ago"),
-        pytest.param([("u", 12, 10), ("v", 12, 5)], True, id="the latest counts"),
-        pytest.param([("u", 12, None)], True, id="until yesterday"),
+        pytest.param("exit", [("v", 9, 5)], True, id="the absorbed was in it five days ago"),
+        pytest.param("exit", [("v", 12, 10)], False, id="ten days ago"),
+        pytest.param("exit", [("u", 12, 10), ("v", 12, 5)], True, id="the latest counts"),
+        pytest.param("exit", [("u", 12, None)], True, id="until yesterday"),
+        pytest.param("entry", [("u", 12, 11), ("v", 9, 8)], True, id="the latest entry counts"),
+        pytest.param("entry", [("u", 12, None), ("v", 9, 8)], False, id="but a flight that went on is as old as it is"),
     ],
 )
 def test_what_absorbed_customers_were_in_counts_for_reentry(
-    tmp_path: Path, entered: list[tuple[str, int, int | None]], is_broken: bool
+    tmp_path: Path, counted_from: str, entered: list[tuple[str, int, int | None]], is_broken: bool
 ) -> None:
-    """Ten days must pass after any of the merged left the journey."""
+    """Ten days must pass after any of the merged left the journey, or entered it."""
     file = tmp_path / "journeys.yaml"
     file.write_text(
         "version: '1'\ncalendar: {timezone: UTC, starts_on: 2026-01-01}\n"
-        "journeys: [{id: j, length_days: 5, queue: {where: 'true'}, reentry: {after_days: 10, from: exit}}]\n",
+        f"journeys: [{{id: j, length_days: 5, queue: {{where: 'true'}}, reentry: {{after_days: 10, from: {counted_from}}}}}]\n",
         encoding="utf-8",
     )
     ages = [(who, TODAY - timedelta(days=first), None if last is None else TODAY - timedelta(days=last)) for who, first, last in entered]

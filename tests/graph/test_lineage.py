@@ -8,7 +8,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.checks import schema_failures
+from assets import checks
+from assets.checks import schema_failures, stretches
 from atc_pipeline import schemas
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -138,6 +139,26 @@ def test_a_schema_failure_names_column_check_value_and_row(world: dict[str, str]
     assert negative["value"] == "-1"
     assert json.loads(negative["row"])["customer_id"] == queues["customer_id"][2]
     assert failures.height > 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "days", "lengths"),
+    [
+        pytest.param(31, 31, [4], id="all"),
+        pytest.param(31, 3, [3, 1], id="not so many days"),
+        pytest.param(8, 31, [3, 1], id="not so many rows"),
+        pytest.param(1, 31, [1, 1, 1, 1], id="a day at least"),
+    ],
+)
+def test_a_range_is_checked_in_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, days: int, lengths: list[int]) -> None:
+    """As many days together as there may be days, and rows; a day that was never written has none."""
+    monkeypatch.setattr(checks, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(checks, "DAYS_AT_ONCE", days)
+    lake = Lake(root=str(tmp_path))
+    for day in DAYS[1:]:
+        lake.write("numbers", day, pl.DataFrame({"number": [1, 2, 3, 4]}))
+    assert [len(some) for some in stretches(lake, "numbers", DAYS)] == lengths
+    assert [day for some in stretches(lake, "numbers", DAYS) for day in some] == DAYS
 
 
 def test_a_day_without_yesterday_fails_and_says_what_to_run(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""``identity_map`` and ``identity_changes`` as Dagster runs and shows them."""
+"""Customers who merge, as Dagster runs and shows them: from the events to the decisions, with every check."""
 
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from resources.lake import Lake
@@ -33,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Tol
     """That world after its days were run as one range."""
     environment = merging_world(tmp_path_factory.mktemp("merging"))
     with dg.DagsterInstance.ephemeral() as instance:
-        assert run(environment, DAYS[0], DAYS[-1], instance=instance, job="ingest_events").success
+        assert run(environment, DAYS[0], DAYS[-1], instance=instance).success
         records = instance.fetch_materializations(dg.AssetKey("identity_changes"), limit=10).records
     said = {str(one.partition_key): {name: value.value for name, value in one.asset_materialization.metadata.items()} for one in records}
     return environment, said
@@ -53,6 +54,21 @@ def test_customers_merge_day_by_day(world: tuple[dict[str, str], Told]) -> None:
     assert lake.read("identity_map", DAYS[3]).drop("date").equals(lake.read("identity_map", DAYS[2]).drop("date"))
 
 
+def test_the_absorbed_have_no_row_and_their_history_is_the_survivors(world: tuple[dict[str, str], Told]) -> None:
+    """From the day of the merge on: orders of both add up, the journey goes on under the survivor's name."""
+    lake = Lake(root=f"{world[0]['ATC_HOME']}/lake")
+    before, after = (lake.read("customer_profiles", day) for day in DAYS[:2])
+    orders, now = (dict(one.select("customer_id", "orders").iter_rows()) for one in (before, after))
+    bought = lake.read("raw_events", DAYS[1]).filter(pl.col("event") == "Order Completed")["user_id"].is_in(["c00", "c01"]).sum()
+    assert now["c01"] == orders["c00"] + orders["c01"] + bought
+    assert "anon:a1" in orders
+    for day in DAYS[1:]:
+        for table in ("customer_profiles", "micro_segment_memberships", "journey_queues", "journey_state", "journey_assignments"):
+            assert not lake.read(table, day)["customer_id"].is_in(["c00", "anon:a1"]).any()
+    entered = dict(lake.read("journey_state", DAYS[1]).group_by("customer_id").agg(pl.col("times_entered").sum()).iter_rows())
+    assert entered["c01"] >= 2
+
+
 def test_each_day_tells_who_merged_and_what_was_ignored(world: tuple[dict[str, str], Told]) -> None:
     """Counts by kind, and the first of them by name."""
     _, said = world
@@ -67,5 +83,5 @@ def test_days_one_by_one_and_as_a_range_merge_alike(world: tuple[dict[str, str],
     """A range run and one run per day write the same files."""
     environment = merging_world(tmp_path)
     with dg.DagsterInstance.ephemeral() as instance:
-        assert all(run(environment, day, day, instance=instance, job="ingest_events").success for day in DAYS)
+        assert all(run(environment, day, day, instance=instance).success for day in DAYS)
     assert tables(environment) == tables(world[0])
