@@ -7,8 +7,7 @@ JSON is decoded line by line in C (msgspec): it alone tells which line is broken
 ``traits`` and ``context`` as the bytes they came in (docs/adr/0003-json.md has the figures).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
@@ -85,6 +84,10 @@ _KNOWN = frozenset((*_TEXTS, *_DOCUMENTS))
 
 MOST_NAMES = 32
 """Further names of fields that a block's decoder learns; what has still others is decoded by itself, several times slower."""
+
+
+TOGETHER = 16
+"""Lines decoded in one call; one that is no event makes them be decoded one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,14 +259,14 @@ def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
 
 
 @lru_cache(maxsize=256)
-def _line(further: tuple[str, ...]) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+def _line(further: tuple[str, ...]) -> tuple[type[msgspec.Struct], msgspec.json.Decoder[Any]]:
     """Return a structure with the fields of the Segment Spec and these further ones, and no others; and its decoder."""
     fields: list[tuple[str, Any, Any]] = [(name, Scalar, None) for name in _TEXTS]
     fields += [(name, msgspec.Raw, b"") for name in _DOCUMENTS]
     fields += [(f"_{at}", *((Scalar, None) if name in _SNAKE else (msgspec.Raw, b""))) for at, name in enumerate(further)]
     names = {f"_{at}": name for at, name in enumerate(further)}
     kind = msgspec.defstruct("_Line", fields, rename=names, gc=False, forbid_unknown_fields=True)
-    return kind, msgspec.json.Decoder(kind).decode
+    return kind, msgspec.json.Decoder(kind)
 
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -285,33 +288,47 @@ class _Decoded:
         self.length = len(starts)
         self.malformed: list[int] = []
         self.leftover: dict[int, str | None] = {}
-        self.sections: list[tuple[tuple[str, ...], list[Any]]] = []
-        view = memoryview(data)
-        lines = map(view.__getitem__, map(slice, starts.tolist(), ends.tolist()))
-        further: tuple[str, ...] = ()
-        done, section = 0, list[Any]()
-        self.sections.append((further, section))
-        while True:
-            kind, decode = _line(further)
-            with suppress(*_UNDECODABLE):
-                section.extend(map(decode, lines))
-            row = done + len(section)
-            if row == self.length:
-                return
-            line = view[starts[row] : ends[row]]
+        self.sections: list[tuple[tuple[str, ...], list[Any]]] = [((), [])]
+        view, characters = memoryview(data), np.frombuffer(data, np.uint8)
+        is_object = (characters[starts] == ord("{")) & (characters[ends - 1] == ord("}"))
+        for row in range(0, self.length, TOGETHER):
+            until = min(row + TOGETHER, self.length)
+            if not (is_object[row:until].all() and self._decode_together(view[starts[row] : ends[until - 1]], until - row)):
+                for one in range(row, until):
+                    self._decode_alone(view[starts[one] : ends[one]], one)
+
+    def _decode_together(self, lines: memoryview, number: int) -> bool:
+        """Decode lines that each begin with ``{`` and end with ``}``; False, and nothing done, where that is not to be trusted.
+
+        msgspec takes a newline for any blank: values may go over several lines, or share one. Not here: what goes over
+        lines would have ``}`` and ``{`` with nothing but blanks between them, which is no JSON; so as many values as lines are one each.
+        """
+        further, section = self.sections[-1]
+        try:
+            events = _line(further)[1].decode_lines(lines)
+        except _UNDECODABLE:
+            return False
+        if len(events) == number:
+            section += events
+        return len(events) == number
+
+    def _decode_alone(self, line: memoryview, row: int) -> None:
+        further, section = self.sections[-1]
+        kind, decoder = _line(further)
+        try:
+            section.append(decoder.decode(line))
+        except _UNDECODABLE:
             learned = self._learn(line, further)
             if learned is None:
                 section.append(self._decode_leniently(line, row, kind))
             else:
-                further, event = learned
-                done, section = row, [event]
-                self.sections.append((further, section))
+                self.sections.append(learned)
 
-    def _learn(self, line: memoryview, further: tuple[str, ...]) -> tuple[tuple[str, ...], Any] | None:
+    def _learn(self, line: memoryview, further: tuple[str, ...]) -> tuple[tuple[str, ...], list[Any]] | None:
         """Decode a line with the names of its own fields added; None where there are no new ones, or they do not help."""
         try:
             more = tuple(sorted({*further, *_FIELDS.decode(line)} - _KNOWN))
-            return None if more == further or len(more) > MOST_NAMES else (more, _line(more)[1](line))
+            return None if more == further or len(more) > MOST_NAMES else (more, [_line(more)[1].decode(line)])
         except (ValueError, RecursionError):  # such as a name with a quote, a backslash or a control character, which no structure may have
             return None
 
