@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import dagster as dg
 import msgspec
@@ -115,8 +115,32 @@ def _gzipped(path: Path) -> Iterator[bytes]:
 
 
 def _zstandard(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader:
-        yield from _whole_lines(reader)
+    with path.open("rb") as file:
+        yield from _whole_lines(_Frames(file))
+
+
+class _Frames:
+    """The frames of a Zstandard file, one after the other. The library's own reader takes a truncated file for a whole one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.frame = zstandard.ZstdDecompressor().decompressobj()
+        self.is_begun = False
+
+    def read(self, _: int, /) -> bytes:
+        """Read what the next part of the file unpacks to."""
+        text = b""
+        while not text:
+            packed = self.frame.unused_data or self.file.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE)
+            if not packed:
+                if self.is_begun and not self.frame.eof:
+                    raise EOFError("the last frame is not whole")
+                break
+            if self.frame.eof:
+                self.frame = zstandard.ZstdDecompressor().decompressobj()
+            self.is_begun = True
+            text = self.frame.decompress(packed)
+        return text
 
 
 ROWS = 2**14
