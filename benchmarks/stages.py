@@ -14,7 +14,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
 
-import duckdb
 import polars as pl
 
 from assets.decisions import decide_day, goal_activity
@@ -26,6 +25,7 @@ from atc_pipeline.messages import write_messages
 from atc_pipeline.profiles import lookback_days, rank_population, rollup_columns, update_profiles
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
+from benchmarks.ingest import duckdb_reads
 from resources.lake import Lake, Rolling
 from resources.landing import LandingZone
 from sample.complete_journey import write_landing
@@ -97,17 +97,6 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             messages = write_messages(lake.lazy("journey_assignments", day), profiles, portfolio, today=day)
             lake.write("outbound_messages", day, messages.collect())
     return watch
-
-
-def duckdb_reads(files: list[Path], target: Path) -> None:
-    """Read the lines with DuckDB's own typed JSON reader and write them to Parquet."""
-    names = ["messageId", "type", "event", "userId", "anonymousId", "timestamp", "receivedAt"]
-    columns = ", ".join([f"'{name}': 'VARCHAR'" for name in names] + ["'properties': 'JSON'", "'traits': 'JSON'", "'context': 'JSON'"])
-    with duckdb.connect() as connection:
-        connection.execute(
-            f"copy (from read_json({[str(file) for file in files]}, format = 'newline_delimited', columns = {{{columns}}})) "
-            f"to '{target}' (format parquet, compression zstd)"
-        )
 
 
 def report(watch: Stopwatch, days: list[date]) -> None:

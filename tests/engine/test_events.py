@@ -316,7 +316,7 @@ traits:
   orders: {count: Order Completed}
   spend: {sum: revenue, of: Order Completed}
   teas: {sum: price, of: Order Completed, each: products, where: "category = 'tea'"}
-  city: {profile: city}
+  city: {profile: city, type: string}
 """
 
 
