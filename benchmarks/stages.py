@@ -14,7 +14,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
 
-import duckdb
 import polars as pl
 
 from assets.customers import profile_day
@@ -28,6 +27,7 @@ from atc_pipeline.messages import write_messages
 from atc_pipeline.profiles import lookback_days, rollup_columns
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
+from benchmarks.ingest import duckdb_reads
 from resources.lake import Lake, Rolling
 from resources.landing import LandingZone
 from sample.complete_journey import write_landing
@@ -74,8 +74,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
         before = lake.scan("raw_events", [day - timedelta(days=1), day - timedelta(days=2)])
         seen = pl.Series(dtype=pl.String) if before is None else before.select("message_id").collect()["message_id"]
         with watch.measure("ingest"):
-            accepted = ingest(landing.read(day), seen, arrival=day, timezone=portfolio.timezone).accepted
-            lake.write("raw_events", day, accepted)
+            lake.write("raw_events", day, ingest(landing.read(day), seen, arrival=day, timezone=portfolio.timezone).accepted)
         with watch.measure("duckdb read_json"):
             duckdb_reads(landing.files(day), home / "baseline.parquet")
         with watch.measure("identities"):
@@ -103,17 +102,6 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             messages = write_messages(lake.lazy("journey_assignments", day), profiles, portfolio, today=day)
             lake.write("outbound_messages", day, messages.collect())
     return watch
-
-
-def duckdb_reads(files: list[Path], target: Path) -> None:
-    """Read the lines with DuckDB's own typed JSON reader and write them to Parquet."""
-    names = ["messageId", "type", "event", "userId", "anonymousId", "timestamp", "receivedAt"]
-    columns = ", ".join([f"'{name}': 'VARCHAR'" for name in names] + ["'properties': 'JSON'", "'traits': 'JSON'", "'context': 'JSON'"])
-    with duckdb.connect() as connection:
-        connection.execute(
-            f"copy (from read_json({[str(file) for file in files]}, format = 'newline_delimited', columns = {{{columns}}})) "
-            f"to '{target}' (format parquet, compression zstd)"
-        )
 
 
 def report(watch: Stopwatch, days: list[date]) -> None:

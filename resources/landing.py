@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import dagster as dg
+import msgspec
 import numpy as np
 import polars as pl
 import zstandard
@@ -34,7 +35,8 @@ class LandingZone(dg.ConfigurableResource):
     def files(self, day: date) -> list[Path]:
         """Return the day's event files, in order of name; other files, and hidden ones, are left alone."""
         folder = Path(self.root) / day.isoformat()
-        return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and _reader(path))
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and _reader(path))
+        return sorted(found, key=lambda path: path.as_posix())
 
     def days(self) -> list[date]:
         """Return the arrival days that have a folder, in order."""
@@ -66,7 +68,7 @@ class LandingZone(dg.ConfigurableResource):
             for data in reader(path):
                 yield Lines(name, number, data)
                 number += int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))  # three times as fast as bytes.count
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError, pl.exceptions.PolarsError) as problem:
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
             raise UnreadableFileError(
                 f"{path}: cannot be read ({problem}). Is its upload complete? Run the day again when it is."
             ) from problem
@@ -113,16 +115,74 @@ def _gzipped(path: Path) -> Iterator[bytes]:
 
 
 def _zstandard(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader:
-        yield from _whole_lines(reader)
+    with path.open("rb") as file:
+        yield from _whole_lines(_Frames(file))
+
+
+class _Frames:
+    """The frames of a Zstandard file, one after the other. The library's own reader takes a truncated file for a whole one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.frame = zstandard.ZstdDecompressor().decompressobj()
+        self.is_begun = False
+
+    def read(self, _: int, /) -> bytes:
+        """Read what the next part of the file unpacks to."""
+        text = b""
+        while not text:
+            packed = self.frame.unused_data or self.file.read(zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE)
+            if not packed:
+                if self.is_begun and not self.frame.eof:
+                    raise EOFError("the last frame is not whole")
+                break
+            if self.frame.eof:
+                self.frame = zstandard.ZstdDecompressor().decompressobj()
+            self.is_begun = True
+            text = self.frame.decompress(packed)
+        return text
+
+
+ROWS = 2**14
+"""Rows of a Parquet file that are read at a time."""
 
 
 def _parquet(path: Path) -> Iterator[bytes]:
-    """Write each row as the JSON line it stands for; times as ISO 8601, without a zone = UTC."""
-    frame = pl.read_parquet(path, hive_partitioning=False)
-    times = [name for name, dtype in frame.schema.items() if dtype == pl.Datetime]
-    frame = frame.with_columns(pl.col(times).dt.to_string("iso:strict"))
-    yield b"".join(line.encode() + b"\n" for line in frame.select(line=pl.struct(pl.all()).struct.json_encode())["line"])
+    """Write each row as the JSON line it stands for."""
+    table = pl.scan_parquet(path, hive_partitioning=False)
+    for first in range(0, table.select(pl.len()).collect().item(), ROWS):
+        yield b"".join(f"{line}\n".encode() for line in _rows(table.slice(first, ROWS).collect()))
+
+
+def _rows(frame: pl.DataFrame) -> Iterator[str]:
+    """Write rows as JSON objects; times as ISO 8601, without a zone = UTC; a document that is JSON text as that document.
+
+    Columns ``context_*`` are one object, as they were before a warehouse made columns of it, unless there is a ``context``.
+    """
+    frame = frame.with_columns(pl.col(pl.Datetime).dt.to_string("iso:strict"), pl.col(pl.Binary).map_batches(_as_text, pl.String))
+    flat = [name for name in frame.columns if name.startswith("context_")]
+    if flat and "context" not in frame.columns:
+        context = pl.struct(pl.col(name).alias(name.removeprefix("context_")) for name in flat)
+        frame = frame.with_columns(context=context).drop(flat)
+    documents = [name for name in ("properties", "traits", "context") if frame.schema.get(name) == pl.String]
+    for row in frame.select(*documents, line=pl.struct(pl.all()).struct.json_encode()).iter_rows():
+        # Of two fields with one name the last counts: the document, after the text it is in.
+        embedded = [f',"{name}":{text}' for name, text in zip(documents, row[:-1], strict=True) if text is not None and _is_document(text)]
+        yield "".join([row[-1][:-1], *(each.replace("\n", " ") for each in embedded), "}"])
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return column.bin.encode("base64")
+
+
+def _is_document(text: str) -> bool:
+    try:
+        return type(msgspec.json.decode(text, type=dict[str, msgspec.Raw])) is dict
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 _READERS = {
