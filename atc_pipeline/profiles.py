@@ -88,10 +88,12 @@ def update_profiles(
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
         )
+        .collect()
+        .lazy()  # the tallies look at it twice each
     )
-    for one in remembered:
-        if one.merge == "tally":
-            state = _with_tally(state, moved, one.name)
+    tallies = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
+    for changed in pl.collect_all(tallies):
+        state = state.update(changed.lazy(), on="customer_id", how="left", include_nulls=True)
     if portfolio.predictions is not None:
         state = _settle(state, coming, leaving, today)
     rereads = measures.reread(portfolio)
@@ -242,18 +244,12 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     return pl.concat([apart, together.select(*_SEEN, *(pl.col(name).cast(dtype) for name, dtype in fields.items()), "is_merged")])
 
 
-def _with_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """Add what came to the tallies and take away what left; only customers to whom something happened are looked at."""
+def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """One row per customer to whom something came or whom something left, with the tally as it is now (null: nothing is left)."""
     news = measures.spread(moved, ["customer_id"], name)
-    touched = news.select("customer_id").unique()
-    before = measures.spread(state.join(touched, on="customer_id", how="semi"), ["customer_id"], name)
-    after = measures.tally(pl.concat([before, news]), ["customer_id"], name)
-    return (
-        state.join(touched.with_columns(is_touched=pl.lit(value=True)), on="customer_id", how="left")
-        .join(after, on="customer_id", how="left", suffix="+")
-        .with_columns(pl.when("is_touched").then(f"{name}+").otherwise(name).alias(name))
-        .drop("is_touched", f"{name}+")
-    )
+    changed = news.select("customer_id").unique()
+    before = measures.spread(state.join(changed, on="customer_id", how="semi"), ["customer_id"], name)
+    return changed.join(measures.tally(pl.concat([before, news]), ["customer_id"], name), on="customer_id", how="left")
 
 
 def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
