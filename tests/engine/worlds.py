@@ -646,7 +646,7 @@ def every_trait(part: int, parts: int) -> dict[str, dict[str, Any]]:
         for name, said in list(kinds.items())[part::parts]
         for window in WINDOWS
     }
-    ranked = next(name for name in every if name.startswith(("count_", "sum_", "number_")))
+    ranked = next(name for name in every if name.startswith(("count_", "sum_", "avg_")))
     return {**every, "percentile_of_it": {"percentile": ranked}, "plan": {"profile": "income", "type": "string"}}
 
 
