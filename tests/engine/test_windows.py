@@ -14,7 +14,7 @@ from tests.engine.comparison import differences
 from tests.engine.worlds import EXPLORES, World, draw, histories
 
 
-@pytest.mark.parametrize("case", range(100 if EXPLORES else 3))
+@pytest.mark.parametrize("case", range(99 if EXPLORES else 3))
 def test_every_trait_in_every_window_is_what_all_history_says(case: int, tmp_path: Path) -> None:
     """Late events, duplicates, merges, weeks without anything; and who has more rollups at hand, as a range run has, gets the same."""
 
@@ -36,4 +36,4 @@ def test_every_trait_in_every_window_is_what_all_history_says(case: int, tmp_pat
             assert_frame_equal(features.profiles(portfolio, day, absorbed, len(world.days)), made, check_exact=True)
             features.days.append(made_today)
 
-    draw(case, histories(), check)
+    draw(case, histories(case % 3, 3), check)  # a third of the kinds in each

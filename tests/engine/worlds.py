@@ -624,8 +624,8 @@ def worlds(draw: Draw, most_days: int = 10, *, is_limited: bool = False) -> Worl
 WINDOWS = (1, 2, 7, 30, None)
 
 
-def every_trait() -> dict[str, dict[str, Any]]:
-    """Return a trait of every kind for each of some windows, over events and over items, a few with a condition."""
+def every_trait(part: int, parts: int) -> dict[str, dict[str, Any]]:
+    """Return a trait of every kind for each of some windows, over events and items, some with a condition: a part of so many of it."""
     kinds: dict[str, dict[str, Any]] = {
         "count": {"count": [ORDER, VIEW]},
         "sum": {"sum": "revenue", "of": ORDER},
@@ -643,14 +643,15 @@ def every_trait() -> dict[str, dict[str, Any]]:
     }
     every = {
         f"{name}_{window or 'ever'}": {**said, **({} if window is None else {"within_days": window})}
-        for name, said in kinds.items()
+        for name, said in list(kinds.items())[part::parts]
         for window in WINDOWS
     }
-    return {**every, "percentile_of_sum": {"percentile": "sum_7"}, "plan": {"profile": "income", "type": "string"}}
+    ranked = next(name for name in every if name.startswith(("count_", "sum_", "avg_")))
+    return {**every, "percentile_of_it": {"percentile": ranked}, "plan": {"profile": "income", "type": "string"}}
 
 
 @st.composite
-def histories(draw: Draw) -> World:
+def histories(draw: Draw, part: int, parts: int) -> World:
     """Draw some weeks with an event or two a day, many of them late, some as late as the longest window, some twice."""
     first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 1), date(2026, 9, 20)]))
     days = tuple(first + index * DAY for index in range(draw(st.integers(40, 60))))
@@ -659,7 +660,7 @@ def histories(draw: Draw) -> World:
         "version": "1",
         "calendar": {"timezone": draw(st.sampled_from(["Europe/Berlin", "Asia/Kolkata"])), "starts_on": first},
         "channels": CHANNELS,
-        "traits": every_trait(),
+        "traits": every_trait(part, parts),
         "interests": {"half_life_days": 10, "topics": {"bags": signals[:1], "sport": signals}},
         "intents": {"buy": {"half_life_days": 7, "full_at": 5, "signals": signals}},
         "engagement": {"touch": [SENT], "response": [OPENED, ORDER], "half_life_days": 30},
