@@ -130,8 +130,9 @@ def ingest(lines: pl.DataFrame, recent_ids: pl.Series, *, arrival: date, timezon
 
     ``lines``: one row per line that is not blank - ``source_file`` String, ``line`` Int64, ``raw`` Binary.
     ``recent_ids``: message ids accepted on the ``DEDUPLICATION_DAYS`` days before.
-    ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user, anonymous visitor or
-    previous id is dropped before anything else and leaves its count only; a malformed line names nobody and cannot be matched.
+    ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user or previous id, or as its
+    anonymous visitor where it names no user, is dropped before anything else and leaves its count only; a malformed line names
+    nobody and cannot be matched.
     """
     parsed = _parse(lines)
     if erased is not None and not erased.is_empty():
@@ -163,14 +164,20 @@ def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
 
 
 def _names_one_of(erased: pl.Series) -> pl.Expr:
-    """True where a line names one of the ids; a previous id may be of either kind."""
-    named = (
-        erasure_hash("user", "user_id"),
-        erasure_hash("anonymous", "anonymous_id"),
-        erasure_hash("user", "previous_id"),
-        erasure_hash("anonymous", "previous_id"),
+    """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
+
+    Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
+    """
+
+    def is_erased(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
+        return erasure_hash(id_type, column).is_in(erased.implode()).fill_null(value=False)
+
+    return (
+        is_erased("user", "user_id")
+        | (~rules.is_identity("user_id") & is_erased("anonymous", "anonymous_id"))
+        | is_erased("user", "previous_id")
+        | is_erased("anonymous", "previous_id")
     )
-    return pl.any_horizontal(one.is_in(erased.implode()).fill_null(value=False) for one in named)
 
 
 def _parse(lines: pl.DataFrame) -> pl.DataFrame:

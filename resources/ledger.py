@@ -4,6 +4,7 @@ What belongs here: the one table and its set-based operations, with no trace of 
 What does not: deciding what to send (the engine), sending it (``channels``), the order of the two (``delivery``).
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -110,6 +111,34 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         if sent.is_empty():
             return pl.DataFrame(schema=schema)
         return sent.select(pl.col("decision").str.json_decode(pl.Struct(dict(schema))).struct.unnest()).sort("date", "customer_id")
+
+    def search(self, words: Sequence[str]) -> pl.DataFrame:
+        """Return the rows that have one of the words anywhere in their text. Does not create the ledger."""
+        if not self._path.exists():
+            return pl.DataFrame()
+        with self._open() as connection:
+            connection.register("words", pl.DataFrame({"word": words}))
+            found: pl.DataFrame = connection.sql(
+                "select * from deliveries where exists (from words where contains(concat_ws(' ', deliveries.*), word))"
+            ).pl()
+        return found
+
+    def forget(self, customers: Sequence[str]) -> None:
+        """Drop all rows of these customers by writing the file anew: deleted rows would stay in the blocks it keeps for reuse."""
+        if not self._path.exists():
+            return
+        for abandoned in self._path.parent.glob(".ledger.duckdb.*"):
+            abandoned.unlink()
+        anew = self._path.with_name(f".ledger.duckdb.{os.getpid()}")
+        with self._open() as connection:
+            connection.register("gone", pl.DataFrame({"customer_id": customers}))
+            connection.execute("checkpoint")
+            connection.execute("attach '" + str(anew).replace("'", "''") + "' as anew")
+            connection.execute(TABLE.replace("deliveries", "anew.deliveries"))
+            connection.execute("insert into anew.deliveries from deliveries anti join gone using (customer_id)")
+            connection.execute("detach anew")
+            # While this connection holds the old file nobody else has it open, so nothing is written to it that would be lost.
+            anew.replace(self._path)
 
     @property
     def _path(self) -> Path:

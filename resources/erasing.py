@@ -1,0 +1,78 @@
+"""Erasing: the order of search, tombstone, removal and proof that makes a kill harmless.
+
+What belongs here: that order. What does not: what is theirs (``atc_pipeline.erasure``), how files are searched and rewritten
+(``traces``), what is remembered (``tombstones``), and telling people (``assets.erasure``).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+
+from atc_pipeline.erasure import Person
+from resources.tombstones import Tombstones
+from resources.traces import Found, Keeper
+
+Clock = Callable[[], datetime]
+
+
+class NotErasedError(Exception):
+    """Something of the person is left, or may be: what, where, and what to do."""
+
+
+def search(keepers: Iterable[Keeper], person: Person) -> list[tuple[Keeper, Found]]:
+    """Search every file of the system; return those that have something of the person, and what."""
+    return [(keeper, found) for keeper in keepers if (found := keeper.find(person))]
+
+
+def erase(
+    person: Person,
+    keepers: Callable[[], Sequence[Keeper]],
+    found: Sequence[tuple[Keeper, Found]],
+    tombstones: Tombstones,
+    *,
+    reference: str,
+    ours: Collection[str],
+    now: Clock,
+) -> list[Found]:
+    """Lay the tombstone, remove what was found, and prove it by searching every file again; return what is rightly left.
+
+    The last keeper - the latest identity map - is rewritten when all others were searched and found clean. So whoever kills
+    this at any moment and runs it again still knows the person's ids, and what is left is removed and proved.
+
+    ``ours``: where, as ``<place>.<column>``, the same text means something else. Raises NotErasedError before anything is removed
+    where a place is not among them, and after, where something is left.
+    """
+    _refuse(found_elsewhere(found, ours), "Nothing was removed: their ids are also")
+    removed = Counter[str]()
+    for _, one in found:
+        removed[one.place] += one.theirs
+    tombstone = tombstones.lay(person.fingerprints, reference=reference, at=now(), found=+removed)
+    *others, last = keepers()
+    for keeper, one in found:
+        if one.theirs and keeper != last:
+            keeper.remove(person)
+    left = search(keepers()[:-1], person)
+    _refuse({one.file: one.theirs for _, one in left if one.theirs} | found_elsewhere(left, ours), "Run this again: their ids are still")
+    if last.find(person).theirs:
+        last.remove(person)
+    left += search([last], person)
+    _refuse({one.file: one.theirs for _, one in left if one.theirs}, "Run this again: their ids are still")
+    tombstones.prove(tombstone, at=now())
+    return [one for _, one in left]
+
+
+def found_elsewhere(found: Iterable[tuple[Keeper, Found]], ours: Collection[str]) -> dict[str, int]:
+    """Count the rows where the same text stands in a place that nobody has said the meaning of."""
+    total = Counter[str]()
+    for _, one in found:
+        total.update(one.elsewhere)
+    return {place: rows for place, rows in sorted(total.items()) if place not in ours}
+
+
+def _refuse(places: dict[str, int], says: str) -> None:
+    if places:
+        where = ", ".join(f"{place} ({rows} rows)" for place, rows in places.items())
+        raise NotErasedError(
+            f"{says} in {where}. A place of others' rows is seen to by hand, or named in `same_text` if it means something else there "
+            "(a quantity of 42 is not customer 42)."
+        )
