@@ -13,6 +13,7 @@ from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
+from resources.tombstones import Tombstones
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
@@ -44,16 +45,17 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def ingested(
-        context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile
+        context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
         timezone = journeys.load().timezone
+        erased = tombstones.fingerprints()
         counts: list[dict[str, object]] = []
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id").collect()["message_id"]
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone)
+            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased)
             counts.append(
                 {
                     "day": day.isoformat(),

@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from atc_pipeline import rules
 
@@ -64,7 +65,9 @@ class Person:
     @cached_property
     def escapes(self) -> str:
         """A regular expression that finds JSON text in which a name may be spelled otherwise."""
-        return r"\\" if any(json_text[1:-1] != one for one in self.names if (json_text := json.dumps(one, ensure_ascii=False))) else r"\\[u/]"
+        return (
+            r"\\" if any(json_text[1:-1] != one for one in self.names if (json_text := json.dumps(one, ensure_ascii=False))) else r"\\[u/]"
+        )
 
 
 def identify(customer_id: str, identity_map: pl.LazyFrame | None) -> tuple[Person, bool]:
@@ -96,7 +99,9 @@ def is_identity(text: str | None) -> bool:
 def is_about(schema: Mapping[str, pl.DataType], person: Person) -> pl.Expr:
     """True for rows about the person, told by the columns a table has; false everywhere in a table without ids."""
     named = [_FIELDS.get(column, column) for column in schema]
-    columns = {name: pl.col(column).cast(pl.String) for name, column in zip(named, schema, strict=True) if _is_text_or_number(schema[column])}
+    columns = {
+        name: pl.col(column).cast(pl.String) for name, column in zip(named, schema, strict=True) if _is_text_or_number(schema[column])
+    }
     tests = [column.is_in(sorted(person.customers)) for name, column in columns.items() if _CUSTOMERS.fullmatch(name)]
     if "user_id" in columns:
         tests.append(columns["user_id"].is_in(sorted(person.users)))
@@ -198,7 +203,7 @@ def _holds_text(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.String | pl.Binary | pl.Categorical | pl.Enum)
 
 
-def _type(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+def _type(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
     return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 

@@ -42,37 +42,43 @@ def erase(
     ``ours``: where, as ``<place>.<column>``, the same text means something else. Raises NotErasedError before anything is removed
     where a place is not among them, and after, where something is left.
     """
-    _refuse(found_elsewhere(found, ours), "Nothing was removed: their ids are also")
+    _refuse(_undecided(found, ours), "Nothing was removed: their ids are also")
     removed = Counter[str]()
     for _, one in found:
         removed[one.place] += one.theirs
     tombstone = tombstones.lay(person.fingerprints, reference=reference, at=now(), found=+removed)
-    *others, last = keepers()
+    last = keepers()[-1]
     for keeper, one in found:
         if one.theirs and keeper != last:
             keeper.remove(person)
     left = search(keepers()[:-1], person)
-    _refuse({one.file: one.theirs for _, one in left if one.theirs} | found_elsewhere(left, ours), "Run this again: their ids are still")
+    _refuse(_theirs(left) | _undecided(left, ours), "Run this again: their ids are still")
     if last.find(person).theirs:
         last.remove(person)
     left += search([last], person)
-    _refuse({one.file: one.theirs for _, one in left if one.theirs}, "Run this again: their ids are still")
+    _refuse(_theirs(left) | _undecided(left, ours), "Run this again: their ids are still")
     tombstones.prove(tombstone, at=now())
     return [one for _, one in left]
 
 
-def found_elsewhere(found: Iterable[tuple[Keeper, Found]], ours: Collection[str]) -> dict[str, int]:
+def places_of_same_text(found: Iterable[Found]) -> Counter[str]:
+    """Count the rows of others, by place, that hold the text of an id."""
+    return sum((one.elsewhere for one in found), Counter())
+
+
+def _theirs(found: Iterable[tuple[Keeper, Found]]) -> dict[str, int]:
+    return {f"{one.place} {one.file}": one.theirs for _, one in found if one.theirs}
+
+
+def _undecided(found: Iterable[tuple[Keeper, Found]], ours: Collection[str]) -> dict[str, int]:
     """Count the rows where the same text stands in a place that nobody has said the meaning of."""
-    total = Counter[str]()
-    for _, one in found:
-        total.update(one.elsewhere)
-    return {place: rows for place, rows in sorted(total.items()) if place not in ours}
+    return {place: rows for place, rows in sorted(places_of_same_text(one for _, one in found).items()) if place not in ours}
 
 
 def _refuse(places: dict[str, int], says: str) -> None:
     if places:
         where = ", ".join(f"{place} ({rows} rows)" for place, rows in places.items())
         raise NotErasedError(
-            f"{says} in {where}. A place of others' rows is seen to by hand, or named in `same_text` if it means something else there "
-            "(a quantity of 42 is not customer 42)."
+            f"{says} in {where}. In others' rows, and in files that are none of ours, see to them by hand; where the same text means "
+            "something else (a quantity of 42 is not customer 42), name the place in same_text."
         )

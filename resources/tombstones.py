@@ -31,10 +31,16 @@ class Tombstones(dg.ConfigurableResource):
         found = {one for path in self._folder.glob("*.json") for one in json.loads(path.read_text())["fingerprints"]}
         return pl.Series("fingerprint", sorted(found), dtype=pl.String)
 
+    def has(self, fingerprints: Sequence[str]) -> bool:
+        """Return whether one of them was erased before."""
+        return bool(self.fingerprints().is_in(list(fingerprints)).any())
+
     def lay(self, fingerprints: Sequence[str], *, reference: str, at: datetime, found: Mapping[str, int]) -> Path:
         """Write down that a person is being erased; from now on ingest keeps them out, whatever becomes of the erasure."""
         path = self._folder / f"{hashlib.sha256(' '.join(fingerprints).encode()).hexdigest()[:16]}.json"
-        tombstone = json.loads(path.read_text()) if path.exists() else {"fingerprints": list(fingerprints), "erasures": []}
+        tombstone: dict[str, Any] = {"fingerprints": list(fingerprints), "erasures": []}
+        if path.exists():
+            tombstone = json.loads(path.read_text())
         erasure = {"begun_at": at.isoformat(timespec="seconds"), "reference": reference, "rows_found": dict(found), "proved_at": None}
         tombstone["erasures"].append(erasure)
         _write(path, tombstone)

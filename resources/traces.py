@@ -8,7 +8,6 @@ What belongs here: files. What does not: what is theirs (``atc_pipeline.erasure`
 
 import gzip
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -164,7 +163,11 @@ class Deliveries:
     def find(self, person: Person) -> Found:
         """Search all text of its one table."""
         rows = self.ledger.search(sorted(person.names))
-        return Found("ledger", "ledger.duckdb") if rows.is_empty() else _found("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
+        return (
+            Found("ledger", "ledger.duckdb")
+            if rows.is_empty()
+            else _found("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
+        )
 
     def remove(self, person: Person) -> None:
         """Write the ledger anew."""
