@@ -119,7 +119,10 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         with self._open() as connection:
             connection.register("words", pl.DataFrame({"word": words}))
             found: pl.DataFrame = connection.sql(
-                "select * from deliveries where exists (from words where contains(concat_ws(' ', deliveries.*), word))"
+                """
+                select * from deliveries semi join words
+                on contains(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision), word)
+                """
             ).pl()
         return found
 

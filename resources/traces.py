@@ -115,7 +115,7 @@ class Lines:
                 kinds = erasure.find_lines(lines, person)
                 for row in kinds.filter(pl.col("kind") == "theirs")["row"]:
                     lines[row] = self.blank
-                anew.writelines(lines)
+                anew.write(b"".join(lines))
         self.put(self.path, unfinished)
 
 
