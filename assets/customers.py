@@ -1,12 +1,25 @@
 """From the daily rollup to profiles, micro-segments and journey queues."""
 
-from datetime import date
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, each_day, yesterday_of
-from atc_pipeline.profiles import lookback_days, rank_population, rollup_columns, update_profiles
+from assets.daily import after, daily, each_day, spec, yesterday_of
+from assets.features import Definitions, Recompute
+from atc_pipeline import identity, measures
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.predictions import model_for_day, predict
+from atc_pipeline.profiles import (
+    lookback_days,
+    purchases,
+    rank_population,
+    rollup_columns,
+    update_again,
+    update_profiles,
+    with_predictions,
+)
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
 from resources.journeys import JourneysFile
@@ -20,21 +33,46 @@ class QueueConfig(dg.Config):
 
 
 def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``customer_profiles``, ``micro_segment_memberships`` and ``journey_queues``."""
+    """Build ``customer_profiles``, ``purchase_models``, ``micro_segment_memberships`` and ``journey_queues``."""
 
-    @dg.asset(**daily(partitions, "customers", after(["customer_activity"], itself="customer_profiles")))
-    def customer_profiles(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per customer per day: the system of record of traits, interests, intents and consent."""
+    @dg.multi_asset(
+        name="profile",
+        specs=[
+            dg.AssetSpec(
+                "customer_profiles",
+                description="One row per customer per day: the system of record of traits, interests, intents, consent and predictions.",
+                **spec(
+                    partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"], itself="customer_profiles")
+                ),
+            ),
+            dg.AssetSpec(
+                "purchase_models",
+                description="One row per day: the purchase models in use, fitted on the profiles of the day before or earlier.",
+                **spec(partitions, "customers", after(["customer_activity"], itself="purchase_models")),
+            ),
+        ],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def profiled(
+        context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
+    ) -> Iterator[dg.MaterializeResult]:
+        """Add what arrived to what was known; fit the purchase models when it is time, and predict."""
         portfolio = journeys.load()
+        made_by = measures.definitions(portfolio)
+        definitions = Definitions(lake, made_by, portfolio.starts_on)
         activity = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio))
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            yesterday = yesterday_of(lake, "customer_profiles", day, portfolio.starts_on)
-            profiles = update_profiles(yesterday, activity.until(day), portfolio, today=day)
-            return {"customer_profiles": rank_population(profiles, portfolio).collect()}
+            definitions.require_window("customer_activity", day, lookback_days(portfolio))
+            if day > portfolio.starts_on:
+                definitions.require("customer_profiles", [day - timedelta(days=1)])
+            again = definitions.changed("customer_profiles", day) if config.only_changed else None
+            return profile_day(lake, activity.until(day), portfolio, day, again)
 
-        each_day(context, lake, make)
-        return dg.MaterializeResult()
+        each_day(context, lake, make, made_by)
+        yield dg.MaterializeResult(asset_key="customer_profiles")
+        yield dg.MaterializeResult(asset_key="purchase_models")
 
     @dg.asset(**daily(partitions, "customers", after(["customer_profiles"], itself="micro_segment_memberships")))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
@@ -75,4 +113,28 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    return [customer_profiles, micro_segment_memberships, journey_queues]
+    return [profiled, micro_segment_memberships, journey_queues]
+
+
+def profile_day(
+    lake: Lake, activity: pl.LazyFrame, portfolio: Portfolio, day: date, again: Sequence[str] | None = None
+) -> dict[str, pl.DataFrame]:
+    """Return the day's profiles and purchase models; ``again``: only these features anew, the rest as it is."""
+    yesterday = yesterday_of(lake, "customer_profiles", day, portfolio.starts_on)
+    absorbed = identity.absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=lookback_days(portfolio)))
+    if again is None:
+        updated = update_profiles(yesterday, activity, portfolio, today=day, absorbed=absorbed)
+        profiles = rank_population(updated, portfolio).collect()
+    else:
+        kept = lake.lazy("customer_profiles", day)
+        profiles = update_again(kept, yesterday, activity, portfolio, again, today=day, absorbed=absorbed).collect()
+    if again is not None and "predictions" not in again:
+        return {"customer_profiles": profiles, "purchase_models": lake.read("purchase_models", day)}
+    if portfolio.predictions is None:
+        return {"customer_profiles": profiles, "purchase_models": model_for_day(None, None, None, today=day)}
+    before = yesterday_of(lake, "purchase_models", day, portfolio.starts_on)
+    models = model_for_day(
+        None if yesterday is None else purchases(yesterday), None if before is None else before.collect(), portfolio.predictions, today=day
+    )
+    expected = predict(purchases(profiles.lazy()), models, today=day, horizon_days=portfolio.predictions.horizon_days)
+    return {"customer_profiles": with_predictions(profiles.lazy(), expected).collect(), "purchase_models": models}

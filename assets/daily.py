@@ -13,6 +13,7 @@ import polars as pl
 from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFoundError
 
 from assets.facts import Facts, facts_of
+from assets.features import OutdatedDayError
 from resources.lake import Lake, MissingDayError
 from resources.landing import UnreadableFileError
 
@@ -31,7 +32,7 @@ STATE_TAG = {"atc/state": "lake"}
 
 OLDER_COLUMNS = (
     "journeys.yaml needs a column that days written before do not have: a trait, topic, intent or channel is new. "
-    "Materialize customer_activity and customer_profiles again from the first day on"
+    "Run the job catch_up from the first day on"
 )
 
 YESTERDAY = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
@@ -50,8 +51,10 @@ def yesterday_of(lake: Lake, table: str, day: date, starts_on: date) -> pl.LazyF
     return None if day <= starts_on else lake.lazy(table, day - timedelta(days=1))
 
 
-def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date], Tables]) -> None:
-    """Make and write each day's tables in order.
+def each_day(
+    context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date], Tables], definitions: Mapping[str, str] | None = None
+) -> None:
+    """Make and write each day's tables in order, and with them what their columns are defined by.
 
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
     """
@@ -60,11 +63,11 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
     for number, day in enumerate(days, start=1):
         try:
             tables = make(day)
-            facts = {table: _write(lake, table, day, frame) for table, frame in tables.items()}
+            facts = {table: _write(lake, table, day, frame, definitions) for table, frame in tables.items()}
         except Exception as problem:
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
-            if isinstance(problem, MissingDayError | UnreadableFileError):
+            if isinstance(problem, MissingDayError | UnreadableFileError | OutdatedDayError):
                 raise dg.Failure(description=str(problem), allow_retries=False) from problem
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
                 raise dg.Failure(description=f"{day}: {OLDER_COLUMNS} ({problem})", allow_retries=False) from problem
@@ -76,8 +79,8 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
 
 
-def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> Facts:
-    lake.write(table, day, frame)
+def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:
+    lake.write(table, day, frame, definitions)
     return facts_of(table, frame) if isinstance(frame, pl.DataFrame) else {"dagster/row_count": lake.rows(table, day)}
 
 

@@ -8,7 +8,9 @@ import polars as pl
 
 from assets.daily import after, daily, each_day, spec
 from assets.facts import markdown_table
-from atc_pipeline.activity import roll_up
+from assets.features import Definitions, Recompute
+from atc_pipeline import identity, measures
+from atc_pipeline.activity import roll_up, roll_up_again
 from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -73,11 +75,22 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         yield dg.MaterializeResult(asset_key="rejected_events")
         yield _reconciled(pl.DataFrame(counts))
 
-    @dg.asset(**daily(partitions, "events", after(["raw_events"])))
-    def customer_activity(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+    @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
+    def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat."""
         portfolio = journeys.load()
-        each_day(context, lake, lambda day: {"customer_activity": roll_up(lake.read("raw_events", day), portfolio, arrival=day)})
+        made_by = measures.definitions(portfolio)
+        definitions = Definitions(lake, made_by, portfolio.starts_on)
+
+        def make(day: date) -> dict[str, pl.DataFrame]:
+            events, absorbed = lake.lazy("raw_events", day), identity.absorbed(lake.lazy("identity_map", day))
+            if not config.only_changed:
+                return {"customer_activity": roll_up(events, portfolio, arrival=day, absorbed=absorbed)}
+            changed = definitions.changed("customer_activity", day)
+            rollup = lake.read("customer_activity", day)
+            return {"customer_activity": roll_up_again(rollup, events, portfolio, changed, arrival=day, absorbed=absorbed)}
+
+        each_day(context, lake, make, made_by)
         return dg.MaterializeResult()
 
     return [ingested, customer_activity]

@@ -28,7 +28,16 @@ def jobs() -> list[Job]:
         ),
         "activate": (dg.AssetSelection.assets("activation"), "Send a day's messages; those delivered before are not sent again."),
     }
-    return [dg.define_asset_job(name, selection, description=about, tags=STATE_TAG) for name, (selection, about) in purposes.items()]
+    built = [dg.define_asset_job(name, selection, description=about, tags=STATE_TAG) for name, (selection, about) in purposes.items()]
+    only_changed = {"config": {"only_changed": True}}
+    catch_up = dg.define_asset_job(
+        "catch_up",
+        dg.AssetSelection.assets("customer_activity", "customer_profiles", "purchase_models"),
+        description="After traits, interests or intents were added or changed: makes these again on days that are there, and nothing else.",
+        tags=STATE_TAG,
+        config={"ops": {"customer_activity": only_changed, "profile": only_changed}},
+    )
+    return [*built, catch_up]
 
 
 def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.ScheduleDefinition:

@@ -5,7 +5,7 @@ The rollup is what keeps the cost of a day flat: profiles read it, never the eve
 What belongs here: taking properties out of events, and which events count for what. What does not: history.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import isfinite
@@ -23,48 +23,95 @@ SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 Document = dict[str, Any]
 
 
-def roll_up(events: pl.DataFrame, portfolio: Portfolio, *, arrival: date) -> pl.DataFrame:
+EVENTS_AT_ONCE = 250_000
+"""Events decoded at once; a JSON object is some hundred times its text in memory."""
+ROWS_AT_ONCE = 2_000_000
+"""Rows of the rollups of parts that are merged at once."""
+
+_KEYS = ("customer_id", "event_date")
+_COLUMNS = ("message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "event_date", "properties", "traits", "context")
+
+
+def roll_up(
+    events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None
+) -> pl.DataFrame:
     """Roll one arrival day's events up: one row per customer and event date.
 
-    ``events``: ``raw_events`` of the day. Columns of the result: ``measures.rollup_schema``.
+    ``events``: ``raw_events`` of the day, read a part at a time. ``absorbed``: who is somebody else by now (``rules.survivors``).
+    Columns of the result: ``measures.rollup_schema``.
     """
     schema = measures.rollup_schema(portfolio)
-    keyed = events.with_columns(rules.customer_id()).sort("message_id")
-    documents = [_document(text) for text in keyed["properties"]]
-    facts = [
-        _every_event(keyed),
-        *(
-            _properties(keyed, documents, portfolio, each)
-            for each in sorted({selector.each for selector in _selectors(portfolio)}, key=lambda name: name or "")
-        ),
-        _traits(keyed, portfolio),
-        _subscriptions(keyed, portfolio),
-        _timezones(keyed),
-    ]
-    rows = pl.concat(facts, how="diagonal")
-    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in rows.columns]
-    accumulators = [
-        measures.Accumulator("events", "add", pl.Int64()),
-        *measures.remembered(portfolio),
-        *(part for trait, _ in measures.windowed(portfolio) for part in measures.of_trait(trait)),
-        *measures.goals(portfolio),
-    ]
+    kept = events.lazy().select(_COLUMNS)
+    number = kept.select(pl.len()).collect().item()
+    parts: list[pl.DataFrame] = []
+    for start in range(0, max(number, 1), EVENTS_AT_ONCE):
+        parts.append(_roll_up(kept.slice(start, EVENTS_AT_ONCE), portfolio, absorbed))
+        if sum(part.height for part in parts) > ROWS_AT_ONCE:
+            parts = [_merged(parts, portfolio)]
+    whole = parts[0] if len(parts) == 1 else _merged(parts, portfolio)
     return (
-        rows.with_columns(missing)
-        .group_by("customer_id", "event_date")
-        .agg(expression for accumulator in accumulators for expression in accumulator.gather())
-        .with_columns(pl.lit(arrival).alias("date"))
+        whole.with_columns(pl.lit(arrival).alias("date"))
         .select(*schema)
         .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "event_date")
     )
 
 
-_KEYS = ("customer_id", "event_date")
+def roll_up_again(
+    rollup: pl.DataFrame,
+    events: pl.DataFrame | pl.LazyFrame,
+    portfolio: Portfolio,
+    features: Sequence[str],
+    *,
+    arrival: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.DataFrame:
+    """Roll only these features of a day up again (``measures.definitions``), and keep the other columns of its ``rollup``."""
+    some = measures.only(portfolio, features)
+    part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
+    schema = measures.rollup_schema(portfolio)
+    new = [name for name in schema if name in measures.feature_columns(some)]
+    old = [name for name in schema if name in rollup.columns and name not in new]
+    return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left").select(*schema)
+
+
+def _merged(parts: list[pl.DataFrame], portfolio: Portfolio) -> pl.DataFrame:
+    return measures.merged(pl.concat(parts).lazy(), _KEYS, measures.in_rollup(portfolio)).collect()
+
+
+def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, absorbed: pl.LazyFrame | None) -> pl.DataFrame:
+    keyed = rules.survivors(events.with_columns(rules.customer_id()), absorbed).collect()
+    contributions = list(_contributions(portfolio))
+    arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
+    rows = pl.concat(
+        [
+            _every_event(keyed),
+            *(_properties(keyed, [one for one in contributions if one.selector.each == each], each) for each in arrays),
+            _traits(keyed, portfolio),
+            _subscriptions(keyed, portfolio),
+            _timezones(keyed),
+        ],
+        how="diagonal",
+    )
+    accumulators = measures.in_rollup(portfolio)
+    missing = [
+        pl.lit(None, dtype=dtype).alias(name)
+        for one in accumulators
+        for name, dtype in ({one.name: one.dtype} if one.merge == "tally" else one.columns()).items()
+        if name not in rows.columns
+    ]
+    rows = rows.with_columns(missing)
+    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in accumulators if one.merge != "tally" for expression in one.gather())
+    for one in accumulators:
+        if one.merge == "tally":
+            values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
+            whole = whole.join(measures.tally(values, _KEYS, one.name), on=_KEYS, how="left")
+    return whole.collect()
 
 
 def _every_event(events: pl.DataFrame) -> pl.DataFrame:
-    return events.select(*_KEYS, events=pl.lit(1, dtype=pl.Int64))
+    quarter = (pl.col("timestamp").dt.epoch("s") // measures.QUARTER_HOUR).alias(measures.HOURS)
+    return events.select(*_KEYS, quarter, events=pl.lit(1, dtype=pl.Int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,18 +140,25 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
         sides = zip(measures.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
         for accumulator, names in sides:
             yield _Contribution(accumulator, Selector(names), micro_weight=rules.MICRO)
+        for channel, accumulator in measures.responses_by_channel(portfolio).items():
+            answered = Selector(portfolio.engagement.responses, where=measures.channel_is(channel))
+            yield _Contribution(accumulator, answered, micro_weight=rules.MICRO)
+    if portfolio.predictions is not None:
+        first, last, total, days = measures.purchases(portfolio)
+        value = portfolio.predictions.value
+        ordered = Selector((portfolio.predictions.order,))
+        yield from (_Contribution(one, ordered) for one in (first, last, days))
+        yield _Contribution(total, Selector(ordered.events, where=measures.is_worth_something(value)), value)
     for accumulator in measures.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
 
 
-def _selectors(portfolio: Portfolio) -> list[Selector]:
-    return [contribution.selector for contribution in _contributions(portfolio)]
-
-
-def _properties(events: pl.DataFrame, documents: list[Document], portfolio: Portfolio, each: str | None) -> pl.DataFrame:
-    """One row per event (or per item of its array ``each``), one column per accumulator that it adds to."""
-    contributions = [one for one in _contributions(portfolio) if one.selector.each == each]
+def _properties(events: pl.DataFrame, contributions: list[_Contribution], each: str | None) -> pl.DataFrame:
+    """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to."""
+    events = _named(events, contributions)
+    read = [one for one in contributions if each is not None or one.property is not None or one.selector.where is not None]
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
+    documents = _decoded_where(events, read)
     if each is not None:
         rows, documents = _items(rows, documents, each)
     wanted = {(name, dtype) for one in contributions for name, dtype in _needed(one)}
@@ -115,6 +169,24 @@ def _properties(events: pl.DataFrame, documents: list[Document], portfolio: Port
         for name, expression in _filled(one, _mask(one.selector)).items():
             columns.setdefault(name, []).append(expression)
     return typed.with_columns(held).select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+
+
+def _names(contributions: list[_Contribution]) -> list[str] | None:
+    """Name the events that are asked for; None = all."""
+    selected = [one.selector.events for one in contributions]
+    return sorted({name for names in selected for name in names}) if all(selected) else None
+
+
+def _named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
+    names = _names(contributions)
+    return events if names is None else events.filter(pl.col("event").is_in(names))
+
+
+def _decoded_where(events: pl.DataFrame, read: list[_Contribution]) -> list[Document]:
+    """Decode the properties of the events that something is read from; the others have none."""
+    names = _names(read)
+    asked = events["properties"] if names is None else events.select(pl.when(pl.col("event").is_in(names)).then("properties"))["properties"]
+    return [_document(text) for text in asked]
 
 
 def _together(parts: list[pl.Expr]) -> pl.Expr:
@@ -129,7 +201,7 @@ def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
 
 
 def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
-    return accumulator.dtype if accumulator.is_word else pl.Float64()
+    return accumulator.dtype if accumulator.is_word or accumulator.merge == "tally" else pl.Float64()
 
 
 def _typed(name: str, dtype: pl.DataType) -> str:
@@ -182,6 +254,8 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
             f"{accumulator.name}.id": pl.when(said).then("said"),
             f"{accumulator.name}.value": pl.when(said).then(value),
         }
+    if accumulator.merge == "tally":
+        return {accumulator.name: pl.when(said).then(value)}
     if accumulator.name.endswith(".n"):
         return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
     return {accumulator.name: pl.when(said).then((value * rules.MICRO).round().cast(pl.Int64))}

@@ -3,20 +3,33 @@
 An accumulator is a commutative monoid: any number of rows, in any order, merge to one (SPEC 3, "Cost"). ``activity`` fills
 them per customer and event date, ``profiles`` merges them into the running state and into windows.
 
-What belongs here: which accumulators a portfolio needs, their columns, and their merges. What does not: reading events.
+What belongs here: which accumulators a portfolio needs, their columns, their merges, and what each feature of a profile is
+defined by. What does not: reading events.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import Portfolio, Trait
+from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector, Signal, Trait
 from atc_pipeline.rules import MICRO, quotient
 
-Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay"]
+Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay", "tally"]
 AT = pl.Datetime("us", "UTC")
+
+QUARTER_HOUR = 900
+"""Seconds: every time zone's offset is a whole number of these, so that an hour anywhere can be told later."""
+HOURS = "hours"
+"""When a customer's events happened: quarters of an hour since 1970, tallied; the running state keeps 24 counts of local hours."""
+PURCHASE_DAYS, SETTLED = "purchases.days", "purchases.settled"
+"""Recent days with an order; the number of older ones, in the running state only."""
+PURCHASES_WITHIN_DAYS = 90
+"""An order that arrives later than that counts as on a day of its own."""
+HOURS_WITHIN_DAYS = 90
+"""Days that ``best_hour`` looks back (SPEC 3)."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +37,25 @@ class Accumulator:
     """One remembered quantity of a customer.
 
     ``add``, ``least`` and ``greatest`` are one column; ``earliest`` and ``latest`` are three (``.at``, ``.id``, ``.value``:
-    the value of the first or last word, ties by message id); ``decay`` is a sum halved every ``half_life_days``.
+    the value of the first or last word, ties by message id); ``decay`` is a sum halved every ``half_life_days``; ``tally`` is
+    a list of different values, sorted, each with its number.
     """
 
     name: str
     merge: Merge
     dtype: pl.DataType
     half_life_days: float = 1.0
+    within_days: int | None = None
+
+    @property
+    def slides(self) -> bool:
+        """True for a window that is kept up by taking away the day that leaves it: numbers can be, extremes and words cannot."""
+        return self.within_days is not None and self.merge in ("add", "tally")
+
+    @property
+    def is_reread(self) -> bool:
+        """True for a window that is merged anew every day, from the rollups it covers."""
+        return self.within_days is not None and not self.slides
 
     @property
     def is_word(self) -> bool:
@@ -41,6 +66,8 @@ class Accumulator:
         """Columns and types of the daily rollup."""
         if self.is_word:
             return {f"{self.name}.at": AT, f"{self.name}.id": pl.String(), f"{self.name}.value": self.dtype}
+        if self.merge == "tally":
+            return {self.name: pl.List(pl.Struct({"value": self.dtype, "n": pl.Int64()}))}
         return {self.name: self.dtype}
 
     def state_columns(self) -> dict[str, pl.DataType]:
@@ -48,7 +75,7 @@ class Accumulator:
         return {self.name: pl.Float64()} if self.merge == "decay" else self.columns()
 
     def gather(self, where: pl.Expr | None = None) -> Iterator[pl.Expr]:
-        """Merge the rows of a group, those for which ``where`` holds, into one."""
+        """Merge the rows of a group, those for which ``where`` holds, into one; for all but tallies (``tally``)."""
 
         def column(name: str) -> pl.Expr:
             return pl.col(name) if where is None else pl.col(name).filter(where)
@@ -93,8 +120,39 @@ class Accumulator:
             yield (kept + quotient(pl.col(f"{self.name}{new}").fill_null(0), MICRO**2)).alias(self.name)
 
 
+def tally(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
+    """One row per key with a value left: the tally of ``value``, each as often as its numbers ``n`` add up to."""
+    return (
+        rows.group_by(*keys, "value")
+        .agg(pl.col("n").sum())
+        .filter(pl.col("n") != 0)
+        .sort(*keys, "value")
+        .group_by(*keys, maintain_order=True)
+        .agg(pl.struct("value", "n").alias(name))
+    )
+
+
+def spread(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
+    """One row per key and value of a tally: ``value`` and ``n``."""
+    return rows.select(*keys, name).explode(name, empty_as_null=False, keep_nulls=False).unnest(name)
+
+
+def merged(rows: pl.LazyFrame, keys: Sequence[str], accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
+    """One row per key: its rows' accumulators merged."""
+    accumulators = list(accumulators)
+    whole = rows.group_by(*keys).agg(expression for one in accumulators if one.merge != "tally" for expression in one.gather())
+    for one in accumulators:
+        if one.merge == "tally":
+            whole = whole.join(tally(spread(rows, keys, one.name), keys, one.name), on=list(keys), how="left")
+    return whole
+
+
 def of_trait(trait: Trait) -> tuple[Accumulator, ...]:
     """Return what a trait needs to be remembered; nothing for a percentile."""
+    return tuple(replace(one, within_days=trait.within_days) for one in _of_kind(trait))
+
+
+def _of_kind(trait: Trait) -> tuple[Accumulator, ...]:
     match trait.kind:
         case "count":
             return (Accumulator(f"{trait.id}.n", "add", pl.Int64()),)
@@ -114,20 +172,34 @@ def of_trait(trait: Trait) -> tuple[Accumulator, ...]:
             return (Accumulator(f"{trait.id}.on", "least", pl.Date()),)
         case "days_since_last":
             return (Accumulator(f"{trait.id}.on", "greatest", pl.Date()),)
-        case _:
+        case "most_frequent" | "unique_count" | "unique_list":
+            return (Accumulator(f"{trait.id}.tally", "tally", pl.String()),)
+        case "percentile":
             return ()
 
 
-def remembered(portfolio: Portfolio) -> list[Accumulator]:
-    """Return all accumulators of the running state: everything without a window."""
+def of_profiles(portfolio: Portfolio) -> list[Accumulator]:
+    """Return what profiles are made from, but for the hours."""
     return [
         Accumulator("timezone", "latest", pl.String()),
         *(Accumulator(f"consent_{channel.id}", "latest", pl.Boolean()) for channel in portfolio.channels),
         *(Accumulator(f"interest_{topic.id}", "decay", pl.Int64(), portfolio.interest_half_life_days) for topic in portfolio.topics),
         *(Accumulator(f"intent_{intent.id}", "decay", pl.Int64(), intent.half_life_days) for intent in portfolio.intents),
         *engagement(portfolio),
-        *(part for trait in portfolio.traits if trait.within_days is None for part in of_trait(trait)),
+        *responses_by_channel(portfolio).values(),
+        *purchases(portfolio),
+        *(part for trait in portfolio.traits for part in of_trait(trait)),
     ]
+
+
+def remembered(portfolio: Portfolio) -> list[Accumulator]:
+    """Return the accumulators of the running state: everything without a window, and the windows that slide."""
+    return [one for one in of_profiles(portfolio) if not one.is_reread]
+
+
+def reread(portfolio: Portfolio) -> list[Accumulator]:
+    """Return the accumulators of the windows that are merged anew every day."""
+    return [one for one in of_profiles(portfolio) if one.is_reread]
 
 
 def engagement(portfolio: Portfolio) -> list[Accumulator]:
@@ -138,9 +210,29 @@ def engagement(portfolio: Portfolio) -> list[Accumulator]:
     return [Accumulator(f"engagement.{side}", "decay", pl.Int64(), half_life) for side in ("touches", "responses")]
 
 
-def windowed(portfolio: Portfolio) -> list[tuple[Trait, int]]:
-    """Return the traits that look back a number of days, with that number."""
-    return [(trait, trait.within_days) for trait in portfolio.traits if trait.within_days is not None]
+def responses_by_channel(portfolio: Portfolio) -> dict[str, Accumulator]:
+    """Return the decayed responses on each channel, by channel in alphabetical order."""
+    if portfolio.engagement is None:
+        return {}
+    half_life = portfolio.engagement.half_life_days
+    channels = sorted(channel.id for channel in portfolio.channels)
+    return {channel: Accumulator(f"responses.{channel}", "decay", pl.Int64(), half_life) for channel in channels}
+
+
+def purchases(portfolio: Portfolio) -> list[Accumulator]:
+    """Return what purchases are predicted from: first and last day of the orders, the days with an order, and their value.
+
+    All orders of a day are one transaction, as the models want it: a second one after no time at all would mean an infinite
+    rate. Days are told apart for PURCHASES_WITHIN_DAYS, then only counted (``SETTLED``), so that the state does not grow.
+    """
+    if portfolio.predictions is None:
+        return []
+    return [
+        Accumulator("purchases.first_on", "least", pl.Date()),
+        Accumulator("purchases.last_on", "greatest", pl.Date()),
+        Accumulator("purchases.total", "add", pl.Int64()),
+        Accumulator(PURCHASE_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
+    ]
 
 
 def goals(portfolio: Portfolio) -> list[Accumulator]:
@@ -154,12 +246,85 @@ def goal_column(event: str) -> str:
     return f"goal.{event}"
 
 
-def rollup_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
-    """Columns and types of ``customer_activity``."""
-    accumulators = [
-        *remembered(portfolio),
-        *(part for trait, _ in windowed(portfolio) for part in of_trait(trait)),
+def in_rollup(portfolio: Portfolio) -> list[Accumulator]:
+    """Return the accumulators of ``customer_activity``."""
+    return [
+        Accumulator("events", "add", pl.Int64()),
+        Accumulator(HOURS, "tally", pl.Int64()),
+        *of_profiles(portfolio),
         *goals(portfolio),
     ]
-    keys = {"date": pl.Date(), "customer_id": pl.String(), "event_date": pl.Date(), "events": pl.Int64()}
-    return keys | {name: dtype for accumulator in accumulators for name, dtype in accumulator.columns().items()}
+
+
+def rollup_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
+    """Columns and types of ``customer_activity``."""
+    keys = {"date": pl.Date(), "customer_id": pl.String(), "event_date": pl.Date()}
+    return keys | {name: dtype for accumulator in in_rollup(portfolio) for name, dtype in accumulator.columns().items()}
+
+
+def definitions(portfolio: Portfolio) -> dict[str, str]:
+    """Return what each feature of a profile is defined by, as a short fingerprint: days made under another are not to be mixed.
+
+    A feature is what is defined, and changes, as one: a trait, all interests (shares of one total), an intent.
+    """
+    channels = sorted(channel.id for channel in portfolio.channels)
+    said: dict[str, object] = {"calendar": portfolio.timezone}
+    said |= {f"consent_{channel}": channel for channel in channels}
+    if portfolio.topics:
+        said["interests"] = [portfolio.interest_half_life_days, *((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+    for intent in portfolio.intents:
+        said[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
+    if portfolio.engagement is not None:
+        of = portfolio.engagement
+        said["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
+    if portfolio.predictions is not None:
+        of_model = portfolio.predictions
+        said["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
+    traits: dict[str, object] = {}
+    for trait in portfolio.traits:  # a percentile changes with what it ranks
+        selector = _selected(trait.selector) if trait.selector is not None else None
+        traits[trait.id] = [trait.kind, str(trait.dtype), trait.property, selector, trait.within_days]
+    for trait in portfolio.traits:
+        if trait.kind == "percentile" and trait.property is not None:
+            traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | traits).items()}
+
+
+def _signals(signals: Sequence[Signal]) -> object:
+    return sorted((_selected(signal.selector), signal.weight) for signal in signals)
+
+
+def _selected(selector: Selector) -> tuple[list[str], str, str]:
+    return sorted(selector.events), selector.each or "", selector.where.text if selector.where is not None else ""
+
+
+def only(portfolio: Portfolio, features: Mapping[str, object] | Sequence[str]) -> Portfolio:
+    """Return the portfolio as if it defined nothing but these features, and what they are made from."""
+    ranked = {trait.property for trait in portfolio.traits if trait.kind == "percentile" and trait.id in features}
+    return replace(
+        portfolio,
+        channels=portfolio.channels
+        if "engagement" in features
+        else tuple(one for one in portfolio.channels if f"consent_{one.id}" in features),
+        topics=portfolio.topics if "interests" in features else (),
+        intents=tuple(intent for intent in portfolio.intents if f"intent_{intent.id}" in features),
+        engagement=portfolio.engagement if "engagement" in features else None,
+        predictions=portfolio.predictions if "predictions" in features else None,
+        traits=tuple(trait for trait in portfolio.traits if trait.id in features or trait.id in ranked),
+    )
+
+
+def feature_columns(portfolio: Portfolio) -> set[str]:
+    """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
+    always = {"events", HOURS, "timezone"}
+    return {column for one in in_rollup(portfolio) if one.name not in always for column in one.columns()}
+
+
+def channel_is(channel: str) -> Condition:
+    """Return the condition on an event that it names this channel."""
+    return Condition(f"channel = '{channel}'", (pl.col("channel") == channel).fill_null(value=False), {"channel": pl.String()})
+
+
+def is_worth_something(property_: str) -> Condition:
+    """Return the condition on an order that its value is positive."""
+    return Condition(f'"{property_}" > 0', (pl.col(property_) > 0).fill_null(value=False), {property_: pl.Float64()})

@@ -1,24 +1,29 @@
 """Customer profiles: one row per customer per day, the system of record (SPEC 3).
 
-Yesterday's state absorbs today's rollup; windows are merged from the rollups they cover. History is never reread.
+Yesterday's state absorbs what is new today; windows give up the day that leaves them. History is never reread, but for
+windows over extremes and words (``min``, ``max``, ``first``, ``last``, ``days_since_*`` with ``within_days``).
 
-What belongs here: traits, interests, intents, engagement, consent. What does not: reading events, segments.
+What belongs here: traits, interests, intents, engagement, consent, habits. What does not: reading events, segments,
+predictions (``predictions``).
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline import measures
+from atc_pipeline import hours, measures
 from atc_pipeline.journeys.portfolio import Portfolio, Trait, profile_schema
 from atc_pipeline.measures import Accumulator
-from atc_pipeline.rules import MICRO, quotient
+from atc_pipeline.rules import MICRO, quotient, survivors
 
 LATENESS_DAYS = 2
 """An event may be dated up to so many days after its arrival day (24 h after its end; two dates where a day has 23 h)."""
 
 STATE = "state"
 """The struct column of a profile that tomorrow's profile is computed from."""
+
+_SEEN = {"customer_id": pl.String(), "first_seen_on": pl.Date(), "last_seen_on": pl.Date()}
 
 
 def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
@@ -33,12 +38,15 @@ def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 
 def state_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Fields and types of the ``state`` struct."""
-    return {name: dtype for one in measures.remembered(portfolio) for name, dtype in one.state_columns().items()}
+    columns = {name: dtype for one in measures.remembered(portfolio) for name, dtype in one.state_columns().items()}
+    settled = {measures.SETTLED: pl.Int64()} if portfolio.predictions else {}
+    return {**columns, **settled, measures.HOURS: hours.COUNTS}
 
 
 def lookback_days(portfolio: Portfolio) -> int:
     """How many arrival days before D the profile of D reads rollups of."""
-    return max([LATENESS_DAYS, *(days - 1 + LATENESS_DAYS for _, days in measures.windowed(portfolio))])
+    windows = [one.within_days for one in measures.of_profiles(portfolio) if one.within_days is not None]
+    return max([measures.HOURS_WITHIN_DAYS, *windows]) + LATENESS_DAYS
 
 
 def rollup_columns(portfolio: Portfolio) -> list[str]:
@@ -47,37 +55,107 @@ def rollup_columns(portfolio: Portfolio) -> list[str]:
     return [name for name in measures.rollup_schema(portfolio) if name not in goals]
 
 
-def update_profiles(yesterday: pl.LazyFrame | None, activity: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> pl.LazyFrame:
+def update_profiles(
+    yesterday: pl.LazyFrame | None,
+    activity: pl.LazyFrame,
+    portfolio: Portfolio,
+    *,
+    today: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
     """One row per customer who has arrived by ``today``, with all but the columns that need the whole population.
 
     ``yesterday``: this function's result of the day before (None on the first day of the lake), ``state`` included.
-    ``activity``: rollups that arrived in ``lookback_days`` before today and today. Cost: customers + rollups, not history.
+    ``activity``: rollups that arrived in ``lookback_days`` before today and today. ``absorbed``: who was merged into whom, at
+    least since the first of those days, with ``valid_from``. Cost: customers + what is new + what leaves a window.
     """
-    arrived = activity.filter(pl.col("date") == today)
-    due = activity.filter(
-        ((pl.col("date") == today) & (pl.col("event_date") <= today)) | ((pl.col("date") < today) & (pl.col("event_date") == today))
-    )
     remembered = measures.remembered(portfolio)
-    age = (pl.lit(today) - pl.col("event_date")).dt.total_days()
-    decays = [one for one in remembered if one.merge == "decay"]
-    new = (
-        due.with_columns(one.decayed(age) for one in decays)
-        .group_by("customer_id")
-        .agg(expression for one in remembered for expression in one.gather())
-    )
-    seen = arrived.select("customer_id").unique().with_columns(seen=pl.lit(today))
-    state = _state(yesterday, portfolio)
-    return (
-        state.join(seen, on="customer_id", how="full", coalesce=True)
-        .join(new, on="customer_id", how="left", suffix="+")
+    coming = survivors(_coming(activity, remembered, today), absorbed)
+    leaving = survivors(_leaving(activity, remembered, today), absorbed)
+    seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
+    moved = pl.concat([coming, leaving], how="diagonal")
+    plain = [one for one in remembered if one.merge != "tally"]
+    state = (
+        _state(yesterday, portfolio, absorbed, today)
+        .join(seen, on="customer_id", how="full", coalesce=True)
+        .join(measures.merged(moved, ["customer_id"], plain), on="customer_id", how="left", suffix="+")
         .with_columns(
-            *(expression for one in remembered for expression in one.absorb("+")),
+            *(expression for one in plain for expression in one.absorb("+")),
+            zone_before="timezone.value",
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
         )
-        .join(_windows(activity, portfolio, today), on="customer_id", how="left")
-        .pipe(_columns, portfolio, today)
-        .sort("customer_id")
+    )
+    for one in remembered:
+        if one.merge == "tally":
+            state = _with_tally(state, moved, one.name)
+    if portfolio.predictions is not None:
+        state = _settle(state, coming, leaving, today)
+    rereads = measures.reread(portfolio)
+    if rereads:
+        state = state.join(_reread(survivors(activity, absorbed), rereads, today), on="customer_id", how="left")
+    known = state.sort("customer_id").collect()
+    counts = hours.count(
+        known.select("customer_id", "zone_before", "is_merged", measures.HOURS, zone="timezone.value"),
+        moved=measures.spread(moved, ["customer_id"], measures.HOURS),
+        within=measures.spread(survivors(_within_hours(activity, today), absorbed), ["customer_id"], measures.HOURS),
+        timezone=portfolio.timezone,
+    )
+    return _columns(known.lazy().with_columns(counts.alias(measures.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
+
+
+def update_again(
+    profiles: pl.LazyFrame,
+    yesterday: pl.LazyFrame | None,
+    activity: pl.LazyFrame,
+    portfolio: Portfolio,
+    features: Sequence[str],
+    *,
+    today: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
+    """Make only these features of a day's ``profiles`` again (``measures.definitions``), and keep its other columns.
+
+    ``yesterday``: the profiles of the day before, where these features were made again already.
+    """
+    some = measures.only(portfolio, features)
+    part = rank_population(update_profiles(yesterday, activity, some, today=today, absorbed=absorbed), some)
+    names = {*(trait.id for trait in some.traits), *(f"consent_{channel.id}" for channel in some.channels)}
+    names |= {f"interest_{topic.id}" for topic in some.topics} | {f"intent_{intent.id}" for intent in some.intents}
+    names |= {"engagement", "preferred_channel"} if some.engagement else set()
+    fields = measures.feature_columns(some) & set(state_schema(some))
+    new = part.select("customer_id", *names, state_again=pl.col(STATE))
+    state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
+    return (
+        profiles.drop(*names, strict=False)
+        .join(new, on="customer_id", how="left", maintain_order="left")
+        .select(*table_schema(portfolio), pl.struct(state).alias(STATE))
+    )
+
+
+def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per customer: number, first and last of the days with an order, and what was bought on them in micro-units."""
+    state = pl.col(STATE).struct
+    days = state.field(measures.SETTLED).fill_null(0) + state.field(measures.PURCHASE_DAYS).list.len().fill_null(0)
+    total = state.field("purchases.total")
+    return profiles.select(
+        "customer_id",
+        orders=days,
+        first_order_on=state.field("purchases.first_on"),
+        last_order_on=state.field("purchases.last_on"),
+        valued_orders=pl.when(total > 0).then(days).otherwise(0),
+        order_value_total=total,
+    )
+
+
+def with_predictions(profiles: pl.LazyFrame, predicted: pl.LazyFrame) -> pl.LazyFrame:
+    """Fill in the columns of ``predicted``, one row per customer."""
+    columns = profiles.collect_schema().names()
+    names = [name for name in predicted.collect_schema().names() if name in columns and name != "customer_id"]
+    return (
+        profiles.drop(names)
+        .join(predicted.select("customer_id", *names), on="customer_id", how="left", maintain_order="left")
+        .select(columns)
     )
 
 
@@ -93,27 +171,111 @@ def rank_population(profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFram
     )
 
 
-def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio) -> pl.LazyFrame:
-    seen = {"customer_id": pl.String(), "first_seen_on": pl.Date(), "last_seen_on": pl.Date()}
-    if yesterday is None:
-        return pl.LazyFrame(schema=seen | state_schema(portfolio))
-    return yesterday.select(*seen, *(pl.col(STATE).struct.field(name).alias(name) for name in state_schema(portfolio)))
+def _coming(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
+    """One row per rollup that counts from today on: arrived today, or arrived before and dated today."""
+    is_due = ((pl.col("date") == today) & (pl.col("event_date") <= today)) | ((pl.col("date") < today) & (pl.col("event_date") == today))
+    age = (pl.lit(today) - pl.col("event_date")).dt.total_days()
+    return activity.filter(is_due).with_columns(
+        *(one.decayed(age) for one in remembered if one.merge == "decay"),
+        *(
+            pl.when(pl.col("event_date") > today - timedelta(days=days)).then(name).alias(name)
+            for name, days in _sliding(remembered).items()
+        ),
+    )
 
 
-def _windows(activity: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyFrame:
-    """One row per customer active within the longest window, one accumulator column per windowed trait."""
-    windowed = measures.windowed(portfolio)
-    longest = max((days for _, days in windowed), default=0)
-    in_window = pl.col("event_date").is_between(today - timedelta(days=longest - 1), today)
+def _leaving(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
+    """One row per rollup that leaves a window today, its numbers negative: every one of them came in before."""
+    sliding = _sliding(remembered)
+    tallies = [measures.HOURS, *(one.name for one in remembered if one.merge == "tally")]
+    dates = [today - timedelta(days=days) for days in sorted(set(sliding.values()))]
     return (
-        activity.filter(in_window)
-        .group_by("customer_id")
-        .agg(
-            expression
-            for trait, days in windowed
-            for one in measures.of_trait(trait)
-            for expression in one.gather(pl.col("event_date") > today - timedelta(days=days))
+        activity.filter((pl.col("date") < today) & pl.col("event_date").is_in(dates))
+        .select("customer_id", "event_date", *sliding)
+        .with_columns(
+            _negative(pl.when(pl.col("event_date") == today - timedelta(days=days)).then(name), is_tally=name in tallies).alias(name)
+            for name, days in sliding.items()
         )
+    )
+
+
+def _sliding(remembered: list[Accumulator]) -> dict[str, int]:
+    """Return the days of each window that is kept up by addition and subtraction."""
+    return {one.name: one.within_days for one in remembered if one.within_days is not None} | {measures.HOURS: measures.HOURS_WITHIN_DAYS}
+
+
+def _negative(value: pl.Expr, *, is_tally: bool) -> pl.Expr:
+    if not is_tally:
+        return -value
+    one = pl.element().struct
+    return value.list.eval(pl.struct(one.field("value"), -one.field("n")))
+
+
+def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.LazyFrame | None, today: date) -> pl.LazyFrame:
+    """One row per customer of yesterday as far as they are somebody today: who became one is one row (``is_merged``)."""
+    fields = state_schema(portfolio)
+    if yesterday is None:
+        return pl.LazyFrame(schema={**_SEEN, **fields, "is_merged": pl.Boolean()})
+    state = yesterday.select(*_SEEN, *(pl.col(STATE).struct.field(name).alias(name) for name in fields), is_merged=pl.lit(value=False))
+    if absorbed is None:
+        return state
+    new = absorbed.filter(pl.col("valid_from") == today)
+    involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
+    people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new)
+    together = (
+        measures.merged(people, ["customer_id"], measures.remembered(portfolio))
+        .join(
+            people.group_by("customer_id").agg(
+                pl.col("first_seen_on").min(),
+                pl.col("last_seen_on").max(),
+                *(pl.col(name).sum() for name in fields if name == measures.SETTLED),
+                is_merged=pl.len() > 1,
+            ),
+            on="customer_id",
+        )
+        .join(people.select("customer_id", measures.HOURS).unique("customer_id", keep="first"), on="customer_id")
+    )
+    apart = state.join(involved, on="customer_id", how="anti")
+    return pl.concat([apart, together.select(*_SEEN, *(pl.col(name).cast(dtype) for name, dtype in fields.items()), "is_merged")])
+
+
+def _with_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """Add what came to the tallies and take away what left; only customers to whom something happened are looked at."""
+    news = measures.spread(moved, ["customer_id"], name)
+    touched = news.select("customer_id").unique()
+    before = measures.spread(state.join(touched, on="customer_id", how="semi"), ["customer_id"], name)
+    after = measures.tally(pl.concat([before, news]), ["customer_id"], name)
+    return (
+        state.join(touched.with_columns(is_touched=pl.lit(value=True)), on="customer_id", how="left")
+        .join(after, on="customer_id", how="left", suffix="+")
+        .with_columns(pl.when("is_touched").then(f"{name}+").otherwise(name).alias(name))
+        .drop("is_touched", f"{name}+")
+    )
+
+
+def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
+    """Count the days with an order that leave the window, or arrive when it is too late to tell them apart."""
+    oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
+    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("purchases.last_on").is_not_null())
+    gone = leaving.filter(pl.col(measures.PURCHASE_DAYS).is_not_null())
+    days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
+    settled = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))
+    both = pl.col(measures.SETTLED).fill_null(0) + pl.col("settled+").fill_null(0)
+    return state.join(settled, on="customer_id", how="left").with_columns(both.alias(measures.SETTLED)).drop("settled+")
+
+
+def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
+    first = today - timedelta(days=measures.HOURS_WITHIN_DAYS)
+    return activity.filter(pl.col("event_date").is_between(first, today, closed="right")).select("customer_id", measures.HOURS)
+
+
+def _reread(activity: pl.LazyFrame, accumulators: list[Accumulator], today: date) -> pl.LazyFrame:
+    """One row per customer active within the longest of these windows, one column per accumulator."""
+    first = {one.name: today - timedelta(days=one.within_days or 0) for one in accumulators}
+    return (
+        activity.filter(pl.col("event_date").is_between(min(first.values()), today, closed="right"))
+        .group_by("customer_id")
+        .agg(expression for one in accumulators for expression in one.gather(pl.col("event_date") > first[one.name]))
     )
 
 
@@ -135,6 +297,8 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
             for intent in portfolio.intents
         },
         "engagement": _engagement(portfolio),
+        "preferred_channel": _preferred_channel(portfolio),
+        "best_hour": pl.col("best_hour"),
         **{trait.id: _trait(trait, today) for trait in portfolio.traits},
     }
     schema = table_schema(portfolio)
@@ -150,6 +314,16 @@ def _engagement(portfolio: Portfolio) -> pl.Expr:
         return pl.lit(None, dtype=pl.Float64)
     touches, responses = (pl.col(one.name) for one in measures.engagement(portfolio))
     return pl.when(touches > 0).then(pl.min_horizontal(1.0, responses / touches))
+
+
+def _preferred_channel(portfolio: Portfolio) -> pl.Expr:
+    # Sums of halves are not exact: equal ones may differ in their last digits.
+    channels = {channel: pl.col(one.name).round(9) for channel, one in measures.responses_by_channel(portfolio).items()}
+    most = pl.max_horizontal(*channels.values()) if channels else pl.lit(0.0)
+    return pl.coalesce(
+        *(pl.when((responses == most) & (most > 0)).then(pl.lit(channel)) for channel, responses in channels.items()),
+        pl.lit(None, dtype=pl.String),
+    )
 
 
 def _trait(trait: Trait, today: date) -> pl.Expr:
@@ -168,8 +342,20 @@ def _trait(trait: Trait, today: date) -> pl.Expr:
             return pl.col(f"{trait.id}.value")
         case "days_since_first" | "days_since_last":
             return _days_since(parts[0].name, today)
-        case _:
+        case "most_frequent":
+            often = pl.col(parts[0].name).list.get(_numbers(parts[0].name).list.arg_max(), null_on_oob=True).struct
+            return pl.when(often.field("n") >= 2).then(often.field("value"))
+        case "unique_count":
+            return pl.col(parts[0].name).list.len().fill_null(0)
+        case "unique_list":
+            values = pl.col(parts[0].name).list.eval(pl.element().struct.field("value"))
+            return values.fill_null(pl.lit([], dtype=pl.List(pl.String())))
+        case "percentile":
             return pl.lit(None)
+
+
+def _numbers(tally: str) -> pl.Expr:
+    return pl.col(tally).list.eval(pl.element().struct.field("n"))
 
 
 def _days_since(column: str, today: date) -> pl.Expr:

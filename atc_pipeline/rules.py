@@ -1,6 +1,6 @@
 """Named rules, each one expression: who a customer is, how options are ordered, which bucket a customer falls into.
 
-What belongs here: rules that more than one stage needs, or that a reader looks up by name. What does not: frames, I/O.
+What belongs here: rules that more than one stage needs, or that a reader looks up by name. What does not: I/O.
 """
 
 import math
@@ -20,6 +20,9 @@ LARGEST_VALUE = 1e11
 
 BLOCKED_IDENTITY = r"^\s*(?:|null|-1|anonymous|[0-]+)\s*$"
 """Values that identify nobody: empty, ``null``, ``-1``, ``anonymous``, only zeros and dashes (SPEC 2)."""
+
+VISITOR = "anon:"
+"""What the name of a customer begins with who is only known by an anonymous id (SPEC 2)."""
 
 BUCKETS = 10_000
 
@@ -55,8 +58,23 @@ def customer_id() -> pl.Expr:
         pl.when(is_identity("user_id"))
         .then("user_id")
         .when(is_identity("anonymous_id"))
-        .then(pl.concat_str(pl.lit("anon:"), "anonymous_id"))
+        .then(pl.concat_str(pl.lit(VISITOR), "anonymous_id"))
         .alias("customer_id")
+    )
+
+
+def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFrame:
+    """Replace each ``customer_id`` by the customer it is now; rows keep their order, and those of one survivor are not merged.
+
+    ``absorbed``: ``identity.absorbed``; None where nobody ever was.
+    """
+    if absorbed is None:
+        return frame
+    now = absorbed.select(pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"))
+    return (
+        frame.join(now, on="customer_id", how="left", maintain_order="left")
+        .with_columns(customer_id=pl.coalesce("survivor:", "customer_id"))
+        .drop("survivor:")
     )
 
 

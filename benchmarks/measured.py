@@ -44,10 +44,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args()
     figures = TASKS[given.task](World(given.home), Size(given.customers, given.journeys, given.threads))
-    print(json.dumps(figures | {"peak_bytes": _peak_bytes()}))
+    print(json.dumps(figures | {"peak_bytes": peak_bytes()}))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Return the most memory this process ever had resident."""
     # On Linux ru_maxrss begins at the peak of the process that started this one; VmHWM begins with the program.
     status = Path("/proc/self/status")

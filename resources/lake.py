@@ -3,14 +3,18 @@
 What belongs here: where tables live, reading and writing them. What does not: what is in them.
 """
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 import polars as pl
+
+DEFINITIONS = "atc_definitions"
+"""The key of a file's Parquet metadata under which it says what it was made by."""
 
 
 class MissingDayError(Exception):
@@ -35,19 +39,27 @@ class Lake(dg.ConfigurableResource):
         folder = Path(self.root) / table
         return sorted(date.fromisoformat(path.parent.name.removeprefix("date=")) for path in folder.glob("date=*/part.parquet"))
 
-    def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> None:
+    def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> None:
         """Replace a day of a table in one step; a lazy frame is written while it is made, and never whole in memory.
 
         The new file is complete and renamed over the old one: a process killed here leaves the old day or the new one.
+        ``definitions``: what its columns were made by, to be asked for again (``definitions``).
         """
         path = self.path(table, day)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".part.parquet.{os.getpid()}")
+        metadata = None if definitions is None else {DEFINITIONS: json.dumps(dict(definitions), sort_keys=True)}
         if isinstance(frame, pl.LazyFrame):
-            frame.sink_parquet(unfinished, compression="zstd")
+            frame.sink_parquet(unfinished, compression="zstd", metadata=metadata)
         else:
-            frame.write_parquet(unfinished, compression="zstd")
+            frame.write_parquet(unfinished, compression="zstd", metadata=metadata)
         unfinished.replace(path)
+
+    def definitions(self, table: str, day: date) -> dict[str, str]:
+        """Return what a day's columns were made by, as told when it was written; nothing where nothing was told."""
+        self.require(table, day)
+        told = pl.read_parquet_metadata(self.path(table, day)).get(DEFINITIONS)
+        return {} if told is None else dict(json.loads(told))
 
     def rows(self, table: str, day: date) -> int:
         """Count the rows of a day, without reading them."""

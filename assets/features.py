@@ -1,0 +1,64 @@
+"""Days are made by definitions: those made by others are not mixed, and only what has changed is made again.
+
+What belongs here: comparing what a day was made by with what ``journeys.yaml`` says now. What does not: any table.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+
+import dagster as dg
+
+from resources.lake import Lake
+
+CALENDAR = "calendar"
+_NAMED = 8
+
+
+class OutdatedDayError(Exception):
+    """A day that is needed was made by other definitions than those of today."""
+
+
+class Recompute(dg.Config):
+    """Whether to make whole days, or, of days that are there, only what was defined anew since."""
+
+    only_changed: bool = False
+
+
+class Definitions:
+    """What the features of a portfolio are defined by, held against what days were made by."""
+
+    def __init__(self, lake: Lake, wanted: Mapping[str, str], starts_on: date) -> None:
+        """``wanted``: feature -> fingerprint, as of today's ``journeys.yaml``."""
+        self.lake, self.wanted, self.starts_on = lake, wanted, starts_on
+        self._agreed: set[tuple[str, date]] = set()
+
+    def changed(self, table: str, day: date) -> list[str]:
+        """Return the features that the day was made without, or by other definitions.
+
+        Raises OutdatedDayError where the time zone has changed: events then fall on other days.
+        """
+        made_by = self.lake.definitions(table, day)
+        found = [feature for feature, definition in self.wanted.items() if made_by.get(feature) != definition]
+        if CALENDAR in found:
+            raise OutdatedDayError(
+                f"{table} of {day} was made for another time zone: materialize everything again from {self.starts_on} on"
+            )
+        return found
+
+    def require(self, table: str, days: Iterable[date]) -> None:
+        """Raise OutdatedDayError, naming features and the remedy, unless these days (those that there are) agree with today."""
+        for day in days:
+            if (table, day) in self._agreed or not self.lake.has(table, day):
+                continue
+            found = self.changed(table, day)
+            if found:
+                names = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+                raise OutdatedDayError(
+                    f"new or defined otherwise since {table} of {day} was made: {names}. Run the job catch_up from {self.starts_on} to {day}: "
+                    "it makes only these again"
+                )
+            self._agreed.add((table, day))
+
+    def require_window(self, table: str, day: date, days_before: int) -> None:
+        """Require agreement of a day and of those before it."""
+        self.require(table, (day - timedelta(days=ago) for ago in range(days_before + 1)))
