@@ -22,8 +22,6 @@ from polars.datatypes import DataTypeClass
 
 from atc_pipeline import rules
 
-ANONYMOUS = "anon:"
-
 Kind = Literal["theirs", "shared", "elsewhere"]
 """What a row or line has to do with the person: it is about them (and goes), it is somebody else's on a device they shared (and
 stays), or it has the same text somewhere else (and somebody must say what that means)."""
@@ -44,7 +42,7 @@ class Person:
     @cached_property
     def customers(self) -> frozenset[str]:
         """Every customer id the person has, or ever had."""
-        return self.users | {f"{ANONYMOUS}{one}" for one in self.visitors}
+        return self.users | {f"{rules.VISITOR}{one}" for one in self.visitors}
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -53,8 +51,11 @@ class Person:
 
     @cached_property
     def fingerprints(self) -> list[str]:
-        """SHA-256 of every id, in hexadecimal: enough to know the person again, too little to contact them."""
-        ids = [f"user:{one}" for one in self.users] + [f"anonymous:{one}" for one in self.visitors]
+        """SHA-256 of every id, in hexadecimal: enough to know the person again, too little to contact them.
+
+        A visitor's name counts as a user's id too: it may come back as one from where we sent it.
+        """
+        ids = [f"user:{one}" for one in self.customers] + [f"anonymous:{one}" for one in self.visitors]
         return sorted(hashlib.sha256(one.encode()).hexdigest() for one in ids)
 
     @cached_property
@@ -76,7 +77,7 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None) -> tuple[Perso
     ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself.
     Raises ValueError for an id that identifies nobody.
     """
-    visitor = customer_id.removeprefix(ANONYMOUS)
+    visitor = customer_id.removeprefix(rules.VISITOR)
     is_visitor = visitor != customer_id
     if not is_identity(visitor):
         raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, or only zeros and dashes (SPEC 2)")
@@ -104,11 +105,11 @@ def is_about(schema: Mapping[str, pl.DataType], person: Person) -> pl.Expr:
     }
     tests = [column.is_in(sorted(person.customers)) for name, column in columns.items() if _CUSTOMERS.fullmatch(name)]
     if "user_id" in columns:
-        tests.append(columns["user_id"].is_in(sorted(person.users)))
+        tests.append(columns["user_id"].is_in(sorted(person.customers)))
     if "anonymous_id" in columns:
         tests.append(_is_nobody(columns) & columns["anonymous_id"].is_in(sorted(person.visitors)))
     if "previous_id" in columns:
-        tests.append(columns["previous_id"].is_in(sorted(person.users | person.visitors)))
+        tests.append(columns["previous_id"].is_in(sorted(person.names)))
     if "id_type" in columns and "id" in columns:
         for kind, ids in (("user", person.users), ("anonymous", person.visitors)):
             tests.append((columns["id_type"] == kind) & columns["id"].is_in(sorted(ids)))
@@ -155,8 +156,8 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
         return "theirs" if re.search(person.pattern, _unescaped(line.decode(errors="replace"))) else None
     user, visitor, previous, customer = (_id(document, names) for names in _IDS)
     if (
-        user in person.users
-        or previous in person.users | person.visitors
+        user in person.customers
+        or previous in person.names
         or (not is_identity(user) and visitor in person.visitors)
         or (user is visitor is None and customer in person.customers)
     ):

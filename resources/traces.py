@@ -77,12 +77,13 @@ class Frame:
         return _found(self.place, self.name, erasure.find_rows(self._rows(), person))
 
     def remove(self, person: Person) -> None:
-        """Write the other rows, in their order."""
+        """Write the other rows, in their order, and what the file says of itself (``Lake.definitions``)."""
         found = erasure.find_rows(self._rows(), person)
         gone = found.filter(pl.col("kind") == "theirs")["row"]
         unfinished = _unfinished(self.path)
         others = self._rows().with_row_index("row:").filter(~pl.col("row:").is_in(gone.implode())).drop("row:")
-        others.sink_parquet(unfinished, compression="zstd")
+        told = {key: text for key, text in pl.read_parquet_metadata(self.path).items() if key != "ARROW:schema"}
+        others.sink_parquet(unfinished, compression="zstd", metadata=told)
         self.put(self.path, unfinished)
 
     def _rows(self) -> pl.LazyFrame:

@@ -48,8 +48,8 @@ def test_a_blocked_value_is_nobody_to_erase(asked: str) -> None:
 
 
 def test_fingerprints_are_hashes_of_kind_and_id() -> None:
-    """What the tombstones keep is what ingest compares."""
-    ids = ("user:ann", "user:ann-maiden", "anonymous:phone")
+    """What the tombstones keep is what ingest compares; a visitor's name may come as a userId."""
+    ids = ("user:ann", "user:ann-maiden", "user:anon:phone", "anonymous:phone")
     assert ANN.fingerprints == sorted(hashlib.sha256(one.encode()).hexdigest() for one in ids)
 
 
@@ -60,6 +60,7 @@ LINES: list[tuple[object, Kind | None]] = [
     ({"userId": "null", "anonymousId": "phone"}, "theirs"),
     ({"userId": "bob", "previousId": "ann-maiden"}, "theirs"),
     ({"userId": "bob", "previousId": "phone"}, "theirs"),
+    ({"userId": "anon:phone", "anonymousId": "tablet"}, "theirs"),
     ({"customer_id": "anon:phone", "content": "hello"}, "theirs"),
     ({"type": "track", "properties": {"email": "ann"}}, "theirs"),
     (b'{"userId": "ann", "properties": ', "theirs"),
