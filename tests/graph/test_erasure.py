@@ -143,12 +143,13 @@ def test_the_days_after_go_on_without_them(world: dict[str, str], instance: dg.D
     assert counted.metadata["erased"].value == 7
     assert {name for name in named_in(home, *HERS) if name.startswith("lake/")} <= {f"lake/rejected_events/date={LAST}/part.parquet"}
     lake = Lake(root=str(home / "lake"))
-    once = {(table, day): lake.read(table, day) for table in ("raw_events", "customer_profiles") for day in DAYS}
+    once = {(table, day): lake.read(table, day).drop("^.*_percentile$") for table in ("raw_events", "customer_profiles") for day in DAYS}
     shutil.copytree(home.with_name("backup"), landing, dirs_exist_ok=True)
     again = run(world, FIRST, LAST, instance=instance)
     assert again.success
     assert all(check.passed for check in again.get_asset_check_evaluations() if check.severity == dg.AssetCheckSeverity.ERROR)
-    assert all(lake.read(table, day).equals(frame) for (table, day), frame in once.items())
+    # Ranks are among those who are left: days made again count one customer less than days she was taken out of.
+    assert all(lake.read(table, day).drop("^.*_percentile$").equals(frame) for (table, day), frame in once.items())
 
 
 def test_the_sensor_does_not_run_the_days_again(world: dict[str, str], instance: dg.DagsterInstance) -> None:
@@ -182,7 +183,7 @@ def test_what_cannot_be_done_is_said_without_naming_anybody(
     lake.write("raw_events", FIRST, events.with_columns(properties=invited))
     with pytest.raises(dg.Failure, match=says) as failure:
         erase(world, instance, **config)
-    assert str(config["customer_id"]) not in str(failure.value.description)
+    assert not re.search(r"\bc\d+\b", str(failure.value.description))
     assert not (Path(world["ATC_HOME"]) / "tombstones").exists()
 
 
@@ -201,7 +202,7 @@ def test_events_newer_than_the_map_must_be_mapped_first(world: dict[str, str], i
 
 
 def test_runs_whose_record_names_the_person_are_told(world: dict[str, str], instance: dg.DagsterInstance) -> None:
-    """A failed check shows its rows, and Dagster keeps them: the job says how to delete that run, and no other."""
+    """A failed check shows its rows, and Dagster keeps them: the job says how to delete that run."""
     lake = Lake(root=f"{world['ATC_HOME']}/lake")
     assert run(world, LAST, LAST, instance=instance).success
     members = lake.read("micro_segment_memberships", LAST)
@@ -212,7 +213,7 @@ def test_runs_whose_record_names_the_person_are_told(world: dict[str, str], inst
     again = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, resources=definitions.resources, jobs=[job])
     failed = again.resolve_job_def("checked").execute_in_process(instance=instance, raise_on_error=False)
     told = erase(world, instance, customer_id="c03")
-    assert told["runs_whose_record_names_them"] == f"- `dagster run delete {failed.run_id}`"
+    assert f"- `dagster run delete {failed.run_id}`" in str(told["runs_whose_record_names_them"])
 
 
 def test_the_records_of_erasures_are_deleted_a_day_later(world: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
