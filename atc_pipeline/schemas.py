@@ -84,7 +84,7 @@ def _raw_events(_: Portfolio) -> Table:
         "raw_events",
         ("message_id",),
         events.RAW_EVENTS,
-        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context"},
+        nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context", "extra"},
         descriptions={
             "message_id": "Segment's messageId; a hash of the line where it had none.",
             "type": "track, page, screen, identify, alias or group.",
@@ -93,6 +93,7 @@ def _raw_events(_: Portfolio) -> Table:
             "properties": "JSON text, as it arrived.",
             "traits": "JSON text, as it arrived.",
             "context": "JSON text, as it arrived.",
+            "extra": "The line's other fields, as one JSON object.",
             "source_file": "File in the landing zone.",
             "line": "Line in that file, from 1.",
             "event": "Name of a track event.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from atc_pipeline.events import Ingested, ingest
+from atc_pipeline.events import Ingested, Lines, ingest
 
 TODAY = date(2026, 1, 10)
 GOOD = {"messageId": "m", "type": "track", "event": "E", "userId": "c", "timestamp": "2026-01-10T10:00:00Z"}
@@ -16,9 +16,9 @@ GOOD = {"messageId": "m", "type": "track", "event": "E", "userId": "c", "timesta
 def ingested(*lines: dict[str, Any] | bytes, recent: tuple[str, ...] = (), erased: tuple[str, ...] = ()) -> Ingested:
     """Ingest lines of one file; ``erased`` are ids as ``user:<id>`` or ``anonymous:<id>``."""
     raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-    frame = pl.DataFrame({"source_file": ["a.ndjson"] * len(raw), "line": range(1, len(raw) + 1), "raw": raw})
+    block = [Lines("a.ndjson", 1, b"".join(line + b"\n" for line in raw))]
     hashes = pl.Series([hashlib.sha256(one.encode()).hexdigest() for one in erased], dtype=pl.String)
-    done = ingest(frame, pl.Series(recent, dtype=pl.String), arrival=TODAY, timezone="Europe/Berlin", erased=hashes)
+    done = ingest([block], pl.Series(recent, dtype=pl.String), arrival=TODAY, timezone="Europe/Berlin", erased=hashes)
     assert done.lines == len(raw) == done.accepted.height + done.rejected.height + done.duplicates + done.erased
     return done
 
