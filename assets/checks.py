@@ -21,8 +21,8 @@ import polars as pl
 from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
-from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.decision.memory import STATE
+from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -66,25 +66,32 @@ def _between(rule: Callable[..., pl.LazyFrame], *sources: Callable[[Lake, Sequen
     return find
 
 
-def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str) -> Find:
-    """Apply an invariant between a day and the day before; the first day of the lake has none."""
+def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str, *others: Callable[[Lake, Sequence[date]], pl.LazyFrame | None]) -> Find:
+    """Apply an invariant between a day of a table, the day before, and other tables; the first day of the lake has no day before."""
 
     def find(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
         later = [day for day in days if day > portfolio.starts_on]
-        return _between(rule, _table(table), _table(table, shift=1))(lake, portfolio, later)
+        return _between(rule, _table(table), _table(table, shift=1), *others)(lake, portfolio, later)
 
     return find
 
 
+def _absorbed(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read who was absorbed on these days."""
+    changes = lake.scan("identity_changes", days)
+    return absorbed_by(pl.LazyFrame(schema=IDENTITY_CHANGES) if changes is None else changes)
+
+
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.broken_rules, portfolio=portfolio)
-    sources = [_table("journey_assignments"), _table("journey_state"), _day_before("journey_state", STATE), _table("customer_profiles")]
+    before = _day_before("journey_state", STATE)
+    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed]
     return _between(rule, *sources)(lake, portfolio, days)
 
 
 def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.overfull_journeys, portfolio=portfolio)
-    return _between(rule, _table("journey_assignments"), _day_before("journey_assignments", ASSIGNMENTS))(lake, portfolio, days)
+    return _between(rule, _table("journey_assignments"))(lake, portfolio, days)
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -110,10 +117,16 @@ def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) ->
 
 PROMISES = (
     Promise(
+        "identity_map",
+        "ids_lead_to_survivors",
+        "No id is said to be a customer who was absorbed, and no id of the day before is missing (SPEC 2).",
+        _between(invariants.broken_identities, _table("identity_map"), _day_before("identity_map", IDENTITY_MAP)),
+    ),
+    Promise(
         "customer_profiles",
         "no_customer_is_lost",
-        "Customers of a day = those of the day before + those who arrived (SPEC 2).",
-        _after_first_day(invariants.lost_customers, "customer_profiles"),
+        "Customers of a day = those of the day before + those who arrived - those who were absorbed (SPEC 2).",
+        _after_first_day(invariants.lost_customers, "customer_profiles", _absorbed),
     ),
     Promise(
         "micro_segment_memberships",
@@ -149,8 +162,8 @@ PROMISES = (
     Promise(
         "journey_assignments",
         "journeys_in_flight_add_up",
-        "In flight yesterday = continued + ended today (SPEC 8).",
-        _after_first_day(invariants.unaccounted_journeys, "journey_assignments"),
+        "In flight yesterday = continued + ended today, those that merged among them (SPEC 8).",
+        _after_first_day(invariants.unaccounted_journeys, "journey_assignments", _table("journey_state"), _absorbed),
     ),
     Promise(
         "journey_assignments",

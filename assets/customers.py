@@ -8,7 +8,8 @@ import polars as pl
 
 from assets.daily import after, daily, each_day, spec, yesterday_of
 from assets.features import Definitions, Recompute
-from atc_pipeline import identity, measures
+from atc_pipeline import measures
+from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.predictions import model_for_day, predict
 from atc_pipeline.profiles import (
@@ -74,7 +75,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         yield dg.MaterializeResult(asset_key="customer_profiles")
         yield dg.MaterializeResult(asset_key="purchase_models")
 
-    @dg.asset(**daily(partitions, "customers", after(["customer_profiles"], itself="micro_segment_memberships")))
+    @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"], itself="micro_segment_memberships")))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per micro-segment and customer per day; everyone is always in at least one."""
         portfolio = journeys.load()
@@ -82,12 +83,16 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         def make(day: date) -> dict[str, pl.DataFrame]:
             profiles = lake.lazy("customer_profiles", day)
             yesterday = yesterday_of(lake, "micro_segment_memberships", day, portfolio.starts_on)
-            return {"micro_segment_memberships": assign_segments(profiles, yesterday, portfolio.segments, today=day).collect()}
+            merged = absorbed(lake.lazy("identity_map", day), since=day)
+            members = assign_segments(profiles, yesterday, portfolio.segments, today=day, absorbed=merged)
+            return {"micro_segment_memberships": members.collect()}
 
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships"], itself="journey_queues")))
+    @dg.asset(
+        **daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"], itself="journey_queues"))
+    )
     def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey and customer who qualifies for it on the day, and since when."""
         portfolio = journeys.load()
@@ -103,6 +108,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 yesterday_of(lake, "journey_queues", day, portfolio.starts_on),
                 rebuilt,
                 today=day,
+                absorbed=absorbed(lake.lazy("identity_map", day), since=day),
             ).collect()
             if config.journeys:
                 kept = [journey.id for journey in portfolio.journeys if journey not in rebuilt]
@@ -121,13 +127,13 @@ def profile_day(
 ) -> dict[str, pl.DataFrame]:
     """Return the day's profiles and purchase models; ``again``: only these features anew, the rest as it is."""
     yesterday = yesterday_of(lake, "customer_profiles", day, portfolio.starts_on)
-    absorbed = identity.absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=lookback_days(portfolio)))
+    now = absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=lookback_days(portfolio)))
     if again is None:
-        updated = update_profiles(yesterday, activity, portfolio, today=day, absorbed=absorbed)
+        updated = update_profiles(yesterday, activity, portfolio, today=day, absorbed=now)
         profiles = rank_population(updated, portfolio).collect()
     else:
         kept = lake.lazy("customer_profiles", day)
-        profiles = update_again(kept, yesterday, activity, portfolio, again, today=day, absorbed=absorbed).collect()
+        profiles = update_again(kept, yesterday, activity, portfolio, again, today=day, absorbed=now).collect()
     if again is not None and "predictions" not in again:
         return {"customer_profiles": profiles, "purchase_models": lake.read("purchase_models", day)}
     if portfolio.predictions is None:

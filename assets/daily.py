@@ -81,7 +81,10 @@ def each_day(
 
 def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:
     lake.write(table, day, frame, definitions)
-    return facts_of(table, frame) if isinstance(frame, pl.DataFrame) else {"dagster/row_count": lake.rows(table, day)}
+    if isinstance(frame, pl.LazyFrame):
+        return {"dagster/row_count": lake.rows(table, day)}
+    before = day - timedelta(days=1)
+    return facts_of(table, frame, lake.lazy(table, before) if lake.has(table, before) else None)
 
 
 def daily(

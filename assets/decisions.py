@@ -1,15 +1,16 @@
 """The decision of the day: options scored and ruled, memory updated, one answer per customer."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 import polars as pl
 
 from assets.daily import Tables, after, days_of, each_day, spec, yesterday_of
-from atc_pipeline import measures
+from atc_pipeline import measures, rules
 from atc_pipeline.decision.day import ASSIGNMENTS, decide
-from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
+from atc_pipeline.decision.memory import goal_events, goal_lookback_days, merge, no_state
+from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.profiles import LATENESS_DAYS
 from resources.journeys import JourneysFile
@@ -26,7 +27,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             dg.AssetSpec(
                 "scored_candidates",
                 description='One row per customer and option, "none" included: every factor, the score, and why it won or lost.',
-                **spec(partitions, "decisions", after(["journey_queues", "customer_profiles", "customer_activity"])),
+                **spec(partitions, "decisions", after(["journey_queues", "customer_profiles", "customer_activity", "identity_map"])),
             ),
             dg.AssetSpec(
                 "journey_state",
@@ -69,11 +70,14 @@ def goal_activity(lake: Lake, portfolio: Portfolio) -> Rolling:
 def decide_day(lake: Lake, activity: Rolling, delivered: pl.DataFrame, portfolio: Portfolio, day: date) -> Tables:
     """Return the day's tables, from its queues and profiles, the memory of the day before and what was delivered already."""
     yesterday = yesterday_of(lake, "journey_state", day, portfolio.starts_on)
+    # Rollups name customers as they were known on the day of each.
+    merged = absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=activity.days_before)).collect().lazy()
+    goals = goal_events(rules.survivors(activity.until(day), merged), [one.name for one in measures.goals(portfolio)], today=day)
     decided = decide(
         lake.lazy("journey_queues", day),
         lake.lazy("customer_profiles", day),
-        no_state() if yesterday is None else yesterday.collect(),
-        goal_events(activity.until(day), [one.name for one in measures.goals(portfolio)], today=day),
+        no_state() if yesterday is None else merge(yesterday.collect(), merged, today=day),
+        goals,
         portfolio,
         today=day,
         delivered=delivered.filter(pl.col("date") == day),

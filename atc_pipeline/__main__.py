@@ -1,17 +1,25 @@
-"""Commands for people: ``sql`` asks the tables, ``explain`` tells one customer's day; nothing is ever written."""
+"""Commands for people: ``sql`` asks the tables, ``explain`` tells one customer's day, ``journey`` their path, ``segments`` all of them.
+
+The lake is only read; ``--svg`` writes a picture where it is told to.
+"""
 
 import argparse
 import difflib
 import os
 import sys
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
+from atc_pipeline import measures
+from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.page import Day, explain
 from atc_pipeline.journeys.document import JourneysError
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.messages import MESSAGES
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.warehouse import Warehouse
@@ -28,7 +36,7 @@ class UnansweredError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m atc_pipeline", description="Ask the lake; nothing is ever written.")
+    parser = argparse.ArgumentParser(prog="python -m atc_pipeline", description="Ask the lake, which is only read.")
     commands = parser.add_subparsers(dest="command", required=True)
     sql = commands.add_parser("sql", help="run a DuckDB query over the tables, also while runs are writing")
     sql.add_argument("query", help="for instance: select * from journey_assignments limit 5")
@@ -36,17 +44,32 @@ def main(arguments: list[str]) -> int:
     why.add_argument("customer", help="a customer_id")
     why.add_argument("--day", help="YYYY-MM-DD; the latest day decided, if left out")
     why.add_argument("--all", action="store_true", help="say too why the customer is not queued for the other journeys")
+    who = commands.add_parser("journey", help="show a customer's path through micro-segments and journeys")
+    who.add_argument("customer", help="a customer_id, also one that was merged into another since")
+    them = commands.add_parser("segments", help="show the micro-segments over time: how large, and which journey serves most")
+    for command in (who, them):
+        command.add_argument("--from", dest="first", help="YYYY-MM-DD; the first day there is, if left out")
+        command.add_argument("--to", dest="last", help="YYYY-MM-DD; the latest day there is, if left out")
+        command.add_argument("--svg", type=Path, help="draw it into this file instead")
     asked = parser.parse_args(arguments)
     home = PROJECT / os.environ.get("ATC_HOME", ".atc")
-    warehouse = Warehouse(home=str(home), lake=str(home / "lake"))
+    lake, warehouse = Lake(root=str(home / "lake")), Warehouse(home=str(home), lake=str(home / "lake"))
     try:
-        if asked.command == "explain":
-            print(explained(Lake(root=str(home / "lake")), asked.customer, asked.day, with_others=asked.all))  # noqa: T201
-        else:
-            print(answered(warehouse, asked.query))  # noqa: T201
+        match asked.command:
+            case "explain":
+                said = explained(lake, asked.customer, asked.day, with_others=asked.all)
+            case "journey":
+                walked = path_of(lake, asked.customer, asked.first, asked.last)
+                said = path.tell(walked) if asked.svg is None else _drawn(path.draw(walked), asked.svg)
+            case "segments":
+                rows, portfolio = matrix_of(lake, asked.first, asked.last), _journeys().load()
+                said = _shown(matrix.summary(rows, portfolio)) if asked.svg is None else _drawn(matrix.draw(rows, portfolio), asked.svg)
+            case _:
+                said = answered(warehouse, asked.query)
     except (UnansweredError, JourneysError) as problem:
         print(problem, file=sys.stderr)  # noqa: T201
         return 1
+    print(said)  # noqa: T201
     return 0
 
 
@@ -58,16 +81,31 @@ def answered(warehouse: Warehouse, query: str) -> str:
         answer = warehouse.query(query)
     except duckdb.Error as problem:
         raise UnansweredError(f"{problem}\nTables: {', '.join(warehouse.tables())}") from problem
+    return _shown(answer)
+
+
+def _shown(table: pl.DataFrame) -> str:
     with pl.Config(
         tbl_rows=1000, tbl_cols=100, fmt_str_lengths=200, tbl_width_chars=250, tbl_hide_dataframe_shape=True, fmt_table_cell_list_len=20
     ):
-        return str(answer)
+        return str(table)
+
+
+def _drawn(svg: str, file: Path) -> str:
+    try:
+        file.write_text(svg, encoding="utf-8")
+    except OSError as problem:
+        raise UnansweredError(f"--svg {file}: {problem.strerror}") from problem
+    return f"drawn into {file}"
+
+
+def _journeys() -> JourneysFile:
+    return JourneysFile(path=str(PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml")))
 
 
 def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool) -> str:
     """Gather what the lake knows of the customer and the day, and tell it."""
     day = _day(lake, asked)
-    journeys = JourneysFile(path=str(PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml")))
     assignment = _rows(lake, "journey_assignments", day, customer)
     if assignment.is_empty():
         raise UnansweredError(_unknown(lake, customer, day))
@@ -80,7 +118,7 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
         Day(
             customer_id=customer,
             today=day,
-            portfolio=journeys.load(),
+            portfolio=_journeys().load(),
             profile=_rows(lake, "customer_profiles", day, customer),
             memberships=_rows(lake, "micro_segment_memberships", day, customer),
             candidates=_rows(lake, "scored_candidates", day, customer),
@@ -97,6 +135,76 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
     )
 
 
+def path_of(lake: Lake, customer: str, first: str | None, last: str | None) -> path.Path:
+    """Gather a customer's days; from the day they were merged into another one, that one's."""
+    days = _stretch(lake, "journey_assignments", first, last)
+    names = _names(lake, customer, days)
+    portfolio = _journeys().load()
+    assignments = _under(lake, "journey_assignments", names)
+    if assignments.is_empty():
+        raise UnansweredError(_unknown(lake, customer, days[-1]))
+    return path.Path(
+        customer_id=customer,
+        first=days[0] if first else min(assignments["date"].to_list()),
+        last=days[-1],
+        portfolio=portfolio,
+        names=names.join(assignments, on=["date", "customer_id"], how="semi"),
+        memberships=_under(lake, "micro_segment_memberships", names),
+        assignments=assignments,
+        messages=_under(lake, "outbound_messages", names) if lake.days("outbound_messages") else pl.DataFrame(schema=MESSAGES),
+        events=_goal_events(_under(lake, "customer_activity", names), portfolio),
+    )
+
+
+def _names(lake: Lake, customer: str, days: Sequence[date]) -> pl.DataFrame:
+    """One row per day: who the customer is by the identity map of that day; themselves where it does not know better."""
+    asked = pl.DataFrame({"date": days, "customer_id": customer})
+    maps = lake.scan("identity_map", days)
+    if maps is None:
+        return asked
+    kind, name = ("anonymous", customer.removeprefix("anon:")) if customer.startswith("anon:") else ("user", customer)
+    known = maps.filter(pl.col("id_type") == kind, pl.col("id") == name).select("date", "customer_id").collect()
+    return asked.update(known, on="date")
+
+
+def _under(lake: Lake, table: str, names: pl.DataFrame) -> pl.DataFrame:
+    """Read the rows of one customer, whatever they were called on each day."""
+    found = lake.scan(table, names["date"], may_lack=True)
+    if found is None:
+        raise UnansweredError(f"{table} has no data for these days: materialize it first")
+    theirs = found.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
+    return theirs.join(names.lazy(), on=["date", "customer_id"], how="semi").collect()
+
+
+def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per day and event that is some journey's goal: how often it happened."""
+    goals = sorted({journey.goal.event for journey in portfolio.journeys if journey.goal})
+    columns = {name: event for event in goals if (name := measures.goal_column(event)) in activity.columns}
+    counts = activity.unpivot(list(columns), index="event_date", variable_name="name", value_name="number")
+    return counts.group_by(pl.col("event_date").alias("date"), pl.col("name").replace(columns)).agg(pl.col("number").sum())
+
+
+def matrix_of(lake: Lake, first: str | None, last: str | None) -> pl.DataFrame:
+    """Read the segment matrix of a stretch of days."""
+    found = lake.scan("segment_matrix", _stretch(lake, "segment_matrix", first, last))
+    rows = pl.DataFrame() if found is None else found.collect()
+    if rows.is_empty():
+        raise UnansweredError("nobody was in a micro-segment on these days")
+    return rows
+
+
+def _stretch(lake: Lake, table: str, first: str | None, last: str | None) -> list[date]:
+    """Return the days of a table from the first asked for to the last; both must be there."""
+    days = lake.days(table)
+    if not days:
+        raise UnansweredError(f"{table} is not in {lake.root} yet: run make demo, or materialize the assets")
+    from_ = days[0] if first is None else _asked(days, "--from", first, f"{table} has no data for")
+    to = days[-1] if last is None else _asked(days, "--to", last, f"{table} has no data for")
+    if from_ > to:
+        raise UnansweredError(f"--from {from_} is after --to {to}")
+    return [day for day in days if from_ <= day <= to]
+
+
 def _rows(lake: Lake, table: str, day: date, customer: str) -> pl.DataFrame:
     return lake.lazy(table, day).filter(pl.col("customer_id") == customer).collect()
 
@@ -107,13 +215,17 @@ def _day(lake: Lake, asked: str | None) -> date:
         raise UnansweredError(f"no decisions in {lake.root} yet: run make demo, or materialize the assets")
     if asked is None:
         return days[-1]
+    return _asked(days, "--day", asked, "nothing was decided for")
+
+
+def _asked(days: Sequence[date], option: str, asked: str, nothing: str) -> date:
     try:
         day = date.fromisoformat(asked)
     except ValueError:
-        raise UnansweredError(f"--day {asked}: expected a day such as {days[-1]}") from None
+        raise UnansweredError(f"{option} {asked}: expected a day such as {days[-1]}") from None
     if day not in days:
         nearest = min(days, key=lambda one: abs(one - day))
-        raise UnansweredError(f"nothing was decided for {day}: the lake has {days[0]} to {days[-1]}, nearest {nearest}")
+        raise UnansweredError(f"{nothing} {day}: the lake has {days[0]} to {days[-1]}, nearest {nearest}")
     return day
 
 

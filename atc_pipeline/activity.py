@@ -5,23 +5,17 @@ The rollup is what keeps the cost of a day flat: profiles read it, never the eve
 What belongs here: taking properties out of events, and which events count for what. What does not: history.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from math import isfinite
-from typing import Any
 
-import msgspec
 import polars as pl
 
-from atc_pipeline import measures, rules
+from atc_pipeline import documents, measures, rules
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 """Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md)."""
-
-Document = dict[str, Any]
-
 
 EVENTS_AT_ONCE = 250_000
 """Events decoded at once; a JSON object is some hundred times its text in memory."""
@@ -156,13 +150,15 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
 def _properties(events: pl.DataFrame, contributions: list[_Contribution], each: str | None) -> pl.DataFrame:
     """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to."""
     events = _named(events, contributions)
-    read = [one for one in contributions if each is not None or one.property is not None or one.selector.where is not None]
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    documents = _decoded_where(events, read)
-    if each is not None:
-        rows, documents = _items(rows, documents, each)
-    wanted = {(name, dtype) for one in contributions for name, dtype in _needed(one)}
-    typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted(wanted, key=str))
+    wanted = {field for one in contributions for field in _needed(one)}
+    if each is None:
+        read = [one for one in contributions if one.property is not None or one.selector.where is not None]
+        typed = rows.with_columns(documents.read_fields(_properties_of(events, _names(read)), wanted))
+    else:
+        owners, places, values = documents.read_items(events["properties"], each, wanted)
+        said = pl.concat_str("said", pl.lit("#"), places.cast(pl.String).str.zfill(5))
+        typed = rows[owners].with_columns(said.alias("said"), *values)
     held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
     columns: dict[str, list[pl.Expr]] = {}
     for one in contributions:
@@ -182,11 +178,11 @@ def _named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataF
     return events if names is None else events.filter(pl.col("event").is_in(names))
 
 
-def _decoded_where(events: pl.DataFrame, read: list[_Contribution]) -> list[Document]:
-    """Decode the properties of the events that something is read from; the others have none."""
-    names = _names(read)
-    asked = events["properties"] if names is None else events.select(pl.when(pl.col("event").is_in(names)).then("properties"))["properties"]
-    return [_document(text) for text in asked]
+def _properties_of(events: pl.DataFrame, names: list[str] | None) -> pl.Series:
+    """Return the properties of the events that something is read from; the others need not be decoded."""
+    if names is None:
+        return events["properties"]
+    return events.select(pl.when(pl.col("event").is_in(names)).then("properties").alias("properties"))["properties"]
 
 
 def _together(parts: list[pl.Expr]) -> pl.Expr:
@@ -202,10 +198,6 @@ def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
 
 def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
     return accumulator.dtype if accumulator.is_word or accumulator.merge == "tally" else pl.Float64()
-
-
-def _typed(name: str, dtype: pl.DataType) -> str:
-    return f"{name}:{dtype}"
 
 
 def _mask(selector: Selector) -> pl.Expr:
@@ -234,7 +226,7 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
         group[1][_holds(condition)] = condition.expr
     held = []
     for types, expressions in groups:
-        read = [pl.col(_typed(name, dtype)).alias(name) for name, dtype in types.items()]
+        read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
         evaluated = rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(**expressions)
         held += [evaluated[name] for name in expressions]
     return held
@@ -246,7 +238,7 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
     if one.property is None:
         value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(one.micro_weight, dtype=pl.Int64)
         return {accumulator.name: pl.when(mask).then(value)}
-    value = pl.col(_typed(one.property, _value_type(accumulator)))
+    value = pl.col(documents.column(one.property, _value_type(accumulator)))
     said = mask & value.is_not_null()
     if accumulator.is_word:
         return {
@@ -263,21 +255,20 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
 
 def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``identify``: profile traits and consent."""
-    rows, documents = _documents(events.filter(pl.col("type") == "identify"), "traits")
     words = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
     words += [(f"consent_{channel.id}",) * 2 + (pl.Boolean(),) for channel in portfolio.channels]
-    typed = rows.with_columns(_read(documents, name, dtype) for name, dtype in sorted({word[1:] for word in words}, key=str))
-    return typed.select(*_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(_typed(property_, dtype)))))
+    typed = _with_fields(events.filter(pl.col("type") == "identify"), "traits", {word[1:] for word in words})
+    return typed.select(
+        *_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(documents.column(property_, dtype))))
+    )
 
 
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named; unsubscribing from nothing in
     particular withdraws it for all."""
-    rows, documents = _documents(
-        events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED])), "properties"
-    )
-    typed = rows.with_columns(_read(documents, "channel", pl.String()))
-    named, is_given = pl.col(_typed("channel", pl.String())), pl.col("event") == SUBSCRIBED
+    said = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
+    typed = _with_fields(said, "properties", [("channel", pl.String())])
+    named, is_given = pl.col(documents.column("channel", pl.String())), pl.col("event") == SUBSCRIBED
     return typed.select(
         *_KEYS,
         *(
@@ -290,9 +281,8 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 
 def _timezones(events: pl.DataFrame) -> pl.DataFrame:
     """One row per event that tells the customer's time zone."""
-    rows, documents = _documents(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context")
-    typed = rows.with_columns(_read(documents, "timezone", pl.String()))
-    return typed.select(*_KEYS, *_word("timezone", pl.col(_typed("timezone", pl.String()))))
+    typed = _with_fields(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context", [("timezone", pl.String())])
+    return typed.select(*_KEYS, *_word("timezone", pl.col(documents.column("timezone", pl.String()))))
 
 
 def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
@@ -302,81 +292,6 @@ def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
     yield value.alias(f"{name}.value")
 
 
-def _documents(events: pl.DataFrame, column: str) -> tuple[pl.DataFrame, list[Document]]:
-    """One row per event, and its JSON object."""
-    rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    return rows, [_document(text) for text in events[column]]
-
-
-def _items(events: pl.DataFrame, documents: list[Document], each: str) -> tuple[pl.DataFrame, list[Document]]:
-    """One row per object in the array ``each`` of an event, and the object."""
-    owners, places, items = [], [], []
-    for row, document in enumerate(documents):
-        array = document.get(each)
-        if not isinstance(array, list):
-            continue
-        for place, item in enumerate(array):
-            if isinstance(item, dict):
-                owners.append(row)
-                places.append(place)
-                items.append(item)
-    order = pl.Series(places, dtype=pl.Int64).cast(pl.String).str.zfill(5)
-    return events[pl.Series(owners, dtype=pl.UInt32)].with_columns(said=pl.col("said") + "#" + order), items
-
-
-_DECODER = msgspec.json.Decoder()
-_LENIENT_DECODER = msgspec.json.Decoder(float_hook=float)  # 1e999 is well-formed JSON, but no number of ours
-
-
-def _document(text: str | None) -> Document:
-    """Decode a JSON object; what is no object, or cannot be represented (an integer of 5,000 digits), has no properties."""
-    document = _decoded(text) if text is not None else None
-    if isinstance(document, str):  # warehouse exports store the object as text
-        document = _decoded(document)
-    return document if isinstance(document, dict) else {}
-
-
-def _decoded(text: str) -> object:
-    for decoder in (_DECODER, _LENIENT_DECODER):
-        try:
-            return decoder.decode(text)
-        except (msgspec.DecodeError, RecursionError):
-            continue
-    return None
-
-
-def _read(documents: list[Document], name: str, dtype: pl.DataType) -> pl.Series:
-    """Read one property as one type; missing and wrongly typed values are null."""
-    read = _READERS[type(dtype)]
-    series = pl.Series(_typed(name, dtype), [read(document.get(name)) for document in documents], dtype=_READ_AS.get(type(dtype), dtype))
-    return series.str.to_date("%Y-%m-%d", strict=False) if dtype == pl.Date() else series
-
-
-def _number(value: object) -> float | None:
-    # bool is an int in Python, not in JSON
-    return round(float(value), 6) if type(value) in (int, float) and abs(value) < rules.LARGEST_VALUE else None  # type: ignore[arg-type]
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):  # true and false among them
-        return str(value).lower()
-    return msgspec.json.encode(value).decode() if isinstance(value, float) and isfinite(value) else None
-
-
-def _truth(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _day(value: object) -> str | None:
-    return value[:10] if isinstance(value, str) else None
-
-
-_READERS: dict[type[pl.DataType], Callable[[object], Any]] = {
-    pl.Float64: _number,
-    pl.String: _text,
-    pl.Boolean: _truth,
-    pl.Date: _day,
-}
-_READ_AS: dict[type[pl.DataType], pl.DataType] = {pl.Date: pl.String()}
+def _with_fields(events: pl.DataFrame, objects: str, wanted: Iterable[documents.Field]) -> pl.DataFrame:
+    """One row per event, with fields of one of its JSON objects."""
+    return events.select(*_KEYS, "event", "timestamp", *documents.read_fields(events[objects], wanted), said="message_id")

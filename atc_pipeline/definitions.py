@@ -17,6 +17,8 @@ from assets.customers import customer_assets
 from assets.decisions import decision_assets
 from assets.erasure import erase_customer
 from assets.events import event_assets
+from assets.identity import identity_assets
+from assets.pictures import picture_assets
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels import Channels
 from resources.journeys import JourneysFile
@@ -37,8 +39,10 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     partitions = dg.DailyPartitionsDefinition(start_date=portfolio.starts_on.isoformat(), timezone=portfolio.timezone)
     assets = [
         *event_assets(partitions),
+        *identity_assets(partitions),
         *customer_assets(partitions),
         *decision_assets(partitions),
+        *picture_assets(partitions),
         *activation_assets(partitions),
     ]
     jobs = triggers.jobs()

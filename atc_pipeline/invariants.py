@@ -1,6 +1,7 @@
 """What must hold on every day, whatever the portfolio: each invariant returns the rows that break it (SPEC 2, 4, 8).
 
-Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier.
+Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier. ``absorbed`` has one
+row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.absorbed_by``).
 
 What belongs here: promises between tables or days. What does not: what one table looks like (``schemas``).
 """
@@ -8,6 +9,7 @@ What belongs here: promises between tables or days. What does not: what one tabl
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
+from atc_pipeline.rules import VISITOR
 
 
 def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
@@ -20,15 +22,39 @@ def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl
     )
 
 
-def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
-    """Return customers of yesterday who are gone, and new ones who were first seen on another day."""
-    days = pl.col("date").dt.offset_by("1d")
-    before = yesterday.select("customer_id", date=days, was_there=pl.lit(value=True))
+def broken_identities(identity_map: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
+    """Return ids that are said to be a customer who was absorbed that day, and days on which the map has fewer ids than the day before.
+
+    A day is compared with what changed on it, not with all that ever did: earlier days were checked by themselves.
+    """
+    name = pl.when(pl.col("id_type") == "user").then("id").otherwise(pl.concat_str(pl.lit(VISITOR), "id"))
+    is_absorbed = (pl.col("valid_from") == pl.col("date")) & (pl.col("customer_id") != name)
+    astray = identity_map.join(identity_map.filter(is_absorbed).select("date", customer_id=name), on=["date", "customer_id"], how="semi")
+    before = yesterday.group_by(pl.col("date").dt.offset_by("1d")).agg(ids_before=pl.len())
+    shrunk = identity_map.group_by("date").agg(ids=pl.len()).join(before, on="date").filter(pl.col("ids") < pl.col("ids_before"))
+    return pl.concat([astray, shrunk], how="diagonal")
+
+
+def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers of yesterday who are gone though nobody absorbed them, or are still there though somebody did, and new
+    ones who were first seen on another day."""
+    before = _a_day_later(yesterday.select("date", "customer_id"), absorbed).unique().with_columns(was_there=pl.lit(value=True))
     now = profiles.select("date", "customer_id", "first_seen_on")
     return (
         now.join(before, on=["date", "customer_id"], how="full", coalesce=True)
         .filter(pl.col("first_seen_on").is_null() | (pl.col("was_there").is_null() != (pl.col("first_seen_on") == pl.col("date"))))
         .select("date", "customer_id", "first_seen_on", "was_there")
+    )
+
+
+def _a_day_later(yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """Date yesterday's rows by the day after, under the names of those who absorbed their customers."""
+    who = absorbed.select("date", pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"))
+    return (
+        yesterday.with_columns(pl.col("date").dt.offset_by("1d"))
+        .join(who, on=["date", "customer_id"], how="left")
+        .with_columns(customer_id=pl.coalesce("survivor:", "customer_id"))
+        .drop("survivor:")
     )
 
 
@@ -86,30 +112,49 @@ def double_booked_customers(state: pl.LazyFrame, assignments: pl.LazyFrame) -> p
     )
 
 
-def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
-    """Return customers whose journey of yesterday is neither continued nor ended today."""
-    before = yesterday.filter(pl.col("journey_id").is_not_null()).select(
-        "customer_id", date=pl.col("date").dt.offset_by("1d"), was_in="journey_id"
-    )
+def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, state: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers whose journey of yesterday is neither continued nor ended today, and those who go on with none.
+
+    Of the journeys that merged customers were in, one goes on or ends like any other; the rest end ``merged``, which ``state``
+    tells, unless they have been entered again.
+    """
+    before = _a_day_later(yesterday.filter(pl.col("journey_id").is_not_null()).select("date", "customer_id", was_in="journey_id"), absorbed)
+    flights = pl.len().over("date", "customer_id")
+    before = before.with_columns(flights=flights).unique()
+    is_over = ((pl.col("ended_on") == pl.col("date")) & (pl.col("ended_reason") == "merged")) | (pl.col("entered_on") == pl.col("date"))
+    merged = state.filter(is_over).select("date", "customer_id", was_in="journey_id", is_merged=pl.lit(value=True))
     is_continued = (pl.col("decision") == "continue") & (pl.col("journey_id") == pl.col("was_in"))
-    is_ended = pl.col("ended_journey_id") == pl.col("was_in")
+    is_ended = (pl.col("ended_journey_id") == pl.col("was_in")) & (pl.col("ended_reason") != "merged")
+    goes_on = (is_continued | is_ended).fill_null(value=False)
+    is_merged = (pl.col("flights") > 1) & pl.col("is_merged").fill_null(value=False)
     was_in_none = pl.col("was_in").is_null() & ((pl.col("decision") == "continue") | pl.col("ended_journey_id").is_not_null())
     return (
-        assignments.select("date", "customer_id", "decision", "journey_id", "ended_journey_id")
+        assignments.select("date", "customer_id", "decision", "journey_id", "ended_journey_id", "ended_reason")
         .join(before, on=["date", "customer_id"], how="full", coalesce=True)
-        .filter((pl.col("was_in").is_not_null() & ~(is_continued | is_ended).fill_null(value=False)) | was_in_none.fill_null(value=True))
+        .join(merged, on=["date", "customer_id", "was_in"], how="left")
+        .with_columns(goes_on=goes_on, none_goes_on=~goes_on.any().over("date", "customer_id"))
+        .filter(
+            (pl.col("was_in").is_not_null() & (~(pl.col("goes_on") | is_merged) | pl.col("none_goes_on")))
+            | was_in_none.fill_null(value=True)
+        )
+        .drop("goes_on", "none_goes_on", "flights", "is_merged")
     )
 
 
 def broken_rules(
-    assignments: pl.LazyFrame, state: pl.LazyFrame, yesterday: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio
+    assignments: pl.LazyFrame,
+    state: pl.LazyFrame,
+    yesterday: pl.LazyFrame,
+    profiles: pl.LazyFrame,
+    absorbed: pl.LazyFrame,
+    portfolio: Portfolio,
 ) -> pl.LazyFrame:
     """Return starts and switches that reentry, the number of entries, a blackout or the frequency cap forbids.
 
     ``state``, ``yesterday``: the memory after the decision of the day, and of the day before.
     """
     key = ["date", "customer_id", "journey_id"]
-    before = yesterday.select("customer_id", "journey_id", pl.col("date").dt.offset_by("1d"), last_entry="entered_on", last_exit="ended_on")
+    before = _entered_before(yesterday, absorbed)
     since = pl.when("reentry_from_exit").then(pl.col("last_exit").fill_null(pl.col("date"))).otherwise("last_entry")
     was_entered = pl.col("last_entry").is_not_null()
     is_too_soon = was_entered & ((pl.col("date") - since).dt.total_days() < pl.col("reentry_after_days"))
@@ -127,6 +172,22 @@ def broken_rules(
             | pl.col("is_too_soon")
             | pl.col("is_blackout")
             | (pl.col("starts_too_many") > 0)
+        )
+    )
+
+
+def _entered_before(yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per day, customer and journey entered before: ``last_entry``, ``last_exit`` (null while in flight).
+
+    Rows of merged customers become one. A flight that goes on keeps the day it began on, whatever began after it elsewhere.
+    """
+    last_entry, is_in_flight = pl.col("entered_on"), pl.col("ended_on").is_null()
+    return (
+        _a_day_later(yesterday.select("date", "customer_id", "journey_id", "entered_on", "ended_on"), absorbed)
+        .group_by("date", "customer_id", "journey_id")
+        .agg(
+            last_entry=pl.when(is_in_flight.any()).then(last_entry.filter(is_in_flight).min()).otherwise(last_entry.max()),
+            last_exit=pl.when(~is_in_flight.any()).then(pl.col("ended_on").max()),
         )
     )
 
@@ -174,10 +235,11 @@ def _starts_too_many(state: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Por
     )
 
 
-def overfull_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+def overfull_journeys(assignments: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
     """Return journeys that more customers entered than there were places: ``entered``, ``places``.
 
-    A place that a switch frees opens the day after, so whoever is interrupted still counts as in flight (SPEC 8, step 5).
+    In flight when places were given out are those who continue and, because a place that a switch frees opens the day after,
+    those who are interrupted (SPEC 8, step 5).
     """
     key = ["date", "journey_id"]
     limits = pl.LazyFrame(
@@ -186,13 +248,13 @@ def overfull_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, portfo
         orient="row",
     ).filter(pl.col("daily_entries").is_not_null() | pl.col("active").is_not_null())
     entered = assignments.filter(pl.col("decision").is_in(["start", "switch"])).group_by(key).agg(entered=pl.len())
-    before = yesterday.drop_nulls("journey_id").group_by("journey_id", pl.col("date").dt.offset_by("1d")).agg(before=pl.len())
-    ended = assignments.filter(pl.col("ended_reason") != "interrupted").group_by("date", journey_id="ended_journey_id").agg(ended=pl.len())
-    left = pl.col("active") - (pl.col("before").fill_null(0).cast(pl.Int64) - pl.col("ended").fill_null(0).cast(pl.Int64))
+    continued = assignments.filter(pl.col("decision") == "continue").select(*key)
+    interrupted = assignments.filter(pl.col("ended_reason") == "interrupted").select("date", journey_id="ended_journey_id")
+    in_flight = pl.concat([continued, interrupted]).group_by(key).agg(in_flight=pl.len())
+    left = pl.col("active") - pl.col("in_flight").fill_null(0).cast(pl.Int64)
     return (
         entered.join(limits, on="journey_id")
-        .join(before, on=key, how="left")
-        .join(ended, on=key, how="left")
+        .join(in_flight, on=key, how="left")
         .with_columns(places=pl.max_horizontal(0, pl.min_horizontal("daily_entries", left)))
         .filter(pl.col("entered").cast(pl.Int64) > pl.col("places"))
         .select(*key, "entered", "places")

@@ -70,8 +70,11 @@ def update_profiles(
     least since the first of those days, with ``valid_from``. Cost: customers + what is new + what leaves a window.
     """
     remembered = measures.remembered(portfolio)
-    coming = survivors(_coming(activity, remembered, today), absorbed)
-    leaving = survivors(_leaving(activity, remembered, today), absorbed)
+    # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
+    merges = None if absorbed is None else absorbed.collect()
+    absorbed = None if merges is None or merges.is_empty() else merges.lazy()
+    coming = survivors(_coming(activity, remembered, today), absorbed).collect().lazy()
+    leaving = survivors(_leaving(activity, remembered, today), absorbed).collect().lazy()
     seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
     moved = pl.concat([coming, leaving], how="diagonal")
     plain = [one for one in remembered if one.merge != "tally"]
@@ -217,9 +220,9 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     if yesterday is None:
         return pl.LazyFrame(schema={**_SEEN, **fields, "is_merged": pl.Boolean()})
     state = yesterday.select(*_SEEN, *(pl.col(STATE).struct.field(name).alias(name) for name in fields), is_merged=pl.lit(value=False))
-    if absorbed is None:
+    new = None if absorbed is None else absorbed.filter(pl.col("valid_from") == today)
+    if new is None or new.limit(1).collect().is_empty():
         return state
-    new = absorbed.filter(pl.col("valid_from") == today)
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
     people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new)
     together = (

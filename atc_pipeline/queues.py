@@ -9,6 +9,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from atc_pipeline import rules
 from atc_pipeline.journeys.portfolio import Journey
 
 QUEUES = {
@@ -27,10 +28,12 @@ def queue_customers(
     journeys: Sequence[Journey],
     *,
     today: date,
+    absorbed: pl.LazyFrame | None = None,
 ) -> pl.LazyFrame:
     """One row per journey and customer who qualifies for it today; being served does not reset the waiting.
 
     ``yesterday``: the queues of the day before (None on the first day of the lake).
+    ``absorbed``: ``identity.absorbed`` since today: whoever absorbed somebody queued has waited as long as the longer of both.
     """
     in_order = sorted(journeys, key=lambda journey: journey.id)
     profiles = profiles.sort("customer_id")
@@ -44,9 +47,14 @@ def queue_customers(
     if yesterday is None:
         queued_on = pl.lit(today)
     else:
-        before = yesterday.select("journey_id", "customer_id", "queued_on")
-        placed = placed.join(before, on=["journey_id", "customer_id"], how="left", maintain_order="left")
-        queued_on = pl.col("queued_on").fill_null(today)
+        key, before = ["journey_id", "customer_id"], yesterday.select("journey_id", "customer_id", "queued_on")
+        placed = placed.join(before, on=key, how="left", maintain_order="left")
+        queued_on = pl.col("queued_on")
+        if absorbed is not None:
+            inherited = rules.inherited(before, absorbed, "journey_id", "queued_on")
+            placed = placed.join(inherited, on=key, how="left", maintain_order="left")
+            queued_on = pl.min_horizontal("queued_on", "inherited")
+        queued_on = queued_on.fill_null(today)
     return (
         placed.with_columns(pl.lit(today).alias("date"), queued_on=queued_on)
         .with_columns(waiting_days=(pl.lit(today) - pl.col("queued_on")).dt.total_days())

@@ -78,6 +78,12 @@ def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFram
     )
 
 
+def inherited(spells: pl.LazyFrame, absorbed: pl.LazyFrame, of: str, since: str) -> pl.LazyFrame:
+    """One row per ``of`` and customer who absorbed somebody that was there yesterday: the first of their days ``since``."""
+    now = absorbed.select(pl.col("absorbed").alias("customer_id"), survivor="customer_id")
+    return spells.join(now, on="customer_id", how="inner").group_by(of, customer_id="survivor").agg(inherited=pl.col(since).min())
+
+
 def xxh64(text: pl.Expr) -> pl.Expr:
     """Hash UTF-8 text to UInt64 with xxHash64, seed 0."""
     return text.nchash.xxhash64()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import events, measures, messages, profiles, queues, rules, segments
+from atc_pipeline import events, identity, measures, messages, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
+from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
 
@@ -118,6 +119,42 @@ def _rejected_events(_: Portfolio) -> Table:
             "raw": "The line, as it arrived.",
         },
         checks={"reason": pa.Check.isin(events.REASONS), "line": _POSITIVE},
+    )
+
+
+def _identity_map(_: Portfolio) -> Table:
+    return _table(
+        "identity_map",
+        ("id_type", "id"),
+        identity.IDENTITY_MAP,
+        descriptions={
+            "id_type": "user or anonymous.",
+            "id": "userId or anonymousId, as it arrived.",
+            "customer_id": "Who it is: the end of a user's aliases; of a visitor, the user first seen with, else `anon:<anonymousId>`.",
+            "valid_from": "The arrival day since which it has been this customer.",
+        },
+        checks={"id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER])},
+    )
+
+
+def _identity_changes(_: Portfolio) -> Table:
+    return _table(
+        "identity_changes",
+        ("message_id", "id_type"),
+        identity.IDENTITY_CHANGES,
+        nullable={"id", "customer_id"},
+        descriptions={
+            "message_id": "The event that says so.",
+            "id_type": "user for an alias, anonymous for a visitor who turned out to be a user.",
+            "id": "Whose customer changed, or who an ignored alias was about.",
+            "customer_id": "Who it is now; null where nobody was named.",
+            "change": "merged or claimed: a customer of the day before is absorbed. "
+            "second_alias, alias_cycle, alias_of_nobody: the alias is ignored.",
+        },
+        checks={
+            "id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER]),
+            "change": pa.Check.isin([identity.MERGED, identity.CLAIMED, *identity.IGNORED]),
+        },
     )
 
 
@@ -293,6 +330,24 @@ def _journey_funnel(_: Portfolio) -> Table:
     )
 
 
+def _segment_matrix(_: Portfolio) -> Table:
+    return _table(
+        "segment_matrix",
+        ("segment_id",),
+        matrix.MATRIX,
+        nullable={"journey_id"},
+        descriptions={
+            "customers": "Customers in it today.",
+            "entered": "Of these, who were not in it yesterday.",
+            "left": "Customers of yesterday who are not in it today.",
+            "served": "Customers who are in any journey today, control included.",
+            "journey_id": "The journey most of these are in; null where nobody is in one.",
+            "served_most": "Customers who are in that journey.",
+        },
+        checks=dict.fromkeys(["customers", "entered", "served", "served_most"], _NEVER_NEGATIVE),
+    )
+
+
 def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
@@ -328,6 +383,8 @@ def _activation(_: Portfolio) -> Table:
 _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _raw_events,
     _rejected_events,
+    _identity_map,
+    _identity_changes,
     _customer_activity,
     _customer_profiles,
     _micro_segment_memberships,
@@ -336,6 +393,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _journey_state,
     _journey_assignments,
     _journey_funnel,
+    _segment_matrix,
     _outbound_messages,
     _activation,
 )

@@ -8,6 +8,7 @@ from datetime import date
 
 import polars as pl
 
+from atc_pipeline import rules
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Segment
 
 MEMBERSHIPS = {
@@ -18,10 +19,18 @@ MEMBERSHIPS = {
 }
 
 
-def assign_segments(profiles: pl.LazyFrame, yesterday: pl.LazyFrame | None, segments: Sequence[Segment], *, today: date) -> pl.LazyFrame:
+def assign_segments(
+    profiles: pl.LazyFrame,
+    yesterday: pl.LazyFrame | None,
+    segments: Sequence[Segment],
+    *,
+    today: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
     """One row per micro-segment and customer who is in it today; whoever is in none is in ``everyone_else``.
 
     ``yesterday``: the memberships of the day before (None on the first day of the lake, which counts as a first day).
+    ``absorbed``: ``identity.absorbed`` since today: whoever absorbed a member goes on with the longer spell.
     """
     in_any = pl.any_horizontal([segment.condition.expr for segment in segments]) if segments else pl.lit(value=False)
     flags = {segment.id: segment.condition.expr for segment in segments} | {EVERYONE_ELSE: ~in_any}
@@ -31,7 +40,14 @@ def assign_segments(profiles: pl.LazyFrame, yesterday: pl.LazyFrame | None, segm
         .filter("is_member")
         .rename({"customer:": "customer_id"})
     )
-    since = pl.lit(today) if yesterday is None else pl.col("member_since").fill_null(today)
-    if yesterday is not None:
-        members = members.join(yesterday.select("segment_id", "customer_id", "member_since"), on=["segment_id", "customer_id"], how="left")
-    return members.with_columns(pl.lit(today).alias("date"), member_since=since).select(*MEMBERSHIPS).sort("segment_id", "customer_id")
+    key = ["segment_id", "customer_id"]
+    if yesterday is None:
+        members = members.with_columns(member_since=pl.lit(today))
+    else:
+        spells = yesterday.select("segment_id", "customer_id", "member_since")
+        members = members.join(spells, on=key, how="left")
+        if absorbed is not None:
+            members = members.join(rules.inherited(spells, absorbed, "segment_id", "member_since"), on=key, how="left")
+            members = members.with_columns(member_since=pl.min_horizontal("member_since", "inherited"))
+        members = members.with_columns(pl.col("member_since").fill_null(today))
+    return members.with_columns(pl.lit(today).alias("date")).select(*MEMBERSHIPS).sort(*key)

@@ -17,13 +17,15 @@ from statistics import median
 import duckdb
 import polars as pl
 
+from assets.customers import profile_day
 from assets.decisions import decide_day, goal_activity
 from atc_pipeline.activity import roll_up
 from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.events import ingest
+from atc_pipeline.identity import absorbed, map_identities
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.messages import write_messages
-from atc_pipeline.profiles import lookback_days, rank_population, rollup_columns, update_profiles
+from atc_pipeline.profiles import lookback_days, rollup_columns
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
 from resources.lake import Lake, Rolling
@@ -76,11 +78,14 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             lake.write("raw_events", day, accepted)
         with watch.measure("duckdb read_json"):
             duckdb_reads(landing.files(day), home / "baseline.parquet")
+        with watch.measure("identities"):
+            lake.write("identity_map", day, map_identities(lake.lazy("raw_events", day), yesterday("identity_map", day), today=day).map)
         with watch.measure("roll up"):
-            lake.write("customer_activity", day, roll_up(accepted, portfolio, arrival=day))
+            now = absorbed(lake.lazy("identity_map", day))
+            lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now))
         with watch.measure("profiles"):
-            updated = update_profiles(yesterday("customer_profiles", day), window.until(day), portfolio, today=day)
-            lake.write("customer_profiles", day, rank_population(updated, portfolio).collect())
+            for table, frame in profile_day(lake, window.until(day), portfolio, day).items():
+                lake.write(table, day, frame)
         with watch.measure("read profiles"):
             lake.read("customer_profiles", day)
         profiles = lake.lazy("customer_profiles", day)

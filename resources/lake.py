@@ -61,6 +61,15 @@ class Lake(dg.ConfigurableResource):
         told = pl.read_parquet_metadata(self.path(table, day)).get(DEFINITIONS)
         return {} if told is None else dict(json.loads(told))
 
+    def put(self, table: str, name: str, text: str) -> Path:
+        """Keep a file beside a table's days, as whole as they are; return where."""
+        path = Path(self.root) / table / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{name}.{os.getpid()}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+        return path
+
     def rows(self, table: str, day: date) -> int:
         """Count the rows of a day, without reading them."""
         return int(self.lazy(table, day).select(pl.len()).collect().item())
@@ -73,14 +82,15 @@ class Lake(dg.ConfigurableResource):
         self.require(table, day)
         return pl.read_parquet(self.path(table, day), hive_partitioning=False)
 
-    def scan(self, table: str, days: Iterable[date]) -> pl.LazyFrame | None:
+    def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
         """Read those of the days that were written, lazily; None if none was.
 
         The latest day says which columns there are; collecting raises ColumnNotFoundError where an earlier day lacks one
-        that is used.
+        that is used, or with ``may_lack`` has nulls in it.
         """
         paths = [path for day in sorted(days, reverse=True) if (path := self.path(table, day)).exists()]
-        return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore") if paths else None
+        missing: Literal["insert", "raise"] = "insert" if may_lack else "raise"
+        return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore", missing_columns=missing) if paths else None
 
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""

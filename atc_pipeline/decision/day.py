@@ -128,8 +128,9 @@ def decide(
 ) -> Decided:
     """Rule every option row and pick at most one journey per customer (SPEC 8).
 
-    ``state``: the memory of yesterday. ``goals``: ``memory.goal_events``. ``delivered``: the assignments that messages of today
-    were delivered for, if the day was activated before: they stand, and take their places first.
+    ``state``: the memory of yesterday, of customers as they are today (``memory.merge``). ``goals``: ``memory.goal_events``.
+    ``delivered``: the assignments that messages of today were delivered for, if the day was activated before: they stand, and take
+    their places first.
     """
     people = profiles.select(columns_needed(portfolio)).sort("customer_id").collect()
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
@@ -199,7 +200,7 @@ def _kept(delivered: pl.DataFrame | None, past: pl.DataFrame, customers: pl.Lazy
     running = past.lazy().filter(pl.col("ended_on").is_null()).select("customer", running="journey_id", running_since="entered_on")
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
     goes_on = (pl.col("running") == pl.col("journey_id")) & (pl.col("running_since") == pl.col("entered_on"))
-    begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))
+    begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))  # merged is told only where a journey continues
     return (
         delivered.lazy()
         .select(*ASSIGNMENTS)
@@ -362,11 +363,13 @@ def _assignments(one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, ca
     """One row per customer: the one answer. A decision that was delivered is repeated as it was."""
     left = answers.filter(pl.col("left").is_not_null()).select("customer", ended="left", ended_reason=pl.lit("interrupted"))
     ended = one.past.filter(pl.col("ended_on") == today).select("customer", ended="journey", ended_reason="ended_reason")
+    # Customers who merged may have been in several journeys: told is the one that ended for a reason of its own, if one did.
+    ended = pl.concat([ended, left]).sort(pl.col("ended_reason") == "merged", "ended").unique("customer", keep="first", maintain_order=True)
     lengths = catalogue.numbers().collect().with_columns(catalogue.facts["length_days"]).select("journey", "length_days")
     new = (
         one.profiles.select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
         .join(answers, on="customer", how="left", maintain_order="left")
-        .join(pl.concat([ended, left]), on="customer", how="left", maintain_order="left")
+        .join(ended, on="customer", how="left", maintain_order="left")
         .join(lengths, on="journey", how="left", maintain_order="left")
         .with_columns(
             pl.lit(today).alias("date"),

@@ -45,6 +45,62 @@ def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
     return max((journey.goal.within_days for journey in portfolio.journeys if journey.goal), default=0) + lateness_days
 
 
+def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) -> pl.DataFrame:
+    """Give what is remembered of absorbed customers to those who absorbed them (SPEC 2): one row per customer and journey.
+
+    ``state``: the memory of yesterday. ``absorbed``: ``identity.absorbed``. Counts add, the latest entry and the latest ending win.
+    Of several journeys in flight one goes on: the survivor's own, else the one entered last; the others end ``merged`` today.
+    The one that goes on keeps its entry, its arm and its score: it is on the same day of the journey as it would have been.
+    """
+    if absorbed is None:
+        return state
+    customers = state.lazy().select("customer_id").unique()
+    now = absorbed.select("customer_id", former="absorbed").join(customers, left_on="former", right_on="customer_id", how="semi").collect()
+    if now.is_empty():
+        return state
+    theirs = state.join(now.select(customer_id="former", survivor="customer_id"), on="customer_id", how="inner")
+    own = state.join(now, on="customer_id", how="semi").with_columns(survivor="customer_id")
+    others = state.join(pl.concat([now["former"], now["customer_id"]]).unique().to_frame("customer_id"), on="customer_id", how="anti")
+    rows = pl.concat([own, theirs]).with_columns(is_own=pl.col("customer_id") == pl.col("survivor"))
+    return pl.concat([others, _merged(rows, today).select(state.columns).cast(state.schema)])
+
+
+def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
+    """Make one row per ``survivor`` and journey of the rows of each: ``is_own``, and those of ``customer_id`` who was absorbed."""
+    of_customer, of_journey = ["survivor"], ["survivor", "journey_id"]
+    is_in_flight = pl.col("ended_on").is_null()
+    in_order = rows.sort(
+        "survivor", is_in_flight, "is_own", "entered_on", "journey_id", "customer_id", descending=[False, True, True, True, False, False]
+    ).with_columns(goes_on=is_in_flight & (pl.int_range(pl.len()).over(of_customer) == 0))
+    # Another flight of the very journey that goes on has not ended: it is the same one, entered twice.
+    is_over = is_in_flight & ~pl.col("goes_on").any().over(of_journey)
+    ended = in_order.with_columns(
+        ended_on=pl.when(is_over).then(pl.lit(today)).otherwise("ended_on"),
+        ended_reason=pl.when(is_over).then(pl.lit("merged")).otherwise("ended_reason"),
+        left_on=pl.when(is_over).then(pl.lit(today)).otherwise("left_on"),
+    )
+    by_entry = ["goes_on", "entered_on", "is_own", "customer_id"]
+    by_ending = ["ended_on", "is_own", "customer_id"]
+    is_over_now = ~pl.col("goes_on").any()
+
+    def latest(column: str, by: Sequence[str]) -> pl.Expr:
+        descending = [name != "customer_id" for name in by]
+        return pl.col(column).sort_by(*by, descending=descending, nulls_last=True).first()
+
+    return (
+        ended.group_by(of_journey)
+        .agg(
+            pl.col("date").first(),
+            *(latest(name, by_entry) for name in ("entered_on", "entry_score", "arm")),
+            *(pl.when(is_over_now).then(latest(name, by_ending)).alias(name) for name in ("ended_on", "ended_reason")),
+            pl.col("times_entered", "times_completed").sum(),
+            pl.col("recent_starts").list.explode(empty_as_null=False).sort(),
+            pl.col("left_on", "finished_on").max(),
+        )
+        .rename({"survivor": "customer_id"})
+    )
+
+
 def number(state: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Add the numbers ``customer`` (null for those without a profile today) and ``journey``, sorted by both."""
     names = pl.Enum(catalogue.journey_ids)
@@ -102,10 +158,11 @@ def advance(
         .drop_nulls("ends_as")
     )
     as_kept = kept.lazy().select("customer", journey_id="ended_journey_id", ends_as="ended_reason").drop_nulls()
+    as_kept = as_kept.filter(~pl.col("ends_as").is_in(["interrupted", "merged"]))  # ended later today, and before today's first step
     is_finished = pl.col("ends_as").is_in(FINISHED)
     return (
         past.lazy()
-        .join(pl.concat([ended, as_kept.filter(pl.col("ends_as") != "interrupted")]), on=key, how="left", maintain_order="left")
+        .join(pl.concat([ended, as_kept]), on=key, how="left", maintain_order="left")
         .with_columns(
             ended_reason=pl.coalesce("ends_as", "ended_reason"),
             ended_on=pl.when(pl.col("ends_as").is_not_null()).then(pl.lit(today)).otherwise("ended_on"),

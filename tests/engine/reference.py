@@ -25,7 +25,19 @@ from zoneinfo import ZoneInfo, available_timezones
 import polars as pl
 import polars_hash
 
-from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Channel, Condition, Journey, Period, Portfolio, Selector, Signal, Trait
+from atc_pipeline.journeys.portfolio import (
+    EVERYONE_ELSE,
+    NONE,
+    Channel,
+    Condition,
+    Journey,
+    Period,
+    Portfolio,
+    Predictions,
+    Selector,
+    Signal,
+    Trait,
+)
 
 Row = dict[str, Any]
 
@@ -81,6 +93,14 @@ def _split(text: str, *, is_object: bool) -> Iterator[tuple[str, str]]:
         _, end = decoder.raw_decode(text, position)
         yield key, text[position:end]
         position = end
+
+
+def value_at(values: Mapping[str, str], name: str) -> str | None:
+    """Return the JSON text of a property; a dot reaches into a nested object."""
+    *path, last = name.split(".")
+    for step in path:
+        values = members(values.get(step))
+    return values.get(last)
 
 
 def as_text(raw: str | None) -> str | None:
@@ -289,6 +309,97 @@ def ingest(landing: Path, day: date, portfolio: Portfolio, previous_accepted: Se
     return sort(accepted, "message_id"), sort(rejected, "source_file", "line"), counts
 
 
+# --- SPEC 2: identity ------------------------------------------------------------------------------------------------
+
+
+def in_order(events: Iterable[Row]) -> list[Row]:
+    """Sort events as identity looks at them: by arrival day, then time, then message id."""
+    return sorted(events, key=lambda event: (event["date"], event["timestamp"], event["message_id"]))
+
+
+def end_of(user: str, followed: Mapping[str, str]) -> str:
+    """Return who a user is, at the end of the chain of aliases."""
+    while user in followed:
+        user = followed[user]
+    return user
+
+
+def aliases(events: Iterable[Row]) -> tuple[dict[str, str], list[Row]]:
+    """Return previous id -> user id of the aliases that are followed, and of the others on which day each is ignored, and why."""
+    followed: dict[str, str] = {}
+    ignored = []
+    for event in in_order(events):
+        if event["type"] != "alias":
+            continue
+        previous, user = identity(event.get("previous_id")), identity(event["user_id"])
+        if previous is None or user is None:
+            ignored.append({"date": event["date"], "reason": "alias_of_nobody"})
+        elif previous in followed:
+            ignored.append({"date": event["date"], "reason": "second_alias"})
+        elif end_of(user, followed) == previous:
+            ignored.append({"date": event["date"], "reason": "alias_cycle"})
+        else:
+            followed[previous] = user
+    return followed, ignored
+
+
+Who = Mapping[tuple[str, str], str]
+"""Type of an id (``user`` or ``anonymous``) and the id -> the customer it belongs to."""
+
+
+def who_is(events: Iterable[Row]) -> Who:
+    """Return whom every id belongs to, once these events have arrived."""
+    events = in_order(events)
+    followed, _ = aliases(events)
+    owners: dict[str, str] = {}
+    who = {("user", previous): end_of(previous, followed) for previous in followed}
+    for event in events:
+        user, anonymous = identity(event["user_id"]), identity(event["anonymous_id"])
+        if user is not None:
+            who["user", user] = end_of(user, followed)
+        if anonymous is not None:
+            if user is not None:
+                owners.setdefault(anonymous, user)
+            who["anonymous", anonymous] = end_of(owners[anonymous], followed) if anonymous in owners else f"anon:{anonymous}"
+    return who
+
+
+def customer_of(event: Row, who: Who) -> str:
+    """Return the customer of an event: that of its user, else that of its anonymous id, whoever owns it."""
+    user = identity(event["user_id"])
+    return who["user", user] if user is not None else who["anonymous", event["anonymous_id"]]
+
+
+def identity_map(events_so_far: Sequence[Row], day: date) -> list[Row]:
+    """Return ``identity_map`` of a day: every id known by then, whose it is, and since which arrival day it has been so."""
+    since: dict[tuple[str, str], tuple[str, date]] = {}
+    for arrival in sorted({event["date"] for event in events_so_far if event["date"] <= day}):
+        for at, customer in who_is(event for event in events_so_far if event["date"] <= arrival).items():
+            if at not in since or since[at][0] != customer:
+                since[at] = customer, arrival
+    rows = [
+        {"date": day, "id_type": id_type, "id": one, "customer_id": customer, "valid_from": valid_from}
+        for (id_type, one), (customer, valid_from) in since.items()
+    ]
+    return sort(rows, "id_type", "id")
+
+
+def survivors(events_so_far: Sequence[Row], day: date) -> dict[str, str]:
+    """Return customer id -> who that is on this day, for those who are somebody else by now."""
+    who = who_is(event for event in events_so_far if event["date"] <= day)
+    were = {at: at[1] if at[0] == "user" else f"anon:{at[1]}" for at in who}
+    return {were[at]: customer for at, customer in who.items() if were[at] != customer}
+
+
+def identity_counts(events_so_far: Sequence[Row], day: date) -> Row:
+    """Return what happened to identities on a day: customers of yesterday, new, merged, of today, and aliases ignored by reason."""
+    before = set(who_is(event for event in events_so_far if event["date"] < day).values())
+    after = set(who_is(event for event in events_so_far if event["date"] <= day).values())
+    ignored = [one["reason"] for one in aliases(events_so_far)[1] if one["date"] == day]
+    counts = {"yesterday": len(before), "new": len(after - before), "merged": len(before - after), "today": len(after)}
+    return {"date": day, **counts, **{reason: ignored.count(reason) for reason in ("second_alias", "alias_cycle", "alias_of_nobody")}}
+
+
 # --- SPEC 3: customer profiles ---------------------------------------------------------------------------------------
 
 
@@ -306,11 +417,6 @@ class Occurrence:
         return self.event["timestamp"], self.event["message_id"], self.position
 
 
-def customer_of(event: Row) -> str:
-    """Return the customer of an event: its user, else the anonymous id."""
-    return identity(event["user_id"]) or f"anon:{event['anonymous_id']}"
-
-
 def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
     """Return what a selector selects."""
     found = []
@@ -320,12 +426,12 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
         if selector.each is None:
             found.append(Occurrence(event, 0, members(event["properties"])))
         else:
-            items = elements(members(event["properties"]).get(selector.each))
+            items = elements(value_at(members(event["properties"]), selector.each))
             found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(item), dict)]
     if selector.where is None:
         return found
     columns = selector.where.columns
-    rows = [{name: typed(one.values.get(name), dtype) for name, dtype in columns.items()} for one in found]
+    rows = [{name: typed(value_at(one.values, name), dtype) for name, dtype in columns.items()} for one in found]
     return [one for one, kept in zip(found, holds(selector.where, rows, without=True), strict=True) if kept]
 
 
@@ -345,7 +451,7 @@ def trait_value(trait: Trait, mine: list[Occurrence], day: date) -> Any:
         days = [(day - one.event["event_date"]).days for one in mine]
         return None if not days else max(days) if trait.kind == "days_since_first" else min(days)
     assert trait.property is not None
-    raws = [one.values.get(trait.property) for one in mine]
+    raws = [value_at(one.values, trait.property) for one in mine]
     if trait.kind in {"sum", "avg", "min", "max"}:
         values = [micros(number) for raw in raws if (number := as_number(raw)) is not None]
         if trait.kind == "sum":
@@ -384,18 +490,100 @@ def decayed(found: Iterable[Occurrence], half_life_days: float, day: date) -> fl
     return sum(0.5 ** ((day - one.event["event_date"]).days / half_life_days) for one in found)
 
 
-def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
-    """Return ``customer_profiles`` of a day, from all history."""
+def preferred_channel(responses: Sequence[Occurrence], day: date, portfolio: Portfolio) -> str | None:
+    """Return the channel of ours that one customer responds through most, decayed; of equal ones the first by name."""
+    assert portfolio.engagement is not None
+    strengths = {}
+    for channel in portfolio.channels:
+        through = [one for one in responses if as_text(one.values.get("channel")) == channel.id]
+        if through:
+            strengths[channel.id] = round(decayed(through, portfolio.engagement.half_life_days, day), 9)
+    return min(strengths, key=lambda name: (-strengths[name], name), default=None)
+
+
+def best_hour(events: Iterable[Row], timezone: str | None, day: date, portfolio: Portfolio) -> int | None:
+    """Return the hour of the day, where the customer is today, with most of one customer's events in 90 days; the earliest of equals."""
+    zone = ZoneInfo(timezone if timezone in TIMEZONES else portfolio.timezone)
+    hours = [event["timestamp"].astimezone(zone).hour for event in events if day - 90 * DAY < event["event_date"] <= day]
+    return min(hours, key=lambda hour: (-hours.count(hour), hour), default=None)
+
+
+@dataclass(frozen=True)
+class PurchaseModel:
+    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days), and Gamma-Gamma (p, q, v) if that could be fitted, too."""
+
+    r: float
+    alpha: float
+    a: float
+    b: float
+    p: float | None = None
+    q: float | None = None
+    v: float | None = None
+
+
+def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model: PurchaseModel | None) -> Row:
+    """Return what the model says about a customer with these orders.
+
+    Given the rate of orders (Gamma) and the chance p to stay away after one (Beta), a customer who is still there orders
+    (1 - e^(-rate p t)) / p times in t days (Fader, Hardie & Lee 2005, 3). With the rate integrated out in closed form and p by
+    quadrature, this is their conditional expectation, without the hypergeometric function that it is published with.
+    """
+    if not orders or model is None:
+        return dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
+    days = [one.event["event_date"] for one in orders]
+    repeats, last, age = len(days) - 1, (max(days) - min(days)).days, (day - min(days)).days
+    power, span = model.r + repeats, model.alpha + age
+    gone = 0.0  # how much likelier than being there: having left after the last order
+    if repeats:
+        gone = math.exp(math.log(model.a / (model.b + repeats - 1)) + power * math.log(span / (model.alpha + last)))
+    horizon = of.horizon_days / span
+
+    def expected(p: float) -> float:
+        return -math.expm1(-power * math.log1p(p * horizon)) / p if p > 1e-300 else power * horizon  # its limit
+
+    mean_orders = beta_mean(expected, model.a, model.b + repeats) / (1 + gone)
+    value = None
+    if model.p is not None and model.q is not None and model.v is not None:
+        values = [number for one in orders if (number := as_number(value_at(one.values, of.value))) is not None and number > 0]
+        value = model.p * (model.v + sum(values)) / (model.p * len(values) + model.q - 1)
+    return {
+        "predicted_orders": mean_orders,
+        "predicted_value": None if value is None else mean_orders * value,
+        "churn_risk": 1 + math.expm1(-power * math.log1p(horizon)) / (1 + gone),
+    }
+
+
+def beta_mean(function: Callable[[float], float], a: float, b: float) -> float:
+    """Return the mean of a function of p where p is Beta(a, b).
+
+    Integrated by the double exponential rule: p = 1 / (1 + e^(-pi sinh u)), equal steps of u; it minds no end point.
+    """
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    step = 1 / 32
+    total = 0.0
+    for index in range(-320, 321):
+        u = index * step
+        s = math.pi * math.sinh(u)
+        log_p, log_rest = -math.log1p(math.exp(-abs(s))) + min(s, 0.0), -math.log1p(math.exp(-abs(s))) - max(s, 0.0)
+        exponent = scale + a * log_p + b * log_rest
+        if exponent > -700:
+            total += function(math.exp(log_p)) * math.exp(exponent) * math.pi * math.cosh(u) * step
+    return total
+
+
+def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, model: PurchaseModel | None = None) -> list[Row]:
+    """Return ``customer_profiles`` of a day, from all history; ``model`` is what was fitted on the purchases before."""
     arrived = [event for event in events_so_far if event["date"] <= day]
+    who = who_is(arrived)
     happened = sorted(
         (event for event in arrived if event["event_date"] <= day), key=lambda event: (event["timestamp"], event["message_id"])
     )
-    customers = sorted({customer_of(event) for event in arrived})
+    customers = sorted({customer_of(event, who) for event in arrived})
 
     def by_customer(found: Iterable[Occurrence]) -> dict[str, list[Occurrence]]:
         groups: dict[str, list[Occurrence]] = {customer: [] for customer in customers}
         for one in found:
-            groups[customer_of(one.event)].append(one)
+            groups[customer_of(one.event, who)].append(one)
         return groups
 
     def strength(signals: Iterable[Signal], half_life_days: float) -> dict[str, float]:
@@ -413,13 +601,14 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio) -> l
     if engagement is not None:
         touches = by_customer(occurrences(Selector(engagement.touches), happened))
         responses = by_customer(occurrences(Selector(engagement.responses), happened))
+    bought = {} if portfolio.predictions is None else by_customer(occurrences(Selector((portfolio.predictions.order,)), happened))
     selected = {trait.id: by_customer(occurrences(trait.selector, happened)) for trait in portfolio.traits if trait.selector is not None}
 
     rows = []
     for customer in customers:
-        arrivals = [event["date"] for event in arrived if customer_of(event) == customer]
-        mine = [event for event in happened if customer_of(event) == customer]
-        timezones = [zone for event in mine if isinstance(zone := parse(members(event["context"]).get("timezone", "null")), str)]
+        arrivals = [event["date"] for event in arrived if customer_of(event, who) == customer]
+        mine = [event for event in happened if customer_of(event, who) == customer]
+        timezones = [zone for event in mine if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
         row: Row = {
             "date": day,
             "customer_id": customer,
@@ -439,11 +628,17 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio) -> l
         if engagement is not None and touches[customer]:
             answered = decayed(responses[customer], engagement.half_life_days, day)
             row["engagement"] = min(1.0, answered / decayed(touches[customer], engagement.half_life_days, day))
-        row |= dict.fromkeys(("preferred_channel", "best_hour", "predicted_orders", "predicted_value", "churn_risk"))
+        row["preferred_channel"] = None if engagement is None else preferred_channel(responses[customer], day, portfolio)
+        row["best_hour"] = best_hour(mine, row["timezone"], day, portfolio)
+        row |= dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
+        if portfolio.predictions is not None:
+            row |= predictions(bought[customer], day, portfolio.predictions, model)
         for trait in portfolio.traits:
             if trait.kind == "profile":
                 assert trait.property is not None
-                told = [typed(members(event["traits"]).get(trait.property), trait.dtype) for event in mine if event["type"] == "identify"]
+                told = [
+                    typed(value_at(members(event["traits"]), trait.property), trait.dtype) for event in mine if event["type"] == "identify"
+                ]
                 row[trait.id] = next((value for value in reversed(told) if value is not None), None)
             elif trait.kind != "percentile":
                 row[trait.id] = trait_value(trait, selected[trait.id][customer], day)
@@ -460,9 +655,20 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio) -> l
 # --- SPEC 4 and 6: micro-segments and queues -------------------------------------------------------------------------
 
 
-def memberships(profile_rows: Sequence[Row], yesterday: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
-    """Return ``micro_segment_memberships`` of a day; ``yesterday`` are those of the day before."""
-    since = {(row["segment_id"], row["customer_id"]): row["member_since"] for row in yesterday}
+def spells_so_far(yesterday: Iterable[Row], group: str, since: str, now: Mapping[str, str]) -> dict[tuple[str, str], date]:
+    """Return (group, customer) -> the first day of the spell that lasted until yesterday; of merged customers the earliest."""
+    spells: dict[tuple[str, str], date] = {}
+    for row in yesterday:
+        at = row[group], now.get(row["customer_id"], row["customer_id"])
+        spells[at] = min(row[since], spells.get(at, row[since]))
+    return spells
+
+
+def memberships(
+    profile_rows: Sequence[Row], yesterday: Sequence[Row], day: date, portfolio: Portfolio, now: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Return ``micro_segment_memberships`` of a day; ``yesterday`` are those of the day before, ``now`` says who was absorbed."""
+    since = spells_so_far(yesterday, "segment_id", "member_since", now or {})
     found: list[tuple[str, str]] = []
     for segment in portfolio.segments:
         inside = holds(segment.condition, profile_rows, without=False)
@@ -476,9 +682,16 @@ def memberships(profile_rows: Sequence[Row], yesterday: Sequence[Row], day: date
     return sort(rows, "segment_id", "customer_id")
 
 
-def queues(profile_rows: Sequence[Row], member_rows: Sequence[Row], yesterday: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
-    """Return ``journey_queues`` of a day; ``yesterday`` are those of the day before."""
-    since = {(row["journey_id"], row["customer_id"]): row["queued_on"] for row in yesterday}
+def queues(
+    profile_rows: Sequence[Row],
+    member_rows: Sequence[Row],
+    yesterday: Sequence[Row],
+    day: date,
+    portfolio: Portfolio,
+    now: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Return ``journey_queues`` of a day; ``yesterday`` are those of the day before, ``now`` says who was absorbed."""
+    since = spells_so_far(yesterday, "journey_id", "queued_on", now or {})
     rows = []
     for journey in portfolio.journeys:
         where = holds(journey.queue.where, profile_rows, without=True)
@@ -511,11 +724,22 @@ class Spell:
     arm: str
     ended_on: date | None = None
     ended_reason: str | None = None
+    is_behind: bool = False
+    """After a merge: it counts as entered, but another stay in the same journey goes on, whenever that one began."""
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Return whether the customer is in the journey."""
+        return self.ended_on is None and not self.is_behind
 
 
 @dataclass
 class Memory:
-    """Every stay of every customer in every journey, in order: the whole history of decisions."""
+    """Every stay of every customer in every journey: the whole history of decisions.
+
+    In the order of entering, but after a merge the survivor's own come first, then those of each absorbed customer by id:
+    of equal days the first counts.
+    """
 
     spells: dict[tuple[str, str], list[Spell]] = field(default_factory=dict)
 
@@ -529,7 +753,17 @@ class Memory:
 
     def in_flight(self, customer: str) -> str | None:
         """Return the journey that a customer is in."""
-        return next((journey for journey, spell in self.all_of(customer) if spell.ended_on is None), None)
+        return next((journey for journey, spell in self.all_of(customer) if spell.is_in_flight), None)
+
+    def latest(self, customer: str, journey: str) -> Spell:
+        """Return the stay in flight, else the one entered last."""
+        spells = [spell for spell in self.of(customer, journey) if not spell.is_behind]
+        return max(spells, key=lambda spell: (spell.is_in_flight, spell.entered_on))
+
+    def last_ended(self, customer: str, journey: str) -> Spell | None:
+        """Return the stay that ended last."""
+        ended = [spell for spell in self.of(customer, journey) if spell.ended_on is not None]
+        return max(ended, key=lambda spell: spell.ended_on or date.min, default=None)
 
     def enter(self, customer: str, journey: str, spell: Spell) -> None:
         """Remember that a customer starts a journey."""
@@ -537,7 +771,43 @@ class Memory:
 
     def end(self, customer: str, journey: str, day: date, reason: str) -> None:
         """Remember that a customer's stay ends."""
-        self.spells[customer, journey][-1] = replace(self.spells[customer, journey][-1], ended_on=day, ended_reason=reason)
+        spells = self.spells[customer, journey]
+        self.spells[customer, journey] = [replace(one, ended_on=day, ended_reason=reason) if one.is_in_flight else one for one in spells]
+
+    def merge(self, now: Mapping[str, str], day: date) -> dict[str, str]:
+        """Give the survivors the memory of those they absorbed; return survivor -> journey that ends ``merged``, the first by name.
+
+        One journey goes on: the survivor's own, else the one entered last (ties: least journey, least customer).
+        """
+        groups: dict[str, list[str]] = {}
+        for customer in sorted({customer for customer, _ in self.spells if customer in now}):
+            groups.setdefault(now[customer], []).append(customer)
+        ended: dict[str, str] = {}
+        for survivor, absorbed in groups.items():
+            flights = [(who, journey) for who in (survivor, *absorbed) if (journey := self.in_flight(who)) is not None]
+            if flights:
+                since = {flight: self.latest(*flight).entered_on for flight in flights}
+                goes_on = min(flights, key=lambda flight: (flight[0] != survivor, -since[flight].toordinal(), flight[1], flight[0]))
+                for who, journey in flights:
+                    if journey != goes_on[1]:
+                        self.end(who, journey, day, "merged")
+                        ended[survivor] = min(journey, ended.get(survivor, journey))
+                for who in (survivor, *absorbed):
+                    self._put_behind(who, goes_on, since[goes_on])
+            for who, journey in sorted(at for at in self.spells if at[0] in absorbed):
+                self.spells.setdefault((survivor, journey), []).extend(self.spells.pop((who, journey)))
+        return ended
+
+    def _put_behind(self, who: str, goes_on: tuple[str, str], since: date) -> None:
+        """Mark what does not go on in the journey that does: others in flight, and whoever entered it later but has left it."""
+        at = who, goes_on[1]
+        if at in self.spells:
+            self.spells[at] = [
+                one
+                if one.is_in_flight and at == goes_on
+                else replace(one, is_behind=one.is_behind or one.is_in_flight or one.entered_on >= since)
+                for one in self.spells[at]
+            ]
 
     def last_finished(self, customer: str) -> str | None:
         """Return the journey that a customer completed or converted in last."""
@@ -557,7 +827,7 @@ def kept_rows(delivered: Iterable[Row], memory: Memory, portfolio: Portfolio) ->
         customer = row["customer_id"]
         yesterday = memory.in_flight(customer)
         if row["decision"] == "continue":
-            fits = yesterday == row["journey_id"] and memory.of(customer, yesterday)[-1].entered_on == row["entered_on"]
+            fits = yesterday == row["journey_id"] and memory.latest(customer, yesterday).entered_on == row["entered_on"]
         else:
             fits = yesterday == row["ended_journey_id"]
         if fits and (row["journey_id"] is None or row["journey_id"] in journeys):
@@ -576,31 +846,33 @@ def advance(
     """End what ends today, for those who keep a row as it says there; return customer -> (journey, reason)."""
     ended: dict[str, tuple[str, str]] = {}
     journeys = {journey.id: journey for journey in portfolio.journeys}
+    arrived = [event for event in events_so_far if event["date"] <= day]
+    who = who_is(arrived)
     for profile in profile_rows:
         customer = profile["customer_id"]
         journey_id = memory.in_flight(customer)
         if journey_id is None:
             continue
-        entered_on = memory.of(customer, journey_id)[-1].entered_on
+        entered_on = memory.latest(customer, journey_id).entered_on
         if kept and customer in kept:
-            reason = None if kept[customer]["ended_reason"] == "interrupted" else kept[customer]["ended_reason"]
+            reason = kept[customer]["ended_reason"]
+            reason = None if reason in {"interrupted", "merged"} else reason
         else:
-            reason = _ending(journeys.get(journey_id), entered_on, events_so_far, profile, day)
+            mine = [event for event in arrived if customer_of(event, who) == customer]
+            reason = _ending(journeys.get(journey_id), entered_on, mine, profile, day)
         if reason is not None:
             memory.end(customer, journey_id, day, reason)
             ended[customer] = (journey_id, reason)
     return ended
 
 
-def _ending(journey: Journey | None, entered_on: date, events_so_far: Sequence[Row], profile: Row, day: date) -> str | None:
+def _ending(journey: Journey | None, entered_on: date, mine: Sequence[Row], profile: Row, day: date) -> str | None:
     if journey is None:
         return "withdrawn"
     if journey.goal is not None and journey.exit_on_goal:
         until = min(day, entered_on + journey.goal.within_days * DAY)
-        for event in events_so_far:
-            is_mine = customer_of(event) == profile["customer_id"] and event["date"] <= day
-            if is_mine and event["event"] == journey.goal.event and entered_on < event["event_date"] <= until:
-                return "converted"
+        if any(event["event"] == journey.goal.event and entered_on < event["event_date"] <= until for event in mine):
+            return "converted"
     if holds(journey.exit_when, [profile], without=False)[0]:
         return "exited"
     return "completed" if (day - entered_on).days >= journey.length_days else None
@@ -720,14 +992,20 @@ def memory_gates(option: Row, journey: Journey, starts: float | None, memory: Me
     if before:
         reentry = journey.reentry is None
         if journey.reentry is not None:
-            counted_from = before[-1].entered_on if journey.reentry.counted_from == "entry" else before[-1].ended_on
+            last_ended = memory.last_ended(customer, journey.id)
+            assert last_ended is not None
+            is_from_entry = journey.reentry.counted_from == "entry"
+            counted_from = memory.latest(customer, journey.id).entered_on if is_from_entry else last_ended.ended_on
             assert counted_from is not None
             reentry = (day - counted_from).days < journey.reentry.after_days
 
     was_finished = [other for other, spell in every if spell.ended_reason in {"completed", "converted"}]
 
     def was_in(other: str, on: date) -> bool:
-        return any(spell.entered_on <= on and (spell.ended_on is None or on < spell.ended_on) for spell in memory.of(customer, other))
+        return any(
+            spell.entered_on <= on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on))
+            for spell in memory.of(customer, other)
+        )
 
     pairwise = any(was_in(rule.journey, day - back * DAY) for rule in journey.not_after for back in range(rule.within_days))
     ended = [spell.ended_on for _, spell in every if spell.ended_on is not None]
@@ -754,7 +1032,7 @@ def may_interrupt(challenger: Row, incumbent: Row, challenging: Journey, running
         return True
     score = incumbent["score"]
     if score is None:
-        score = memory.of(incumbent["customer_id"], running.id)[-1].entry_score
+        score = memory.latest(incumbent["customer_id"], running.id).entry_score
     return challenging.can_interrupt and challenger["score"] > score + portfolio.policy.switch_margin * abs(score)
 
 
@@ -826,7 +1104,7 @@ def places(found: Sequence[Choice], memory: Memory, portfolio: Portfolio) -> dic
     """Return how many may enter each limited journey today, after those whose start was delivered."""
     free = {}
     for journey in portfolio.journeys:
-        in_flight = sum(spells[-1].ended_on is None for (_, name), spells in memory.spells.items() if name == journey.id)
+        in_flight = sum(spell.is_in_flight for (_, name), spells in memory.spells.items() if name == journey.id for spell in spells)
         limits = [
             limit for limit in (journey.daily_entries, None if journey.active is None else journey.active - in_flight) if limit is not None
         ]
@@ -849,7 +1127,7 @@ def worths(choice: Choice, memory: Memory) -> dict[str, Worth]:
     if choice.incumbent is not None:
         fallback = choice.incumbent["score"]
         if fallback is None:
-            fallback = memory.of(choice.customer, choice.incumbent["journey_id"])[-1].entry_score
+            fallback = memory.latest(choice.customer, choice.incumbent["journey_id"]).entry_score
     found = {}
     for index, row in enumerate(choice.wishes):
         score = micros(row["score"])
@@ -984,7 +1262,7 @@ def decide(
             continue
         others = [row for row in options if row is not chosen and row["ruling"] in {"outscored", "in_flight", "capacity"}]
         runner_up = min(others, key=total_order, default=None)
-        spell = None if decision == "none" else memory.of(customer, chosen["journey_id"])[-1]
+        spell = None if decision == "none" else memory.latest(customer, chosen["journey_id"])
         assignments.append(
             {
                 "date": day,
@@ -1011,16 +1289,17 @@ def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
     cap = portfolio.policy.cap
     rows = []
     for (customer, journey), spells in memory.spells.items():
-        last = spells[-1]
-        recent = [spell.entered_on for spell in spells if cap is not None and day - cap.days * DAY < spell.entered_on <= day]
+        last = memory.latest(customer, journey)
+        last_ended = None if last.is_in_flight else memory.last_ended(customer, journey)
+        recent = sorted(spell.entered_on for spell in spells if cap is not None and day - cap.days * DAY < spell.entered_on <= day)
         rows.append(
             {
                 "date": day,
                 "customer_id": customer,
                 "journey_id": journey,
                 "entered_on": last.entered_on,
-                "ended_on": last.ended_on,
-                "ended_reason": last.ended_reason,
+                "ended_on": last_ended and last_ended.ended_on,
+                "ended_reason": last_ended and last_ended.ended_reason,
                 "times_entered": len(spells),
                 "times_completed": sum(spell.ended_reason in {"completed", "converted"} for spell in spells),
                 "entry_score": last.entry_score,
@@ -1105,8 +1384,10 @@ def decide_day(
     ``delivered`` are assignment rows of this day whose messages are out; ``placements`` say who enters which journey, if somebody
     else has decided that.
     """
+    merged = memory.merge(survivors(events_so_far, day), day)
     kept = kept_rows(delivered, memory, portfolio)
     ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
+    ended = {**{customer: (journey, "merged") for customer, journey in merged.items()}, **ended}
     option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)
     found = choices(profile_rows, option_rows, memory, day, portfolio, kept)
     wishes = {one.customer: worths(one, memory) for one in found if one.kept is None}
@@ -1132,10 +1413,12 @@ def run(
     days: Sequence[date],
     changes: Mapping[date, Portfolio] | None = None,
     placements: Mapping[date, Mapping[str, str]] | None = None,
+    models: Mapping[date, PurchaseModel] | None = None,
 ) -> dict[str, list[Row]]:
     """Run consecutive days and return every table with the rows of all of them.
 
-    ``changes`` replaces the portfolio from a day on, as an edited ``journeys.yaml`` does; ``placements`` as in ``decide_day``.
+    ``changes`` replaces the portfolio from a day on, as an edited ``journeys.yaml`` does; ``placements`` as in ``decide_day``;
+    ``models`` are the fits in use on each day.
     """
     tables: dict[str, list[Row]] = {}
     memory = Memory()
@@ -1145,13 +1428,16 @@ def run(
         history = tables.get("raw_events", [])
         raw, rejected, counts = ingest(landing, day, portfolio, history)
         history = [*history, *raw]
-        profile_rows = profiles(history, day, portfolio)
-        member_rows = memberships(profile_rows, yesterday.get("micro_segment_memberships", []), day, portfolio)
-        queue_rows = queues(profile_rows, member_rows, yesterday.get("journey_queues", []), day, portfolio)
+        now = survivors(history, day)
+        profile_rows = profiles(history, day, portfolio, (models or {}).get(day))
+        member_rows = memberships(profile_rows, yesterday.get("micro_segment_memberships", []), day, portfolio, now)
+        queue_rows = queues(profile_rows, member_rows, yesterday.get("journey_queues", []), day, portfolio, now)
         today = {
             "raw_events": raw,
             "rejected_events": rejected,
             "counts": [{"date": day, **counts}],
+            "identity_map": identity_map(history, day),
+            "identity_counts": [identity_counts(history, day)],
             "customer_profiles": profile_rows,
             "micro_segment_memberships": member_rows,
             "journey_queues": queue_rows,

@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -11,189 +11,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from atc_pipeline import activity, events, measures, messages, profiles, queues, segments
-from atc_pipeline.decision.day import decide
-from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
+from atc_pipeline import identity, profiles, queues
+from atc_pipeline.decision.memory import no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from resources.landing import LandingZone
 from tests.engine import reference
-from tests.engine.worlds import Crowd, World, decision_worlds, to_yaml, worlds
-
-KEYS = {
-    "raw_events": ("date", "message_id"),
-    "rejected_events": ("date", "source_file", "line"),
-    "counts": ("date",),
-    "customer_profiles": ("date", "customer_id"),
-    "micro_segment_memberships": ("date", "segment_id", "customer_id"),
-    "journey_queues": ("date", "journey_id", "customer_id"),
-    "scored_candidates": ("date", "customer_id", "journey_id"),
-    "journey_state": ("date", "customer_id", "journey_id"),
-    "journey_assignments": ("date", "customer_id"),
-    "outbound_messages": ("date", "idempotency_key"),
-}
-"""The tables that are compared, in the order of the lineage, and what a row of each is."""
-
-JSON_TEXTS = {"properties", "traits", "context"}
-
-
-def decide_by_engine(
-    state: pl.DataFrame,
-    goals: pl.LazyFrame,
-    people: pl.DataFrame,
-    queued: pl.DataFrame,
-    portfolio: Portfolio,
-    day: date,
-    delivered: pl.DataFrame | None = None,
-) -> dict[str, pl.DataFrame]:
-    """Run the engine's stages from the journeys that end to the messages, for one day; ``delivered`` are rows of that day that stay.
-
-    They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
-    """
-    decided = decide(
-        queued.lazy(), people.lazy(), state, goals, portfolio, today=day, delivered=delivered, shard=16
-    )  # so few that there are several shards
-    return {
-        "scored_candidates": decided.candidates.collect(),
-        "journey_state": decided.state,
-        "journey_assignments": decided.assignments,
-        "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),
-    }
-
-
-def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio]) -> dict[str, pl.DataFrame]:
-    """Run the engine's stages over consecutive days, as the assets do, and return every table with the rows of all of them."""
-    by_day: dict[str, list[pl.DataFrame]] = {table: [] for table in KEYS}
-    rollups: list[pl.DataFrame] = []
-    state = no_state()
-
-    def yesterday(table: str) -> pl.LazyFrame | None:
-        return by_day[table][-1].lazy() if by_day[table] else None
-
-    def recent(number: int) -> pl.LazyFrame:
-        return pl.concat(rollups[-1 - number :], how="diagonal").lazy()
-
-    for day in days:
-        portfolio = changes.get(day, portfolio)
-        known = [frame["message_id"] for frame in by_day["raw_events"][-events.DEDUPLICATION_DAYS :]]
-        recent_ids = pl.concat(known) if known else pl.Series("message_id", [], dtype=pl.String)
-        lines = LandingZone(root=str(landing)).read(day)
-        ingested = events.ingest(lines, recent_ids, arrival=day, timezone=portfolio.timezone)
-        rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day))
-        before = yesterday("customer_profiles")
-        updated = profiles.update_profiles(before, recent(profiles.lookback_days(portfolio)), portfolio, today=day)
-        people = profiles.rank_population(updated, portfolio).collect()
-        members = segments.assign_segments(people.lazy(), yesterday("micro_segment_memberships"), portfolio.segments, today=day).collect()
-        queued = queues.queue_customers(people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day).collect()
-        goal_names = [one.name for one in measures.goals(portfolio)]
-        goals = goal_events(recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
-        decided = decide_by_engine(state, goals, people, queued, portfolio, day)
-        state = decided["journey_state"]
-        counts = {
-            "date": day,
-            "lines": ingested.lines,
-            "accepted": ingested.accepted.height,
-            "duplicates": ingested.duplicates,
-            "rejected": ingested.rejected.height,
-        }
-        today = {
-            "raw_events": ingested.accepted,
-            "rejected_events": ingested.rejected,
-            "counts": pl.DataFrame([counts]),
-            "customer_profiles": people,
-            "micro_segment_memberships": members,
-            "journey_queues": queued,
-            **decided,
-        }
-        for table, frame in today.items():
-            by_day[table].append(frame)
-    return {table: pl.concat(frames, how="diagonal") for table, frames in by_day.items()}
-
-
-def is_same(column: str, ours: Any, theirs: Any) -> bool:
-    """Return whether two values are equal: floats to 1e-9, JSON as what it says."""
-    if isinstance(ours, float) and isinstance(theirs, float):
-        return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-9)
-    if column in JSON_TEXTS and ours is not None and theirs is not None:
-        return bool(json.loads(ours) == json.loads(theirs))
-    return bool(ours == theirs) and type(ours) is type(theirs)
-
-
-def differences(table: str, engine: pl.DataFrame, expected: Sequence[reference.Row]) -> list[str]:
-    """Say where a table of the engine is not the reference's: missing rows, rows too many, values."""
-    key = KEYS[table]
-    found = {tuple(row[name] for name in key): row for row in engine.to_dicts()}
-    wanted = {tuple(row[name] for name in key): row for row in expected}
-    says = [f"row {at} is missing: {wanted[at]}" for at in wanted.keys() - found.keys()]
-    says += [f"row {at} is too many: {found[at]}" for at in found.keys() - wanted.keys()]
-    if len(found) != engine.height:
-        says.append("two rows have the same key")
-    for at in wanted.keys() & found.keys():
-        names = wanted[at].keys() - {"line_hash"}
-        says += [
-            f"{at} {name}: the engine says {found[at].get(name, 'nothing')!r}, the reference {wanted[at][name]!r}"
-            for name in sorted(names)
-            if name not in found[at] or not is_same(name, found[at][name], wanted[at][name])
-        ]
-    return sorted(says)
-
-
-def placements(assignments: pl.DataFrame) -> dict[str, str]:
-    """Return customer -> journey of those who enter one: who gets the places of a full journey is the engine's to say."""
-    return dict(assignments.filter(pl.col("decision").is_in(["start", "switch"])).select("customer_id", "journey_id").iter_rows())
-
-
-def placements_by_day(assignments: pl.DataFrame, days: Sequence[date]) -> dict[date, dict[str, str]]:
-    """Return the placements of each day."""
-    return {day: placements(assignments.filter(pl.col("date") == day)) for day in days}
-
-
-def compare(engine: Mapping[str, pl.DataFrame], expected: Mapping[str, Sequence[reference.Row]]) -> None:
-    """Compare table by table, in the order of the lineage: the first that differs is where to look."""
-    for table in KEYS:
-        if table == "scored_candidates":
-            objections = [f"{row['date']}: {row['says']}" for row in expected["objections"]]
-            assert not objections, "\n".join(["who enters which journey is not an optimum:", *objections[:10]])
-        says = differences(table, engine[table], expected[table]) if table in engine else []
-        assert not says, "\n".join([f"{table} of the engine is not the reference's:", *says[:10]])
-
-
-# Every case is an independent draw: within one run, hypothesis would spend most of so few examples on variations of the last
-# one. The same few in CI, more with --hypothesis-profile=default, which also looks for the smallest world that fails.
-EXPLORES = not settings.default.derandomize
-ONE = settings(
-    max_examples=1,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate, Phase.shrink] if EXPLORES else [Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-
-
-def cases(plain: int, limited: int) -> pytest.MarkDecorator:
-    """Run a test on so many worlds without and with limits; with them, journeys have capacities and choices are explored."""
-    more = 50 if EXPLORES else 1
-    worlds_ = [("plain", False, case) for case in range(plain * more)] + [("limited", True, case) for case in range(limited * more)]
-    return pytest.mark.parametrize(
-        ("case", "is_limited"), [pytest.param(case, is_so, id=f"{kind}-{case}") for kind, is_so, case in worlds_]
-    )
-
-
-def draw(case: int, worlds_: st.SearchStrategy[World], check: Callable[[World, Random], None]) -> None:
-    """Check one world, drawn with the case's number as seed."""
-
-    @seed(case)
-    @ONE
-    @given(is_drawn=st.booleans(), world=worlds_)
-    def checked(is_drawn: bool, world: World) -> None:
-        assume(is_drawn)  # the first example is the simplest there is: not this one
-        check(world, Random(case))  # noqa: S311  # no secrets here
-
-    checked()
+from tests.engine.by_engine import decide_by_engine, run_engine
+from tests.engine.comparison import KEYS, compare, placements, placements_by_day
+from tests.engine.worlds import Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
 
 
 def load(world: World, folder: Path) -> dict[date, Portfolio]:
@@ -230,24 +57,38 @@ class Twins:
         self, people: pl.DataFrame, queued: pl.DataFrame, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None
     ) -> dict[str, pl.DataFrame]:
         """Decide a day by the engine alone, without remembering it."""
+        who = reference.who_is(event for event in self.happened if event["date"] <= day)
         goals = pl.LazyFrame(
-            [(event["user_id"], event["event"], event["event_date"]) for event in self.goals(day)],
+            [(reference.customer_of(event, who), event["event"], event["event_date"]) for event in self.goals(day)],
             schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date},
             orient="row",
         )
-        return decide_by_engine(self.state, goals, people, queued, portfolio, day, delivered)
+        known = pl.LazyFrame(reference.identity_map(self.happened, day), identity.IDENTITY_MAP)
+        absorbed = identity.absorbed(known, since=day)
+        return decide_by_engine(self.state, goals, people, queued, portfolio, day, delivered, absorbed)
+
+    def gone(self, day: date) -> dict[str, str]:
+        """Return who is somebody else by now, and who: the map is the reference's, it is not in question here."""
+        return reference.survivors(self.happened, day)
+
+    def drawn(
+        self, portfolio: Portfolio, day: date, queued: list[reference.Row] | None = None
+    ) -> tuple[list[reference.Row], list[reference.Row]]:
+        """Return the profiles and queues of those who are there on a day."""
+        gone = self.gone(day)
+        people = self.crowd.profiles(portfolio, day, gone)
+        return people, self.crowd.queues(portfolio, day, gone) if queued is None else queued
 
     def decide(
         self, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None, queued: list[reference.Row] | None = None
     ) -> dict[str, pl.DataFrame]:
         """Decide a day for the crowd by both, compare, remember, and return the engine's tables."""
-        people = self.crowd.profiles(portfolio, day)
-        queued = self.crowd.queues(portfolio, day) if queued is None else queued
+        people, queued = self.drawn(portfolio, day, queued)
         people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, queues.QUEUES)
         engine = self.by_engine(people_frame, queue_frame, portfolio, day, delivered)
         rows = [] if delivered is None else delivered.to_dicts()
         entered = placements(engine["journey_assignments"])
-        compare(engine, reference.decide_day(self.memory, self.goals(day), people, queued, portfolio, day, rows, entered))
+        compare(engine, reference.decide_day(self.memory, self.happened, people, queued, portfolio, day, rows, entered))
         self.state = engine["journey_state"]
         return engine
 
@@ -258,7 +99,7 @@ def test_every_decision_is_the_references(case: int, is_limited: bool, tmp_path:
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd.drawn(random) if is_limited else Crowd(random)
-        twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
+        twins, portfolio = Twins(crowd, crowd.events(world.days) + crowd.aliases(world.days)), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
             twins.decide(portfolio, day)
@@ -272,7 +113,7 @@ def test_every_decision_of_a_month_is_the_references(case: int, is_limited: bool
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random, size=8)
-        twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
+        twins, portfolio = Twins(crowd, crowd.events(world.days) + crowd.aliases(world.days)), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
             twins.decide(portfolio, day)
@@ -290,7 +131,7 @@ def test_what_was_delivered_stays_when_days_are_decided_again(case: int, is_limi
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
         days = world.days[:5]
-        twins = Twins(crowd, crowd.events(days))
+        twins = Twins(crowd, crowd.events(days) + crowd.aliases(days))
         decided, before = {}, {}
         for day in days:
             before[day] = twins.state, copy.deepcopy(twins.memory)
@@ -313,11 +154,12 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
 
     def check(world: World, random: Random) -> None:
         loaded, crowd = load(world, tmp_path), Crowd(random)
-        twins, portfolio = Twins(crowd, crowd.events(world.days)), loaded[world.days[0]]
+        twins, portfolio = Twins(crowd, crowd.events(world.days) + crowd.aliases(world.days)), loaded[world.days[0]]
         for day in world.days:
             portfolio = loaded.get(day, portfolio)
-            people = pl.DataFrame(crowd.profiles(portfolio, day), profiles.table_schema(portfolio))
-            queued = pl.DataFrame(crowd.queues(portfolio, day), queues.QUEUES)
+            drawn = twins.drawn(portfolio, day)
+            people = pl.DataFrame(drawn[0], profiles.table_schema(portfolio))
+            queued = pl.DataFrame(drawn[1], queues.QUEUES)
             ours = twins.by_engine(people, queued, portfolio, day)
             twins.state = twins.state.sample(fraction=1, shuffle=True, seed=case)
             theirs = twins.by_engine(people.reverse(), queued.sample(fraction=1, shuffle=True, seed=case), portfolio, day)

@@ -1,4 +1,4 @@
-"""Who is who: aliases, chains, shared devices, and what a merge does to what was remembered under another name."""
+"""Who is who: aliases, chains, visitors who turn out to be users, shared devices (what a merge moves: ``test_merging``)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

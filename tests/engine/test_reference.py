@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import highspy
 import polars as pl
@@ -26,6 +27,7 @@ from atc_pipeline.journeys.portfolio import (
     Period,
     Policy,
     Portfolio,
+    Predictions,
     Queue,
     Reentry,
     Segment,
@@ -37,25 +39,36 @@ from atc_pipeline.journeys.portfolio import (
 )
 from tests.engine.reference import (
     Memory,
+    Occurrence,
+    PurchaseModel,
     Row,
     Spell,
     Worth,
     arm_of,
     audience_changes,
+    beta_mean,
+    customer_of,
     decide_day,
     elements,
     explored,
+    identity_counts,
+    identity_map,
     ingest,
     members,
     memberships,
     messages,
     objections,
+    occurrences,
     optimum,
+    predictions,
     profiles,
     queues,
     rounded,
     run,
+    state_rows,
+    survivors,
     total_worth,
+    who_is,
     xxh64,
 )
 
@@ -226,6 +239,240 @@ def test_values_keep_their_json_text() -> None:
     assert elements("{}") == ()
 
 
+# --- SPEC 2 ----------------------------------------------------------------------------------------------------------
+
+
+def sight(
+    days: int,
+    user: str | None = None,
+    anonymous: str | None = None,
+    previous: str | None = None,
+    hour: int = 12,
+    arrived: int | None = None,
+) -> Row:
+    """Return an event that shows these ids so many days ago; with a ``previous`` one it is an alias."""
+    said = {"user_id": user, "anonymous_id": anonymous, "previous_id": previous}
+    return {**event(days, kind="track" if previous is None else "alias", arrived=arrived, hour=hour), **said}
+
+
+def known(events: list[Row], day: date = TODAY) -> dict[str, tuple[str, int]]:
+    """Return, for each id, its customer and for how many days it has been that one; anonymous ids start with ``~``."""
+    rows = identity_map(events, day)
+    names = {"user": "", "anonymous": "~"}
+    return {names[row["id_type"]] + row["id"]: (row["customer_id"], (day - row["valid_from"]).days) for row in rows}
+
+
+def test_every_id_that_says_who_somebody_is_has_a_row() -> None:
+    """Blocked ids are nobody, whatever they come with; the map is sorted and knows nothing of tomorrow."""
+    events = [sight(3, "u", "0"), sight(2, "null", "a"), sight(1, "u"), sight(-1, "later")]
+    assert known(events) == {"u": ("u", 3), "~a": ("anon:a", 2)}
+    assert known(events, ago(3)) == {"u": ("u", 0)}
+    assert [(row["id_type"], row["id"]) for row in identity_map(events, TODAY)] == [("anonymous", "a"), ("user", "u")]
+
+
+def test_an_alias_points_to_who_somebody_is_from_its_arrival_on_and_a_chain_to_its_end() -> None:
+    """A is B since two days, and C since one; whoever is named as a previous id is known from that day, too."""
+    events = [sight(5, "A"), sight(4, "B"), sight(2, "B", previous="A"), sight(1, "C", previous="B"), sight(1, "C", previous="never seen")]
+    assert known(events, ago(2)) == {"A": ("B", 0), "B": ("B", 2)}
+    assert known(events) == {"A": ("C", 1), "B": ("C", 1), "C": ("C", 1), "never seen": ("C", 1)}
+
+
+def test_an_alias_may_come_before_the_previous_id_is_seen() -> None:
+    """Whoever turns up under that id is who the alias said."""
+    assert known([sight(3, "B", previous="A"), sight(1, "A")]) == {"A": ("B", 3), "B": ("B", 3)}
+
+
+def test_aliases_are_followed_in_the_order_of_arrival_then_time_then_id() -> None:
+    """What happened before but arrived after comes second, and a second alias is ignored, even one that says the same."""
+    early = sight(1, "early", previous="A", hour=8)
+    events = [sight(5, "late", previous="A", arrived=0), sight(1, "noon", previous="A"), early, sight(0, "early", previous="A")]
+    assert known(events)["A"] == ("early", 1)
+    assert [(identity_counts(events, ago(days))["second_alias"]) for days in (1, 0)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("user", "previous", "reason"),
+    [
+        ("A", "A", "alias_cycle"),
+        ("A", "C", "alias_cycle"),
+        ("B", "C", "alias_cycle"),
+        ("C", "A", "second_alias"),
+        ("A", "null", "alias_of_nobody"),
+        ("anonymous", "C", "alias_of_nobody"),
+        (None, "C", "alias_of_nobody"),
+    ],
+)
+def test_an_alias_that_leads_nowhere_is_ignored_and_counted(user: str | None, previous: str, reason: str) -> None:
+    """A is B, and B is C; an alias that is a circle comes after what it would have to be."""
+    events = [sight(3, "B", previous="A"), sight(2, "C", previous="B"), sight(0, user, "a", previous=previous)]
+    if (user, previous) == ("A", "A"):
+        events = events[2:]
+    counts = identity_counts(events, TODAY)
+    assert {name: counts[name] for name in ("second_alias", "alias_cycle", "alias_of_nobody") if counts[name]} == {reason: 1}
+    assert len(known(events)) == (2 if len(events) == 1 else 4)
+
+
+def test_an_anonymous_id_belongs_for_good_to_the_first_user_seen_with_it() -> None:
+    """By arrival, then time: the visitor of three days ago is U, and V on the same device is V. U's alias takes the device along."""
+    events = [sight(3, None, "a"), sight(2, "U", "a"), sight(2, "V", "a", hour=13), sight(9, "W", "a", arrived=1)]
+    assert known(events, ago(3)) == {"~a": ("anon:a", 0)}
+    assert known(events) == {"~a": ("U", 2), "U": ("U", 2), "V": ("V", 2), "W": ("W", 1)}
+    who = who_is(events)
+    assert [customer_of(one, who) for one in events] == ["U", "U", "V", "W"]
+    assert known([*events, sight(0, "V", previous="U")])["~a"] == ("V", 0)
+
+
+def test_all_of_a_days_events_are_read_with_what_is_known_at_its_end() -> None:
+    """The alias comes last in the day, and everything before it is the survivor's already."""
+    events = [sight(0, "A", hour=8), sight(0, None, "a", hour=9), sight(0, "A", "a", hour=10), sight(0, "B", previous="A", hour=11)]
+    assert [row["customer_id"] for row in profiles(events, TODAY, portfolio())] == ["B"]
+    assert survivors(events, TODAY) == {"A": "B", "anon:a": "B"}
+
+
+def test_the_customers_of_a_day_are_those_of_the_day_before_and_the_new_ones_without_the_merged() -> None:
+    """Two were, one is new, one is gone. Who comes and is merged on the same day is not counted."""
+    events = [sight(2, "A"), sight(1, None, "a"), sight(0, "A", "a"), sight(0, "B"), sight(0, "B", previous="not seen before")]
+    counts = identity_counts(events, TODAY)
+    assert [counts[name] for name in ("yesterday", "new", "merged", "today")] == [2, 1, 1, 2]
+
+
+def test_a_merge_moves_the_past_from_its_day_on() -> None:
+    """Yesterday there were two profiles with what each had done; today there is one with all of it, as old as the older one."""
+    events = [
+        {**sight(9, "A"), "properties": json.dumps({"n": 5})},
+        {**sight(4, None, "a"), "properties": json.dumps({"n": 2})},
+        {**sight(3, "B"), "properties": json.dumps({"n": 1})},
+        sight(0, "B", "a"),
+        sight(0, "B", previous="A"),
+    ]
+    config = portfolio(traits=(trait("sum", "n"),))
+    before = {row["customer_id"]: (row["t"], row["tenure_days"]) for row in profiles(events, ago(1), config)}
+    assert before == {"A": (5.0, 8), "B": (1.0, 2), "anon:a": (2.0, 3)}
+    after = [
+        (row["customer_id"], row["t"], row["first_seen_on"], row["last_seen_on"], row["tenure_days"])
+        for row in profiles(events, TODAY, config)
+    ]
+    assert after == [("B", 8.0, ago(9), TODAY, 9)]
+
+
+def test_a_spell_is_as_old_as_the_oldest_of_those_merged() -> None:
+    """In a segment and in a queue, for those who were in it yesterday."""
+    old = Segment("old", condition("tenure_days = 5", tenure_days=COUNT))
+    config = portfolio(journey("j"), segments=(old,))
+    now = {"x": "c", "y": "c", "z": "d"}
+    member = [
+        {"segment_id": "old", "customer_id": who, "member_since": ago(days)} for who, days in (("c", 2), ("x", 4), ("y", 3), ("z", 9))
+    ]
+    rows = memberships([profile()], member, TODAY, config, now)
+    assert [(row["customer_id"], row["member_since"]) for row in rows] == [("c", ago(4))]
+    queued = [{"journey_id": "j", "customer_id": who, "queued_on": ago(days)} for who, days in (("x", 4), ("z", 9))]
+    waiting = queues([profile(), profile(customer_id="d"), profile(customer_id="e")], [], queued, TODAY, config, now)
+    assert [(row["customer_id"], row["waiting_days"]) for row in waiting] == [("c", 4), ("d", 9), ("e", 0)]
+
+
+def merged(own: Mapping[str, list[Spell]], *absorbed: Mapping[str, list[Spell]], cap: int = 30) -> tuple[dict[str, Row], dict[str, str]]:
+    """Merge x, y, ... into c today: journey -> stays of each -> the state by journey, and what has ended."""
+    people = {"c": own, **dict(zip("xyz", absorbed, strict=False))}
+    memory = Memory({(who, name): list(spells) for who, mine in people.items() for name, spells in mine.items()})
+    ended = memory.merge(dict.fromkeys("xyz", "c"), TODAY)
+    rows = state_rows(memory, TODAY, portfolio(policies={"cap": Cap(cap, numeric("9.0"))}))
+    assert {row["customer_id"] for row in rows} <= {"c"}
+    return {row["journey_id"]: row for row in rows}, ended
+
+
+def told(row: Row, *names: str) -> list[Any]:
+    """Return some values of a row."""
+    return [row[name] for name in names]
+
+
+def test_what_merged_customers_have_been_through_adds_up() -> None:
+    """Counts add, starts are all kept, the latest entry comes with its score and arm, the latest end with its reason."""
+    mine = [stay(20, 15), stay(9, 2, "exited", score=3.0)]
+    theirs = [replace(stay(7, 4, score=5.0), arm="control"), stay(9, 8)]
+    rows, ended = merged({"j": mine}, {"j": theirs, "k": [stay(9, 5)]}, cap=10)
+    assert ended == {}
+    assert told(rows["j"], "entered_on", "entry_score", "arm", "ended_on", "ended_reason") == [ago(7), 5.0, "control", ago(2), "exited"]
+    assert told(rows["j"], "times_entered", "times_completed", "recent_starts") == [4, 3, [ago(9), ago(9), ago(7)]]
+    assert told(rows["k"], "entered_on", "times_entered") == [ago(9), 1]
+
+
+def test_of_equal_days_the_survivors_count_then_those_of_the_least_absorbed() -> None:
+    """Entries and ends on the same day, with other scores and reasons."""
+    x, y = [stay(7, 4, "exited", score=2.0)], [stay(7, 4, "converted", score=3.0)]
+    for own, score, reason in (({"j": [stay(7, 4, "completed", score=1.0)]}, 1.0, "completed"), ({}, 2.0, "exited")):
+        rows, _ = merged(own, {"j": x}, {"j": y})
+        assert told(rows["j"], "entry_score", "ended_reason") == [score, reason]
+
+
+def test_of_journeys_in_flight_the_survivors_own_goes_on_and_the_others_end_merged() -> None:
+    """However late the others were entered; in its own journey a second flight only counts."""
+    rows, ended = merged({"j": [stay(8)]}, {"k": [stay(2)]}, {"j": [stay(3, score=4.0)]})
+    assert ended == {"c": "k"}
+    assert told(rows["j"], "entered_on", "entry_score", "ended_on", "times_entered", "recent_starts") == [
+        ago(8),
+        1.0,
+        None,
+        2,
+        [ago(8), ago(3)],
+    ]
+    assert told(rows["k"], "entered_on", "ended_on", "ended_reason", "times_completed") == [ago(2), TODAY, "merged", 0]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "goes_on", "entered"),
+    [
+        ({"j": [stay(8)]}, {"k": [stay(2)]}, "k", 2),
+        ({"k": [stay(2)]}, {"j": [stay(2)]}, "j", 2),
+        ({"j": [stay(2, score=1.0)]}, {"j": [stay(2, score=4.0)]}, "j", 2),
+        ({"j": [stay(8)]}, {"j": [stay(2, score=4.0)]}, "j", 2),
+    ],
+)
+def test_without_one_of_the_survivors_the_latest_flight_goes_on_under_the_survivors_name(
+    x: dict[str, list[Spell]], y: dict[str, list[Spell]], goes_on: str, entered: int
+) -> None:
+    """Ties: the least journey, then the least customer."""
+    rows, ended = merged({}, x, y)
+    assert told(rows[goes_on], "entered_on", "ended_on") == [ago(entered), None]
+    assert [row["journey_id"] for row in rows.values() if row["ended_on"] is None] == [goes_on]
+    assert ended == ({"c": "j" if goes_on == "k" else "k"} if len(rows) == 2 else {})
+    assert rows[goes_on]["times_entered"] == 3 - len(rows)
+    assert rows[goes_on]["entry_score"] == (4.0 if x.keys() == y.keys() and x["j"][0].entered_on != y["j"][0].entered_on else 1.0)
+
+
+def test_a_flight_goes_on_as_it_began_though_the_same_journey_was_entered_and_left_later() -> None:
+    """Its day, arm and score are those it was entered with, and they still are when it has ended."""
+    memory = Memory({("c", "j"): [stay(9, score=1.0)], ("x", "j"): [stay(5, 2, score=7.0)]})
+    memory.merge({"x": "c"}, ago(1))
+    running = state_rows(memory, ago(1), portfolio())[0]
+    assert told(running, "entered_on", "ended_on", "entry_score", "times_entered", "times_completed") == [ago(9), None, 1.0, 2, 1]
+    memory.end("c", "j", TODAY, "exited")
+    assert told(state_rows(memory, TODAY, portfolio())[0], "entered_on", "ended_on", "ended_reason") == [ago(9), TODAY, "exited"]
+
+
+def test_the_merge_comes_first_and_the_assignment_tells_it_where_nothing_else_ended() -> None:
+    """Customer c goes on in j, x's k ends; where j is over today, that is what is told; k may not be entered again."""
+    alias = sight(0, "c", previous="x")
+    for entered, decision, ended in ((3, "continue", ("k", "merged")), (10, "none", ("j", "completed"))):
+        memory = Memory({("c", "j"): [stay(entered)], ("x", "k"): [stay(2)]})
+        queued = [{"customer_id": "c", "journey_id": "k", "waiting_days": 0}]
+        tables = decide_day(memory, [alias], [profile()], queued, portfolio(journey("j"), journey("k")), TODAY)
+        row = tables["journey_assignments"][0]
+        assert told(row, "decision", "ended_journey_id", "ended_reason") == [decision, *ended]
+        assert {one["journey_id"]: one["ended_reason"] for one in tables["journey_state"]}["k"] == "merged"
+        assert [one["ruling"] for one in tables["scored_candidates"] if one["journey_id"] == "k"] == ["reentry"]
+
+
+def test_a_goal_that_the_absorbed_one_reached_is_the_survivors() -> None:
+    """The order came under the other name, and converts the journey on the day of the merge."""
+    config = portfolio(journey("j", goal=Goal("E", 10, None)))
+    happened = [sight(2, "x"), sight(0, "c", previous="x")]
+    rows = [
+        decide_day(Memory({("c", "j"): [stay(3)]}), events, [profile()], [], config, TODAY)["journey_assignments"][0]["ended_reason"]
+        for events in (happened[:1], happened)
+    ]
+    assert rows == [None, "converted"]
+
+
 # --- SPEC 3 ----------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +487,7 @@ def event(days: int, name: str | None = "E", kind: str = "track", arrived: int |
         "event": name,
         "user_id": said.get("user", "c"),
         "anonymous_id": None,
+        "previous_id": None,
         "timestamp": datetime(TODAY.year, TODAY.month, TODAY.day, hour, tzinfo=UTC) - days * DAY,
         "event_date": ago(days),
         **texts,
@@ -297,8 +545,16 @@ IS_A = condition("s = 'a'", s=TEXT)
         (trait("last", "n", TEXT, where=IS_A), "2.5"),
         (trait("most_frequent", "s", TEXT), "a"),
         (trait("most_frequent", "n", TEXT, each="items"), None),
+        (trait("most_frequent", "s", TEXT, w=4), None),
+        (trait("most_frequent", "s", TEXT, w=10), "a"),
         (trait("unique_count", "s", COUNT), 2),
+        (trait("unique_count", "s", COUNT, each="items"), 2),
+        (trait("unique_count", "nothing", COUNT), 0),
+        (trait("unique_count", "n", COUNT, w=5), 3),
         (trait("unique_list", "s", pl.List(TEXT)), ["a", "b"]),
+        (trait("unique_list", "s", pl.List(TEXT), w=3), ["b"]),
+        (trait("unique_list", "n", pl.List(TEXT)), ["2.5", "5", "true"]),
+        (trait("unique_list", "nothing", pl.List(TEXT)), []),
         (trait("days_since_first", dtype=COUNT), 9),
         (trait("days_since_last", dtype=COUNT), 0),
         (trait("days_since_last", dtype=COUNT, where=IS_A), 3),
@@ -374,6 +630,132 @@ def test_engagement_is_answered_touches_and_unknown_without_touches() -> None:
     config = portfolio(engagement=Engagement(("T",), ("R",), 10.0))
     events = [event(0, "R"), event(0, "T"), event(10, "T"), event(0, "R", user="d"), event(0, "R", user="e"), event(1, "T", user="e")]
     assert [row["engagement"] for row in profiles(events, TODAY, config)] == [pytest.approx(2 / 3), None, 1.0]
+
+
+def test_equally_frequent_values_are_taken_in_code_point_order() -> None:
+    """Upper case, then lower case, then accents; a third value that is there once does not count."""
+    says = [event(0, properties={"s": s}) for s in "éaZéaZ0"]
+    assert profiles(says, TODAY, portfolio(traits=(trait("most_frequent", "s", TEXT),)))[0]["t"] == "Z"
+    assert profiles(says, TODAY, portfolio(traits=(trait("unique_list", "s", pl.List(TEXT)),)))[0]["t"] == ["0", "Z", "a", "é"]
+    assert profiles(says[:2], TODAY, portfolio(traits=(trait("most_frequent", "s", TEXT),)))[0]["t"] is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([], None),
+        ([(0, "fax"), (0, None), (0, ["app"])], None),
+        ([(0, "web"), (10, "email"), (10, "email")], "email"),
+        ([(1, "web"), (10, "email"), (10, "email")], "email"),
+        ([(0, "web"), (0, "email"), (0, "email"), (-1, "web"), (-1, "web")], "email"),
+        ([(0, "web"), (11, "email"), (11, "email")], "web"),
+    ],
+)
+def test_the_preferred_channel_is_one_of_ours_with_most_decayed_responses(answers: list[tuple[int, Any]], expected: str | None) -> None:
+    """Two of ten days ago at half-life 10 are as good as one of today, and then the first by name; tomorrow's is not seen."""
+    events = [event(0), *(event(days, "R", arrived=max(days, 0), properties={"channel": said}) for days, said in answers)]
+    config = portfolio(engagement=Engagement(("T",), ("R",), 10.0))
+    assert profiles(events, TODAY, config)[0]["preferred_channel"] == expected
+
+
+def at(moment: str, zone: str | None = None, arrived: int = 0) -> Row:
+    """Return an event of customer c at a moment of UTC, sent from a time zone."""
+    when = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    said = {} if zone is None else {"context": {"timezone": zone}}
+    berlin = when.astimezone(ZoneInfo("Europe/Berlin"))
+    return {**event(0, arrived=arrived, **said), "timestamp": when, "event_date": berlin.date()}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([at("2026-01-09T10:00")], 11),
+        ([at("2026-01-09T10:00"), at("2026-01-10T18:00"), at("2026-01-08T18:30")], 19),
+        ([at("2026-01-09T18:00"), at("2026-01-10T10:00")], 11),
+        ([at("2026-01-09T10:00", "Mars/Olympus")], 11),
+        ([at("2026-01-09T10:00", "Asia/Kolkata")], 15),
+        ([at("2026-01-09T10:00", "Asia/Kolkata"), at("2026-01-09T10:30"), at("2026-01-09T11:10")], 16),
+        ([at("2026-01-08T10:00", "Asia/Tokyo"), at("2026-01-09T10:00", "America/New_York")], 5),
+        ([at("2026-01-08T10:00", "Asia/Tokyo"), at("2026-01-09T10:00", "Mars/Olympus")], 11),
+        ([at("2025-10-24T10:00"), at("2025-10-25T10:00"), at("2026-01-10T10:00")], 12),
+        ([at("2025-10-12T22:00"), at("2025-10-12T22:10"), at("2026-01-10T10:00")], 0),
+        ([at("2025-10-12T21:59"), at("2025-10-12T21:50"), at("2026-01-10T10:00")], 11),
+        ([at("2026-01-11T07:00"), at("2026-01-11T07:00"), at("2026-01-10T10:00")], 11),
+        ([at("2025-10-12T21:59")], None),
+    ],
+)
+def test_the_best_hour_is_that_with_most_events_in_90_days_where_the_customer_is_today(events: list[Row], expected: int | None) -> None:
+    """In the last time zone said if there is one of that name, else the calendar's, by its clock on each day; the earliest of equals."""
+    assert profiles(events, TODAY, portfolio())[0]["best_hour"] == expected
+
+
+CDNOW = PurchaseModel(r=0.243, alpha=4.414, a=0.793, b=2.426, p=6.25, q=3.74, v=15.44)
+"""As published by Fader, Hardie & Lee (2005) and Fader & Hardie (2013); time in weeks, which nothing here minds."""
+OVER_39 = Predictions("E", "n", horizon_days=39, refit_days=7)
+
+
+def occurrences_of(*days: int, values: tuple[float, ...] = ()) -> list[Occurrence]:
+    """Return orders so many days ago, and what they were worth."""
+    worth = [*values, *[None] * (len(days) - len(values))]
+    return occurrences(Selector(("E",)), [event(one, properties={"n": value}) for one, value in zip(days, worth, strict=True)])
+
+
+def test_predicted_orders_are_those_of_the_published_example() -> None:
+    """Two more orders, the last 30.43 weeks after the first, 38.86 weeks ago: 1.226 expected in 39 weeks (Fader, Hardie & Lee)."""
+    orders = predictions(occurrences_of(3886, 2000, 843), TODAY, replace(OVER_39, horizon_days=3900), replace(CDNOW, alpha=441.4))
+    assert orders["predicted_orders"] == pytest.approx(1.226, abs=5e-4)
+
+
+def test_a_customer_of_one_order_is_still_there_and_may_just_not_order_again() -> None:
+    """Nobody leaves before the second order: no order in the horizon has the chance ((alpha + T) / (alpha + T + t)) ** r."""
+    row = predictions(occurrences_of(10), TODAY, OVER_39, CDNOW)
+    assert row["churn_risk"] == pytest.approx((14.414 / 53.414) ** 0.243)
+
+
+def test_churn_is_to_have_left_or_not_to_order_in_the_horizon() -> None:
+    """One repeat order, 20 days after the first, 30 days ago: P(there) = 1 / (1 + a / b ((alpha + T) / (alpha + t_x)) ** (r + 1))."""
+    row = predictions(occurrences_of(30, 10), TODAY, OVER_39, CDNOW)
+    is_there = 1 / (1 + 0.793 / 2.426 * (34.414 / 24.414) ** 1.243)
+    assert row["churn_risk"] == pytest.approx(1 - is_there * (1 - (34.414 / 73.414) ** 1.243))
+
+
+def test_expected_orders_over_a_short_time_are_its_length_times_the_rate() -> None:
+    """With a horizon that is short against everything else, (r + x) / (alpha + T) per day while there."""
+    row = predictions(occurrences_of(3000, 2000, 1000), TODAY, replace(OVER_39, horizon_days=1), CDNOW)
+    gone = 0.793 / 3.426 * (3004.414 / 2004.414) ** 2.243
+    assert row["predicted_orders"] == pytest.approx(2.243 / 3004.414 / (1 + gone), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), 6.25 * 15.44 / 2.74),
+        ((0.0, -5.0), 6.25 * 15.44 / 2.74),
+        ((20.0,), 6.25 * (15.44 + 20) / (6.25 + 2.74)),
+        ((20.0, 30.0, 0.0), 6.25 * (15.44 + 50) / (12.5 + 2.74)),
+    ],
+)
+def test_an_order_is_expected_to_be_worth_between_what_it_was_and_what_it_is_for_everybody(
+    values: tuple[float, ...], expected: float
+) -> None:
+    """Orders of no value do not count; without any other it is the mean of the population."""
+    row = predictions(occurrences_of(30, 20, 10, values=values), TODAY, OVER_39, CDNOW)
+    assert row["predicted_value"] == pytest.approx(row["predicted_orders"] * expected)
+
+
+def test_nothing_is_predicted_without_an_order_or_a_model() -> None:
+    """Null, not zero; and tomorrow's order is not one yet."""
+    config = portfolio(predictions=OVER_39)
+    events = [event(-1, arrived=0), event(1, user="d", properties={"n": 5})]
+    told_ = [row["churn_risk"] is None for model in (CDNOW, None) for row in profiles(events, TODAY, config, model)]
+    assert told_ == [True, False, True, True]
+
+
+def test_a_mean_over_beta_is_exact_where_it_is_known() -> None:
+    """The mean of p is a / (a + b), of its square a (a + 1) / ((a + b) (a + b + 1)); also where it piles up at the ends."""
+    for a, b in ((0.8, 2.4), (1.0, 1.0), (0.05, 0.07), (0.01, 30.0), (40.0, 0.5), (2.0, 500.0)):
+        assert beta_mean(lambda p: p, a, b) == pytest.approx(a / (a + b), rel=1e-10)
+        assert beta_mean(lambda p: p * p, a, b) == pytest.approx(a * (a + 1) / ((a + b) * (a + b + 1)), rel=1e-10)
 
 
 # --- SPEC 4 and 6 ----------------------------------------------------------------------------------------------------

@@ -65,10 +65,10 @@ def test_row_and_file_order_do_not_matter(world: dict[str, str], tmp_path: Path)
 
 
 def test_every_day_of_every_table_is_written_and_recorded(world: dict[str, str], lake: Lake) -> None:
-    """Four days of each of the eleven tables are in the lake."""
+    """Four days of each of the tables are in the lake."""
     assets = {key.to_user_string() for key in build_definitions(world).resolve_asset_graph().get_all_asset_keys()}
     assert {table: lake.days(table) for table in assets} == dict.fromkeys(assets, DAYS)
-    assert len(assets) == 12
+    assert len(assets) == 16
 
 
 def test_tables_are_as_tables_md_says(world: dict[str, str], lake: Lake) -> None:
@@ -146,8 +146,8 @@ def test_a_day_without_yesterday_fails_and_says_what_to_run(tmp_path: Path) -> N
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(environment, DAYS[1], DAYS[1], instance=instance, must_succeed=False)
     failure = next(event for event in result.all_events if event.is_step_failure)
-    assert failure.step_key == "customer_profiles"
-    assert f"customer_profiles has no data for {FIRST}" in str(failure.step_failure_data.user_failure_data)
+    assert failure.step_key == "identity"
+    assert f"identity_map has no data for {FIRST}" in str(failure.step_failure_data.user_failure_data)
 
 
 def test_when_a_day_fails_the_days_before_it_are_recorded(tmp_path: Path) -> None:

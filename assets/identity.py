@@ -1,0 +1,46 @@
+"""From accepted events to who is who."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+
+from assets.daily import Tables, after, each_day, spec, yesterday_of
+from atc_pipeline.identity import map_identities
+from resources.journeys import JourneysFile
+from resources.lake import Lake
+
+
+def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """Build ``identity_map`` and ``identity_changes``: one step, because the changes are what makes the map."""
+
+    @dg.multi_asset(
+        name="identity",
+        specs=[
+            dg.AssetSpec(
+                "identity_map",
+                description="One row per id known by the day, user or anonymous: the customer it is, and since when.",
+                **spec(partitions, "events", after(["raw_events"], itself="identity_map")),
+            ),
+            dg.AssetSpec(
+                "identity_changes",
+                description="One row per customer absorbed on the day, and per alias that was ignored: what merged when, and why not.",
+                **spec(partitions, "events", after(["identity_map"])),
+            ),
+        ],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def identified(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
+        """Carry the map from day to day, in order."""
+        starts_on = journeys.load().starts_on
+
+        def make(day: date) -> Tables:
+            identities = map_identities(lake.lazy("raw_events", day), yesterday_of(lake, "identity_map", day, starts_on), today=day)
+            return {"identity_map": identities.map, "identity_changes": identities.changes}
+
+        each_day(context, lake, make)
+        for table in ("identity_map", "identity_changes"):
+            yield dg.MaterializeResult(asset_key=table)
+
+    return [identified]

@@ -1,0 +1,39 @@
+"""Windows and running totals over weeks: what is carried from day to day is what a look at all history gives."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from atc_pipeline import identity
+from atc_pipeline.journeys.resolution import load_portfolio
+from tests.engine import reference
+from tests.engine.by_engine import Features
+from tests.engine.comparison import differences
+from tests.engine.worlds import EXPLORES, World, draw, histories
+
+
+@pytest.mark.parametrize("case", range(100 if EXPLORES else 3))
+def test_every_trait_in_every_window_is_what_all_history_says(case: int, tmp_path: Path) -> None:
+    """Late events, duplicates, merges, weeks without anything; and who has more rollups at hand, as a range run has, gets the same."""
+
+    def check(world: World, random: Random) -> None:
+        landing = world.write(tmp_path)
+        portfolio = load_portfolio(world.write_journeys(tmp_path)[world.days[0]])
+        features = Features(landing)
+        history: list[reference.Row] = []
+        for day in world.days:
+            raw, _, _ = reference.ingest(landing, day, portfolio, history)
+            history += raw
+            made = features.make(portfolio, day)["customer_profiles"]
+            if day != world.days[-1] and random.random() < 0.8:
+                continue  # what is wrong on a day is carried on, or is still wrong on the next one looked at
+            says = differences("customer_profiles", made, reference.profiles(history, day, portfolio))
+            assert not says, "\n".join(says[:10])
+            made_today = features.days.pop()
+            absorbed = identity.absorbed(made_today["identity_map"].lazy())
+            assert_frame_equal(features.profiles(portfolio, day, absorbed, len(world.days)), made, check_exact=True)
+            features.days.append(made_today)
+
+    draw(case, histories(), check)
