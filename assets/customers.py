@@ -72,8 +72,8 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             return profile_day(lake, activity.until(day), portfolio, day, again)
 
         each_day(context, lake, make, made_by)
-        yield dg.MaterializeResult(asset_key="customer_profiles")
         yield dg.MaterializeResult(asset_key="purchase_models")
+        yield dg.MaterializeResult(asset_key="customer_profiles")
 
     @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"], itself="micro_segment_memberships")))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
