@@ -74,13 +74,12 @@ def _identities(frame: pl.DataFrame) -> Facts:
     absorbed = frame.filter(pl.col("change").is_in([MERGED, CLAIMED]))
     counts = {change: frame.filter(pl.col("change") == change).height for change in (MERGED, CLAIMED, *IGNORED)}
     shown = absorbed.sort(pl.col("change") != MERGED, maintain_order=True).head(SHOWN_MERGES)
+    # By message, not by name: what Dagster was told cannot be taken back (assets.erasure), and the table says who it was.
     return {
         **counts,
         "customers_absorbed": absorbed.height,
-        "first_absorbed": markdown_table(shown.select("change", "id_type", "id", "customer_id", "message_id")),
-        "first_ignored": markdown_table(
-            frame.filter(pl.col("change").is_in(IGNORED)).select("change", "id", "customer_id", "message_id").head(SHOWN_MERGES)
-        ),
+        "first_absorbed": markdown_table(shown.select("change", "id_type", "message_id")),
+        "first_ignored": markdown_table(frame.filter(pl.col("change").is_in(IGNORED)).select("change", "message_id").head(SHOWN_MERGES)),
     }
 
 
