@@ -51,7 +51,7 @@ class ErasureConfig(dg.Config):
 
 
 @dg.op(
-    name="erase_customer",
+    name="erase",
     description="Search all files, lay the tombstone, write anew each file that holds something of the person, and search again.",
     out=dg.Out(dg.Nothing),
 )
@@ -82,7 +82,7 @@ def erase_op(
             left = erase(person, every, found, tombstones, reference=config.reference, ours=config.same_text, now=_now)
         except NotErasedError as problem:
             raise dg.Failure(str(problem), metadata=told, allow_retries=False) from problem
-        told |= {"left": f"0 found in {len(every()):,} files", "left_of_others": sum(one.shared for one in left)}
+        told |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(one.shared for one in left)}
     else:
         context.log.info("Nothing was removed: set confirm: true for that")
     context.add_output_metadata(told)
@@ -127,13 +127,13 @@ def _told(found: Sequence[Found], config: ErasureConfig, instance: dg.DagsterIns
     """Say what was found, where, and what nobody but the reader can decide."""
     rows = pl.DataFrame(
         [(one.place, one.file, one.theirs, one.shared) for one in found],
-        schema={"place": pl.String, "file": pl.String, "theirs": pl.Int64, "others, same device": pl.Int64},
+        schema={"place": pl.String, "file": pl.String, "rows": pl.Int64, "others' rows, same device": pl.Int64},
         orient="row",
     )
-    by_place = rows.group_by("place").agg(pl.len().alias("files"), pl.col("theirs", "others, same device").sum()).sort("place")
+    by_place = rows.group_by("place").agg(pl.len().alias("files"), pl.col("rows", "others' rows, same device").sum()).sort("place")
     told: dict[str, Any] = {
         "removed" if config.confirm else "would_be_removed": markdown_table(by_place),
-        "rows": int(rows["theirs"].sum()),
+        "rows": int(rows["rows"].sum()),
     }
     same_text = pl.DataFrame(
         list(places_of_same_text(found).items()), schema={"place": pl.String, "rows": pl.Int64}, orient="row"

@@ -114,6 +114,13 @@ def write_lake(lake: Lake, days: Sequence[date]) -> None:
         lake.write("purchase_models", day, dated(day, [{"model": "phone calls", "alpha": 0.5}]))
 
 
+def messages(*customers: str) -> pl.DataFrame:
+    """One message a customer, as the ledger takes them."""
+    return pl.DataFrame({"idempotency_key": [f"key of {len(who)} {who[0]}" for who in customers], "customer_id": customers}).with_columns(
+        date=DAY, journey_id=pl.lit("welcome"), channel=pl.lit("app"), decision=pl.struct("customer_id").struct.json_encode()
+    )
+
+
 def dated(day: date, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """A table of a day."""
     return pl.DataFrame(rows, infer_schema_length=None).select(pl.lit(day).alias("date"), pl.all())
@@ -133,11 +140,8 @@ def make_world(home: Path, *days: date) -> World:
     write_lake(world.lake, days)
     outbox = world.home / "outbox" / f"date={days[0]}"
     outbox.mkdir(parents=True)
-    messages = [{"idempotency_key": str(number), "customer_id": who} for number, who in enumerate(("ann", "bob", "anon:phone"))]
-    (outbox / "welcome.ndjson").write_bytes(json_lines(*messages))
-    sent = pl.DataFrame(messages).with_columns(
-        date=DAY, journey_id=pl.lit("welcome"), channel=pl.lit("app"), decision=pl.struct("customer_id").struct.json_encode()
-    )
+    sent = messages("ann", "bob", "anon:phone")
+    (outbox / "welcome.ndjson").write_bytes(json_lines(*sent.select("idempotency_key", "customer_id").rows(named=True)))
     world.ledger.claim(sent, NOON)
     world.ledger.settle(sent.select("idempotency_key", status=pl.lit("delivered")))
     (world.home / "lake" / "raw_events" / f"date={days[0]}" / ".part.parquet.4711").write_bytes(b"half a file of ann")
@@ -212,6 +216,7 @@ def test_the_rows_of_others_stay_as_they_are(world: World) -> None:
         assert after.select("source_file", "raw").equals(kept.select("source_file", "raw"))
         assert after.filter(in_place).equals(kept.filter(in_place))
     assert world.deliveries() == [row for row in deliveries if row[2] == "bob"]
+    assert world.ledger.claim(messages("bob"), NOON).is_empty()  # delivered before, and still known to be
     assert len(untouched) == 4
     assert untouched.items() <= world.files().items()
 
