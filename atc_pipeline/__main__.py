@@ -16,7 +16,8 @@ import polars as pl
 
 from atc_pipeline import measures
 from atc_pipeline.explanation import matrix, path
-from atc_pipeline.explanation.page import Day, explain
+from atc_pipeline.explanation.day import Day
+from atc_pipeline.explanation.page import explain
 from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import MESSAGES

@@ -24,7 +24,8 @@ def count(customers: pl.DataFrame, *, moved: pl.LazyFrame, within: pl.LazyFrame,
     that came into the window (``n`` above 0) or left it (below): ``value``, ``n``. ``within``: the same for all of the window,
     read only where somebody has another time zone than yesterday or was merged.
     """
-    zones = {zone: zone for zone in customers["zone"].unique().drop_nulls() if is_time_zone(zone)}
+    told = pl.concat([customers["zone"], customers["zone_before"]]).unique().drop_nulls()
+    zones = {zone: zone for zone in told if is_time_zone(zone)}
     zone = pl.col("zone").replace_strict(zones, default=timezone, return_dtype=pl.String)
     zone_before = pl.col("zone_before").replace_strict(zones, default=timezone, return_dtype=pl.String)
     known = customers.with_row_index("row").with_columns(

@@ -1,27 +1,22 @@
 """The explanation: one customer's day in words that need no glossary - what happened, why, and what it would have taken.
 
-What belongs here: sentences about tables that are there already. What does not: reading them, deciding anything, and what
-would win with another priority or score (``what_if``).
+What belongs here: sentences about tables that are there already. What does not: reading them, deciding anything, why an
+option lost (``reasons``), and what would win with another priority or score (``what_if``).
 """
 
-import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.explanation import what_if
+from atc_pipeline.explanation import reasons, what_if, words
+from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.calendar import is_time_zone
-from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey, Period, Portfolio
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey
 
 WIDTH = 100
-
-Row = Mapping[str, Any]
 
 NEUTRAL: Mapping[str, object] = {
     "propensity": 1.0,
@@ -33,113 +28,6 @@ NEUTRAL: Mapping[str, object] = {
     "linked_boost": 1.0,
 }
 """At these, the factors of the default score change nothing."""
-
-
-@dataclass(frozen=True, eq=False)
-class Day:
-    """What the lake knows of one customer and one day; each frame holds this customer's rows only.
-
-    ``yesterday``, ``state_before``: of the day before, without rows where it is not known. ``funnel``: one row per journey,
-    without rows where it is not known. ``messages``: None where they were not written yet.
-    """
-
-    customer_id: str
-    today: date
-    portfolio: Portfolio
-    profile: pl.DataFrame
-    memberships: pl.DataFrame
-    candidates: pl.DataFrame
-    assignment: pl.DataFrame
-    state: pl.DataFrame
-    messages: pl.DataFrame | None
-    yesterday: pl.DataFrame
-    state_before: pl.DataFrame
-    funnel: pl.DataFrame
-
-    @cached_property
-    def answer(self) -> Row:
-        """Return the day's one answer."""
-        return self.assignment.row(0, named=True)
-
-    @cached_property
-    def journeys(self) -> Mapping[str, Journey]:
-        """Return the journeys by id."""
-        return {journey.id: journey for journey in self.portfolio.journeys}
-
-    @cached_property
-    def options(self) -> Sequence[Row]:
-        """Return the option rows in the total order."""
-        return self.candidates.sort("rank").to_dicts()
-
-    @cached_property
-    def chosen_id(self) -> str:
-        """Return the option that was chosen."""
-        return self.answer["journey_id"] or NONE
-
-    @cached_property
-    def contest(self) -> what_if.Contest:
-        """Return the choice, to be tried again."""
-        return what_if.contest_of(self.candidates, self.profile, self.state, self.portfolio)
-
-    @cached_property
-    def memory(self) -> Mapping[str, Row]:
-        """Return what was remembered of each journey when today's choice was made: today's own entry and interruption undone."""
-        before = {row["journey_id"]: row for row in self.state_before.iter_rows(named=True)}
-        ended = self.answer["ended_journey_id"]
-        memory = {}
-        for row in self.state.iter_rows(named=True):
-            old = before.get(row["journey_id"])
-            if row["entered_on"] == self.today:
-                if old is None:
-                    continue
-                known = {**old, "recent_starts": [day for day in row["recent_starts"] if day < self.today]}
-                if row["journey_id"] == ended:
-                    known |= {"ended_on": self.today, "left_on": self.today, "ended_reason": self.answer["ended_reason"]}
-                memory[row["journey_id"]] = known
-            elif row["ended_on"] == self.today and row["ended_reason"] == "interrupted":
-                memory[row["journey_id"]] = {**row, "ended_on": None, "left_on": old["left_on"] if old else None}
-            else:
-                memory[row["journey_id"]] = row
-        return memory
-
-    @cached_property
-    def decimals(self) -> int:
-        """Return how many decimals show the day's scores to about four digits, and by how much the closest loser lost."""
-        largest = max((abs(row["score"]) for row in self.options if row["score"]), default=1.0)
-        closest = min((abs(row["margin"]) for row in self.options if row["margin"]), default=1.0)
-        return min(9, max(0, 3 - math.floor(math.log10(largest)), -math.floor(math.log10(closest))))
-
-    @cached_property
-    def doubt(self) -> str | None:
-        """Return why it cannot be said what would have won, if so."""
-        incumbent = self.contest.incumbent
-        if incumbent is None and what_if.is_drawn(self.customer_id, self.today, self.portfolio.policy.explore) and self._has_lots():
-            return "Today this customer's journey was drawn by lot, to learn from (policy.explore): neither score nor priority decided."
-        if incumbent is None and self.answer["decision"] in ("switch", "continue"):
-            return "What would have won cannot be said: the row of the journey in flight was not kept (policy.keep_candidates)."
-        if self.contest.winner().journey_id != self.chosen_id:
-            return (
-                "What would have won cannot be said: by today's journeys.yaml another option would have been chosen. Either it was "
-                "changed since, or the choice was kept because its messages had already been delivered."
-            )
-        return None
-
-    def _has_lots(self) -> bool:
-        eligible = [one for one in self.contest.options if self.contest.is_eligible(one)]
-        return bool(eligible) and not any(one.mandatory for one in eligible)
-
-    def name(self, journey_id: str) -> str:
-        """Name a journey as people call it."""
-        journey = self.journeys.get(journey_id)
-        return f'"{journey.name if journey else journey_id}"'
-
-    def score(self, score: float) -> str:
-        """Write a score."""
-        return f"{score:.{self.decimals}f}"
-
-    def on(self, day: date) -> str:
-        """Write a day, with the year only where it is another one."""
-        return f"{day.day} {day:%B}" + ("" if day.year == self.today.year else f" {day.year}")
 
 
 def explain(day: Day, *, with_others: bool = False) -> str:
@@ -164,7 +52,7 @@ def _summary(day: Day) -> list[str]:
     if answer["runner_up"] is not None:
         lines += _field("Runner-up", _runner_up(day))
     failed = {gate for row in day.options for gate in row["failed_gates"]}
-    for gate, label, reason in (("resting", "Rest", _resting), ("frequency_cap", "Starts", _frequency_cap)):
+    for gate, label, reason in (("resting", "Rest", reasons.resting), ("frequency_cap", "Starts", reasons.frequency_cap)):
         said = reason(day) if gate in failed else None
         if said:
             lines += _field(label, f"{said.details}; new ones from {day.on(said.free_on)}" if said.free_on else said.details)
@@ -172,8 +60,10 @@ def _summary(day: Day) -> list[str]:
     if chance is None:
         lines += _field("Chance", "none recorded: there was no place in the journey this customer should have got")
     elif chance < 1:
-        share = _percent(day.portfolio.policy.explore)
-        lines += _field("Chance", f"{_percent(chance)} for this choice: {share} of the customers are given one of their options by lot")
+        share = words.percent(day.portfolio.policy.explore)
+        lines += _field(
+            "Chance", f"{words.percent(chance)} for this choice: {share} of the customers are given one of their options by lot"
+        )
     return lines
 
 
@@ -249,9 +139,9 @@ def _message(day: Day, row: Row) -> str:
             at: datetime = row["send_at"].astimezone(ZoneInfo(zone))
             return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone})"
         case "no_consent":
-            return f"{what}: withheld, {_consent(day, row['channel'])}"
+            return f"{what}: withheld, {day.consent(row['channel'])}"
         case "suppressed":
-            return f"{what}: withheld, the customer is not to be contacted{_because(day.portfolio.policy.suppressed_when)}"
+            return f"{what}: withheld, the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
         case _:
             return f"{what}: withheld, nothing is sent on this day"
 
@@ -276,7 +166,7 @@ def _segments(day: Day) -> list[str]:
             said = f"since {day.on(since)}, our first day, or longer"
         else:
             days = (day.today - since).days
-            said = "since today" if days == 0 else f"since {day.on(since)} ({_count(days, 'day')})"
+            said = "since today" if days == 0 else f"since {day.on(since)} ({words.count(days, 'day')})"
         lines.append(f"   {segment:<{wide}}   {said}")
     return lines
 
@@ -312,10 +202,10 @@ def _option(day: Day, row: Row) -> list[str]:
     facts = _facts(day, row)
     if facts:
         lines += _wrapped(" · ".join(facts), "     ")
-    reasons = [_reason(day, gate, row) for gate in row["failed_gates"]]
-    if reasons:
-        also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in reasons[1:]]
-        lines += _wrapped(reasons[0] + (f" Also: {'; '.join(also)}." if also else ""), "     ")
+    why = [reasons.reason(day, gate, row) for gate in row["failed_gates"]]
+    if why:
+        also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in why[1:]]
+        lines += _wrapped(why[0] + (f" Also: {'; '.join(also)}." if also else ""), "     ")
     helps = None if row["ruling"] == "chosen" or day.doubt else _what_helps(day, row)
     if helps:
         lines += _wrapped(helps, "     -> ", "        ")
@@ -336,275 +226,26 @@ def _facts(day: Day, row: Row) -> list[str]:
         if row[name] is not None and row[name] != neutral and is_read:
             facts.append(_fact(name, row[name], journey))
     profile = day.profile.row(0, named=True) if day.profile.height else {}
-    facts += [f"{name} {_plain(profile[name])}" for name in score.columns if name in profile and name not in NEUTRAL]
+    facts += [f"{name} {words.plain(profile[name])}" for name in score.columns if name in profile and name not in NEUTRAL]
     return facts
 
 
 def _fact(name: str, value: float, journey: Journey | None) -> str:
     match name:
         case "propensity":
-            return f"{_percent(value)} chance of success"
+            return f"{words.percent(value)} chance of success"
         case "value":
             return f"worth {value:g}"
         case "interest_match":
-            return f"{_percent(value)} interest in {_and(journey.interests) if journey else 'it'}"
+            return f"{words.percent(value)} interest in {words.all_of(journey.interests) if journey else 'it'}"
         case "intent_match":
-            return f"{_percent(value)} intent: {_or(journey.intents) if journey else 'it'}"
+            return f"{words.percent(value)} intent: {words.any_of(journey.intents) if journey else 'it'}"
         case "priority":
             return f"priority {value:g}"
         case "waiting_days":
-            return f"waiting for {_count(int(value), 'day')}"
+            return f"waiting for {words.count(int(value), 'day')}"
         case _:
             return f"follows from the last journey: × {value:g}"
-
-
-# --- Why it lost -----------------------------------------------------------------------------------------------------
-
-
-def _reason(day: Day, gate: str, row: Row) -> str:
-    """Say in a sentence why an option failed a gate; if today's journeys.yaml gives no reason any more, what the gate is for."""
-    journey = day.journeys.get(row["journey_id"])
-    match gate:
-        case "outscored":
-            return _outscored(day, row)
-        case "in_flight":
-            return _in_flight(day, row)
-        case "capacity":
-            return _capacity(day, row)
-        case "unscored":
-            return "The score is not a number today, so it cannot be compared."
-        case "suppressed":
-            return f"The customer is not to be contacted{_because(day.portfolio.policy.suppressed_when)}."
-    return _gate(day, gate, journey) or f"{OF_OLD[gate]}, by the journeys.yaml of that day."
-
-
-OF_OLD: Mapping[str, str] = {
-    "not_live": "It took no new customers",
-    "blackout": "Nothing was to start on this day",
-    "would_overrun": "It had to finish, and could not have in time",
-    "no_channel": "None of its channels could be used",
-    "reentry": "The customer had it before, and not long enough ago",
-    "max_entries": "The customer had it often enough",
-    "link": "A journey that must come before it was missing",
-    "pairwise": "Another journey was too recent",
-    "resting": "The customer had to rest after the last journey",
-    "frequency_cap": "The customer had started as many journeys as allowed",
-}
-"""What failing a gate means, where journeys.yaml was changed since and gives no details any more."""
-
-
-def _gate(day: Day, gate: str, journey: Journey | None) -> str | None:
-    if gate in ("resting", "frequency_cap"):
-        held = _resting(day) if gate == "resting" else _frequency_cap(day)
-        what = "Must rest" if gate == "resting" else "No start left"
-        return f"{what} until {day.on(held.free_on)}." if held and held.free_on else f"{what}." if held else None
-    if journey is None:
-        return None
-    match gate:
-        case "not_live":
-            return _not_live(day, journey)
-        case "blackout":
-            found = _suppressed(day, journey, day.today, day.today)
-            return f"Nothing may start today: {found}." if found else None
-        case "would_overrun":
-            return _would_overrun(day, journey)
-        case "no_channel":
-            said = [_consent(day, channel) for channel in journey.channels]
-            return f"Cannot be reached: {'; '.join(said)}." if said else None
-        case "reentry":
-            return _reentry(day, journey)
-        case "max_entries":
-            times = (day.memory.get(journey.id) or {"times_entered": None})["times_entered"]
-            return f"Has had it {_times(times)}; {_times(journey.max_entries)} at most." if times and journey.max_entries else None
-        case "link":
-            return _link(day, journey)
-        case _:
-            return _pairwise(day, journey)
-
-
-def _not_live(day: Day, journey: Journey) -> str | None:
-    if journey.status == "paused":
-        return "It is paused: takes no new customers."
-    if journey.starts_on and day.today < journey.starts_on:
-        return f"It does not start before {day.on(journey.starts_on)}."
-    if journey.ends_on and day.today > journey.ends_on:
-        return f"It ended on {day.on(journey.ends_on)}."
-    return None
-
-
-def _suppressed(day: Day, journey: Journey, first: date, last: date) -> str | None:
-    for periods, whose in ((day.portfolio.policy.suppress, "for all journeys"), (journey.suppress, "for this journey")):
-        for period in periods:
-            if period.first <= last and first <= period.last:
-                return f"{_period(day, period)} is blacked out {whose}"
-    return None
-
-
-def _would_overrun(day: Day, journey: Journey) -> str | None:
-    last = day.today + timedelta(days=journey.length_days - 1)
-    if not journey.must_finish:
-        return None
-    if journey.ends_on and last > journey.ends_on:
-        return f"It must finish by {day.on(journey.ends_on)}, and would run until {day.on(last)}."
-    found = _suppressed(day, journey, day.today, last)
-    return f"It must finish undisturbed, and would run until {day.on(last)}: {found}." if found else None
-
-
-def _reentry(day: Day, journey: Journey) -> str | None:
-    past = day.memory.get(journey.id)
-    if past is None:
-        return None
-    if journey.reentry is None:
-        return f"Entered it on {day.on(past['entered_on'])}, and it may be entered only once."
-    is_exit = journey.reentry.counted_from == "exit"
-    since = past["ended_on"] if is_exit else past["entered_on"]
-    again = since + timedelta(days=journey.reentry.after_days) if since else day.today
-    if again <= day.today:
-        return None
-    return f"{'Left' if is_exit else 'Entered'} it {_ago(day, since)}; may enter again from {day.on(again)}."
-
-
-def _link(day: Day, journey: Journey) -> str | None:
-    if not journey.only_after or any(day.memory.get(before, {}).get("times_completed") for before in journey.only_after):
-        return None
-    said = []
-    for before in journey.only_after:
-        past = day.memory.get(before)
-        if past is None:
-            said.append(f"{day.name(before)} was never entered")
-        elif past["ended_on"] is None:
-            said.append(f"{day.name(before)} is still running")
-        else:
-            said.append(f"{day.name(before)} ended {day.on(past['ended_on'])} before it was through ({past['ended_reason']})")
-    return f"Comes only after {_or(day.name(before) for before in journey.only_after)}: {'; '.join(said)}."
-
-
-def _pairwise(day: Day, journey: Journey) -> str | None:
-    latest: tuple[date, str] | None = None
-    for rule in journey.not_after:
-        past = day.memory.get(rule.journey)
-        if past is None:
-            continue
-        running = past["ended_on"] is None
-        last_day = day.today if running else past["ended_on"] - timedelta(days=1)
-        if (day.today - last_day).days >= rule.within_days:
-            continue
-        from_ = last_day + timedelta(days=rule.within_days)
-        distance = f"Not within {_count(rule.within_days, 'day')} of {day.name(rule.journey)}: "
-        said = distance + ("the customer is in it." if running else f"was in it until {day.on(last_day)}; possible from {day.on(from_)}.")
-        if latest is None or from_ > latest[0]:
-            latest = from_, said
-    return latest[1] if latest else None
-
-
-@dataclass(frozen=True)
-class _Held:
-    """What holds a customer back from every journey, and the day it no longer does."""
-
-    details: str
-    free_on: date | None
-
-
-def _resting(day: Day) -> _Held | None:
-    left = [(row["left_on"], journey_id) for journey_id, row in day.memory.items() if row["left_on"] is not None]
-    if not left:
-        return None
-    ended_on, journey_id = max(left)
-    rest_days = day.portfolio.policy.rest_days
-    free_on = ended_on + timedelta(days=rest_days)
-    if free_on <= day.today:
-        return None
-    return _Held(f"{_count(rest_days, 'day')} after {day.name(journey_id)}, which ended {_ago(day, ended_on)}", free_on)
-
-
-def _frequency_cap(day: Day) -> _Held | None:
-    cap = day.portfolio.policy.cap
-    allowed = what_if.value_of(cap.starts.expr.cast(pl.Float64), day.profile) if cap else None
-    if cap is None or not isinstance(allowed, float):
-        return None
-    window = timedelta(days=cap.days)
-    recent = sorted(one for row in day.memory.values() for one in row["recent_starts"] or [] if day.today - window < one < day.today)
-    if len(recent) + 1 <= allowed:
-        return None
-    made = f"{len(recent)} within {_count(cap.days, 'day')}" + (f" ({_and(day.on(one) for one in recent)})" if recent else "")
-    said = f"{made}, and {allowed:g} {'is' if allowed == 1 else 'are'} allowed"
-    later = (day.today + timedelta(days=number) for number in range(1, cap.days + 1))
-    free_on = next((one for one in later if sum(start > one - window for start in recent) + 1 <= allowed), None)
-    return _Held(said, free_on)
-
-
-def _in_flight(day: Day, row: Row) -> str:
-    incumbent = day.contest.incumbent
-    if incumbent is None:
-        return "The customer is in another journey."
-    running = f"{day.name(incumbent.journey_id)} is running"
-    if row["journey_id"] == NONE:
-        return f"{running}; leaving the customer alone never ends a journey."
-    option = day.contest.option(row["journey_id"])
-    barred = _barred(day, option)
-    if barred:
-        return f"{running}, and {barred}."
-    to_beat = day.contest.to_beat(incumbent)
-    if to_beat is not None and option.score is not None and option.score <= to_beat:
-        margin = f" (its {day.score(incumbent.defended_score or 0.0)} and the margin for switching)" if day.contest.switch_margin else ""
-        return f"It may interrupt, but {running}: only a score above {day.score(to_beat)}{margin} ends it."
-    return f"{running}" + (", and leaving the customer alone is worth more." if not day.contest.beats_none(option) else ".")
-
-
-MAY_NOT = "this one may not interrupt"
-
-
-def _barred(day: Day, option: what_if.Option) -> str | None:
-    """Say why no score at all lets an option end the journey in flight."""
-    incumbent = day.contest.incumbent
-    if incumbent is None or option.is_incumbent:
-        return None
-    if not incumbent.interruptible:
-        return "may not be interrupted"
-    if incumbent.mandatory and not option.mandatory:
-        return "yields to mandatory journeys only"
-    if not option.can_interrupt and not option.mandatory:
-        return MAY_NOT
-    return None
-
-
-def _outscored(day: Day, row: Row) -> str:
-    option = day.contest.option(row["journey_id"])
-    chosen = "leaving the customer alone" if day.chosen_id == NONE else day.name(day.chosen_id)
-    if option.is_incumbent:
-        to_beat, winner = day.contest.to_beat(option), day.contest.option(day.chosen_id)
-        if winner.mandatory or to_beat is None or winner.score is None:
-            return f"Interrupted: {chosen} may interrupt it."
-        return f"Interrupted: {chosen} may interrupt, and its {day.score(winner.score)} is above {day.score(to_beat)} (with the margin)."
-    if row["journey_id"] != NONE and not day.contest.beats_none(option):
-        worth = day.contest.none.score or 0.0
-        return f"Worth no more than leaving the customer alone ({day.score(worth)})."
-    incumbent = day.contest.incumbent
-    if incumbent and row["journey_id"] != NONE and not day.contest.may_interrupt(option, incumbent):
-        return f"May not interrupt {day.name(incumbent.journey_id)}, as {chosen} did."
-    best = next((one for one in day.options if one["ruling"] == "chosen"), None)
-    if best is None or row["journey_id"] == NONE:
-        return f"{chosen} is worth more."
-    if best["mandatory"] and not row["mandatory"]:
-        return f"{chosen} is mandatory, and goes before."
-    if row["score"] == best["score"]:
-        for name, said in (("priority", "has the higher priority"), ("waiting_days", "has been waited for longer")):
-            if row[name] != best[name]:
-                return f"Same score as {chosen}, which {said}."
-        return f"Same score as {chosen}, whose id comes first in the alphabet."
-    return f"{chosen} scores {day.score(abs(row['margin']))} more." if row["margin"] and row["margin"] > 0 else f"{chosen} was chosen."
-
-
-def _capacity(day: Day, row: Row) -> str:
-    known = _funnel(day, row["journey_id"])
-    places = "" if known is None or known["places"] is None else f" ({_count(known['places'], 'place')})"
-    price = "" if known is None or known["price"] is None else f". One more place would have been worth {day.score(known['price'])}"
-    return f"Full today{places}: the places went to customers for whom it is worth more{price}."
-
-
-def _funnel(day: Day, journey_id: str) -> Row | None:
-    found = day.funnel.filter(pl.col("journey_id") == journey_id) if day.funnel.height else day.funnel
-    return found.row(0, named=True) if found.height else None
 
 
 # --- What would have helped ------------------------------------------------------------------------------------------
@@ -637,10 +278,10 @@ def _what_helps(day: Day, row: Row) -> str | None:
 
 def _obstacle(day: Day, option: what_if.Option) -> str:
     """Say why an option whose gates are open wins with no score at all."""
-    barred, incumbent = _barred(day, option), day.contest.incumbent
+    barred, incumbent = reasons.barred(day, option), day.contest.incumbent
     if barred and incumbent:
         running = day.name(incumbent.journey_id)
-        return f"it may not interrupt {running}" if barred == MAY_NOT else f"{running} {barred}"
+        return f"it may not interrupt {running}" if barred == reasons.MAY_NOT else f"{running} {barred}"
     return f"{day.name(day.chosen_id)} is mandatory and goes before"
 
 
@@ -663,8 +304,8 @@ def _score_needed(day: Day, row: Row, score: float) -> str:
 
 def _for_a_place(day: Day, row: Row) -> str | None:
     """Say what the option had to be worth at today's prices; the last place taken may have been worth more than one more is."""
-    wanted = _funnel(day, row["journey_id"])
-    chosen, got = day.contest.option(day.chosen_id), _funnel(day, day.chosen_id)
+    wanted = day.funnel_of(row["journey_id"])
+    chosen, got = day.contest.option(day.chosen_id), day.funnel_of(day.chosen_id)
     if wanted is None or wanted["price"] is None or row["mandatory"] or row["score"] is None:
         return "Only a place would have helped: which score is enough depends on the other customers."
     kept = chosen.defended_score if chosen.is_incumbent else chosen.score
@@ -679,7 +320,7 @@ def _for_a_place(day: Day, row: Row) -> str | None:
 
 
 def _and_a_place(day: Day, row: Row) -> str:
-    known = _funnel(day, row["journey_id"])
+    known = day.funnel_of(row["journey_id"])
     if known is None or not known["price"]:
         return ""
     return f" - and a place, of which one more was worth {day.score(known['price'])}"
@@ -694,7 +335,7 @@ def _others(day: Day, *, with_others: bool) -> list[str]:
     if not others:
         return []
     if not with_others:
-        return ["", f"Not in the queue of {_count(len(others), 'other journey')}; --all says why."]
+        return ["", f"Not in the queue of {words.count(len(others), 'other journey')}; --all says why."]
     lines = ["", "Not in the queue of"]
     wide = min(44, max(len(f"{journey.name} ({journey.id})") for journey in others))
     for journey in others:
@@ -706,13 +347,13 @@ def _why_not_queued(day: Day, journey: Journey) -> str:
     is_in, queue = set(day.memberships["segment_id"]), journey.queue
     said = []
     if queue.any and not is_in & set(queue.any):
-        said.append(f"in none of {_and(queue.any)}" if len(queue.any) > 1 else f"not in {queue.any[0]}")
+        said.append(f"in none of {words.all_of(queue.any)}" if len(queue.any) > 1 else f"not in {queue.any[0]}")
     missing = [name for name in queue.all if name not in is_in]
     if missing:
-        said.append(f"not in {_and(missing)}")
+        said.append(f"not in {words.all_of(missing)}")
     barred = [name for name in queue.none if name in is_in]
     if barred:
-        said.append(f"in {_and(barred)}, which it leaves out")
+        said.append(f"in {words.all_of(barred)}, which it leaves out")
     if queue.where is not None and what_if.value_of(queue.where.expr, day.profile) is not True:
         said.append(f"not so: {queue.where.text}{_values(day, queue.where)}")
     if journey.exit_when is not None and what_if.value_of(journey.exit_when.expr, day.profile) is True:
@@ -722,66 +363,11 @@ def _why_not_queued(day: Day, journey: Journey) -> str:
 
 def _values(day: Day, condition: Condition) -> str:
     profile = day.profile.row(0, named=True) if day.profile.height else {}
-    known = [f"{name} {_plain(profile[name])}" for name in condition.columns if name in profile]
+    known = [f"{name} {words.plain(profile[name])}" for name in condition.columns if name in profile]
     return f" ({', '.join(known)})" if known else ""
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------
-
-
-def _consent(day: Day, channel: str) -> str:
-    column = f"consent_{channel}"
-    said = day.profile[column].item() if column in day.profile.columns and day.profile.height else None
-    return f"said no to {channel}" if said is False else f"never said yes to {channel}"
-
-
-def _because(condition: Condition | None) -> str:
-    return f", because: {condition.text}" if condition else ""
-
-
-def _period(day: Day, period: Period) -> str:
-    return day.on(period.first) if period.first == period.last else f"{day.on(period.first)} to {day.on(period.last)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %" if not 0 < share < 0.001 else "under 0.1 %"
-
-
-def _ago(day: Day, when: date) -> str:
-    days = (day.today - when).days
-    return "today" if days == 0 else f"{_count(days, 'day')} ago ({day.on(when)})"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
-
-def _and(names: Iterable[str]) -> str:
-    return _joined(list(names), "and")
-
-
-def _or(names: Iterable[str]) -> str:
-    return _joined(list(names), "or")
-
-
-def _joined(names: list[str], word: str) -> str:
-    return f" {word} ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
-
-
-def _plain(value: Any) -> str:  # noqa: ANN401  # whatever a profile column holds
-    match value:
-        case None:
-            return "unknown"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.4g}"
-        case _:
-            return f"{value!s}"
 
 
 def _field(label: str, text: str) -> list[str]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from atc_pipeline import activity, events, identity, measures, messages, profiles, queues, segments
 from atc_pipeline.decision.day import decide
-from atc_pipeline.decision.memory import goal_events, goal_lookback_days, no_state
+from atc_pipeline.decision.memory import goal_events, goal_lookback_days, merge, no_state
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules import survivors
 from resources.landing import LandingZone
@@ -122,8 +122,9 @@ def decide_by_engine(
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
     ``absorbed``: who is somebody else since that day; ``goals``, ``people`` and ``queued`` name nobody of those any more.
     """
+    remembered = merge(state, absorbed, today=day)
     decided = decide(
-        queued.lazy(), people.lazy(), state, goals, portfolio, today=day, delivered=delivered, absorbed=absorbed, shard=16
+        queued.lazy(), people.lazy(), remembered, goals, portfolio, today=day, delivered=delivered, shard=16
     )  # so few that there are several shards
     return {
         "scored_candidates": decided.candidates.collect(),

@@ -18,7 +18,8 @@ from atc_pipeline.decision import day as decision
 from atc_pipeline.decision import memory
 from atc_pipeline.decision.options import score_options
 from atc_pipeline.explanation import page as explanation
-from atc_pipeline.explanation import what_if
+from atc_pipeline.explanation import reasons, what_if
+from atc_pipeline.explanation.day import Day
 from atc_pipeline.journeys.portfolio import NONE, Portfolio, profile_schema
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine.worlds import Crowd, World, decision_worlds
@@ -83,7 +84,7 @@ def day_of(
     sent: list[dict[str, object]] | None = None,
     funnel: pl.DataFrame | None = None,
     **answer: object,
-) -> explanation.Day:
+) -> Day:
     """Lay out what the lake would know of customer x."""
     chosen = next((row for row in options if row["ruling"] == "chosen"), None)
     rows = pl.DataFrame(options, schema=decision.CANDIDATES).sort("score", descending=True, nulls_last=True)
@@ -105,7 +106,7 @@ def day_of(
         "interest_tea": 0.0,
     }
     members = {"date": [TODAY], "segment_id": ["buyers"], "customer_id": ["x"], "member_since": [TODAY - timedelta(days=30)]}
-    return explanation.Day(
+    return Day(
         customer_id="x",
         today=TODAY,
         portfolio=portfolio,
@@ -121,7 +122,7 @@ def day_of(
     )
 
 
-def told(day: explanation.Day, **how: bool) -> str:
+def told(day: Day, **how: bool) -> str:
     """Return the explanation as one line, so that no line break stands between the words looked for."""
     text = explanation.explain(day, **how)
     assert max(len(line) for line in text.splitlines()) <= explanation.WIDTH
@@ -222,17 +223,17 @@ def test_each_ruling_in_words(tmp_path: Path, ruling: str, journey: str, policy:
     portfolio = portfolio_with(tmp_path, journey_b=journey, policy=policy)
     text = told(day_of(portfolio, options, state, profile={"consent_app": False}))
     assert said in text
-    assert explanation.OF_OLD.get(ruling, "by the journeys.yaml of that day") not in text
+    assert reasons.OF_OLD.get(ruling, "by the journeys.yaml of that day") not in text
     assert "To win" not in text
 
 
-@pytest.mark.parametrize("ruling", sorted(explanation.OF_OLD))
+@pytest.mark.parametrize("ruling", sorted(reasons.OF_OLD))
 def test_a_gate_that_journeys_yaml_no_longer_explains_is_named_all_the_same(tmp_path: Path, ruling: str) -> None:
     """The portfolio was changed since: what the gate is for is said, and that the details are of that day."""
     options = [option("b", 3.0, ruling), option("gone", 2.0, ruling), option(NONE, 0.0, "chosen")]
     text = told(day_of(portfolio_with(tmp_path), options, profile={"consent_email": True}))
     if ruling not in {"reentry", "no_channel"}:
-        assert text.count(f"{explanation.OF_OLD[ruling]}, by the journeys.yaml of that day.") == 2
+        assert text.count(f"{reasons.OF_OLD[ruling]}, by the journeys.yaml of that day.") == 2
     assert "gone" in text
 
 
@@ -388,7 +389,7 @@ class Again:
         return ruled.filter(pl.col("ruling") == "chosen")["journey_id"].to_list() == [journey_id]
 
 
-def check_losers(day: explanation.Day, again: Again, random: Random) -> int:
+def check_losers(day: Day, again: Again, random: Random) -> int:
     """Decide the day again at what is said to win, and at a bit less; return how many losers could be tried."""
     tried = 0
     for row in random.sample(list(day.options), k=min(3, len(day.options))):
@@ -447,7 +448,7 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         frames["memberships"] = people.select("customer_id", segment_id=pl.lit("everyone_else"), member_since=pl.lit(today))
         for customer in random.sample(crowd.customers, k=4):
             own = {name: frame.filter(pl.col("customer_id") == customer) for name, frame in frames.items()}
-            day = explanation.Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), **own)
+            day = Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), **own)
             assert "by the journeys.yaml of that day" not in told(day, with_others=True)
             was_refused = any("capacity" in row["failed_gates"] for row in day.options)
             # Where a lot is drawn, one more option changes which one is drawn: no score is sure to win, and none sure not to.

@@ -7,7 +7,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atc_pipeline import rules
@@ -254,6 +254,7 @@ def accepted(history: Sequence[Call]) -> list[Call]:
     return [call for call in history if is_user(call.user) or call.user == "anon:a1" or call.visitor in {"a1", "a2", "a3"}]
 
 
+@settings(max_examples=60)
 @given(HISTORIES)
 def test_the_map_is_that_of_all_history(drawn: list[Call]) -> None:
     """Carried from day to day, the map equals the one made from everything that ever arrived; so do its dates and its changes."""
@@ -271,6 +272,7 @@ def test_the_map_is_that_of_all_history(drawn: list[Call]) -> None:
         before = expected
 
 
+@settings(max_examples=30)
 @given(HISTORIES, st.randoms(use_true_random=False))
 def test_neither_order_nor_files_matter(drawn: list[Call], random: Random) -> None:
     """The same events in another order, in any number of frames, give the same map and the same changes."""

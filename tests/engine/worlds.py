@@ -646,7 +646,7 @@ def every_trait() -> dict[str, dict[str, Any]]:
         for name, said in kinds.items()
         for window in WINDOWS
     }
-    return {**every, "rank": {"percentile": "sum_7"}, "plan": {"profile": "income", "type": "string"}}
+    return {**every, "percentile_of_sum": {"percentile": "sum_7"}, "plan": {"profile": "income", "type": "string"}}
 
 
 @st.composite
@@ -723,6 +723,7 @@ class Crowd:
             pl.Float64: [0.0, 0.25, 0.5, 1.0, 12.0, -3.0, None],
             pl.String: ["gold", "ski", "3", None],
             pl.Date: [date(2000, 1, 31), date(2001, 12, 1), None],
+            pl.List: [[], ["gold"], ["gold", "ski"]],
         }
         known: dict[str, list[Any]] = {
             "date": [day],
