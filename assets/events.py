@@ -1,12 +1,14 @@
 """From the landing zone to accepted events, rejects and the daily rollup."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, each_day, spec
+from assets.daily import Tables, after, daily, each_day, spec
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
@@ -15,7 +17,7 @@ from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
-from resources.tombstones import Tombstones
+from resources.spill import Spill
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
@@ -52,28 +54,21 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
         timezone = journeys.load().timezone
         erased = tombstones.fingerprints()
-        counts: list[dict[str, object]] = []
+        counts: list[Counts] = []
 
-        def make(day: date) -> dict[str, pl.DataFrame]:
+        def make(day: date) -> Tables:
+            spill.clear()
             seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
-            recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id").collect()["message_id"]
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased)
-            counts.append(
-                {
-                    "day": day.isoformat(),
-                    "lines": done.lines,
-                    "accepted": done.accepted.height,
-                    "duplicates": done.duplicates,
-                    "rejected": done.rejected.height,
-                    "erased": done.erased,
-                }
-            )
+            recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
+            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased, park=spill.park)
+            counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
-        each_day(context, lake, make)
+        with Spill(Path(lake.root)) as spill:
+            each_day(context, lake, make)
         yield dg.MaterializeResult(asset_key="raw_events")
         yield dg.MaterializeResult(asset_key="rejected_events")
-        yield _reconciled(pl.DataFrame(counts))
+        yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
 
     @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
     def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
@@ -94,6 +89,33 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         return dg.MaterializeResult()
 
     return [ingested, customer_activity]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many lines arrived on a day, and what became of them; None where that is known only once the table is written."""
+
+    day: date
+    lines: int
+    accepted: int | None
+    dropped: list[int]
+    rejected: int | None
+    erased: int
+
+    def read(self, lake: Lake) -> dict[str, object]:
+        """Return the counts of a day that is written."""
+        return {
+            "day": self.day.isoformat(),
+            "lines": self.lines,
+            "accepted": lake.rows("raw_events", self.day) if self.accepted is None else self.accepted,
+            "duplicates": sum(self.dropped),
+            "rejected": lake.rows("rejected_events", self.day) if self.rejected is None else self.rejected,
+            "erased": self.erased,
+        }
+
+
+def _height(table: pl.DataFrame | pl.LazyFrame) -> int | None:
+    return table.height if isinstance(table, pl.DataFrame) else None
 
 
 def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:

@@ -7,13 +7,15 @@ JSON is decoded line by line in C (msgspec): it alone tells which line is broken
 ``traits`` and ``context`` as the bytes they came in (docs/adr/0003-json.md has the figures).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from polars.io.plugins import register_io_source
 
 from atc_pipeline import rules
 
@@ -87,6 +90,10 @@ MOST_NAMES = 32
 """Further names of fields that a block's decoder learns; what has still others is decoded by itself, several times slower."""
 
 
+TOGETHER = 16
+"""Lines decoded in one call; one that is no event makes them be decoded one by one."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lines:
     """Consecutive lines of one file, each ended by a newline, and the number of the first."""
@@ -104,21 +111,49 @@ class Judged:
     rejected: pl.DataFrame
     lines: int
     erased: int
+    size: int
 
 
 @dataclass(frozen=True, eq=False)
 class Ingested:
-    """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates + erased``."""
+    """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates + erased``.
 
-    accepted: pl.DataFrame
-    rejected: pl.DataFrame
+    Tables of a day that is too large to be held are lazy, and its duplicates are known once ``accepted`` was read.
+    """
+
+    accepted: pl.DataFrame | pl.LazyFrame
+    rejected: pl.DataFrame | pl.LazyFrame
     lines: int
-    duplicates: int
     erased: int
+    dropped: list[int]
+
+    @property
+    def duplicates(self) -> int:
+        """How many lines repeat the message id of another one."""
+        return sum(self.dropped)
+
+
+Park = Callable[[pl.DataFrame], pl.LazyFrame]
+"""Puts a table where it takes no memory, and returns how to read it again."""
+
+HELD = 256 * 2**20
+"""Bytes of lines whose events are held in memory; a larger day is parked in sorted runs of so many, and merged."""
+STEP = 2**20
+"""A parked run is known by the message id that begins each so many bytes of it."""
+RANGE = 64
+"""Steps that are merged at a time."""
+AT_ONCE = 2
+"""Blocks judged at a time. Decoding needs the interpreter's lock; the other half of the work does not."""
 
 
 def ingest(
-    blocks: Iterable[Sequence[Lines]], recent_ids: pl.Series, *, arrival: date, timezone: str, erased: pl.Series | None = None
+    blocks: Iterable[Sequence[Lines]],
+    recent_ids: pl.Series | pl.LazyFrame,
+    *,
+    arrival: date,
+    timezone: str,
+    erased: pl.Series | None = None,
+    park: Park | None = None,
 ) -> Ingested:
     """Accept, reject or recognise as a duplicate each line that arrived on one day.
 
@@ -126,23 +161,107 @@ def ingest(
     ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user or previous id, or as its
     anonymous visitor where it names no user, is dropped before anything else and leaves its count only; a malformed line names
     nobody and cannot be matched.
+    ``park``: what to do with the events of a day that is larger than ``HELD``; without it they are held in memory, too.
     """
-    judged = [judge(block, arrival=arrival, timezone=timezone, erased=erased) for block in blocks]
-    fit = pl.concat([each.fit for each in judged]) if judged else pl.DataFrame(schema=_FIT)
-    rejected = pl.concat([each.rejected for each in judged]) if judged else pl.DataFrame(schema=REJECTED_EVENTS)
-    accepted = settle(fit, recent_ids)
-    lines, dropped = sum(each.lines for each in judged), sum(each.erased for each in judged)
-    return Ingested(accepted, rejected.sort("source_file", "line"), lines, fit.height - accepted.height, dropped)
+    recent = (recent_ids.to_frame() if isinstance(recent_ids, pl.Series) else recent_ids).lazy().select(pl.first().alias("message_id"))
+    fit, rejected = [pl.DataFrame(schema=_FIT)], [pl.DataFrame(schema=REJECTED_EVENTS)]
+    runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
+    starts: list[pl.Series] = []
+    lines = erased_lines = held = 0
+    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased)):
+        fit.append(judged.fit)
+        rejected.append(judged.rejected)
+        lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
+        if park is not None and held >= HELD:
+            gathered = pl.concat(fit)
+            run = _first_of_each(gathered)
+            dropped.append(gathered.height - run.height)
+            starts.append(_starts(run))
+            runs.append(park(run))
+            parked_rejects.append(park(pl.concat(rejected)))
+            fit, rejected, held = fit[:1], rejected[:1], 0
+    rest, rest_rejected = pl.concat(fit), pl.concat(rejected)
+    if not runs:
+        accepted = _settle(rest, recent.collect())
+        return Ingested(accepted, rest_rejected, lines, erased_lines, [rest.height - accepted.height])
+    runs.append(rest.lazy())
+    in_runs = sum(dropped)
+
+    def merged() -> Iterator[pl.DataFrame]:
+        dropped[:] = [in_runs]
+        for within in _ranges(pl.concat(starts)):
+            several = pl.concat([run.filter(within) for run in runs]).collect()
+            accepted = _settle(several, recent.filter(within).collect())
+            dropped.append(several.height - accepted.height)
+            yield accepted
+
+    return Ingested(_lazily(merged), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, dropped)
 
 
-def settle(fit: pl.DataFrame, recent_ids: pl.Series) -> pl.DataFrame:
-    """Keep of the lines with one message id the least by (timestamp, line hash), and none where the id was accepted before."""
-    fresh = fit.filter(~pl.col("message_id").is_in(recent_ids.implode())) if len(recent_ids) else fit
-    is_repeated = fresh["message_id"].is_duplicated()
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def _in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
+    """Do several tasks at once; return the results in order, and never be more than a task ahead."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(work, task))
+            if len(waiting) > AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
+    """Keep of the lines with one message id the least by (timestamp, line hash), in order of message id."""
+    is_repeated = fit["message_id"].is_duplicated()
     if is_repeated.any():
-        first = fresh.filter(is_repeated).sort("message_id", "timestamp", "line_hash", "source_file", "line")
-        fresh = pl.concat([fresh.filter(~is_repeated), first.unique("message_id", keep="first", maintain_order=True)])
-    return fresh.sort("message_id").select(*RAW_EVENTS)
+        first = fit.filter(is_repeated).sort("message_id", "timestamp", "line_hash", "source_file", "line")
+        fit = pl.concat([fit.filter(~is_repeated), first.unique("message_id", keep="first", maintain_order=True)])
+    return fit.sort("message_id")
+
+
+def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:
+    """Accept the first of each message id, unless it was accepted on a day before."""
+    fresh = fit.join(recent, on="message_id", how="anti") if recent.height else fit
+    return _first_of_each(fresh).select(*RAW_EVENTS)
+
+
+def _starts(run: pl.DataFrame) -> pl.Series:
+    """Return the message ids with which each ``STEP`` bytes of a run begin."""
+    size = (
+        pl.sum_horizontal(pl.col(name).str.len_bytes().fill_null(0).cast(pl.Int64) for name in (*_DOCUMENTS, "extra", "message_id")) + 256
+    )
+    step = size.cum_sum() // STEP
+    return run.filter(step != step.shift(fill_value=-1))["message_id"]
+
+
+def _ranges(starts: pl.Series) -> Iterator[pl.Expr]:
+    """Divide the message ids into ranges of about ``RANGE`` steps each."""
+    bounds = [None, *starts.sort().unique(maintain_order=True).gather_every(RANGE, RANGE), None]
+    for least, beyond in pairwise(bounds):
+        conditions = [pl.lit(value=True)] if least is None else [pl.col("message_id") >= least]
+        yield pl.all_horizontal(conditions if beyond is None else [*conditions, pl.col("message_id") < beyond])
+
+
+def _lazily(parts: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
+    """Make the accepted events a lazy frame: a reader takes one part after the other."""
+
+    def read(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        for part in parts():
+            rows = part if predicate is None else part.filter(predicate)
+            rows = rows if n_rows is None else rows.head(n_rows)
+            yield rows if with_columns is None else rows.select(with_columns)
+            if n_rows is not None:
+                n_rows -= rows.height
+                if n_rows <= 0:
+                    return
+
+    return register_io_source(read, schema=pl.Schema(RAW_EVENTS))
 
 
 def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
@@ -185,7 +304,11 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     # Copies, as a view of a short line would keep the whole block in memory; and what is no UTF-8 becomes text here.
     raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
     return Judged(
-        _named(fit).select(*_FIT), unfit.with_columns(raw).select(*REJECTED_EVENTS), lines=lines.height, erased=lines.height - kept.height
+        _named(fit).select(*_FIT),
+        unfit.with_columns(raw).select(*REJECTED_EVENTS),
+        lines=lines.height,
+        erased=lines.height - kept.height,
+        size=sum(len(part.data) for part in block),
     )
 
 
@@ -263,14 +386,14 @@ def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
 
 
 @lru_cache(maxsize=256)
-def _line(further: tuple[str, ...]) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+def _line(further: tuple[str, ...]) -> tuple[type[msgspec.Struct], msgspec.json.Decoder[Any]]:
     """Return a structure with the fields of the Segment Spec and these further ones, and no others; and its decoder."""
     fields: list[tuple[str, Any, Any]] = [(name, Scalar, None) for name in _TEXTS]
     fields += [(name, msgspec.Raw, b"") for name in _DOCUMENTS]
     fields += [(f"_{at}", *((Scalar, None) if name in _SNAKE else (msgspec.Raw, b""))) for at, name in enumerate(further)]
     names = {f"_{at}": name for at, name in enumerate(further)}
     kind = msgspec.defstruct("_Line", fields, rename=names, gc=False, forbid_unknown_fields=True)
-    return kind, msgspec.json.Decoder(kind).decode
+    return kind, msgspec.json.Decoder(kind)
 
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -292,33 +415,47 @@ class _Decoded:
         self.length = len(starts)
         self.malformed: list[int] = []
         self.leftover: dict[int, str | None] = {}
-        self.sections: list[tuple[tuple[str, ...], list[Any]]] = []
-        view = memoryview(data)
-        lines = map(view.__getitem__, map(slice, starts.tolist(), ends.tolist()))
-        further: tuple[str, ...] = ()
-        done, section = 0, list[Any]()
-        self.sections.append((further, section))
-        while True:
-            kind, decode = _line(further)
-            with suppress(*_UNDECODABLE):
-                section.extend(map(decode, lines))
-            row = done + len(section)
-            if row == self.length:
-                return
-            line = view[starts[row] : ends[row]]
+        self.sections: list[tuple[tuple[str, ...], list[Any]]] = [((), [])]
+        view, characters = memoryview(data), np.frombuffer(data, np.uint8)
+        is_object = (characters[starts] == ord("{")) & (characters[ends - 1] == ord("}"))
+        for row in range(0, self.length, TOGETHER):
+            until = min(row + TOGETHER, self.length)
+            if not (is_object[row:until].all() and self._decode_together(view[starts[row] : ends[until - 1]], until - row)):
+                for one in range(row, until):
+                    self._decode_alone(view[starts[one] : ends[one]], one)
+
+    def _decode_together(self, lines: memoryview, number: int) -> bool:
+        """Decode lines that each begin with ``{`` and end with ``}``; False, and nothing done, where that is not to be trusted.
+
+        msgspec takes a newline for any blank: values may go over several lines, or share one. Not here: what goes over
+        lines would have ``}`` and ``{`` with nothing but blanks between them, which is no JSON; so as many values as lines are one each.
+        """
+        further, section = self.sections[-1]
+        try:
+            events = _line(further)[1].decode_lines(lines)
+        except _UNDECODABLE:
+            return False
+        if len(events) == number:
+            section += events
+        return len(events) == number
+
+    def _decode_alone(self, line: memoryview, row: int) -> None:
+        further, section = self.sections[-1]
+        kind, decoder = _line(further)
+        try:
+            section.append(decoder.decode(line))
+        except _UNDECODABLE:
             learned = self._learn(line, further)
             if learned is None:
                 section.append(self._decode_leniently(line, row, kind))
             else:
-                further, event = learned
-                done, section = row, [event]
-                self.sections.append((further, section))
+                self.sections.append(learned)
 
-    def _learn(self, line: memoryview, further: tuple[str, ...]) -> tuple[tuple[str, ...], Any] | None:
+    def _learn(self, line: memoryview, further: tuple[str, ...]) -> tuple[tuple[str, ...], list[Any]] | None:
         """Decode a line with the names of its own fields added; None where there are no new ones, or they do not help."""
         try:
             more = tuple(sorted({*further, *_FIELDS.decode(line)} - _KNOWN))
-            return None if more == further or len(more) > MOST_NAMES else (more, _line(more)[1](line))
+            return None if more == further or len(more) > MOST_NAMES else (more, [_line(more)[1].decode(line)])
         except (ValueError, RecursionError):  # such as a name with a quote, a backslash or a control character, which no structure may have
             return None
 

@@ -74,8 +74,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
         before = lake.scan("raw_events", [day - timedelta(days=1), day - timedelta(days=2)])
         seen = pl.Series(dtype=pl.String) if before is None else before.select("message_id").collect()["message_id"]
         with watch.measure("ingest"):
-            accepted = ingest(landing.read(day), seen, arrival=day, timezone=portfolio.timezone).accepted
-            lake.write("raw_events", day, accepted)
+            lake.write("raw_events", day, ingest(landing.read(day), seen, arrival=day, timezone=portfolio.timezone).accepted)
         with watch.measure("duckdb read_json"):
             duckdb_reads(landing.files(day), home / "baseline.parquet")
         with watch.measure("identities"):

@@ -39,7 +39,8 @@ class LandingZone(dg.ConfigurableResource):
     def files(self, day: date) -> list[Path]:
         """Return the day's event files, in order of name; other files, and hidden ones, are left alone."""
         folder = Path(self.root) / day.isoformat()
-        return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and _reader(path))
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and _reader(path))
+        return sorted(found, key=lambda path: path.as_posix())
 
     def days(self) -> list[date]:
         """Return the arrival days that have a folder, in order."""

@@ -20,6 +20,7 @@ import zstandard
 
 from atc_pipeline import erasure
 from atc_pipeline.erasure import Person
+from resources import spill
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
@@ -204,7 +205,7 @@ def _files(root: Path) -> list[tuple[Path, str]]:
 
 
 def _keeper(zone: str, place: str, path: Path, name: str, put: Callable[[Path, Path], None]) -> Keeper:
-    if _LEFT_BEHIND[zone].fullmatch(path.name):
+    if _LEFT_BEHIND[zone].fullmatch(path.name) or (zone == "lake" and name.startswith(spill.PREFIX)):
         return Abandoned(path, f"{zone}/{name}")
     if path.suffix == ".parquet" and not path.name.startswith("."):
         return Frame(place, path, name, put)

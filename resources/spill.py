@@ -1,0 +1,77 @@
+"""Where a run puts what it cannot hold in memory: files beside the tables of the lake, gone when the run is.
+
+What belongs here: making and removing those files. What does not: what is in them, and anything that is kept.
+"""
+
+import fcntl
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import polars as pl
+
+PREFIX = ".spill-"
+ROWS = 2**14
+"""Rows that are read at the least; a file is sorted, and readers want a part of it."""
+
+
+class Spill:
+    """Tables parked in files under the root, until the day is written or the run ends.
+
+    A process that is killed leaves its files; the next one to spill under the same root removes them. Who holds the lock
+    on a folder is alive.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Park tables under this root, in a folder made when the first one comes."""
+        self.root = root
+        self._folder: Path | None = None
+        self._lock: IO[bytes] | None = None
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        """Remove what killed runs have left."""
+        for folder in self.root.glob(f"{PREFIX}*"):
+            lock = _locked(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.close()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        """Remove everything."""
+        if self._folder is not None and self._lock is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._lock.close()
+
+    def park(self, frame: pl.DataFrame) -> pl.LazyFrame:
+        """Write a table, and return how to read it again."""
+        if self._folder is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.root))
+            self._lock = _locked(self._folder)
+        path = self._folder / f"{self._number}.parquet"
+        self._number += 1
+        frame.write_parquet(path, compression="lz4", row_group_size=ROWS)
+        return pl.scan_parquet(path)
+
+    def clear(self) -> None:
+        """Remove the tables parked so far."""
+        for path in self._folder.glob("*.parquet") if self._folder is not None else ():
+            path.unlink()
+
+
+def _locked(folder: Path) -> IO[bytes] | None:
+    """Lock a folder until the file is closed or the process ends; None where somebody else has."""
+    try:
+        file = (folder / "lock").open("ab")
+    except FileNotFoundError:  # removed by another run in this very moment
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
