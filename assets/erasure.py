@@ -67,7 +67,10 @@ def erase_op(
     """Erase a person, or report what would be removed."""
     person, is_mapped = _identified(config, lake)
     every = partial(_keepers, lake, landing, channels, ledger)
-    found = search(every(), person)
+    try:
+        found = search(every(), person)
+    except NotErasedError as problem:
+        raise dg.Failure(str(problem), allow_retries=False) from problem
     is_known = is_mapped or any(one.theirs and one.place != UNFINISHED for _, one in found)
     if not (is_known or config.even_if_unknown or tombstones.has(person.fingerprints)):
         raise dg.Failure(

@@ -18,6 +18,7 @@ from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.spill import Spill
+from resources.tombstones import Tombstones
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from atc_pipeline.erasure import Person
 from resources.tombstones import Tombstones
-from resources.traces import Found, Keeper
+from resources.traces import UNREADABLE, Found, Keeper
 
 Clock = Callable[[], datetime]
 
@@ -21,7 +21,17 @@ class NotErasedError(Exception):
 
 def search(keepers: Iterable[Keeper], person: Person) -> list[tuple[Keeper, Found]]:
     """Search every file of the system; return those that have something of the person, and what."""
-    return [(keeper, found) for keeper in keepers if (found := keeper.find(person))]
+    return [(keeper, found) for keeper in keepers if (found := _find(keeper, person))]
+
+
+def _find(keeper: Keeper, person: Person) -> Found:
+    try:
+        return keeper.find(person)
+    except UNREADABLE as problem:
+        raise NotErasedError(
+            f"{keeper.path}: cannot be read, so nobody can say whom it names ({problem}). Is its upload complete? "
+            "Run this again when it is, or when the file is gone."
+        ) from problem
 
 
 def erase(
@@ -53,7 +63,7 @@ def erase(
             keeper.remove(person)
     left = search(keepers()[:-1], person)
     _refuse(_theirs(left) | _undecided(left, ours), "Run this again: their ids are still")
-    if last.find(person).theirs:
+    if _find(last, person).theirs:
         last.remove(person)
     left += search([last], person)
     _refuse(_theirs(left) | _undecided(left, ours), "Run this again: their ids are still")

@@ -84,7 +84,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
     def statuses(self, keys: pl.Series) -> pl.DataFrame:
         """One row per key the ledger knows: ``idempotency_key, status``, sorted. Does not create the ledger."""
-        if not self._path.exists():
+        if not self.path.exists():
             return pl.DataFrame(schema={"idempotency_key": pl.String, "status": pl.String})
         with self._open() as connection:
             connection.register("keys", keys.alias("idempotency_key").to_frame())
@@ -98,7 +98,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
         Messages that certainly did not arrive count for nothing. Does not create the ledger.
         """
-        if not self._path.exists() or not days:
+        if not self.path.exists() or not days:
             return pl.DataFrame(schema=schema)
         with self._open() as connection:
             sent: pl.DataFrame = connection.sql(
@@ -114,7 +114,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
     def search(self, words: Sequence[str]) -> pl.DataFrame:
         """Return the rows that have one of the words anywhere in their text. Does not create the ledger."""
-        if not self._path.exists():
+        if not self.path.exists():
             return pl.DataFrame()
         with self._open() as connection:
             connection.register("words", pl.DataFrame({"word": words}))
@@ -128,11 +128,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
     def forget(self, customers: Sequence[str]) -> None:
         """Drop all rows of these customers by writing the file anew: deleted rows would stay in the blocks it keeps for reuse."""
-        if not self._path.exists():
+        if not self.path.exists():
             return
-        for abandoned in self._path.parent.glob(".ledger.duckdb.*"):
+        for abandoned in self.path.parent.glob(".ledger.duckdb.*"):
             abandoned.unlink()
-        anew = self._path.with_name(f".ledger.duckdb.{os.getpid()}")
+        anew = self.path.with_name(f".ledger.duckdb.{os.getpid()}")
         with self._open() as connection:
             connection.register("gone", pl.DataFrame({"customer_id": customers}))
             connection.execute("checkpoint")
@@ -141,16 +141,17 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             connection.execute("insert into anew.deliveries from deliveries anti join gone using (customer_id)")
             connection.execute("detach anew")
             # While this connection holds the old file nobody else has it open, so nothing is written to it that would be lost.
-            anew.replace(self._path)
+            anew.replace(self.path)
 
     @property
-    def _path(self) -> Path:
+    def path(self) -> Path:
+        """Return where the ledger is."""
         return Path(self.home) / "ledger.duckdb"
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with DuckDBResource(database=str(self._path)).get_connection() as connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with DuckDBResource(database=str(self.path)).get_connection() as connection:
             # DuckDBResource closes only after success; a connection left open by an error would keep others out.
             try:
                 connection.execute(TABLE)

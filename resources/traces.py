@@ -9,6 +9,7 @@ What belongs here: files. What does not: what is theirs (``atc_pipeline.erasure`
 import gzip
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from resources.ledger import Ledger
 
 BATCH = 32 * 2**20
 """Bytes of lines searched at once."""
+
+UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pl.exceptions.PolarsError)
+"""What reading a damaged file raises."""
 
 UNFINISHED = "unfinished files"
 _LEFT_BEHIND = {
@@ -56,6 +60,10 @@ class Found:
 
 class Keeper(Protocol):
     """A file that may have traces."""
+
+    @property
+    def path(self) -> Path:
+        """Return where it is."""
 
     def find(self, person: Person) -> Found:
         """Search the file."""
@@ -161,6 +169,11 @@ class Deliveries:
     """The delivery ledger. Its rows go altogether: a key is a hash of the customer, and no message of theirs is ever due again."""
 
     ledger: Ledger
+
+    @property
+    def path(self) -> Path:
+        """Return where the ledger is."""
+        return self.ledger.path
 
     def find(self, person: Person) -> Found:
         """Search all text of its one table."""
