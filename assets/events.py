@@ -18,6 +18,7 @@ from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.spill import Spill
+from resources.tombstones import Tombstones
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
@@ -49,17 +50,18 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def ingested(
-        context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile
+        context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
         timezone = journeys.load().timezone
+        erased = tombstones.fingerprints()
         counts: list[Counts] = []
 
         def make(day: date) -> Tables:
             spill.clear()
             seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, park=spill.park)
+            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased, park=spill.park)
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 

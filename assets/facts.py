@@ -63,8 +63,9 @@ def _events(frame: pl.DataFrame) -> Facts:
 def _rejects(frame: pl.DataFrame) -> Facts:
     if frame.is_empty():
         return {}
+    # Where an example is, not what: the line may name a customer, and what Dagster was told cannot be taken back (assets.erasure).
     examples = frame.group_by("reason", maintain_order=True).agg(
-        pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first(), pl.col("raw").first().str.slice(0, 80)
+        pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first()
     )
     return {"rejected_by_reason": markdown_table(examples.sort("reason"))}
 
@@ -73,13 +74,12 @@ def _identities(frame: pl.DataFrame) -> Facts:
     absorbed = frame.filter(pl.col("change").is_in([MERGED, CLAIMED]))
     counts = {change: frame.filter(pl.col("change") == change).height for change in (MERGED, CLAIMED, *IGNORED)}
     shown = absorbed.sort(pl.col("change") != MERGED, maintain_order=True).head(SHOWN_MERGES)
+    # By message, not by name: what Dagster was told cannot be taken back (assets.erasure), and the table says who it was.
     return {
         **counts,
         "customers_absorbed": absorbed.height,
-        "first_absorbed": markdown_table(shown.select("change", "id_type", "id", "customer_id", "message_id")),
-        "first_ignored": markdown_table(
-            frame.filter(pl.col("change").is_in(IGNORED)).select("change", "id", "customer_id", "message_id").head(SHOWN_MERGES)
-        ),
+        "first_absorbed": markdown_table(shown.select("change", "id_type", "message_id")),
+        "first_ignored": markdown_table(frame.filter(pl.col("change").is_in(IGNORED)).select("change", "message_id").head(SHOWN_MERGES)),
     }
 
 

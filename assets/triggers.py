@@ -1,7 +1,7 @@
 """What starts runs: a job per purpose, the daily schedule, the landing-zone sensor, and the record of failures."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,9 @@ import dagster as dg
 
 from assets.daily import STATE_TAG
 from resources.landing import LandingZone
+
+ERASURE = "erase_customer"
+"""The job whose configuration names a person."""
 
 Job = Any
 """What ``define_asset_job`` returns; Dagster does not export its type."""
@@ -103,3 +106,24 @@ def failure_log() -> dg.SensorDefinition:
         context.log.error(f"run {run.run_id} of {run.job_name} ({day}) failed: {context.failure_event.message}")
 
     return log_run_failures
+
+
+def forget_erasures() -> dg.SensorDefinition:
+    """Delete the records of erasures a day after they ended: their configuration names the person."""
+
+    @dg.sensor(
+        name="forget_erasures",
+        minimum_interval_seconds=3600,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Deletes Dagster's records of erase_customer runs that ended a day ago or earlier: their configuration names the "
+        "person. What was removed, and when, stays in the tombstone.",
+    )
+    def forget(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+        a_day_ago = datetime.now(UTC) - timedelta(days=1)
+        runs = context.instance.get_runs(dg.RunsFilter(job_name=ERASURE, statuses=ended, updated_before=a_day_ago))
+        for run in runs:
+            context.instance.delete_run(run.run_id)
+        return dg.SkipReason(f"{len(runs)} records of erasures deleted")
+
+    return forget

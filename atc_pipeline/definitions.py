@@ -15,6 +15,7 @@ from assets.catalog import with_schemas
 from assets.checks import all_checks
 from assets.customers import customer_assets
 from assets.decisions import decision_assets
+from assets.erasure import erase_customer
 from assets.events import event_assets
 from assets.identity import identity_assets
 from assets.pictures import picture_assets
@@ -24,6 +25,7 @@ from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
+from resources.tombstones import Tombstones
 from resources.warehouse import Warehouse
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -48,9 +50,9 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     return dg.Definitions(
         assets=with_schemas(assets, portfolio),
         asset_checks=all_checks(portfolio),
-        jobs=jobs,
+        jobs=[*jobs, erase_customer],
         schedules=[triggers.schedule(daily_job, partitions)],
-        sensors=[triggers.landing_sensor(daily_job, partitions), triggers.failure_log()],
+        sensors=[triggers.landing_sensor(daily_job, partitions), triggers.failure_log(), triggers.forget_erasures()],
         executor=dg.in_process_executor,
         resources={
             "journeys": JourneysFile(path=str(journeys)),
@@ -59,6 +61,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
             "ledger": Ledger(home=home),
+            "tombstones": Tombstones(home=home),
         }
         | resources,
     )

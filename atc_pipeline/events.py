@@ -158,8 +158,9 @@ def ingest(
     """Accept, reject or recognise as a duplicate each line that arrived on one day.
 
     ``recent_ids``: message ids accepted on the ``DEDUPLICATION_DAYS`` days before.
-    ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user, anonymous visitor or
-    previous id is dropped before anything else and leaves its count only; a malformed line names nobody and cannot be matched.
+    ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user or previous id, or as its
+    anonymous visitor where it names no user, is dropped before anything else and leaves its count only; a malformed line names
+    nobody and cannot be matched.
     ``park``: what to do with the events of a day that is larger than ``HELD``; without it they are held in memory, too.
     """
     recent = (recent_ids.to_frame() if isinstance(recent_ids, pl.Series) else recent_ids).lazy().select(pl.first().alias("message_id"))
@@ -269,14 +270,20 @@ def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
 
 
 def _names_one_of(erased: pl.Series) -> pl.Expr:
-    """True where a line names one of the ids; a previous id may be of either kind."""
-    named = (
-        erasure_hash("user", "user_id"),
-        erasure_hash("anonymous", "anonymous_id"),
-        erasure_hash("user", "previous_id"),
-        erasure_hash("anonymous", "previous_id"),
+    """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
+
+    Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
+    """
+
+    def is_erased(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
+        return erasure_hash(id_type, column).is_in(erased.implode()).fill_null(value=False)
+
+    return (
+        is_erased("user", "user_id")
+        | (~rules.is_identity("user_id") & is_erased("anonymous", "anonymous_id"))
+        | is_erased("user", "previous_id")
+        | is_erased("anonymous", "previous_id")
     )
-    return pl.any_horizontal(one.is_in(erased.implode()).fill_null(value=False) for one in named)
 
 
 _FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}

@@ -5,6 +5,8 @@ What belongs here: finding, opening and splitting files. What does not: what a l
 
 import gzip
 import hashlib
+import json
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -21,6 +23,9 @@ from atc_pipeline.events import Lines
 
 BLOCK = 16 * 2**20
 """Bytes of lines that are read at a time."""
+
+REPLACED = ".replaced.json"
+"""Beside a day's files, once one was rewritten: what each of them looked like before, by what it looks like now."""
 
 
 class UnreadableFileError(Exception):
@@ -43,10 +48,32 @@ class LandingZone(dg.ConfigurableResource):
         return sorted(day for path in Path(self.root).glob("*") if (day := _day(path.name)) is not None)
 
     def signature(self, day: date) -> str:
-        """Return a text that changes when a file of the day is added, removed or written to."""
-        stats = [(path.relative_to(self.root).as_posix(), path.stat()) for path in self.files(day)]
-        facts = [f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats]
+        """Return a text that changes when a file of the day is added, removed or written to - unless by ``replace``."""
+        known = self._replaced(day)
+        facts = [known.get(now, now) for path in self.files(day) for now in [self._facts(path, path)]]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+    def replace(self, path: Path, rewritten: Path) -> None:
+        """Put a file in the place of one of a day, in one step, and not as news: the day's signature stays what it was."""
+        day = date.fromisoformat(path.relative_to(self.root).parts[0])
+        stat = path.stat()
+        os.utime(rewritten, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        rewritten.chmod(stat.st_mode)
+        known, before = self._replaced(day), self._facts(path, path)
+        known[self._facts(path, rewritten)] = known.pop(before, before)
+        notes = Path(self.root) / day.isoformat() / REPLACED
+        unfinished = notes.with_name(f"{REPLACED}.{os.getpid()}")
+        unfinished.write_text(json.dumps(known, indent=1))
+        unfinished.replace(notes)  # before the file: a note of a file that is not there yet harms nobody
+        rewritten.replace(path)
+
+    def _facts(self, path: Path, file: Path) -> str:
+        stat = file.stat()
+        return f"{path.relative_to(self.root).as_posix()}:{stat.st_size}:{stat.st_mtime_ns}"
+
+    def _replaced(self, day: date) -> dict[str, str]:
+        notes = Path(self.root) / day.isoformat() / REPLACED
+        return dict(json.loads(notes.read_text())) if notes.exists() else {}
 
     def read(self, day: date) -> Iterator[list[Lines]]:
         """Read the day's lines in order of file and number, in blocks of about ``BLOCK`` bytes: a day may be larger than memory."""

@@ -4,6 +4,7 @@ What belongs here: the one table and its set-based operations, with no trace of 
 What does not: deciding what to send (the engine), sending it (``channels``), the order of the two (``delivery``).
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -83,7 +84,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
     def statuses(self, keys: pl.Series) -> pl.DataFrame:
         """One row per key the ledger knows: ``idempotency_key, status``, sorted. Does not create the ledger."""
-        if not self._path.exists():
+        if not self.path.exists():
             return pl.DataFrame(schema={"idempotency_key": pl.String, "status": pl.String})
         with self._open() as connection:
             connection.register("keys", keys.alias("idempotency_key").to_frame())
@@ -97,7 +98,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
         Messages that certainly did not arrive count for nothing. Does not create the ledger.
         """
-        if not self._path.exists() or not days:
+        if not self.path.exists() or not days:
             return pl.DataFrame(schema=schema)
         with self._open() as connection:
             sent: pl.DataFrame = connection.sql(
@@ -111,14 +112,46 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             return pl.DataFrame(schema=schema)
         return sent.select(pl.col("decision").str.json_decode(pl.Struct(dict(schema))).struct.unnest()).sort("date", "customer_id")
 
+    def search(self, words: Sequence[str]) -> pl.DataFrame:
+        """Return the rows that have one of the words anywhere in their text. Does not create the ledger."""
+        if not self.path.exists():
+            return pl.DataFrame()
+        with self._open() as connection:
+            connection.register("words", pl.DataFrame({"word": words}))
+            found: pl.DataFrame = connection.sql(
+                """
+                select * from deliveries semi join words
+                on contains(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision), word)
+                """
+            ).pl()
+        return found
+
+    def forget(self, customers: Sequence[str]) -> None:
+        """Drop all rows of these customers by writing the file anew: deleted rows would stay in the blocks it keeps for reuse."""
+        if not self.path.exists():
+            return
+        for abandoned in self.path.parent.glob(".ledger.duckdb.*"):
+            abandoned.unlink()
+        anew = self.path.with_name(f".ledger.duckdb.{os.getpid()}")
+        with self._open() as connection:
+            connection.register("gone", pl.DataFrame({"customer_id": customers}))
+            connection.execute("checkpoint")
+            connection.execute("attach '" + str(anew).replace("'", "''") + "' as anew")
+            connection.execute(TABLE.replace("deliveries", "anew.deliveries"))
+            connection.execute("insert into anew.deliveries from deliveries anti join gone using (customer_id)")
+            connection.execute("detach anew")
+            # While this connection holds the old file nobody else has it open, so nothing is written to it that would be lost.
+            anew.replace(self.path)
+
     @property
-    def _path(self) -> Path:
+    def path(self) -> Path:
+        """Return where the ledger is."""
         return Path(self.home) / "ledger.duckdb"
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with DuckDBResource(database=str(self._path)).get_connection() as connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with DuckDBResource(database=str(self.path)).get_connection() as connection:
             # DuckDBResource closes only after success; a connection left open by an error would keep others out.
             try:
                 connection.execute(TABLE)

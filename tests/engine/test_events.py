@@ -44,14 +44,17 @@ def ingested(*lines: dict[str, Any] | bytes, recent: Iterable[str] = (), erased:
 
 
 def test_lines_that_name_an_erased_id_leave_their_count_only() -> None:
-    """As user, anonymous visitor or previous id, accepted, rejected or repeated; others and their namesakes stay."""
+    """As user, previous id, or anonymous visitor without a user, accepted, rejected or repeated; others on the same device and
+    namesakes stay."""
     by = {**GOOD, "anonymousId": "phone"}
     lines = (
         {**GOOD, "userId": "gone"},
         {**GOOD, "userId": "gone"},
         {**GOOD, "userId": "gone", "type": "trak"},
         {**GOOD, "userId": "gone", "properties": {"long": "x" * 33_000}},
-        {**by, "messageId": "p"},
+        {**by, "messageId": "p", "userId": None},
+        {**by, "messageId": "q", "userId": "-1"},
+        {**by, "messageId": "c"},
         {**GOOD, "type": "alias", "previousId": "gone", "messageId": "n"},
         {**GOOD, "type": "alias", "previousId": "phone", "messageId": "n"},
         {**GOOD, "userId": 7},
@@ -62,7 +65,7 @@ def test_lines_that_name_an_erased_id_leave_their_count_only() -> None:
     )
     done = ingested(*lines, erased=("user:gone", "anonymous:phone", "user:7"))
     assert done.erased == 9
-    assert done.accepted["message_id"].to_list() == ["a", "b"]
+    assert done.accepted["message_id"].to_list() == ["a", "b", "c"]
     assert done.rejected["reason"].to_list() == ["malformed_json"]
 
 

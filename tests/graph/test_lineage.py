@@ -181,7 +181,7 @@ def test_when_a_day_fails_the_days_before_it_are_recorded(tmp_path: Path) -> Non
         result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             tags={"dagster/asset_partition_range_start": str(FIRST), "dagster/asset_partition_range_end": str(LAST)},
-            asset_selection=[dg.AssetKey("customer_profiles")],
+            asset_selection=[dg.AssetKey("customer_profiles"), dg.AssetKey("purchase_models")],
             raise_on_error=False,
         )
         assert not result.success

@@ -52,5 +52,5 @@ def test_the_sensor_remembers_first_then_asks_for_the_days_from_the_change_on(wo
 def test_every_run_that_writes_state_carries_the_tag(world: dict[str, str]) -> None:
     """No job can run beside another one."""
     definitions = build_definitions(world)
-    names = ("daily", "ingest_events", "decide_again", "activate")
+    names = ("daily", "ingest_events", "decide_again", "activate", "erase_customer")
     assert {definitions.resolve_job_def(name).tags.get("atc/state") for name in names} == {"lake"}

@@ -1,0 +1,268 @@
+"""Traces of a person: every file that may name them, how it is searched, and how it is written anew without them.
+
+Everything under the lake, the landing zone and the outbox is searched, file by file, and the ledger. A file is rewritten only
+where it holds something of theirs, under a temporary name that is renamed: a process killed here leaves the old file or the new.
+
+What belongs here: files. What does not: what is theirs (``atc_pipeline.erasure``), when to remove it (``assets.erasure``).
+"""
+
+import gzip
+import io
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import polars as pl
+import zstandard
+
+from atc_pipeline import erasure
+from atc_pipeline.erasure import Person
+from resources import spill
+from resources.lake import Lake
+from resources.landing import LandingZone
+from resources.ledger import Ledger
+
+BATCH = 32 * 2**20
+"""Bytes of lines searched at once."""
+
+UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pl.exceptions.PolarsError)
+"""What reading a damaged file raises."""
+
+UNFINISHED = "unfinished files"
+_LEFT_BEHIND = {
+    "lake": re.compile(r"\.part\.parquet\.\d+|\..+\.erasing"),
+    "landing": re.compile(r"\..+\.erasing"),
+    "outbox": re.compile(r"\..+\.(part|erasing)"),
+}
+"""What our own processes leave behind when they are killed; in the landing zone others may be writing, too."""
+_LINES = re.compile(r"[^.].*\.(ndjson|jsonl)(\.gz|\.zst)?")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file has of a person: rows of theirs, others' rows from a device they shared, and the same text elsewhere."""
+
+    place: str
+    """The table, or ``landing``, ``outbox``, ``ledger``, ``UNFINISHED``."""
+    file: str
+    theirs: int = 0
+    shared: int = 0
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    """Rows by ``<place>.<column>``, or by ``<place>/<file>`` of a file that is none of ours."""
+
+    def __bool__(self) -> bool:
+        return bool(self.theirs or self.shared or self.elsewhere)
+
+
+class Keeper(Protocol):
+    """A file that may have traces."""
+
+    @property
+    def path(self) -> Path:
+        """Return where it is."""
+
+    def find(self, person: Person) -> Found:
+        """Search the file."""
+
+    def remove(self, person: Person) -> None:
+        """Write the file anew without what is theirs, in one step."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A Parquet file of the lake or the landing zone."""
+
+    place: str
+    path: Path
+    name: str
+    put: Callable[[Path, Path], None]
+
+    def find(self, person: Person) -> Found:
+        """Search all text, in every column."""
+        return _found(self.place, self.name, erasure.find_rows(self._rows(), person))
+
+    def remove(self, person: Person) -> None:
+        """Write the other rows, in their order, and what the file says of itself (``Lake.definitions``)."""
+        found = erasure.find_rows(self._rows(), person)
+        gone = found.filter(pl.col("kind") == "theirs")["row"]
+        unfinished = _unfinished(self.path)
+        others = self._rows().with_row_index("row:").filter(~pl.col("row:").is_in(gone.implode())).drop("row:")
+        told = {key: text for key, text in pl.read_parquet_metadata(self.path).items() if key != "ARROW:schema"}
+        others.sink_parquet(unfinished, compression="zstd", metadata=told)
+        self.put(self.path, unfinished)
+
+    def _rows(self) -> pl.LazyFrame:
+        return pl.scan_parquet(self.path, hive_partitioning=False)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A file of JSON lines, plain or compressed. A line of theirs becomes an empty one: the others keep their numbers."""
+
+    place: str
+    path: Path
+    name: str
+    put: Callable[[Path, Path], None]
+    blank: bytes = b"\n"
+
+    def find(self, person: Person) -> Found:
+        """Search every line."""
+        total = Found(self.place, self.name)
+        with _reading(self.path) as file:
+            for lines in _batches(file):
+                total = _sum(total, _found(self.place, self.name, erasure.find_lines(lines, person)))
+        return total
+
+    def remove(self, person: Person) -> None:
+        """Write the lines anew."""
+        unfinished = _unfinished(self.path)
+        with _reading(self.path) as file, _writing(unfinished, self.path.name) as anew:
+            for lines in _batches(file):
+                kinds = erasure.find_lines(lines, person)
+                for row in kinds.filter(pl.col("kind") == "theirs")["row"]:
+                    lines[row] = self.blank
+                anew.write(b"".join(lines))
+        self.put(self.path, unfinished)
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """An unfinished file that nobody will ever read: it goes, whatever it holds."""
+
+    path: Path
+    name: str
+
+    def find(self, person: Person) -> Found:  # noqa: ARG002  # it need not be readable
+        """It may hold anything."""
+        return Found(UNFINISHED, self.name, theirs=1)
+
+    def remove(self, person: Person) -> None:  # noqa: ARG002
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file that is none of ours: it is searched, and must be seen to by whoever put it there."""
+
+    place: str
+    path: Path
+    name: str
+
+    def find(self, person: Person) -> Found:
+        """Search its bytes."""
+        pattern = re.compile(person.pattern)
+        with self.path.open("rb") as file:
+            rows = sum(len(pattern.findall(line.decode(errors="replace"))) for line in file)
+        return Found(self.place, self.name, elsewhere=Counter({f"{self.place}/{self.name}": rows} if rows else {}))
+
+    def remove(self, person: Person) -> None:
+        """Leave it alone."""
+
+
+@dataclass(frozen=True)
+class Deliveries:
+    """The delivery ledger. Its rows go altogether: a key is a hash of the customer, and no message of theirs is ever due again."""
+
+    ledger: Ledger
+
+    @property
+    def path(self) -> Path:
+        """Return where the ledger is."""
+        return self.ledger.path
+
+    def find(self, person: Person) -> Found:
+        """Search all text of its one table."""
+        rows = self.ledger.search(sorted(person.names))
+        return (
+            Found("ledger", "ledger.duckdb")
+            if rows.is_empty()
+            else _found("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
+        )
+
+    def remove(self, person: Person) -> None:
+        """Write the ledger anew."""
+        self.ledger.forget(sorted(person.customers))
+
+
+def keepers(lake: Lake, landing: LandingZone, outbox: Path, ledger: Ledger) -> Iterator[Keeper]:
+    """Return everything that may have traces: the latest ``identity_map`` last, since it alone says which ids are whose."""
+    yield Deliveries(ledger)
+    read_by_ingest = {path for day in landing.days() for path in landing.files(day)}
+    for path, name in _files(Path(landing.root)):
+        yield _keeper("landing", "landing", path, name, landing.replace if path in read_by_ingest else _put)
+    for path, name in _files(outbox):
+        yield _keeper("outbox", "outbox", path, name, _put)
+    last = _latest_map(lake)
+    for path, name in sorted(_files(Path(lake.root)), key=lambda file: (file[0] == last, file[0])):
+        yield _keeper("lake", name.partition("/")[0], path, name, _put)
+
+
+def latest_map(lake: Lake) -> pl.LazyFrame | None:
+    """Read ``identity_map`` of the latest day; None where the lake has none."""
+    path = _latest_map(lake)
+    return None if path is None else pl.scan_parquet(path, hive_partitioning=False)
+
+
+def _latest_map(lake: Lake) -> Path | None:
+    days = lake.days("identity_map")
+    return lake.path("identity_map", days[-1]) if days else None
+
+
+def _files(root: Path) -> list[tuple[Path, str]]:
+    return [(path, path.relative_to(root).as_posix()) for path in sorted(root.rglob("*")) if path.is_file()]
+
+
+def _keeper(zone: str, place: str, path: Path, name: str, put: Callable[[Path, Path], None]) -> Keeper:
+    if _LEFT_BEHIND[zone].fullmatch(path.name) or (zone == "lake" and name.startswith(spill.PREFIX)):
+        return Abandoned(path, f"{zone}/{name}")
+    if path.suffix == ".parquet" and not path.name.startswith("."):
+        return Frame(place, path, name, put)
+    if zone != "lake" and _LINES.fullmatch(path.name):
+        return Lines(place, path, name, put, b"\n" if zone == "landing" else b"")
+    return Foreign(place, path, name)
+
+
+def _found(place: str, name: str, found: pl.DataFrame) -> Found:
+    columns = found["column"] if "column" in found.columns else pl.repeat("line", found.height, dtype=pl.String, eager=True)
+    elsewhere = Counter(f"{place}.{column}" for column in columns.filter(found["kind"] == "elsewhere"))
+    rows = {kind: found.filter(pl.col("kind") == kind)["row"].n_unique() for kind in ("theirs", "shared")}
+    return Found(place, name, rows["theirs"], rows["shared"], elsewhere)
+
+
+def _sum(one: Found, other: Found) -> Found:
+    return Found(one.place, one.file, one.theirs + other.theirs, one.shared + other.shared, one.elsewhere + other.elsewhere)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.erasing")
+
+
+def _put(path: Path, unfinished: Path) -> None:
+    unfinished.replace(path)
+
+
+def _reading(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path))
+    if path.suffix == ".zst":
+        return cast(BinaryIO, io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)))
+    return path.open("rb")
+
+
+def _writing(path: Path, like: str) -> BinaryIO:
+    if like.endswith(".gz"):
+        return cast(BinaryIO, gzip.GzipFile(path, "wb", mtime=0))
+    if like.endswith(".zst"):
+        return cast(BinaryIO, zstandard.ZstdCompressor().stream_writer(path.open("wb")))
+    return path.open("wb")
+
+
+def _batches(file: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield lines with their ends, some ``BATCH`` bytes at a time."""
+    while lines := file.readlines(BATCH):
+        yield lines

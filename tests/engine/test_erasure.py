@@ -1,0 +1,150 @@
+"""Whose a row or line is, told by columns, by fields, and by text anywhere."""
+
+import hashlib
+import json
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atc_pipeline.erasure import Kind, Person, find_lines, find_rows, identify, kind_of_line
+
+ANN = Person(frozenset({"ann", "ann-maiden"}), frozenset({"phone"}))
+MAP = pl.LazyFrame(
+    [
+        ("user", "ann", "ann"),
+        ("user", "ann-maiden", "ann"),
+        ("anonymous", "phone", "ann"),
+        ("user", "bob", "bob"),
+        ("anonymous", "tablet", "bob"),
+        ("anonymous", "stray", "anon:stray"),
+    ],
+    schema=["id_type", "id", "customer_id"],
+    orient="row",
+)
+
+
+@pytest.mark.parametrize("asked", ["ann", "ann-maiden", "anon:phone"])
+def test_any_id_of_a_person_finds_all_of_them(asked: str) -> None:
+    """The survivor, an absorbed user and an anonymous id lead to the same three ids."""
+    assert identify(asked, MAP) == (ANN, True)
+
+
+def test_without_a_map_an_id_stands_for_itself() -> None:
+    """So does one that the map does not know; a visitor of no user is a person of one id."""
+    assert identify("ann", None) == (Person(frozenset({"ann"})), False)
+    assert identify("zoe", MAP) == (Person(frozenset({"zoe"})), False)
+    assert identify("anon:stray", MAP) == (Person(frozenset(), frozenset({"stray"})), True)
+
+
+@pytest.mark.parametrize("asked", ["", "null", "anon:", "anon:-1", "000-0"])
+def test_a_blocked_value_is_nobody_to_erase(asked: str) -> None:
+    """Erasing what identifies nobody would erase everybody who could not be identified."""
+    with pytest.raises(ValueError, match="identifies nobody"):
+        identify(asked, MAP)
+
+
+def test_fingerprints_are_hashes_of_kind_and_id() -> None:
+    """What the tombstones keep is what ingest compares; a visitor's name may come as a userId."""
+    ids = ("user:ann", "user:ann-maiden", "user:anon:phone", "anonymous:phone")
+    assert ANN.fingerprints == sorted(hashlib.sha256(one.encode()).hexdigest() for one in ids)
+
+
+LINES: list[tuple[object, Kind | None]] = [
+    ({"userId": "ann"}, "theirs"),
+    ({"user_id": "ann", "anonymous_id": "tablet"}, "theirs"),
+    ({"userId": None, "anonymousId": "phone"}, "theirs"),
+    ({"userId": "null", "anonymousId": "phone"}, "theirs"),
+    ({"userId": "bob", "previousId": "ann-maiden"}, "theirs"),
+    ({"userId": "bob", "previousId": "phone"}, "theirs"),
+    ({"userId": "anon:phone", "anonymousId": "tablet"}, "theirs"),
+    ({"customer_id": "anon:phone", "content": "hello"}, "theirs"),
+    ({"type": "track", "properties": {"email": "ann"}}, "theirs"),
+    (b'{"userId": "ann", "properties": ', "theirs"),
+    (b'{"userId": "\\u0061nn", ', "theirs"),
+    (b'\xef\xbb\xbf{"userId": "\\u0061nn"}', "theirs"),
+    ({"userId": "bob", "anonymousId": "phone"}, "shared"),
+    ({"userId": "bob", "properties": {"seen": [{"device": "phone"}]}}, "shared"),
+    ({"userId": "bob", "anonymousId": "phone", "properties": {"invited_by": "ann"}}, "elsewhere"),
+    ({"userId": "bob", "properties": '{"invited_by": ["\\u0061nn"]}'}, "elsewhere"),
+    ({"customer_id": "bob", "content": "ann"}, "elsewhere"),
+    ({"userId": "bob", "properties": {"ann": 1}}, "elsewhere"),
+    ({"userId": "phone"}, "shared"),
+    ({"userId": "bob", "properties": {"text": "so ann said", "id": "anna", "mail": "ann@example.org"}}, None),
+    ({"anonymousId": "tablet"}, None),
+    (b"{broken", None),
+]
+
+
+@pytest.mark.parametrize(("line", "kind"), LINES)
+def test_whose_a_line_is(line: object, kind: Kind | None) -> None:
+    """An event is whose user id it carries; without one, whose anonymous id; a line of nobody's is theirs if it names them."""
+    raw = line if isinstance(line, bytes) else json.dumps(line).encode()
+    assert kind_of_line(raw, ANN) == kind
+    assert find_lines([b"{}", raw], ANN).rows() == ([] if kind is None else [(1, kind)])
+
+
+def rows(**columns: list[Any]) -> list[tuple[Any, ...]]:
+    """What is found in a table of these columns."""
+    return find_rows(pl.LazyFrame(columns, strict=False), ANN).rows()
+
+
+def test_rows_are_theirs_by_the_columns_a_table_has() -> None:
+    """By customer, whatever the column is called; by the ids of events; by an id and its type. Rows of others stay."""
+    assert rows(customer_id=["ann", "bob", "anon:phone", None], spend=[1.0, 2.0, 3.0, 4.0]) == [(0, "theirs", None), (2, "theirs", None)]
+    assert rows(absorbed=["ann-maiden", "x"], survivor_customer_id=["ann", "bob"]) == [(0, "theirs", None)]
+    assert rows(user_id=["bob", None, "-1", "ann"], anonymous_id=["phone", "phone", "phone", None]) == [
+        (0, "shared", None),
+        (1, "theirs", None),
+        (2, "theirs", None),
+        (3, "theirs", None),
+    ]
+    assert rows(id_type=["user", "anonymous", "user"], id=["ann", "phone", "bob"]) == [(0, "theirs", None), (1, "theirs", None)]
+    assert rows(userId=["bob"], previousId=["ann"]) == [(0, "theirs", None)]
+    assert rows(raw=['{"userId": "ann", ', '{"userId": "bob"}']) == [(0, "theirs", None)]
+    assert rows(alpha=[0.5], fitted_on=[date(2026, 1, 1)]) == []
+
+
+def test_an_id_that_is_a_number_is_found_as_number_and_as_text() -> None:
+    """Exports write ids as they like; 42 is not 420 nor 4.2."""
+    person = Person(frozenset({"42"}))
+    lines = [
+        b'{"userId": 42}',
+        b'{"userId": "42"}',
+        b'{"userId": 420, "properties": {"n": 4.2}}',
+        b'{"userId": 1, "properties": {"n": 42}}',
+    ]
+    assert find_lines(lines, person).rows() == [(0, "theirs"), (1, "theirs"), (3, "elsewhere")]
+    assert find_rows(pl.LazyFrame({"user_id": [42, 1]}), person).rows() == [(0, "theirs", None)]
+
+
+def test_text_is_found_in_nested_columns() -> None:
+    """Lists, structs, lists of structs and JSON held as text are searched; the column that has it is told."""
+    found = rows(
+        customer_id=["bob", "bob", "bob", "bob", "bob"],
+        listed=[["ann"], [], None, ["b"], ["b"]],
+        state=[None, {"last": "ann", "n": 1}, {"last": "b", "n": 2}, None, None],
+        places=[None, None, [{"of": "ann"}], [{"of": "b"}], []],
+        traits=[None, None, None, '{"a": {"b": ["ann"]}}', '{"a": "annA"}'],
+    )
+    assert found == [(row, "elsewhere", column) for row, column in enumerate(("listed", "state", "places", "traits"))]
+
+
+IDS = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip("0- \t\r\n\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0") != "")
+
+
+@given(IDS, st.booleans(), st.integers(0, 2), st.data())
+def test_an_id_is_found_however_json_spells_it_and_however_deep(name: str, is_ascii: bool, depth: int, data: st.DataObject) -> None:
+    """Escaped or not, as value, in a list, in an object, or in JSON held as text: what json.dumps can write is found."""
+    person = Person(frozenset({name}))
+    held: object = name
+    for _ in range(depth):
+        held = data.draw(st.sampled_from([[1, held], {"k": held}, json.dumps(held, ensure_ascii=is_ascii)]))
+    line = json.dumps({"userId": "somebody else", "properties": {"p": held}}, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+    found = find_lines([line], person).rows()
+    assert found == [(0, "theirs" if name == "somebody else" else "elsewhere")]
+    rows = pl.LazyFrame({"customer_id": ["somebody else"], "traits": [json.dumps({"p": held}, ensure_ascii=is_ascii)]})
+    assert find_rows(rows, person)["row"].to_list() == [0]
