@@ -377,12 +377,22 @@ def _decoded(line: bytes) -> str | None:
         return None
 
 
+@dataclass(frozen=True, eq=False)
+class _Capsule:
+    """An array that Polars takes as anybody's: for one that it knows to be PyArrow's, it imports 0.2 seconds of functions first."""
+
+    array: pa.Array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> object:
+        return self.array.__arrow_c_array__(requested_schema)
+
+
 def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
     """Return the lines of a text without copying them, and where each begins and ends; the last one is ended by a newline, too."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     offsets = np.concatenate([[0], ends + 1])
     lines = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    return pl.Series(lines).bin.head(-1), offsets[:-1], ends
+    return pl.Series(_Capsule(lines)).bin.head(-1), offsets[:-1], ends
 
 
 @lru_cache(maxsize=256)

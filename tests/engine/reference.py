@@ -544,12 +544,10 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     mean_orders = beta_mean(expected, model.a, model.b + repeats) / (1 + gone)
     value = None
     if model.p is not None and model.q is not None and model.v is not None:
-        valued = [
-            (one.event["event_date"], number)
-            for one in orders
-            if (number := as_number(value_at(one.values, of.value))) is not None and number > 0
-        ]
-        value = model.p * (model.v + sum(number for _, number in valued)) / (model.p * len({on for on, _ in valued}) + model.q - 1)
+        numbers = (as_number(value_at(one.values, of.value)) for one in orders)
+        total = sum(number for number in numbers if number is not None and number > 0)
+        days = len({one.event["event_date"] for one in orders}) if total else 0
+        value = model.p * (model.v + total) / (model.p * days + model.q - 1)
     return {
         "predicted_orders": mean_orders,
         "predicted_value": None if value is None else mean_orders * value,
