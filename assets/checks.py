@@ -117,6 +117,16 @@ def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) ->
     return _between(invariants.outdated_options, _table("scored_candidates"), _table("journey_queues"))(lake, portfolio, days)
 
 
+def _failed_fits(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    models = lake.scan("purchase_models", days)
+    later = pl.col("date") > portfolio.starts_on  # on the first day there is nothing to fit on
+    return (
+        pl.DataFrame()
+        if models is None
+        else models.filter(pl.col("note").is_not_null() & later).select("date", "note", "fitted_on").collect()
+    )
+
+
 PROMISES = (
     Promise(
         "identity_map",
@@ -129,6 +139,13 @@ PROMISES = (
         "no_customer_is_lost",
         "Customers of a day = those of the day before + those who arrived - those who were absorbed (SPEC 2).",
         _after_first_day(invariants.lost_customers, "customer_profiles", _absorbed),
+    ),
+    Promise(
+        "purchase_models",
+        "models_could_be_fitted",
+        "Where predictions are wanted and a fit was due, it succeeded; else the last one is used, and its note says why (SPEC 3).",
+        _failed_fits,
+        is_blocking=False,
     ),
     Promise(
         "micro_segment_memberships",

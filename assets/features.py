@@ -54,8 +54,8 @@ class Definitions:
             if found:
                 names = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
                 raise OutdatedDayError(
-                    f"new or defined otherwise since {table} of {day} was made: {names}. Run the job catch_up from {self.starts_on} to {day}: "
-                    "it makes only these again"
+                    f"new or defined otherwise since {table} of {day} was made: {names}. "
+                    f"Run the job catch_up from {self.starts_on} to {day}: it makes only these again"
                 )
             self._agreed.add((table, day))
 

@@ -13,6 +13,9 @@ from resources.landing import LandingZone
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
 
+ONLY_CHANGED = {"ops": {op: {"config": {"only_changed": True}} for op in ("customer_activity", "profile")}}
+"""The config of the job ``catch_up``; a range that is started from the command line must be given it."""
+
 Job = Any
 """What ``define_asset_job`` returns; Dagster does not export its type."""
 
@@ -29,13 +32,12 @@ def jobs() -> list[Job]:
         "activate": (dg.AssetSelection.assets("activation"), "Send a day's messages; those delivered before are not sent again."),
     }
     built = [dg.define_asset_job(name, selection, description=about, tags=STATE_TAG) for name, (selection, about) in purposes.items()]
-    only_changed = {"config": {"only_changed": True}}
     catch_up = dg.define_asset_job(
         "catch_up",
         dg.AssetSelection.assets("customer_activity", "customer_profiles", "purchase_models"),
         description="After traits, interests or intents were added or changed: makes these again on days that are there, and nothing else.",
         tags=STATE_TAG,
-        config={"ops": {"customer_activity": only_changed, "profile": only_changed}},
+        config=ONLY_CHANGED,
     )
     return [*built, catch_up]
 

@@ -128,7 +128,7 @@ def update_again(
     names = {*(trait.id for trait in some.traits), *(f"consent_{channel.id}" for channel in some.channels)}
     names |= {f"interest_{topic.id}" for topic in some.topics} | {f"intent_{intent.id}" for intent in some.intents}
     names |= {"engagement", "preferred_channel"} if some.engagement else set()
-    fields = measures.feature_columns(some) & set(state_schema(some))
+    fields = {*measures.feature_columns(some), measures.SETTLED} & set(state_schema(some))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
     return (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import events, identity, measures, messages, profiles, queues, rules, segments
+from atc_pipeline import events, identity, measures, messages, predictions, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
 from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
@@ -177,7 +177,7 @@ def _customer_profiles(portfolio: Portfolio) -> Table:
     intents = {f"intent_{intent.id}": _SHARE for intent in portfolio.intents}
     never_null = {
         "date", "customer_id", "first_seen_on", "last_seen_on", "tenure_days", profiles.STATE, *interests, *intents,
-        *(trait.id for trait in portfolio.traits if trait.kind in ("count", "sum")),
+        *(trait.id for trait in portfolio.traits if trait.kind in ("count", "sum", "unique_count", "unique_list")),
     }  # fmt: skip
     return _table(
         "customer_profiles",
@@ -193,14 +193,42 @@ def _customer_profiles(portfolio: Portfolio) -> Table:
             **dict.fromkeys(interests, "This topic's share of the customer's decayed interest."),
             **dict.fromkeys(intents, "Strength of the intent, 0 to 1."),
             "engagement": "Decayed responses / decayed touches; null without touches.",
+            "preferred_channel": "The channel with most decayed responses.",
+            "best_hour": "Hour of the customer's day with most events in 90 days.",
+            "predicted_orders": "Expected days with an order within the horizon (BG/NBD).",
+            "predicted_value": "Their expected value (Gamma-Gamma).",
+            "churn_risk": "Probability of no order within the horizon (BG/NBD).",
             **{trait.id: _about(trait) for trait in portfolio.traits},
             profiles.STATE: "What tomorrow's profile is computed from: sums, counts, first and last words.",
         },
         checks=interests
         | intents
-        | {"tenure_days": _NEVER_NEGATIVE, "engagement": _SHARE}
+        | {"tenure_days": _NEVER_NEGATIVE, "engagement": _SHARE, "churn_risk": _SHARE, "best_hour": pa.Check.in_range(0, 23)}
+        | dict.fromkeys(("predicted_orders", "predicted_value"), _NEVER_NEGATIVE)
         | {trait.id: _SHARE for trait in portfolio.traits if trait.kind == "percentile"}
-        | {trait.id: _NEVER_NEGATIVE for trait in portfolio.traits if trait.kind in ("count", "days_since_first", "days_since_last")},
+        | {trait.id: _NEVER_NEGATIVE for trait in portfolio.traits if trait.dtype == pl.Int64()},
+    )
+
+
+def _purchase_models(_: Portfolio) -> Table:
+    columns = predictions.PURCHASE_MODELS
+    return _table(
+        "purchase_models",
+        (),
+        columns,
+        nullable=set(columns) - {"date", "is_refitted"},
+        descriptions={
+            "fitted_on": "Last day of the data that BG/NBD was fitted on; null before the first fit.",
+            **dict.fromkeys(("r", "alpha"), "BG/NBD: rates of ordering are Gamma(r, alpha) a day."),
+            **dict.fromkeys(("a", "b"), "BG/NBD: probabilities of leaving after an order are Beta(a, b)."),
+            "customers": "Customers with an order.",
+            "repeat_customers": "Customers with orders on more than one day.",
+            "value_fitted_on": "Last day of the data that Gamma-Gamma was fitted on.",
+            **dict.fromkeys(("p", "q", "v"), "Gamma-Gamma: values of orders are Gamma(p, nu), nu is Gamma(q, v)."),
+            "is_refitted": "Whether a model is a new fit today.",
+            "note": "Why the last fit was kept, or why there is none.",
+        },
+        checks={},
     )
 
 
@@ -387,6 +415,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _identity_changes,
     _customer_activity,
     _customer_profiles,
+    _purchase_models,
     _micro_segment_memberships,
     _journey_queues,
     _scored_candidates,

@@ -83,8 +83,8 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             now = absorbed(lake.lazy("identity_map", day))
             lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now))
         with watch.measure("profiles"):
-            for table, frame in profile_day(lake, window.until(day), portfolio, day).items():
-                lake.write(table, day, frame)
+            for name, made in profile_day(lake, window.until(day), portfolio, day).items():
+                lake.write(name, day, made)
         with watch.measure("read profiles"):
             lake.read("customer_profiles", day)
         profiles = lake.lazy("customer_profiles", day)

@@ -111,7 +111,9 @@ def test_starts_beyond_the_cap_or_too_soon_again_are_found(tmp_path: Path) -> No
     just_left = state.with_columns(date=FIRST, journey_id=pl.lit("tea_club"), ended_on=SECOND)
     again = state.with_columns(journey_id=pl.lit("tea_club"), times_entered=2, recent_starts=pl.lit([SECOND]))
     assert (
-        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, portfolio).collect().height
+        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, portfolio)
+        .collect()
+        .height
         > 0
     )
 
