@@ -90,7 +90,7 @@ MOST_NAMES = 32
 """Further names of fields that a block's decoder learns; what has still others is decoded by itself, several times slower."""
 
 
-TOGETHER = 16
+TOGETHER = 8
 """Lines decoded in one call; one that is no event makes them be decoded one by one."""
 
 
@@ -383,8 +383,9 @@ class _Capsule:
 
     array: pa.Array
 
-    def __arrow_c_array__(self, requested_schema: object = None) -> object:
-        return self.array.__arrow_c_array__(requested_schema)
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        exported: tuple[object, object] = self.array.__arrow_c_array__(requested_schema)
+        return exported
 
 
 def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
@@ -392,7 +393,7 @@ def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     offsets = np.concatenate([[0], ends + 1])
     lines = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    return pl.Series(_Capsule(lines)).bin.head(-1), offsets[:-1], ends
+    return pl.Series(values=_Capsule(lines)).bin.head(-1), offsets[:-1], ends
 
 
 @lru_cache(maxsize=256)
