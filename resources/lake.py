@@ -50,9 +50,9 @@ class Lake(dg.ConfigurableResource):
         unfinished = path.with_name(f".part.parquet.{os.getpid()}")
         metadata = None if definitions is None else {DEFINITIONS: json.dumps(dict(definitions), sort_keys=True)}
         if isinstance(frame, pl.LazyFrame):
-            frame.sink_parquet(unfinished, compression="zstd", metadata=metadata)
+            frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
         else:
-            frame.write_parquet(unfinished, compression="zstd", metadata=metadata)
+            frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
         unfinished.replace(path)
 
     def definitions(self, table: str, day: date) -> dict[str, str]:

@@ -80,10 +80,10 @@ class LandingZone(dg.ConfigurableResource):
         block: list[Lines] = []
         for path in self.files(day):
             for lines in self._lines(path):
-                block.append(lines)
-                if sum(len(each.data) for each in block) >= BLOCK:
+                if block and sum(len(each.data) for each in (*block, lines)) > BLOCK:
                     yield block
                     block = []
+                block.append(lines)
         if block:
             yield block
 
