@@ -106,7 +106,7 @@ class Lines:
 
     source_file: str
     first: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +334,7 @@ def _named(fit: pl.DataFrame) -> pl.DataFrame:
 
 def _parse(block: Sequence[Lines]) -> pl.DataFrame:
     """One row per line that is not blank."""
-    data = b"".join(part.data for part in block)
+    data = block[0].data if len(block) == 1 else b"".join(part.data for part in block)
     raw, starts, ends = _split(data)
     is_blank = np.zeros(len(ends), np.bool_)
     for odd in np.flatnonzero(np.frombuffer(data, np.uint8)[starts] != ord("{")):
@@ -399,7 +399,7 @@ class _Capsule:
         return exported
 
 
-def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
+def _split(data: bytes | memoryview) -> tuple[pl.Series, Positions, Positions]:
     """Return the lines of a text without copying them, and where each begins and ends; the last one is ended by a newline, too."""
     characters = np.frombuffer(data, np.uint8)
     # Piece by piece, as what is compared then needs no new pages of memory.
@@ -408,7 +408,7 @@ def _split(data: bytes) -> tuple[pl.Series, Positions, Positions]:
     return _slices(data, offsets).bin.head(-1), offsets[:-1], ends
 
 
-def _slices(data: bytes, offsets: Positions) -> pl.Series:
+def _slices(data: bytes | memoryview, offsets: Positions) -> pl.Series:
     """Return the pieces of a text between offsets, without copying them."""
     pieces = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
     return pl.Series(values=_Capsule(pieces))
@@ -502,7 +502,7 @@ class _Decoded:
     after the other: twice as fast as a block at a time.
     """
 
-    def __init__(self, data: bytes, starts: Positions, ends: Positions) -> None:
+    def __init__(self, data: bytes | memoryview, starts: Positions, ends: Positions) -> None:
         self.length = len(starts)
         self.malformed: list[int] = []
         self.leftover: dict[int, str | None] = {}

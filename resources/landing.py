@@ -3,6 +3,7 @@
 What belongs here: finding, opening and splitting files. What does not: what a line means (``atc_pipeline.events``).
 """
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -22,7 +23,9 @@ import zstandard
 from atc_pipeline.events import Lines
 
 BLOCK = 16 * 2**20
-"""Bytes of lines that are read at a time."""
+"""Bytes of lines that are judged at a time."""
+CHUNK = 2**20
+"""Bytes that are read at a time: few enough to be copied from the processor's cache."""
 
 REPLACED = ".replaced.json"
 """Beside a day's files, once one was rewritten: what each of them looked like before, by what it looks like now."""
@@ -115,33 +118,31 @@ class Readable(Protocol):
         """Read at most so many bytes."""
 
 
-def _whole_lines(file: Readable) -> Iterator[bytes]:
-    """Yield the lines of a file, as many at a time as are in ``BLOCK`` bytes, each ended by a newline."""
-    begun: list[bytes] = []
-    is_first = True
-    while chunk := file.read(BLOCK):
-        if is_first:
-            chunk, is_first = chunk.removeprefix(b"\xef\xbb\xbf"), False
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join([*begun, memoryview(chunk)[:end]])
-            begun = []
-        begun.append(chunk[end:])
-    if any(begun):
-        yield b"".join([*begun, b"\n"])
+def _whole_lines(file: Readable) -> Iterator[bytes | memoryview]:
+    """Yield the lines of a file, as many at a time as are in about ``BLOCK`` bytes, each ended by a newline."""
+    text, is_first = bytearray(), True
+    while chunk := file.read(min(CHUNK, BLOCK)):
+        text += chunk
+        if is_first and len(text) >= len(codecs.BOM_UTF8):
+            text, is_first = text.removeprefix(codecs.BOM_UTF8), False
+        if len(text) >= BLOCK and (end := text.rfind(b"\n", -len(chunk)) + 1):
+            yield memoryview(text)[:end]
+            text = text[end:]
+    if text:
+        yield memoryview(text if text.endswith(b"\n") else text + b"\n")
 
 
-def _plain(path: Path) -> Iterator[bytes]:
+def _plain(path: Path) -> Iterator[bytes | memoryview]:
     with path.open("rb", buffering=0) as file:
         yield from _whole_lines(file)
 
 
-def _gzipped(path: Path) -> Iterator[bytes]:
+def _gzipped(path: Path) -> Iterator[bytes | memoryview]:
     with gzip.open(path) as file:
         yield from _whole_lines(file)
 
 
-def _zstandard(path: Path) -> Iterator[bytes]:
+def _zstandard(path: Path) -> Iterator[bytes | memoryview]:
     with path.open("rb") as file:
         yield from _whole_lines(_Frames(file))
 
@@ -174,7 +175,7 @@ ROWS = 2**14
 """Rows of a Parquet file that are read at a time."""
 
 
-def _parquet(path: Path) -> Iterator[bytes]:
+def _parquet(path: Path) -> Iterator[bytes | memoryview]:
     """Write each row as the JSON line it stands for."""
     table = pl.scan_parquet(path, hive_partitioning=False)
     for first in range(0, table.select(pl.len()).collect().item(), ROWS):
@@ -223,5 +224,5 @@ _READERS = {
 }
 
 
-def _reader(path: Path) -> Callable[[Path], Iterator[bytes]] | None:
+def _reader(path: Path) -> Callable[[Path], Iterator[bytes | memoryview]] | None:
     return next((reader for suffix, reader in _READERS.items() if path.name.endswith(suffix)), None)
