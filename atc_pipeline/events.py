@@ -142,7 +142,7 @@ class Ingested:
 Park = Callable[[pl.DataFrame], pl.LazyFrame]
 """Puts a table where it takes no memory, and returns how to read it again."""
 
-HELD = 256 * 2**20
+HELD = 2**30
 """Bytes of lines whose events are held in memory; a larger day is parked in sorted runs of so many, and merged."""
 STEP = 2**20
 """A parked run is known by the message id that begins each so many bytes of it."""
@@ -442,7 +442,9 @@ class _Texts:
 
     def add(self, values: list[Any], first: int) -> None:
         """Add those of the lines from this one on."""
-        self.parts += [_nulls(first - self.length), _texts(values)]
+        if first > self.length:
+            self.parts.append(_nulls(first - self.length))
+        self.parts.append(_texts(values))
         self.length = first + len(values)
 
     def column(self, length: int) -> pl.Series:
@@ -633,7 +635,7 @@ class _Decoded:
         told = _nulls(self.length)
         if fields:
             text = pl.concat_str(fields, separator=",", ignore_nulls=True)
-            told = told.to_frame("told").select(pl.when(text != "").then(pl.concat_str(pl.lit("{"), text, pl.lit("}")))).to_series()
+            told = told.to_frame("told").with_columns(told=pl.when(text != "").then(pl.concat_str(pl.lit("{"), text, pl.lit("}"))))["told"]
         return told.scatter(list(self.leftover), pl.Series(list(self.leftover.values()), dtype=pl.String)) if self.leftover else told
 
     def is_malformed(self) -> pl.Series:
