@@ -3,7 +3,7 @@
 What belongs here: the Segment Spec as we accept it. What does not: finding and opening files (``resources.landing``),
 and anything about customers beyond "this line names one".
 
-JSON is decoded line by line in C (msgspec): it alone tells which line is broken and how, and keeps ``properties``,
+JSON is decoded in C (msgspec): it alone tells which line is broken and how, and keeps ``properties``,
 ``traits`` and ``context`` as the bytes they came in (docs/adr/0003-json.md has the figures).
 """
 

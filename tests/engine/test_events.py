@@ -86,6 +86,55 @@ def test_fields_that_the_spec_does_not_know_are_kept() -> None:
     assert extra == [None, {"groupId": "g", "integrations": {"All": True}, "version": 2}, {"name": "é\n"}, odd, many, {"name": "Tea"}, None]
 
 
+def test_a_block_is_read_the_same_in_parts_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names met late, fields that only some parts need, constants of all lines and of some: nothing depends on where a part ends."""
+    clock = {
+        "timestamp": None,
+        "originalTimestamp": "2026-01-10T09:00:00Z",
+        "sent_at": "2026-01-10T09:00:30Z",
+        "receivedAt": GOOD["timestamp"],
+    }
+    further: list[dict[str, Any]] = [
+        {},
+        {},
+        {},
+        {"name": "Tea"},
+        {},
+        clock,
+        {"channel": "app"},
+        {"event": [1], "type": "page"},
+        {"user_id": "u"},
+    ]
+    lines: list[dict[str, Any] | bytes] = [
+        {**GOOD, "messageId": f"{number:02}", "integrations": {"All": True}, **more} for number, more in enumerate([*further, *further[:4]])
+    ]
+    at_once = ingested(*lines, b"{", b"").accepted
+    assert [json.loads(text) for text in at_once["extra"]][:4] == [{"integrations": {"All": True}}] * 3 + [
+        {"integrations": {"All": True}, "name": "Tea"}
+    ]
+    assert at_once["timestamp"][5] == datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC)
+    for part in (1, 2, 3, 5):
+        monkeypatch.setattr(events, "PART", part)
+        assert_frame_equal(ingested(*lines, b"{", b"").accepted, at_once)
+    all_alike = ingested(*({**GOOD, "messageId": f"{number}", "integrations": {}} for number in range(9))).accepted
+    assert all_alike["extra"].to_list() == ['{"integrations":{}}'] * 9
+
+
+def test_of_lines_with_one_id_the_first_by_time_then_by_hash_is_kept() -> None:
+    """Whatever their order, and among other ids."""
+    lines = [
+        {**GOOD, "messageId": name, "timestamp": f"2026-01-10T0{hour}:00:00Z", "userId": user}
+        for name in "bca"
+        for hour in (2, 1)
+        for user in "xy"
+    ]
+    done, turned = ingested(*lines), ingested(*reversed(lines))
+    assert done.accepted["message_id"].to_list() == ["a", "b", "c"]
+    assert set(done.accepted["timestamp"]) == {datetime(2026, 1, 10, 1, tzinfo=UTC)}
+    assert done.duplicates == 9
+    assert_frame_equal(done.accepted.drop("line"), turned.accepted.drop("line"))
+
+
 def test_names_of_warehouse_exports_are_read_like_those_of_the_api() -> None:
     """``user_id`` is ``userId``; where a line has both, the API's wins, and neither is left over."""
     exported = {
