@@ -80,6 +80,9 @@ PATHS = ("/", "/pricing", "/search", "/cart")
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata")
 
 
+EMPTY = ("anonymous_id", "previous_id", "received_at", "traits", "extra")
+
+
 def events_of(day: date, customers: int, events: int) -> pl.DataFrame:
     """Make up a day of accepted events, sorted by message id: the same for the same arguments."""
     random = np.random.default_rng([day.toordinal(), customers, events])
@@ -124,12 +127,9 @@ def events_of(day: date, customers: int, events: int) -> pl.DataFrame:
             source_file=pl.lit("made_up"),
             line=pl.col("number").cast(pl.Int64),
         )
-        .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in RAW_EVENTS.items() if name in _EMPTY)
+        .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in RAW_EVENTS.items() if name in EMPTY)
         .select(*RAW_EVENTS)
     )
-
-
-_EMPTY = ("anonymous_id", "previous_id", "received_at", "traits")
 
 
 @dataclass(frozen=True)
