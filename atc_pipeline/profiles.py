@@ -92,8 +92,7 @@ def update_profiles(
         .lazy()  # the tallies look at it twice each
     )
     tallies = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
-    for changed in pl.collect_all(tallies):
-        state = state.update(changed.lazy(), on="customer_id", how="left", include_nulls=True)
+    state = _with_changes(state, pl.collect_all(tallies))
     if portfolio.predictions is not None:
         state = _settle(state, coming, leaving, today)
     rereads = measures.reread(portfolio)
@@ -150,17 +149,6 @@ def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
         last_order_on=state.field("purchases.last_on"),
         valued_orders=pl.when(total > 0).then(days).otherwise(0),
         order_value_total=total,
-    )
-
-
-def with_predictions(profiles: pl.LazyFrame, predicted: pl.LazyFrame) -> pl.LazyFrame:
-    """Fill in the columns of ``predicted``, one row per customer."""
-    columns = profiles.collect_schema().names()
-    names = [name for name in predicted.collect_schema().names() if name in columns and name != "customer_id"]
-    return (
-        profiles.drop(names)
-        .join(predicted.select("customer_id", *names), on="customer_id", how="left", maintain_order="left")
-        .select(columns)
     )
 
 
@@ -250,6 +238,14 @@ def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.La
     changed = news.select("customer_id").unique()
     before = measures.spread(state.join(changed, on="customer_id", how="semi"), ["customer_id"], name)
     return changed.join(measures.tally(pl.concat([before, news]), ["customer_id"], name), on="customer_id", how="left")
+
+
+def _with_changes(state: pl.LazyFrame, tallies: Sequence[pl.DataFrame]) -> pl.LazyFrame:
+    """Put the tallies that changed in the place of those that were."""
+    for number, changed in enumerate(tallies):
+        state = state.join(changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}")), on="customer_id", how="left", suffix="+")
+    names = [next(name for name in changed.columns if name != "customer_id") for changed in tallies]
+    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in enumerate(names))
 
 
 def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
