@@ -138,11 +138,12 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
             answered = Selector(portfolio.engagement.responses, where=measures.channel_is(channel))
             yield _Contribution(accumulator, answered, micro_weight=rules.MICRO)
     if portfolio.predictions is not None:
-        first, last, total, days = measures.purchases(portfolio)
+        first, last, orders, valued, total, days = measures.purchases(portfolio)
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
-        yield from (_Contribution(one, ordered) for one in (first, last, days))
-        yield _Contribution(total, Selector(ordered.events, where=measures.is_worth_something(value)), value)
+        sold = Selector(ordered.events, where=measures.is_worth_something(value))
+        yield from (_Contribution(one, ordered) for one in (first, last, orders, days))
+        yield from (_Contribution(valued, sold), _Contribution(total, sold, value))
     for accumulator in measures.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
 

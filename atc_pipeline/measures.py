@@ -230,6 +230,8 @@ def purchases(portfolio: Portfolio) -> list[Accumulator]:
     return [
         Accumulator("purchases.first_on", "least", pl.Date()),
         Accumulator("purchases.last_on", "greatest", pl.Date()),
+        Accumulator("purchases.orders", "add", pl.Int64()),
+        Accumulator("purchases.valued", "add", pl.Int64()),
         Accumulator("purchases.total", "add", pl.Int64()),
         Accumulator(PURCHASE_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
     ]

@@ -138,17 +138,20 @@ def update_again(
 
 
 def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per customer: number, first and last of the days with an order, and what was bought on them in micro-units."""
+    """One row per customer: number, first and last of the days with an order; on how many something was bought, for how much.
+
+    Days with a value are not told apart from the others: they are as many of the days as orders with a value are of the orders.
+    """
     state = pl.col(STATE).struct
     days = state.field(measures.SETTLED).fill_null(0) + state.field(measures.PURCHASE_DAYS).list.len().fill_null(0)
-    total = state.field("purchases.total")
+    orders, valued = state.field("purchases.orders"), state.field("purchases.valued")
     return profiles.select(
         "customer_id",
         orders=days,
         first_order_on=state.field("purchases.first_on"),
         last_order_on=state.field("purchases.last_on"),
-        valued_orders=pl.when(total > 0).then(days).otherwise(0),
-        order_value_total=total,
+        valued_orders=pl.when(valued > 0).then(pl.max_horizontal(1, (2 * days * valued + orders) // (2 * orders))).otherwise(0),
+        order_value_total=state.field("purchases.total"),
     )
 
 
