@@ -71,3 +71,18 @@ def test_a_segment_may_have_any_name(tmp_path: Path) -> None:
     portfolio = load(tmp_path, 'segments: {self: "tenure_days > 0"}\n')
     profiles = pl.LazyFrame({"customer_id": ["a"], "tenure_days": [1]})
     assert assign_segments(profiles, None, portfolio.segments, today=TODAY).collect()["segment_id"].to_list() == ["self"]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "row:", "said", "event", "customer_id", "holds", "é €", "."])
+def test_a_property_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """Also one that JSON writes with an escape, or that a column of ours has."""
+    key, condition = json.dumps(name), json.dumps('"' + name.replace('"', '""') + '" > 2')
+    portfolio = load(
+        tmp_path,
+        "traits:\n"
+        f"  total: {{sum: {key}, of: Order, where: {condition}}}\n"
+        f"  last_one: {{last: {key}, of: Order}}\n"
+        f"  items: {{sum: {key}, of: Order, each: {key}}}\n",
+    )
+    made = profile(portfolio, {name: 3}, {name: 1}, {name: [{name: 4}]})
+    assert (made["total"], made["last_one"], made["items"]) == (3.0, "1", 4.0)
