@@ -233,7 +233,8 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
     held = []
     for types, expressions in groups:
         read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
-        evaluated = rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(**expressions)
+        row = f"row:{''.join(types)}"  # longer than the name of any property
+        evaluated = rows.select(pl.int_range(pl.len()).alias(row), *read).with_columns(**expressions)
         held += [evaluated[name] for name in expressions]
     return held
 

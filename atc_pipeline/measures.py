@@ -24,7 +24,7 @@ QUARTER_HOUR = 900
 """Seconds: every time zone's offset is a whole number of these, so that an hour anywhere can be told later."""
 HOURS = "hours"
 """When a customer's events happened: quarters of an hour since 1970, tallied; the running state keeps 24 counts of local hours."""
-PURCHASE_DAYS, SETTLED = "purchases.days", "purchases.settled"
+PURCHASE_DAYS, SETTLED = "predictions.days", "predictions.settled"
 """Recent days with an order; the number of older ones, in the running state only."""
 PURCHASES_WITHIN_DAYS = 90
 """An order that arrives later than that counts as on a day of its own."""
@@ -216,7 +216,7 @@ def responses_by_channel(portfolio: Portfolio) -> dict[str, Accumulator]:
         return {}
     half_life = portfolio.engagement.half_life_days
     channels = sorted(channel.id for channel in portfolio.channels)
-    return {channel: Accumulator(f"responses.{channel}", "decay", pl.Int64(), half_life) for channel in channels}
+    return {channel: Accumulator(f"engagement.on.{channel}", "decay", pl.Int64(), half_life) for channel in channels}
 
 
 def purchases(portfolio: Portfolio) -> list[Accumulator]:
@@ -228,11 +228,11 @@ def purchases(portfolio: Portfolio) -> list[Accumulator]:
     if portfolio.predictions is None:
         return []
     return [
-        Accumulator("purchases.first_on", "least", pl.Date()),
-        Accumulator("purchases.last_on", "greatest", pl.Date()),
-        Accumulator("purchases.orders", "add", pl.Int64()),
-        Accumulator("purchases.valued", "add", pl.Int64()),
-        Accumulator("purchases.total", "add", pl.Int64()),
+        Accumulator("predictions.first_on", "least", pl.Date()),
+        Accumulator("predictions.last_on", "greatest", pl.Date()),
+        Accumulator("predictions.orders", "add", pl.Int64()),
+        Accumulator("predictions.valued", "add", pl.Int64()),
+        Accumulator("predictions.total", "add", pl.Int64()),
         Accumulator(PURCHASE_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
     ]
 
@@ -318,8 +318,8 @@ def only(portfolio: Portfolio, features: Mapping[str, object] | Sequence[str]) -
 
 def feature_columns(portfolio: Portfolio) -> set[str]:
     """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
-    always = {"events", HOURS, "timezone"}
-    return {column for one in in_rollup(portfolio) if one.name not in always for column in one.columns()}
+    always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}
+    return {column for one in in_rollup(portfolio) for column in one.columns()} - always
 
 
 def channel_is(channel: str) -> Condition:

@@ -144,14 +144,14 @@ def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
     """
     state = pl.col(STATE).struct
     days = state.field(measures.SETTLED).fill_null(0) + state.field(measures.PURCHASE_DAYS).list.len().fill_null(0)
-    orders, valued = state.field("purchases.orders"), state.field("purchases.valued")
+    orders, valued = state.field("predictions.orders"), state.field("predictions.valued")
     return profiles.select(
         "customer_id",
         orders=days,
-        first_order_on=state.field("purchases.first_on"),
-        last_order_on=state.field("purchases.last_on"),
+        first_order_on=state.field("predictions.first_on"),
+        last_order_on=state.field("predictions.last_on"),
         valued_orders=pl.when(valued > 0).then(pl.max_horizontal(1, (2 * days * valued + orders) // (2 * orders))).otherwise(0),
-        order_value_total=state.field("purchases.total"),
+        order_value_total=state.field("predictions.total"),
     )
 
 
@@ -254,7 +254,7 @@ def _with_changes(state: pl.LazyFrame, tallies: Sequence[pl.DataFrame]) -> pl.La
 def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
     """Count the days with an order that leave the window, or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
-    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("purchases.last_on").is_not_null())
+    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("predictions.last_on").is_not_null())
     gone = leaving.filter(pl.col(measures.PURCHASE_DAYS).is_not_null())
     days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
     settled = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))
