@@ -267,29 +267,36 @@ def rollup_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 def definitions(portfolio: Portfolio) -> dict[str, str]:
     """Return what each feature of a profile is defined by, as a short fingerprint: days made under another are not to be mixed.
 
-    A feature is what is defined, and changes, as one: a trait, all interests (shares of one total), an intent.
+    A feature is what is defined, and changes, as one: a trait, all interests (shares of one total), an intent. What is kept for it
+    counts as well: a version of ours may keep something else.
     """
     channels = sorted(channel.id for channel in portfolio.channels)
-    said: dict[str, object] = {"calendar": portfolio.timezone}
-    said |= {f"consent_{channel}": channel for channel in channels}
+    said: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
+    said |= {f"consent_{channel}": [channel] for channel in channels}
     if portfolio.topics:
-        said["interests"] = [portfolio.interest_half_life_days, *((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+        said["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
     for intent in portfolio.intents:
         said[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
     if portfolio.engagement is not None:
         of = portfolio.engagement
         said["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
+        said["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
     if portfolio.predictions is not None:
         of_model = portfolio.predictions
         said["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
-    traits: dict[str, object] = {}
+        said["predictions"] += _kept(purchases(portfolio))
+    traits: dict[str, list[object]] = {}
     for trait in portfolio.traits:  # a percentile changes with what it ranks
         selector = _selected(trait.selector) if trait.selector is not None else None
-        traits[trait.id] = [trait.kind, str(trait.dtype), trait.property, selector, trait.within_days]
+        traits[trait.id] = [trait.kind, str(trait.dtype), trait.property, selector, trait.within_days, _kept(of_trait(trait))]
     for trait in portfolio.traits:
         if trait.kind == "percentile" and trait.property is not None:
             traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
     return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | traits).items()}
+
+
+def _kept(accumulators: Iterable[Accumulator]) -> list[object]:
+    return [(name, str(dtype)) for one in accumulators for name, dtype in one.columns().items()]
 
 
 def _signals(signals: Sequence[Signal]) -> object:
