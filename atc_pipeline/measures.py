@@ -95,7 +95,7 @@ class Accumulator:
     def decayed(self, age_days: pl.Expr) -> pl.Expr:
         """Weigh a rollup's micro-weights by age, in whole 1e-12 units: the sum of a group then has no rounding order."""
         weight = pl.col(self.name) * (0.5 ** (age_days / self.half_life_days)) * MICRO
-        return weight.round().cast(pl.Int64).alias(self.name)
+        return weight.round().cast(pl.Int128).alias(self.name)
 
     def absorb(self, new: str) -> Iterator[pl.Expr]:
         """Merge today's columns (the names with suffix ``new``) into the state of yesterday."""
