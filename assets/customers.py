@@ -11,7 +11,7 @@ from assets.features import Definitions, Recompute
 from atc_pipeline import measures
 from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.predictions import model_for_day, predict
+from atc_pipeline.predictions import PREDICTED, model_for_day, predict
 from atc_pipeline.profiles import (
     lookback_days,
     purchases,
@@ -19,7 +19,6 @@ from atc_pipeline.profiles import (
     rollup_columns,
     update_again,
     update_profiles,
-    with_predictions,
 )
 from atc_pipeline.queues import queue_customers
 from atc_pipeline.segments import assign_segments
@@ -143,4 +142,4 @@ def profile_day(
         None if yesterday is None else purchases(yesterday), None if before is None else before.collect(), portfolio.predictions, today=day
     )
     expected = predict(purchases(profiles.lazy()), models, today=day, horizon_days=portfolio.predictions.horizon_days)
-    return {"customer_profiles": with_predictions(profiles.lazy(), expected).collect(), "purchase_models": models}
+    return {"customer_profiles": profiles.with_columns(expected.select(PREDICTED).collect()), "purchase_models": models}

@@ -38,6 +38,10 @@ class Definitions:
         Raises OutdatedDayError where the time zone has changed: events then fall on other days.
         """
         made_by = self.lake.definitions(table, day)
+        if not made_by:
+            raise OutdatedDayError(
+                f"{table} of {day} does not say what it was made by: materialize everything again from {self.starts_on} on"
+            )
         found = [feature for feature, definition in self.wanted.items() if made_by.get(feature) != definition]
         if CALENDAR in found:
             raise OutdatedDayError(

@@ -17,10 +17,8 @@ from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 """Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md)."""
 
-EVENTS_AT_ONCE = 250_000
-"""Events decoded at once; a JSON object is some hundred times its text in memory."""
-ROWS_AT_ONCE = 2_000_000
-"""Rows of the rollups of parts that are merged at once."""
+EVENTS_AT_ONCE = 1_000_000
+"""Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
 
 _KEYS = ("customer_id", "event_date")
 _COLUMNS = ("message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "event_date", "properties", "traits", "context")
@@ -31,20 +29,19 @@ def roll_up(
 ) -> pl.DataFrame:
     """Roll one arrival day's events up: one row per customer and event date.
 
-    ``events``: ``raw_events`` of the day, read a part at a time. ``absorbed``: who is somebody else by now (``rules.survivors``).
-    Columns of the result: ``measures.rollup_schema``.
+    ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
+    (``rules.survivors``). Columns of the result: ``measures.rollup_schema``.
     """
     schema = measures.rollup_schema(portfolio)
-    kept = events.lazy().select(_COLUMNS)
-    number = kept.select(pl.len()).collect().item()
-    parts: list[pl.DataFrame] = []
-    for start in range(0, max(number, 1), EVENTS_AT_ONCE):
-        parts.append(_roll_up(kept.slice(start, EVENTS_AT_ONCE), portfolio, absorbed))
-        if sum(part.height for part in parts) > ROWS_AT_ONCE:
-            parts = [_merged(parts, portfolio)]
-    whole = parts[0] if len(parts) == 1 else _merged(parts, portfolio)
+    keyed = rules.survivors(events.lazy().select(_COLUMNS).with_columns(rules.customer_id()), absorbed)
+    shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
+    parts = [
+        _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio)
+        for shard in range(shards)
+    ]
     return (
-        whole.with_columns(pl.lit(arrival).alias("date"))
+        pl.concat(parts)
+        .with_columns(pl.lit(arrival).alias("date"))
         .select(*schema)
         .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "event_date")
@@ -69,38 +66,46 @@ def roll_up_again(
     return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left").select(*schema)
 
 
-def _merged(parts: list[pl.DataFrame], portfolio: Portfolio) -> pl.DataFrame:
-    return measures.merged(pl.concat(parts).lazy(), _KEYS, measures.in_rollup(portfolio)).collect()
-
-
-def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, absorbed: pl.LazyFrame | None) -> pl.DataFrame:
-    keyed = rules.survivors(events.with_columns(rules.customer_id()), absorbed).collect()
+def _roll_up(events: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
+    keyed = events.collect()
     contributions = list(_contributions(portfolio))
     arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
-    rows = pl.concat(
-        [
-            _every_event(keyed),
-            *(_properties(keyed, [one for one in contributions if one.selector.each == each], each) for each in arrays),
-            _traits(keyed, portfolio),
-            _subscriptions(keyed, portfolio),
-            _timezones(keyed),
-        ],
-        how="diagonal",
-    )
-    accumulators = measures.in_rollup(portfolio)
-    missing = [
-        pl.lit(None, dtype=dtype).alias(name)
-        for one in accumulators
-        for name, dtype in ({one.name: one.dtype} if one.merge == "tally" else one.columns()).items()
-        if name not in rows.columns
+    # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
+    facts = [
+        _every_event(keyed),
+        *(_properties(keyed, [one for one in contributions if one.selector.each == each], each) for each in arrays),
+        pl.concat([_traits(keyed, portfolio), _subscriptions(keyed, portfolio)], how="diagonal"),
+        _timezones(keyed),
     ]
-    rows = rows.with_columns(missing)
-    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in accumulators if one.merge != "tally" for expression in one.gather())
-    for one in accumulators:
+    accumulators = measures.in_rollup(portfolio)
+    grouped = pl.collect_all([_grouped(rows, accumulators) for rows in facts])
+    return _side_by_side(grouped, accumulators)
+
+
+def _grouped(rows: pl.DataFrame, accumulators: Iterable[measures.Accumulator]) -> pl.LazyFrame:
+    """One row per customer and event date, with those of the accumulators that the rows add to."""
+    there = [one for one in accumulators if one.name in rows.columns or f"{one.name}.at" in rows.columns]
+    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in there if one.merge != "tally" for expression in one.gather())
+    for one in there:
         if one.merge == "tally":
             values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
             whole = whole.join(measures.tally(values, _KEYS, one.name), on=_KEYS, how="left")
-    return whole.collect()
+    return whole
+
+
+def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[measures.Accumulator]) -> pl.DataFrame:
+    """Join what was grouped apart; the first has every customer and date. Sums that several add to are added up."""
+    whole = grouped[0].lazy()
+    there = set(grouped[0].columns)
+    for part in grouped[1:]:
+        again = [name for name in part.columns if name in there and name not in _KEYS]
+        whole = whole.join(part.lazy(), on=_KEYS, how="left", suffix="+")
+        whole = whole.with_columns(pl.sum_horizontal(name, f"{name}+") for name in again).drop(f"{name}+" for name in again)
+        there |= set(part.columns)
+    columns = {name: dtype for one in accumulators for name, dtype in one.columns().items()}
+    sums = [one.name for one in accumulators if one.merge in ("add", "decay")]
+    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in columns.items() if name not in there]
+    return whole.with_columns(missing).with_columns(pl.col(sums).fill_null(0)).select(*_KEYS, *columns).collect()
 
 
 def _every_event(events: pl.DataFrame) -> pl.DataFrame:
@@ -138,11 +143,12 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
             answered = Selector(portfolio.engagement.responses, where=measures.channel_is(channel))
             yield _Contribution(accumulator, answered, micro_weight=rules.MICRO)
     if portfolio.predictions is not None:
-        first, last, total, days = measures.purchases(portfolio)
+        first, last, orders, valued, total, days = measures.purchases(portfolio)
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
-        yield from (_Contribution(one, ordered) for one in (first, last, days))
-        yield _Contribution(total, Selector(ordered.events, where=measures.is_worth_something(value)), value)
+        sold = Selector(ordered.events, where=measures.is_worth_something(value))
+        yield from (_Contribution(one, ordered) for one in (first, last, orders, days))
+        yield from (_Contribution(valued, sold), _Contribution(total, sold, value))
     for accumulator in measures.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
 
@@ -227,7 +233,8 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
     held = []
     for types, expressions in groups:
         read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
-        evaluated = rows.select(pl.int_range(pl.len()).alias("row:"), *read).with_columns(**expressions)
+        row = f"row:{''.join(types)}"  # longer than the name of any property
+        evaluated = rows.select(pl.int_range(pl.len()).alias(row), *read).with_columns(**expressions)
         held += [evaluated[name] for name in expressions]
     return held
 

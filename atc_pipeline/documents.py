@@ -73,36 +73,43 @@ def _reach(value: object, path: Sequence[str]) -> object:
 @cache
 def _struct(keys: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
     names = {f"f{number}": key for number, key in enumerate(keys)}
-    return msgspec.defstruct("Fields", [(name, Any, None) for name in names], rename=names, gc=False)
+    return msgspec.defstruct("Fields", [(name, Any, None) for name in names], rename=names if _are_plain(*keys) else None, gc=False)
+
+
+def _are_plain(*keys: str) -> bool:
+    """True where msgspec can name the fields of a struct so: no name is written with an escape in JSON."""
+    return not any(character in '"\\' or character < " " for character in "".join(keys))
 
 
 @cache
 def _decoder(keys: tuple[str, ...]) -> Callable[[str | None], msgspec.Struct]:
-    struct = _struct(keys)
+    struct, is_plain = _struct(keys), _are_plain(*keys)
     decode, nothing = msgspec.json.Decoder(struct).decode, struct()
 
     def decoded(text: str | None) -> msgspec.Struct:
         if text is None:
             return nothing
-        try:
-            return decode(text)  # type: ignore[no-any-return]
-        except (msgspec.DecodeError, RecursionError):
-            document = decode_object(text)
-            return struct(*(document.get(key) for key in keys))
+        if is_plain:
+            try:
+                return decode(text)  # type: ignore[no-any-return]
+            except (msgspec.DecodeError, RecursionError):
+                pass
+        document = decode_object(text)
+        return struct(*(document.get(key) for key in keys))
 
     return decoded
 
 
 @cache
 def _item_decoder(each: str, keys: tuple[str, ...]) -> Callable[[str | None], Iterable[tuple[int, msgspec.Struct]]]:
-    struct = _struct(keys)
-    outer = msgspec.defstruct("Items", [("items", list[struct] | None, None)], rename={"items": each}, gc=False)  # type: ignore[valid-type]
-    decode = msgspec.json.Decoder(outer).decode
+    struct, is_plain = _struct(keys), _are_plain(each, *keys) and "." not in each
+    fields = [("items", list[struct] | None, None)]  # type: ignore[valid-type]
+    decode = msgspec.json.Decoder(msgspec.defstruct("Items", fields, rename={"items": each} if is_plain else None, gc=False)).decode
 
     def decoded(text: str | None) -> Iterable[tuple[int, msgspec.Struct]]:
         if text is None:
             return ()
-        if "." not in each:
+        if is_plain:
             try:
                 return enumerate(decode(text).items or ())  # type: ignore[attr-defined]
             except (msgspec.DecodeError, RecursionError):

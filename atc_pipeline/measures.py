@@ -24,7 +24,7 @@ QUARTER_HOUR = 900
 """Seconds: every time zone's offset is a whole number of these, so that an hour anywhere can be told later."""
 HOURS = "hours"
 """When a customer's events happened: quarters of an hour since 1970, tallied; the running state keeps 24 counts of local hours."""
-PURCHASE_DAYS, SETTLED = "purchases.days", "purchases.settled"
+PURCHASE_DAYS, SETTLED = "predictions.days", "predictions.settled"
 """Recent days with an order; the number of older ones, in the running state only."""
 PURCHASES_WITHIN_DAYS = 90
 """An order that arrives later than that counts as on a day of its own."""
@@ -95,7 +95,7 @@ class Accumulator:
     def decayed(self, age_days: pl.Expr) -> pl.Expr:
         """Weigh a rollup's micro-weights by age, in whole 1e-12 units: the sum of a group then has no rounding order."""
         weight = pl.col(self.name) * (0.5 ** (age_days / self.half_life_days)) * MICRO
-        return weight.round().cast(pl.Int64).alias(self.name)
+        return weight.round().cast(pl.Int128).alias(self.name)
 
     def absorb(self, new: str) -> Iterator[pl.Expr]:
         """Merge today's columns (the names with suffix ``new``) into the state of yesterday."""
@@ -216,7 +216,7 @@ def responses_by_channel(portfolio: Portfolio) -> dict[str, Accumulator]:
         return {}
     half_life = portfolio.engagement.half_life_days
     channels = sorted(channel.id for channel in portfolio.channels)
-    return {channel: Accumulator(f"responses.{channel}", "decay", pl.Int64(), half_life) for channel in channels}
+    return {channel: Accumulator(f"engagement.on.{channel}", "decay", pl.Int64(), half_life) for channel in channels}
 
 
 def purchases(portfolio: Portfolio) -> list[Accumulator]:
@@ -228,9 +228,11 @@ def purchases(portfolio: Portfolio) -> list[Accumulator]:
     if portfolio.predictions is None:
         return []
     return [
-        Accumulator("purchases.first_on", "least", pl.Date()),
-        Accumulator("purchases.last_on", "greatest", pl.Date()),
-        Accumulator("purchases.total", "add", pl.Int64()),
+        Accumulator("predictions.first_on", "least", pl.Date()),
+        Accumulator("predictions.last_on", "greatest", pl.Date()),
+        Accumulator("predictions.orders", "add", pl.Int64()),
+        Accumulator("predictions.valued", "add", pl.Int64()),
+        Accumulator("predictions.total", "add", pl.Int64()),
         Accumulator(PURCHASE_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
     ]
 
@@ -265,29 +267,36 @@ def rollup_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 def definitions(portfolio: Portfolio) -> dict[str, str]:
     """Return what each feature of a profile is defined by, as a short fingerprint: days made under another are not to be mixed.
 
-    A feature is what is defined, and changes, as one: a trait, all interests (shares of one total), an intent.
+    A feature is what is defined, and changes, as one: a trait, all interests (shares of one total), an intent. What is kept for it
+    counts as well: a version of ours may keep something else.
     """
     channels = sorted(channel.id for channel in portfolio.channels)
-    said: dict[str, object] = {"calendar": portfolio.timezone}
-    said |= {f"consent_{channel}": channel for channel in channels}
+    said: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
+    said |= {f"consent_{channel}": [channel] for channel in channels}
     if portfolio.topics:
-        said["interests"] = [portfolio.interest_half_life_days, *((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+        said["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
     for intent in portfolio.intents:
         said[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
     if portfolio.engagement is not None:
         of = portfolio.engagement
         said["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
+        said["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
     if portfolio.predictions is not None:
         of_model = portfolio.predictions
         said["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
-    traits: dict[str, object] = {}
+        said["predictions"] += _kept(purchases(portfolio))
+    traits: dict[str, list[object]] = {}
     for trait in portfolio.traits:  # a percentile changes with what it ranks
         selector = _selected(trait.selector) if trait.selector is not None else None
-        traits[trait.id] = [trait.kind, str(trait.dtype), trait.property, selector, trait.within_days]
+        traits[trait.id] = [trait.kind, str(trait.dtype), trait.property, selector, trait.within_days, _kept(of_trait(trait))]
     for trait in portfolio.traits:
         if trait.kind == "percentile" and trait.property is not None:
             traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
     return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | traits).items()}
+
+
+def _kept(accumulators: Iterable[Accumulator]) -> list[object]:
+    return [(name, str(dtype)) for one in accumulators for name, dtype in one.columns().items()]
 
 
 def _signals(signals: Sequence[Signal]) -> object:
@@ -316,8 +325,8 @@ def only(portfolio: Portfolio, features: Mapping[str, object] | Sequence[str]) -
 
 def feature_columns(portfolio: Portfolio) -> set[str]:
     """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
-    always = {"events", HOURS, "timezone"}
-    return {column for one in in_rollup(portfolio) if one.name not in always for column in one.columns()}
+    always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}
+    return {column for one in in_rollup(portfolio) for column in one.columns()} - always
 
 
 def channel_is(channel: str) -> Condition:

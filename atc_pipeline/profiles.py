@@ -92,8 +92,7 @@ def update_profiles(
         .lazy()  # the tallies look at it twice each
     )
     tallies = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
-    for changed in pl.collect_all(tallies):
-        state = state.update(changed.lazy(), on="customer_id", how="left", include_nulls=True)
+    state = _with_changes(state, pl.collect_all(tallies))
     if portfolio.predictions is not None:
         state = _settle(state, coming, leaving, today)
     rereads = measures.reread(portfolio)
@@ -139,28 +138,20 @@ def update_again(
 
 
 def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per customer: number, first and last of the days with an order, and what was bought on them in micro-units."""
+    """One row per customer: number, first and last of the days with an order; on how many something was bought, for how much.
+
+    Days with a value are not told apart from the others: they are as many of the days as orders with a value are of the orders.
+    """
     state = pl.col(STATE).struct
     days = state.field(measures.SETTLED).fill_null(0) + state.field(measures.PURCHASE_DAYS).list.len().fill_null(0)
-    total = state.field("purchases.total")
+    orders, valued = state.field("predictions.orders"), state.field("predictions.valued")
     return profiles.select(
         "customer_id",
         orders=days,
-        first_order_on=state.field("purchases.first_on"),
-        last_order_on=state.field("purchases.last_on"),
-        valued_orders=pl.when(total > 0).then(days).otherwise(0),
-        order_value_total=total,
-    )
-
-
-def with_predictions(profiles: pl.LazyFrame, predicted: pl.LazyFrame) -> pl.LazyFrame:
-    """Fill in the columns of ``predicted``, one row per customer."""
-    columns = profiles.collect_schema().names()
-    names = [name for name in predicted.collect_schema().names() if name in columns and name != "customer_id"]
-    return (
-        profiles.drop(names)
-        .join(predicted.select("customer_id", *names), on="customer_id", how="left", maintain_order="left")
-        .select(columns)
+        first_order_on=state.field("predictions.first_on"),
+        last_order_on=state.field("predictions.last_on"),
+        valued_orders=pl.when(valued > 0).then(pl.max_horizontal(1, (2 * days * valued + orders) // (2 * orders))).otherwise(0),
+        order_value_total=state.field("predictions.total"),
     )
 
 
@@ -252,10 +243,18 @@ def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.La
     return changed.join(measures.tally(pl.concat([before, news]), ["customer_id"], name), on="customer_id", how="left")
 
 
+def _with_changes(state: pl.LazyFrame, tallies: Sequence[pl.DataFrame]) -> pl.LazyFrame:
+    """Put the tallies that changed in the place of those that were."""
+    for number, changed in enumerate(tallies):
+        state = state.join(changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}")), on="customer_id", how="left", suffix="+")
+    names = [next(name for name in changed.columns if name != "customer_id") for changed in tallies]
+    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in enumerate(names))
+
+
 def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
     """Count the days with an order that leave the window, or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
-    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("purchases.last_on").is_not_null())
+    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("predictions.last_on").is_not_null())
     gone = leaving.filter(pl.col(measures.PURCHASE_DAYS).is_not_null())
     days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
     settled = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))

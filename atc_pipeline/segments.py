@@ -33,9 +33,9 @@ def assign_segments(
     ``absorbed``: ``identity.absorbed`` since today: whoever absorbed a member goes on with the longer spell.
     """
     in_any = pl.any_horizontal([segment.condition.expr for segment in segments]) if segments else pl.lit(value=False)
-    flags = {segment.id: segment.condition.expr for segment in segments} | {EVERYONE_ELSE: ~in_any}
+    flags = [*(segment.condition.expr.alias(segment.id) for segment in segments), (~in_any).alias(EVERYONE_ELSE)]
     members = (
-        profiles.select(pl.col("customer_id").alias("customer:"), **flags)
+        profiles.select(pl.col("customer_id").alias("customer:"), *flags)
         .unpivot(index="customer:", variable_name="segment_id", value_name="is_member")
         .filter("is_member")
         .rename({"customer:": "customer_id"})

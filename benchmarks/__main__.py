@@ -1,4 +1,4 @@
-"""``make bench``: ``python -m benchmarks [sample | ingest | decision | curves]``; without a name, all but the curves."""
+"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | curves]``; without a name, the short ones."""
 
 import argparse
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import decision, ingest, stages
+from benchmarks import decision, history, ingest, stages
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -16,13 +16,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures the speed, as ratios. Without a name: sample, ingest, decision."
     )
-    commands = parser.add_subparsers(dest="command", metavar="sample | ingest | decision | curves")
+    commands = parser.add_subparsers(dest="command", metavar="sample | ingest | profiles | growth | decision | curves")
     sample = commands.add_parser("sample", help="every stage on the sample's first days")
     sample.add_argument("--days", type=int, default=30, help="how many days of the sample (default 30)")
     day = commands.add_parser("ingest", help="a day of lines, against DuckDB's reader on the same files")
     day.add_argument(
         "--lines", type=int, nargs="+", default=[200_000, 800_000], help="default 200000, and 800000: larger than is held in memory"
     )
+    profiles = commands.add_parser("profiles", help="a day from accepted events to profiles, against SQL on DuckDB and a bare read")
+    profiles.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    profiles.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
+    profiles.add_argument("--days", type=int, default=2, help="the last of so many days is measured (default 2)")
+    growth = commands.add_parser("growth", help="day after day: what a day costs after a year")
+    growth.add_argument("--customers", type=int, default=20_000, help="default 20000")
+    growth.add_argument("--events", type=int, default=50_000, help="a day; default 50000")
+    growth.add_argument("--days", type=int, default=365, help="default 365")
     one = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
     one.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     one.add_argument("--journeys", type=int, default=100, help="default 100")
@@ -32,9 +40,10 @@ def main() -> None:
     curves.add_argument("--typical-customers", type=int, default=1_000_000, help="customers while journeys vary (default 1000000)")
     curves.add_argument("--typical-journeys", type=int, default=100, help="journeys while customers vary (default 100)")
     curves.add_argument("--picture", type=Path, default=PICTURE, help="where to draw (default docs/pictures/speed.svg)")
-    for command in (one, curves, day):
+    for command in (one, curves, day, profiles):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
+    for command in (one, curves, day, profiles, growth):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (one, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
@@ -45,6 +54,12 @@ def main() -> None:
         asked = given if given.command else parser.parse_args(["ingest"])
         with _home(asked.home) as home:
             ingest.measure_ingest(home, asked.lines, asked.runs, asked.threads)
+    if given.command == "profiles":
+        with _home(given.home) as home:
+            history.measure_day(home, given.customers, given.events, given.days, given.runs)
+    if given.command == "growth":
+        with _home(given.home) as home:
+            history.measure_growth(home, given.customers, given.events, given.days)
     if given.command is None:
         given = parser.parse_args(["decision"])
     if given.command == "decision":

@@ -144,10 +144,10 @@ def _gzipped(path: Path) -> Iterator[bytes | memoryview]:
 
 def _zstandard(path: Path) -> Iterator[bytes | memoryview]:
     with path.open("rb") as file:
-        yield from _whole_lines(_Frames(file))
+        yield from _whole_lines(Frames(file))
 
 
-class _Frames:
+class Frames:
     """The frames of a Zstandard file, one after the other. The library's own reader takes a truncated file for a whole one."""
 
     def __init__(self, file: BinaryIO) -> None:

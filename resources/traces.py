@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import polars as pl
 import zstandard
@@ -23,7 +23,7 @@ from atc_pipeline import erasure
 from atc_pipeline.erasure import Person
 from resources import spill
 from resources.lake import Lake
-from resources.landing import LandingZone
+from resources.landing import Frames, LandingZone
 from resources.ledger import Ledger
 
 BATCH = 32 * 2**20
@@ -154,9 +154,9 @@ class Foreign:
     name: str
 
     def find(self, person: Person) -> Found:
-        """Search its bytes."""
+        """Search its bytes, unpacked where it is compressed as ours are."""
         pattern = re.compile(person.pattern)
-        with self.path.open("rb") as file:
+        with _reading(self.path) as file:
             rows = sum(len(pattern.findall(line.decode(errors="replace"))) for line in file)
         return Found(self.place, self.name, elsewhere=Counter({f"{self.place}/{self.name}": rows} if rows else {}))
 
@@ -246,11 +246,31 @@ def _put(path: Path, unfinished: Path) -> None:
     unfinished.replace(path)
 
 
+class _Unpacked(io.RawIOBase):
+    """A Zstandard file, read as ingest reads it: one that is not whole is an error."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.frames, self.rest = file, Frames(file), memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  # collections.abc.Buffer, from Python 3.12 on
+        self.rest = self.rest or memoryview(self.frames.read(0))
+        size = min(len(buffer), len(self.rest))
+        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
+        return size
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 def _reading(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
         return cast(BinaryIO, gzip.open(path))
     if path.suffix == ".zst":
-        return cast(BinaryIO, io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)))
+        return cast(BinaryIO, io.BufferedReader(_Unpacked(path.open("rb")), io.DEFAULT_BUFFER_SIZE))
     return path.open("rb")
 
 

@@ -42,6 +42,8 @@ _PROFILE_DTYPES: Mapping[str, pl.DataType] = {
 }
 _OPTION_COLUMNS = frozenset({"journey_id", "score", "ruling", "failed_gates", "rank", "margin"})
 """Columns of an option row besides the terms of its score: a trait of that name could not stand next to them."""
+_FEATURES = frozenset({"calendar", "goal", "interests", "predictions", "state"})
+"""What a profile remembers beside its traits is kept under these names."""
 _FEW = 8
 
 
@@ -68,7 +70,7 @@ class _Resolution:
         traits = {id_: _dtype(trait) for id_, trait in document.traits.items()}
         topics = document.interests.topics if document.interests else {}
         built_in = profile_schema(channels=tuple(document.channels), topics=tuple(topics), intents=tuple(document.intents), traits={})
-        self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS}
+        self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS, *_FEATURES}
         self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
         self.option = {**self.profile, **CANDIDATE_TERMS}
         self.segments = (*document.segments, EVERYONE_ELSE)

@@ -4,12 +4,14 @@ What belongs here: the correctness of a comparison. What does not: any time.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from atc_pipeline.journeys.resolution import load_portfolio
-from benchmarks import engine, population
+from benchmarks import engine, history, population
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
@@ -58,3 +60,16 @@ def test_limits_are_half_of_the_demand(world: World) -> None:
 
     assert daily == {name: entered[name] // 2 for name in daily}
     assert (len(daily), len(active)) == (3, 1)
+
+
+def test_sql_counts_of_a_day_what_profiles_count(tmp_path: Path) -> None:
+    """The traits that DuckDB is timed with are those of a first day's profiles."""
+    made = history.Made(tmp_path)
+    made.lake.write("raw_events", history.FIRST, history.events_of(history.FIRST, customers=300, events=2_000))
+    for task in ("day", "duckdb"):
+        history.TASKS[task](made, 0)
+    theirs = pl.read_parquet(tmp_path / "duckdb.parquet")
+    ours = made.lake.read("customer_profiles", history.FIRST).select(
+        "orders", "spend", "biggest_order", "last_path", user_id="customer_id", events="events_7d", handbags_viewed="handbags_viewed_7d"
+    )
+    assert_frame_equal(ours, theirs.with_columns(pl.col("spend").fill_null(0)), check_column_order=False, check_dtypes=False)

@@ -356,12 +356,19 @@ def test_a_file_that_is_none_of_ours_is_searched_and_named(world: World) -> None
     world.erase()
 
 
-@pytest.mark.parametrize("name", ["late.ndjson.gz", "late.parquet"])
+def test_a_compressed_file_that_is_none_of_ours_is_searched_too(world: World) -> None:
+    """What ingest leaves alone may be a copy of what it reads."""
+    (Path(world.landing.root) / "old.json.gz").write_bytes(gzip.compress(json_lines({"userId": "ann"})))
+    with pytest.raises(NotErasedError, match=r"in landing/old\.json\.gz \(1 rows\)"):
+        world.erase()
+
+
+@pytest.mark.parametrize("name", ["late.ndjson.gz", "late.ndjson.zst", "late.parquet"])
 def test_a_half_uploaded_file_is_named(world: World, name: str) -> None:
     """What cannot be read cannot be searched: nothing is removed, and the file and the remedy are told."""
     whole = world.home.with_name(name)
     pl.DataFrame({"userId": ["ann"]}).write_parquet(whole)
-    packed = gzip.compress(whole.read_bytes()) if whole.suffix == ".gz" else whole.read_bytes()
+    packed = {".gz": gzip.compress, ".zst": zstandard.compress, ".parquet": bytes}[whole.suffix](whole.read_bytes())
     (Path(world.landing.root) / str(DAY) / name).write_bytes(packed[:-20])
     with pytest.raises(NotErasedError, match=rf"{name}: cannot be read.*Is its upload complete"):
         world.erase()

@@ -544,10 +544,11 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     mean_orders = beta_mean(expected, model.a, model.b + repeats) / (1 + gone)
     value = None
     if model.p is not None and model.q is not None and model.v is not None:
-        numbers = (as_number(value_at(one.values, of.value)) for one in orders)
-        total = sum(number for number in numbers if number is not None and number > 0)
-        days = len({one.event["event_date"] for one in orders}) if total else 0
-        value = model.p * (model.v + total) / (model.p * days + model.q - 1)
+        numbers = [as_number(value_at(one.values, of.value)) for one in orders]
+        valued = [number for number in numbers if number is not None and number > 0]
+        days = len({one.event["event_date"] for one in orders})
+        with_value = max(1, (2 * days * len(valued) + len(orders)) // (2 * len(orders))) if valued else 0
+        value = model.p * (model.v + sum(valued)) / (model.p * with_value + model.q - 1)
     return {
         "predicted_orders": mean_orders,
         "predicted_value": None if value is None else mean_orders * value,

@@ -301,6 +301,8 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
             HEAD + "traits: {score: {count: A}}",
             f":3: trait 'score': the name score {BUILT_IN}",
         ),
+        (HEAD + "traits: {state: {count: A}}", f":3: trait 'state': the name state {BUILT_IN}"),
+        (HEAD + "traits: {interests: {count: A}}", f":3: trait 'interests': the name interests {BUILT_IN}"),
         (HEAD + "traits: {case: {count: A}}", f":3: trait 'case': the name case is a word of conditions: {CHOOSE}"),
         (
             HEAD + "channels: {sms: {consent: opt_in}}\ntraits: {consent_sms: {profile: sms, type: boolean}}",

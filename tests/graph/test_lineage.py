@@ -239,7 +239,8 @@ def test_the_example_portfolio_runs(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(environment, days[0], days[-1], instance=instance)
     assert result.success
-    assert all(check.passed for check in result.get_asset_check_evaluations())
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed == {"models_could_be_fitted"}  # a dozen customers are no population
     profiles = Lake(root=f"{environment['ATC_HOME']}/lake").read("customer_profiles", days[-1])
     assert profiles["orders"].sum() > 0
     assert profiles["spend_percentile"].max() == 1
