@@ -185,7 +185,10 @@ def lines_of(landing: LandingZone, day: date) -> pl.DataFrame:
     """One row per line that is not blank, as ingest reads the day."""
     parts = [part for block in landing.read(day) for part in block]
     rows = [
-        (part.source_file, number, raw) for part in parts for number, raw in enumerate(part.data.split(b"\n"), part.first) if raw.strip()
+        (part.source_file, number, raw)
+        for part in parts
+        for number, raw in enumerate(bytes(part.data).split(b"\n"), part.first)
+        if raw.strip()
     ]
     return pl.DataFrame(rows, schema=["source_file", "line", "raw"], orient="row")
 
