@@ -70,7 +70,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             again = definitions.changed("customer_profiles", day) if config.only_changed else None
             return profile_day(lake, activity.until(day), portfolio, day, again)
 
-        each_day(context, lake, make, made_by)
+        each_day(context, lake, make, definitions.with_history)
         yield dg.MaterializeResult(asset_key="purchase_models")
         yield dg.MaterializeResult(asset_key="customer_profiles")
 

@@ -11,6 +11,8 @@ import dagster as dg
 from resources.lake import Lake
 
 CALENDAR = "calendar"
+SINCE = "calendar.starts_on"
+"""The first day of all that a day stands on."""
 _NAMED = 8
 
 
@@ -30,17 +32,25 @@ class Definitions:
     def __init__(self, lake: Lake, wanted: Mapping[str, str], starts_on: date) -> None:
         """``wanted``: feature -> fingerprint, as of today's ``journeys.yaml``."""
         self.lake, self.wanted, self.starts_on = lake, wanted, starts_on
+        self.with_history = {**wanted, SINCE: starts_on.isoformat()}
+        """What a day is made by that stands on all days before it."""
         self._agreed: set[tuple[str, date]] = set()
 
     def changed(self, table: str, day: date) -> list[str]:
         """Return the features that the day was made without, or by other definitions.
 
-        Raises OutdatedDayError where the time zone has changed: events then fall on other days.
+        Raises OutdatedDayError where the time zone has changed: events then fall on other days; and where there is earlier history
+        than when the day was made.
         """
         made_by = self.lake.definitions(table, day)
         if not made_by:
             raise OutdatedDayError(
                 f"{table} of {day} does not say what it was made by: materialize everything again from {self.starts_on} on"
+            )
+        since = made_by.get(SINCE, "")
+        if since > self.starts_on.isoformat():
+            raise OutdatedDayError(
+                f"{table} of {day} knows nothing of the days before {since}: materialize everything again from {self.starts_on} on"
             )
         found = [feature for feature, definition in self.wanted.items() if made_by.get(feature) != definition]
         if CALENDAR in found:

@@ -218,13 +218,17 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
         return state
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
     people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new)
+    remembered = measures.remembered(portfolio)
     together = (
-        measures.merged(people, ["customer_id"], measures.remembered(portfolio))
+        measures.merged(people, ["customer_id"], [one for one in remembered if one.merge != "decay"])
         .join(
             people.group_by("customer_id").agg(
                 pl.col("first_seen_on").min(),
                 pl.col("last_seen_on").max(),
                 *(pl.col(name).sum() for name in fields if name == measures.SETTLED),
+                # By size, because how Polars groups and rounds a sum of real numbers depends on its number of threads; it drops a sort
+                # before a plain sum.
+                *(pl.col(one.name).sort().cum_sum().last() for one in remembered if one.merge == "decay"),
                 is_merged=pl.len() > 1,
             ),
             on="customer_id",

@@ -1,6 +1,7 @@
 """Definitions change: days made by others are not mixed, and only what changed is made again."""
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -117,3 +118,13 @@ def test_another_time_zone_is_another_lake(made: Path, tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         says = failure(run(environment, FIRST, LAST, instance=instance, job="catch_up", config=ONLY_CHANGED, must_succeed=False))
     assert f"made for another time zone: materialize everything again from {FIRST} on" in says
+
+
+def test_a_day_does_not_stand_on_days_that_know_only_a_part_of_history(made: Path, tmp_path: Path) -> None:
+    """The lake begins earlier than it did: days made before go on without what was added, unless they are made again."""
+    environment = copy(made, tmp_path)
+    edit(environment, "starts_on: 2026-03-01", "starts_on: 2026-02-28")
+    with dg.DagsterInstance.ephemeral() as instance:
+        says = failure(run(environment, LAST, LAST, instance=instance, must_succeed=False))
+        assert f"customer_profiles of {DAYS[2]} knows nothing of the days before {FIRST}" in says
+        assert run(environment, FIRST - timedelta(days=1), LAST, instance=instance).success
