@@ -133,10 +133,10 @@ def profile_day(
     else:
         kept = lake.lazy("customer_profiles", day)
         profiles = update_again(kept, yesterday, activity, portfolio, again, today=day, absorbed=now).collect()
-    if again is not None and "predictions" not in again:
-        return {"customer_profiles": profiles, "purchase_models": lake.read("purchase_models", day)}
     if portfolio.predictions is None:
         return {"customer_profiles": profiles, "purchase_models": model_for_day(None, None, None, today=day)}
+    if again is not None and "predictions" not in again:
+        return {"customer_profiles": profiles, "purchase_models": lake.read("purchase_models", day)}
     before = yesterday_of(lake, "purchase_models", day, portfolio.starts_on)
     models = model_for_day(
         None if yesterday is None else purchases(yesterday), None if before is None else before.collect(), portfolio.predictions, today=day

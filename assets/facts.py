@@ -116,13 +116,17 @@ def _spread(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, floa
 
 
 def _frequent(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, float]) -> list[list[str]]:
-    """One row per column of words: how far it is filled, its most frequent value, and how many different ones there are."""
+    """One row per column of words: how far it is filled, its most frequent value, and how many different ones there are.
+
+    A value that only one customer has may be who it is, and what Dagster was told cannot be taken back (``assets.erasure``).
+    """
     rows = []
     for name in names:
         values, counts = frame[name].drop_nulls().value_counts(name="number")
         numbers = counts.to_numpy()
         is_most = numbers == numbers.max(initial=0)
-        most = [f"{values.filter(pl.Series(is_most)).min()!s}", f"{numbers.max() / numbers.sum():.0%}"] if values.len() else ["", ""]
+        is_shared = numbers.max(initial=0) > 1
+        most = [f"{values.filter(pl.Series(is_most)).min()!s}", f"{numbers.max() / numbers.sum():.0%}"] if is_shared else ["", ""]
         rows.append([name, *_share(filled[name]), *most, f"{values.len():,}"])
     return rows
 

@@ -63,7 +63,7 @@ def roll_up_again(
     schema = measures.rollup_schema(portfolio)
     new = [name for name in schema if name in measures.feature_columns(some)]
     old = [name for name in schema if name in rollup.columns and name not in new]
-    return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left").select(*schema)
+    return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left").select(*schema)
 
 
 def _roll_up(events: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:

@@ -26,6 +26,9 @@ Kind = Literal["theirs", "shared", "elsewhere"]
 """What a row or line has to do with the person: it is about them (and goes), it is somebody else's on a device they shared (and
 stays), or it has the same text somewhere else (and somebody must say what that means)."""
 
+FEW = 1000
+"""Names up to which Polars can hold their pattern (10 MB compiled); of more, text that has one anywhere is looked at closely."""
+
 _CUSTOMERS = re.compile(r"(.+_)?customer_id|(.+_)?absorbed|(.+_)?survivor")
 """Columns whose text is a customer, in any table: those of today and those to come."""
 _FIELDS = {"userId": "user_id", "anonymousId": "anonymous_id", "previousId": "previous_id"}
@@ -219,7 +222,9 @@ def _may_name(value: pl.Expr, dtype: pl.DataType, person: Person) -> pl.Expr:
     if dtype == pl.Binary:
         return value.is_not_null()
     text = value.cast(pl.String)
-    return (text.str.contains(person.pattern) | text.str.contains(person.escapes)).fill_null(value=False)
+    is_few = len(person.names) <= FEW
+    named = text.str.contains(person.pattern) if is_few else text.str.contains_any(sorted(person.names))
+    return (named | text.str.contains(person.escapes)).fill_null(value=False)
 
 
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -126,7 +126,9 @@ def update_again(
     part = rank_population(update_profiles(yesterday, activity, some, today=today, absorbed=absorbed), some)
     names = {*(trait.id for trait in some.traits), *(f"consent_{channel.id}" for channel in some.channels)}
     names |= {f"interest_{topic.id}" for topic in some.topics} | {f"intent_{intent.id}" for intent in some.intents}
-    names |= {"engagement", "preferred_channel"} if some.engagement else set()
+    # What is not defined any more is null, as on a day that is made whole.
+    names |= {"engagement", "preferred_channel"} if some.engagement or not portfolio.engagement else set()
+    names |= set() if portfolio.predictions else {"predicted_orders", "predicted_value", "churn_risk"}
     fields = {*measures.feature_columns(some), measures.SETTLED} & set(state_schema(some))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]

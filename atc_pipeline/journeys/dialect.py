@@ -63,6 +63,11 @@ def compile_event_condition(text: str) -> Condition:
             kinds[undecided] = "text"
 
 
+def is_pattern(name: str) -> bool:
+    """Return whether Polars takes a name for several columns: no property can be read by it."""
+    return name == "*" or (name.startswith("^") and name.endswith("$"))
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the valid name nearest to a wrong one, and nothing where none is near."""
     names = sorted(valid)
@@ -655,6 +660,9 @@ class _Parser:
 
 def _compile(parser: _Parser, term: _Term, schema: Mapping[str, pl.DataType], result: pl.DataType) -> Condition:
     columns = {name: schema[name] for name in parser.columns}
+    pattern = next(filter(is_pattern, columns), None)
+    if pattern is not None:
+        _refuse(f'"{pattern}" is a pattern to Polars: a condition cannot name it')
     try:
         expr = pl.sql_expr(term.sql)
         expr = expr.fill_null(value=False) if result == pl.Boolean else expr.cast(result)

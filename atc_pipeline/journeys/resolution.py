@@ -15,7 +15,15 @@ import polars as pl
 from atc_pipeline.journeys import document as written
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.calendar import is_time_zone
-from atc_pipeline.journeys.dialect import KEYWORDS, DialectError, compile_condition, compile_event_condition, compile_number, nearest
+from atc_pipeline.journeys.dialect import (
+    KEYWORDS,
+    DialectError,
+    compile_condition,
+    compile_event_condition,
+    compile_number,
+    is_pattern,
+    nearest,
+)
 from atc_pipeline.journeys.document import JourneysDocument, JourneysError, Place, read_document
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
 
@@ -183,6 +191,8 @@ class _Resolution:
 
     def _predictions(self) -> resolved.Predictions | None:
         of = self.document.predictions
+        if of and is_pattern(of.value):
+            self._refuse(("predictions", "value"), f"'{of.value}' is a pattern to Polars: predictions cannot read it")
         return resolved.Predictions(of.order, of.value, of.horizon_days, of.refit_days) if of else None
 
     def _segment(self, id_: str, text: str) -> resolved.Segment:

@@ -148,3 +148,11 @@ def test_an_id_is_found_however_json_spells_it_and_however_deep(name: str, is_as
     assert found == [(0, "theirs" if name == "somebody else" else "elsewhere")]
     rows = pl.LazyFrame({"customer_id": ["somebody else"], "traits": [json.dumps({"p": held}, ensure_ascii=is_ascii)]})
     assert find_rows(rows, person)["row"].to_list() == [0]
+
+
+def test_a_person_may_have_ten_thousand_ids() -> None:
+    """Somebody whose browser keeps nothing is a new visitor each time; no pattern can hold them all."""
+    person = Person(frozenset({"ann"}), frozenset(f"0b6e5d3c-7f4a-4c1e-9d2b-{number:012}" for number in range(10_000)))
+    last, other = (f'{{"of": "0b6e5d3c-7f4a-4c1e-9d2b-{number:012}"}}' for number in (9_999, 10_000))
+    rows = pl.LazyFrame({"user_id": ["ann", "bob", "bob"], "properties": [None, last, other]})
+    assert find_rows(rows, person).rows() == [(0, "theirs", None), (1, "shared", None)]

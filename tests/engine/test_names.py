@@ -1,6 +1,7 @@
 """Names that a portfolio or an event may bring, and that something of ours is called by, too."""
 
 import json
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from atc_pipeline import identity, measures
 from atc_pipeline.activity import roll_up
 from atc_pipeline.events import RAW_EVENTS
+from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.profiles import update_profiles
@@ -86,3 +88,14 @@ def test_a_property_may_have_any_name(tmp_path: Path, name: str) -> None:
     )
     made = profile(portfolio, {name: 3}, {name: 1}, {name: [{name: 4}]})
     assert (made["total"], made["last_one"], made["items"]) == (3.0, "1", 4.0)
+
+
+@pytest.mark.parametrize("name", ["*", "^rev.*$"])
+def test_a_pattern_is_no_property(tmp_path: Path, name: str) -> None:
+    """Polars would read all properties, or another one; what is never in a condition may be called so."""
+    says = rf"{re.escape(name)}. is a pattern to Polars"
+    with pytest.raises(JourneysError, match=rf"trait 'x', field 'where': .{says}"):
+        load(tmp_path, f"traits: {{x: {{count: Order, where: '\"{name}\" > 1'}}}}\n")
+    with pytest.raises(JourneysError, match=rf"field 'predictions.value': .{says}"):
+        load(tmp_path, f"predictions: {{order: Order, value: '{name}'}}\n")
+    assert profile(load(tmp_path, f"traits: {{x: {{sum: '{name}', of: Order}}}}\n"), {name: 3})["x"] == 3.0

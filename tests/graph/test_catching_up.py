@@ -128,3 +128,17 @@ def test_a_day_does_not_stand_on_days_that_know_only_a_part_of_history(made: Pat
         says = failure(run(environment, LAST, LAST, instance=instance, must_succeed=False))
         assert f"customer_profiles of {DAYS[2]} knows nothing of the days before {FIRST}" in says
         assert run(environment, FIRST - timedelta(days=1), LAST, instance=instance).success
+
+
+def test_what_is_not_defined_any_more_is_as_if_it_never_was(made: Path, tmp_path: Path) -> None:
+    """Engagement and predictions are columns of every profile: a day that is caught up has nothing in them."""
+    environment, more = copy(made, tmp_path), f"{ENGAGEMENT}predictions: {{order: Order Completed, value: revenue}}\nsegments:"
+    with dg.DagsterInstance.ephemeral() as instance:
+        edit(environment, "segments:", more)
+        assert run(environment, FIRST, LAST, instance=instance, job="catch_up", config=ONLY_CHANGED).success
+        assert lake(environment).read("customer_profiles", LAST)["engagement"].count() > 0
+        edit(environment, more, "segments:")
+        assert run(environment, FIRST, LAST, instance=instance, job="catch_up", config=ONLY_CHANGED).success
+    profiles, models = (lake(environment).read(table, LAST) for table in ("customer_profiles", "purchase_models"))
+    assert profiles.select("engagement", "preferred_channel", "predicted_orders", "churn_risk").null_count().row(0) == (len(profiles),) * 4
+    assert models["note"].to_list() == [None]

@@ -233,6 +233,13 @@ def test_profiles_tell_how_far_columns_are_filled_and_how_values_are_spread() ->
     assert facts["new_customers"] == 1
 
 
+def test_a_word_that_one_customer_has_is_not_told() -> None:
+    """It may be an address, and what Dagster was told of a person cannot be erased."""
+    day = {"date": [DAYS[0]] * 3, "first_seen_on": [DAYS[0]] * 3, "email": ["ann@example.com", "bob@example.com", None]}
+    facts = facts_of("customer_profiles", pl.DataFrame(day))
+    assert facts_by_row(facts["words"])["email"][2:] == ["", "", "2"]
+
+
 @pytest.mark.parametrize("table", ["customer_profiles", "micro_segment_memberships"])
 def test_a_day_without_customers_has_facts_too(table: str) -> None:
     """Nobody there yet: nothing is divided by nothing, and what is told can be recorded."""
