@@ -93,6 +93,16 @@ def test_a_journey_with_a_goal_nobody_had_needs_no_backfill(tmp_path: Path) -> N
         assert run(environment, SECOND, SECOND, instance=instance).success
 
 
+def test_a_trait_called_orders_counts_orders_beside_predictions(tmp_path: Path) -> None:
+    """The models see days with an order; a trait of the same name as what they read stays what it is."""
+    environment = make_world(tmp_path, JOURNEYS.replace("interests:", "predictions: {order: Order Completed, value: revenue}\ninterests:"))
+    land(environment, *(line("twice", FIRST, number, event="Order Completed", properties={"revenue": 5}) for number in (901, 902)))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, FIRST, instance=instance).success
+    profiles = Lake(root=f"{environment['ATC_HOME']}/lake").read("customer_profiles", FIRST)
+    assert profiles.row(by_predicate=pl.col("customer_id") == "twice", named=True)["orders"] == 2
+
+
 def test_starts_beyond_the_cap_or_too_soon_again_are_found(tmp_path: Path) -> None:
     """The check that no rule is broken sees a cap and a reentry gap that an edited memory breaks."""
     environment = make_world(tmp_path, JOURNEYS.replace("policy: {", 'policy: {cap: {days: 9, starts: "2"}, '))
