@@ -95,7 +95,7 @@ def test_a_journey_with_a_goal_nobody_had_needs_no_backfill(tmp_path: Path) -> N
 
 def test_a_trait_called_orders_counts_orders_beside_predictions(tmp_path: Path) -> None:
     """The models see days with an order; a trait of the same name as what they read stays what it is."""
-    environment = make_world(tmp_path, JOURNEYS.replace("interests:", "predictions: {order: Order Completed, value: revenue}\ninterests:"))
+    environment = make_world(tmp_path, JOURNEYS.replace("segments:", "predictions: {order: Order Completed, value: revenue}\nsegments:"))
     land(environment, *(line("twice", FIRST, number, event="Order Completed", properties={"revenue": 5}) for number in (901, 902)))
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(environment, FIRST, FIRST, instance=instance).success
