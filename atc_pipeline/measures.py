@@ -8,7 +8,7 @@ defined by. What does not: reading events.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -307,7 +307,7 @@ def _selected(selector: Selector) -> tuple[list[str], str, str]:
     return sorted(selector.events), selector.each or "", selector.where.text if selector.where is not None else ""
 
 
-def only(portfolio: Portfolio, features: Mapping[str, object] | Sequence[str]) -> Portfolio:
+def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
     """Return the portfolio as if it defined nothing but these features, and what they are made from."""
     ranked = {trait.property for trait in portfolio.traits if trait.kind == "percentile" and trait.id in features}
     return replace(

@@ -31,7 +31,6 @@ from resources.spill import Spill
 
 TODAY = date(2026, 3, 1)
 FILES = 8
-LINES_AT_A_TIME = 50_000
 AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile Safari/604.1",

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import zstandard
 
-from atc_pipeline.events import Lines
+from atc_pipeline.lines import Lines
 
 BLOCK = 16 * 2**20
 """Bytes of lines that are judged at a time."""

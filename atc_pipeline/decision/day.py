@@ -7,7 +7,7 @@ What belongs here: the order of the steps, and the tables they end in. What does
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -15,13 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from atc_pipeline import rules
 from atc_pipeline.decision import capacity, choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
 from atc_pipeline.decision.options import FACTORS, code_options, number_queues, options_of, score_options, with_factors
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
+from atc_pipeline.parts import lazily
 
 CANDIDATES = {
     "date": pl.Date(),
@@ -170,7 +170,7 @@ def decide(
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
     remembered = pl.concat([*(one.state for one in done), _named_state(unseen, None, catalogue, today)])
     return Decided(
-        candidates=_lazily(lambda: (_candidates(one, portfolio, catalogue, today) for one in done)),
+        candidates=lazily(lambda: (_candidates(one, portfolio, catalogue, today) for one in done), CANDIDATES),
         state=remembered if unseen.is_empty() else remembered.sort("customer_id", "journey_id"),
         assignments=pl.concat([one.assignments for one in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
         funnel=_funnel(done, allocation.journeys, catalogue, today),
@@ -431,24 +431,6 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
     ).cast(pl.Schema(CANDIDATES))
     keep = portfolio.policy.keep_candidates
     return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
-
-
-def _lazily(parts: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
-    """Make the option rows a lazy frame: a reader takes one part after the other."""
-
-    def read(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        for part in parts():
-            rows = part if predicate is None else part.filter(predicate)
-            rows = rows if n_rows is None else rows.head(n_rows)
-            yield rows if with_columns is None else rows.select(with_columns)
-            if n_rows is not None:
-                n_rows -= rows.height
-                if n_rows <= 0:
-                    return
-
-    return register_io_source(read, schema=pl.Schema(CANDIDATES))
 
 
 def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:

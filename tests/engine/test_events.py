@@ -19,8 +19,9 @@ from polars.testing import assert_frame_equal
 
 from atc_pipeline import events
 from atc_pipeline.activity import roll_up
-from atc_pipeline.events import Ingested, Lines, ingest, parse_time, read_times
+from atc_pipeline.events import Ingested, ingest
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.lines import MOST_NAMES, Lines, parse_time, read_times
 from resources.landing import LandingZone, UnreadableFileError
 from resources.spill import Spill
 
@@ -72,7 +73,7 @@ def test_lines_that_name_an_erased_id_leave_their_count_only() -> None:
 def test_fields_that_the_spec_does_not_know_are_kept() -> None:
     """As one JSON object by name, whatever the line is like otherwise; nulls say nothing, and without any there is none."""
     odd = {'"': 1, "\\": 2, "a\nb": 3, "": 4}
-    many = {f"k{number:02}": number for number in range(events.MOST_NAMES + 1)}
+    many = {f"k{number:02}": number for number in range(MOST_NAMES + 1)}
     lines = (
         {**GOOD, "messageId": "1"},
         {**GOOD, "messageId": "2", "version": 2, "groupId": "g", "integrations": {"All": True}, "nothing": None},
@@ -114,7 +115,7 @@ def test_a_block_is_read_the_same_in_parts_of_any_size(monkeypatch: pytest.Monke
     ]
     assert at_once["timestamp"][5] == datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC)
     for part in (1, 2, 3, 5):
-        monkeypatch.setattr(events, "PART", part)
+        monkeypatch.setattr("atc_pipeline.lines.PART", part)
         assert_frame_equal(ingested(*lines, b"{", b"").accepted, at_once)
     all_alike = ingested(*({**GOOD, "messageId": f"{number}", "integrations": {}} for number in range(9))).accepted
     assert all_alike["extra"].to_list() == ['{"integrations":{}}'] * 9
