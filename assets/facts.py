@@ -48,25 +48,27 @@ class Bar:
         return f"`{'█' * max(1, round(self.length))}`" if self.length > 0 else ""
 
 
-def markdown_table(frame: pl.DataFrame, most: int = SHOWN_ROWS) -> dg.MetadataValue:
+def markdown_table(frame: pl.DataFrame, most: int = SHOWN_ROWS, letters: int = SHOWN_LETTERS) -> dg.MetadataValue:
     """Show a small frame as a table."""
-    return as_table(frame.columns, frame.rows(), most)
+    return as_table(frame.columns, frame.rows(), most, letters)
 
 
-def as_table(header: Sequence[str], rows: Sequence[Sequence[object]], most: int = SHOWN_ROWS) -> dg.MetadataValue:
+def as_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], most: int = SHOWN_ROWS, letters: int = SHOWN_LETTERS
+) -> dg.MetadataValue:
     """Show rows as a table: the first of them, and how many more there are. Whatever a cell says is text."""
     cut = [[f"and {len(rows) - most:,} more", *[None] * (len(header) - 1)]] if len(rows) > most else []
     shown = [*rows[:most], *cut]
     is_number = [all(isinstance(row[place], int | None) for row in shown) for place in range(len(header))]
     rule = "".join(f" {'---:' if right else '---'} |" for right in is_number)
-    return dg.MetadataValue.md("\n".join([_line(header), f"|{rule}", *map(_line, shown)]))
+    return dg.MetadataValue.md("\n".join([_line(header, letters), f"|{rule}", *(_line(row, letters) for row in shown)]))
 
 
-def _line(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
+def _line(cells: Sequence[object], letters: int) -> str:
+    return f"| {' | '.join(_cell(cell, letters) for cell in cells)} |"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, letters: int) -> str:
     match value:
         case None:
             return ""
@@ -75,7 +77,7 @@ def _cell(value: object) -> str:
         case int():
             return f"{value:,}"
         case _:
-            return markdown(str(value), SHOWN_LETTERS)
+            return markdown(str(value), letters)
 
 
 def bars(counts: pl.DataFrame) -> dg.MetadataValue:
