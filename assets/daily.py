@@ -69,7 +69,8 @@ def each_day(
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
             if isinstance(problem, MissingDayError | UnreadableFileError | OutdatedDayError):
-                raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from problem
+                # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
+                raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from None
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
                 raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
