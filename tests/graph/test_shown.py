@@ -16,6 +16,7 @@ import pytest
 from assets.checks import _shown
 from assets.facts import SHOWN_ROWS, facts_of, markdown_table
 from assets.pictures import _show
+from atc_pipeline import schemas
 from atc_pipeline.__main__ import main
 from atc_pipeline.decision.day import ASSIGNMENTS, CANDIDATES
 from atc_pipeline.decision.memory import STATE
@@ -149,6 +150,22 @@ def test_tables_speak_in_words() -> None:
 def test_headers_of_tables_are_text_too() -> None:
     """A column of customer_activity is called after an event."""
     assert markdown_table(pl.DataFrame({"goal.![x](/y) | <b>": [1]})).value.splitlines()[0] == r"| goal.!\[x\](/y) &#124; \<b\> |"
+
+
+def test_keys_of_numbers_are_text_too() -> None:
+    """A micro-segment of an older journeys.yaml may be called anything."""
+    members = pl.DataFrame({"date": DAY, "segment_id": ATTACKS, "customer_id": "c1", "member_since": DAY}, schema=MEMBERSHIPS)
+    keys = list(facts_of("micro_segment_memberships", members))
+    assert not ACTING.search(" ".join(keys))
+    assert max(map(len, keys)) < 300
+
+
+def test_what_journeys_yaml_says_of_columns_is_text(tmp_path: Path) -> None:
+    """The catalog shows a trait's definition, condition included, beside its column: as Markdown."""
+    where = ", where: \"city = '![x](/attack.png) <b>'\"}"
+    (tmp_path / "journeys.yaml").write_text(JOURNEYS.replace("orders: {count: Order Completed}", "orders: {count: Order Completed" + where))
+    table = schemas.tables(load_portfolio(tmp_path / "journeys.yaml"))["customer_profiles"]
+    assert table.descriptions["orders"] == r"count of Order Completed where city = '!\[x\](/attack.png) \<b\>'"
 
 
 def test_failures_are_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
