@@ -83,7 +83,9 @@ def read_lines(block: Sequence[Lines]) -> pl.DataFrame:
     for odd in np.flatnonzero(begins_with == codecs.BOM_UTF8[0]):
         is_marked[odd] = raw[int(odd)].startswith(codecs.BOM_UTF8)
     if is_marked.any():
-        raw = raw.to_frame("raw").select(pl.when(pl.Series(is_marked)).then(pl.col("raw").bin.slice(len(codecs.BOM_UTF8))).otherwise("raw"))["raw"]
+        raw = raw.to_frame("raw").select(
+            pl.when(pl.Series(is_marked)).then(pl.col("raw").bin.slice(len(codecs.BOM_UTF8))).otherwise("raw")
+        )["raw"]
         starts = starts + len(codecs.BOM_UTF8) * is_marked
     is_blank = np.zeros(len(ends), np.bool_)
     for odd in np.flatnonzero(np.isin(begins_with, _BLANKS) | is_marked):
@@ -136,7 +138,7 @@ _HALF = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|[89a-fA-F]
 
 
 def without_lone_surrogates(line: bytes | memoryview) -> bytes:
-    """Replace each escape of half a surrogate pair by U+FFFD, as what cuts a text inside an emoji writes it: JSON allows that, text does not."""
+    """Replace each escape of half a surrogate pair by U+FFFD. What cuts a text inside an emoji writes it; JSON allows it, text does not."""
     return _HALF.sub(lambda escape: rb"\ufffd" if len(escape[0]) == len(rb"\ufffd") else escape[0], line)
 
 

@@ -6,12 +6,14 @@ line means (``atc_pipeline.events``).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.datatypes import DataTypeClass
 
 from atc_pipeline.lines import without_lone_surrogates
 
@@ -27,6 +29,9 @@ LEAST_VALUE = 16
 """Bytes of memory that a value of a list takes at least, however small it is packed."""
 LONG = 2**20
 """Bytes of text from which on a row is cut before it is written: it is too large for a line thirty times over."""
+
+Type = pl.DataType | DataTypeClass
+"""As Polars types its own nested types."""
 
 IDS = ("messageId", "userId", "anonymousId", "previousId", "message_id", "user_id", "anonymous_id", "previous_id")
 DOCUMENTS = ("properties", "traits", "context")
@@ -94,7 +99,7 @@ def _open(path: Path) -> tuple[pa.Schema, pq.FileMetaData]:
 def _check(kind: pa.DataType, name: str, level: int) -> None:
     """Raise RefusedFileError where a type, or one nested in it, means nothing here."""
     if level > DEEPEST:
-        raise _too_deep(f"column {name.split('.')[0]}")
+        raise _too_deep(f"column {name.partition('.')[0]}")
     if isinstance(kind, pa.BaseExtensionType):
         if kind.extension_name not in _EXTENSIONS:
             raise _meaningless(name, kind.extension_name)
@@ -107,6 +112,8 @@ def _check(kind: pa.DataType, name: str, level: int) -> None:
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         _check(kind.value_type, f"{name}[]", level + 1)
     elif pa.types.is_map(kind):
+        if not _is_key(kind.key_type):
+            raise _meaningless(f"{name}.key", kind.key_type)
         _check(kind.key_type, f"{name}.key", level + 1)
         _check(kind.item_type, f"{name}.value", level + 1)
     elif pa.types.is_dictionary(kind):
@@ -114,6 +121,11 @@ def _check(kind: pa.DataType, name: str, level: int) -> None:
     elif pa.types.is_nested(kind):  # views of lists, unions
         raise _meaningless(name, kind)
     # Every other type of a Parquet file is a number, a truth value, a time, a text or bytes.
+
+
+def _is_key(kind: pa.DataType) -> bool:
+    """True where a value says something as a name in a JSON object."""
+    return not (pa.types.is_nested(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind) or pa.types.is_floating(kind))
 
 
 def _too_deep(what: str) -> RefusedFileError:
@@ -127,8 +139,10 @@ def _meaningless(name: str, kind: object) -> RefusedFileError:
 def _weight(group: pq.RowGroupMetaData) -> int:
     """Return about how many bytes of memory the rows of a group take, without having read them."""
     columns = [group.column(number) for number in range(group.num_columns)]
-    values = sum(max(0, column.num_values - group.num_rows) for column in columns)
-    return max(sum(column.total_uncompressed_size for column in columns), group.num_rows * LEAST_ROW) + values * LEAST_VALUE
+    unpacked: int = sum(column.total_uncompressed_size for column in columns)
+    values: int = sum(max(0, column.num_values - group.num_rows) for column in columns)
+    rows: int = group.num_rows
+    return max(unpacked, rows * LEAST_ROW) + values * LEAST_VALUE
 
 
 def _stretches(groups: Sequence[pq.RowGroupMetaData]) -> Iterator[tuple[int, int]]:
@@ -156,17 +170,17 @@ class _Column:
     """What a column means: its values as JSON can have them, and their type; whether bytes or decimals are among them."""
 
     value: pl.Expr
-    dtype: pl.DataType
+    dtype: Type
     is_bytes: bool = False
     is_decimal: bool = False
     is_same: bool = False
     name: str = ""
 
-    def within(self, value: pl.Expr, dtype: pl.DataType) -> "_Column":
+    def within(self, value: pl.Expr, dtype: Type) -> "_Column":
         return _Column(value, dtype, self.is_bytes, self.is_decimal)
 
 
-def _column(value: pl.Expr, kind: pa.DataType, dtype: pl.DataType, *, is_id: bool = False) -> _Column:
+def _column(value: pl.Expr, kind: pa.DataType, dtype: Type, *, is_id: bool = False) -> _Column:
     """Tell what a column means: times as ISO 8601, without a zone = UTC; decimals as numbers, digit by digit."""
     match dtype:
         case pl.Binary() if isinstance(kind, pa.UuidType):
@@ -183,7 +197,8 @@ def _column(value: pl.Expr, kind: pa.DataType, dtype: pl.DataType, *, is_id: boo
             is_date = pa.types.is_date(kind)  # of a date in milliseconds Polars makes a time
             return _Column(value.cast(pl.Date), pl.Date()) if is_date else _Column(value.dt.to_string("iso:strict"), pl.String())
         case pl.Categorical() | pl.Enum():
-            return _Column(value.map_batches(_categories, return_dtype=pl.String), pl.String())
+            # A cast would write out every one of them: 16 GB for a text of a megabyte in 16,384 rows.
+            return _Column(value.cat.slice(0), pl.String())
         case pl.List():
             inner = _column(pl.element(), kind.value_type, dtype.inner)
             return _same(value, dtype) if inner.is_same else inner.within(value.list.eval(inner.value), pl.List(inner.dtype))
@@ -200,7 +215,7 @@ def _column(value: pl.Expr, kind: pa.DataType, dtype: pl.DataType, *, is_id: boo
             return _same(value, dtype)
 
 
-def _same(value: pl.Expr, dtype: pl.DataType) -> _Column:
+def _same(value: pl.Expr, dtype: Type) -> _Column:
     return _Column(value, dtype, is_same=True)
 
 
@@ -229,11 +244,6 @@ def _map(value: pl.Expr, kind: pa.MapType, dtype: pl.Map) -> _Column:
     return _Column(entries.cast(made), made, is_bytes=key.is_bytes or inner.is_bytes, is_decimal=inner.is_decimal)
 
 
-def _categories(values: pl.Series) -> pl.Series:
-    """Return the texts of categories. A cast would write out each of them: 16 GB for a text of a megabyte in 16,384 rows."""
-    return values.cat.get_categories().gather(values.to_physical())
-
-
 def _lines(rows: pl.DataFrame, *, has_decimals: bool) -> Iterator[list[bytes]]:
     """Write rows as JSON, as many at a time as have ``BLOCK`` bytes of text.
 
@@ -246,15 +256,15 @@ def _lines(rows: pl.DataFrame, *, has_decimals: bool) -> Iterator[list[bytes]]:
     sizes = rows.select(pl.sum_horizontal(_size(pl.nth(at), dtype) for at, dtype in enumerate(rows.dtypes)).alias("size"))["size"]
     part = (sizes.cum_sum() - 1) // BLOCK
     starts = [*(part != part.shift(fill_value=-1)).arg_true(), rows.height]
-    for first, until in zip(starts, starts[1:], strict=False):
+    for first, until in pairwise(starts):
         some = rows.slice(first, until - first)
-        if sizes.slice(first, until - first).max() > LONG:
+        if (sizes.slice(first, until - first) > LONG).any():
             texts = [pl.nth(at) for at, dtype in enumerate(rows.dtypes) if dtype == pl.String]
             some = some.with_columns(pl.when(text.str.len_bytes() > LONG).then(text.str.head(LONG)).otherwise(text) for text in texts)
         yield [line.encode() for line in _written(some, has_decimals=has_decimals)]
 
 
-def _size(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def _size(value: pl.Expr, dtype: Type) -> pl.Expr:
     """Return the bytes of text in each value, and some for whatever is no text."""
     match dtype:
         case pl.String():
