@@ -98,14 +98,23 @@ def write_messages(
     )
 
 
-def due_again(messages: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date, now: datetime) -> pl.LazyFrame:
-    """Keep of an earlier day's messages those that may still go out, at the customer's next best hour.
+def due_again(
+    messages: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date, now: datetime, absorbed: pl.LazyFrame
+) -> pl.LazyFrame:
+    """One row per message of an earlier day, due at the customer's next best hour, or withheld from who may not be written to any more.
 
-    ``profiles``: of ``today``; who has withdrawn since, is suppressed or is gone is not written to any more.
+    ``profiles`` are of ``today``: who has withdrawn since, is suppressed or is gone is not written to. ``absorbed``: who is somebody
+    else since; the message stays what it was.
     """
     columns = messages.collect_schema().names()
-    reachable = _reachable(messages, profiles, portfolio).filter(pl.col("is_usable") & ~pl.col("is_suppressed"))
-    return _with_send_at(reachable.drop("send_at"), profiles, portfolio.timezone, today, now).select(columns)
+    known_now = rules.survivors(messages.with_columns(planned_for="customer_id").drop("send_at"), absorbed)
+    reachable = _reachable(known_now, profiles, portfolio)
+    withheld = rules.one_of(
+        [(~pl.col("is_usable"), pl.lit("no_consent")), (pl.col("is_suppressed").fill_null(value=True), pl.lit("suppressed"))],
+        otherwise=pl.col("withheld"),
+    )
+    timed = _with_send_at(reachable.with_columns(withheld=withheld), profiles, portfolio.timezone, today, now)
+    return timed.with_columns(customer_id="planned_for").select(columns)
 
 
 def other_keys(messages: pl.DataFrame, absorbed: pl.LazyFrame, *, with_older: bool) -> pl.DataFrame:

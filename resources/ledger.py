@@ -106,12 +106,13 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
         The last point is for two processes sending the same message: the slower one may have lost the answer.
         """
-        told = [name for name in ("reason", "is_final") if name in outcomes.columns]
+        lacking = {"reason": pl.String, "is_final": pl.Boolean}
+        nothing = [pl.lit(None, dtype).alias(name) for name, dtype in lacking.items() if name not in outcomes.columns]
         with self._open() as connection:
-            connection.register("outcomes", outcomes)
+            connection.register("outcomes", outcomes.with_columns(nothing))
             connection.execute(
-                f"""
-                update deliveries set status = outcomes.status{"".join(f", {name} = outcomes.{name}" for name in told)} from outcomes
+                """
+                update deliveries set status = outcomes.status, reason = outcomes.reason, is_final = outcomes.is_final from outcomes
                 where deliveries.idempotency_key = outcomes.idempotency_key and deliveries.status <> 'delivered'
                 """
             )
