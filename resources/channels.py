@@ -103,7 +103,7 @@ class FileChannel:
                 outcomes.append(_outcomes(group, "failed", "outbox: the file that is there is damaged; move it away"))
             else:
                 outcomes.append(_outcomes(group, "delivered"))
-        return pl.concat(outcomes)
+        return messages.select("idempotency_key").join(pl.concat(outcomes), on="idempotency_key", how="left", maintain_order="left")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ class WebhookChannel:
                     refused = "unknown"  # a server that failed, or a status there is none of
                 if answer.status not in TRY_AGAIN:
                     return refused, reason, None
-                asked = wire.seconds_until(answer.retry_after, self.now(), self.RETRY_AFTER_MAX)
+                if answer.retry_after is not None:
+                    asked = wire.seconds_until(answer.retry_after, self.now(), self.RETRY_AFTER_MAX)
             pause = self._backoff(attempt) if asked is None else asked
             if attempt == self.retries or time.monotonic() - began + pause > self.PATIENCE:
                 break

@@ -101,9 +101,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_seconds: flo
     return answer
 
 
-def seconds_until(retry_after: str | None, now: datetime, at_most: float) -> float | None:
+def seconds_until(retry_after: str, now: datetime, at_most: float) -> float | None:
     """Read a Retry-After: seconds, or a date; None where it is neither. Never negative, never more than ``at_most``."""
-    text = (retry_after or "").strip()
+    text = retry_after.strip()
     if text.isascii() and text.isdecimal():
         return min(at_most, float(text[:400]))  # of more digits even a float is infinite
     try:
