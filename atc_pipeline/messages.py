@@ -142,7 +142,7 @@ def _covers(periods: tuple[Period, ...], today: date) -> bool:
     return any(period.first <= today <= period.last for period in periods)
 
 
-def _text(customer: str) -> pl.Expr:
+def text_of(customer: str) -> pl.Expr:
     """Name a message once and for all: the same customer, journey, entry, step and channel is the same message.
 
     Only the first part can have a colon in it (journeys and channels are names without any), so two messages never have one text.
@@ -152,11 +152,11 @@ def _text(customer: str) -> pl.Expr:
 
 
 def _key(customer: str) -> pl.Expr:
-    return rules.sha256(_text(customer)).str.slice(0, 32)
+    return rules.sha256(text_of(customer)).str.slice(0, 32)
 
 
 def _older_key(customer: str) -> pl.Expr:
-    return rules.hexadecimal(rules.xxh64(_text(customer)))
+    return rules.hexadecimal(rules.xxh64(text_of(customer)))
 
 
 def _sent_before(due: pl.LazyFrame, steps: pl.LazyFrame, earlier: pl.LazyFrame | None) -> pl.LazyFrame:

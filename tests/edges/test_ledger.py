@@ -119,8 +119,7 @@ def test_a_ledger_in_use_is_waited_for(ledger: Ledger) -> None:
         other.stdout.readline()
         with pytest.raises(duckdb.IOException, match="lock"):
             duckdb.connect(f"{ledger.home}/ledger.duckdb", read_only=True)
-        threading.Timer(0.25, other.stdin.write, ["\n"]).start()
-        threading.Timer(0.3, other.stdin.flush).start()
+        threading.Timer(0.25, print, [], {"file": other.stdin, "flush": True}).start()
         assert ledger.claim(outbound(2), NOON).height == 2
     assert other.returncode == 0
 
