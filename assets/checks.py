@@ -25,6 +25,8 @@ from atc_pipeline.decision.memory import STATE
 from atc_pipeline.escaping import MOST
 from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.messages import KEY_COLLISION
+from resources.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 
@@ -53,6 +55,8 @@ class Promise:
     says: str
     find: Find
     is_blocking: bool = True
+    is_error: bool = False
+    """Whether it is red where it fails, though nothing waits for it; what blocks is red anyway."""
 
 
 def _table(name: str, shift: int = 0) -> Callable[[Lake, Sequence[date]], pl.LazyFrame | None]:
@@ -126,6 +130,24 @@ def _failed_fits(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.D
         if models is None
         else models.filter(pl.col("note").is_not_null() & later).select("date", "note", "fitted_on").collect()
     )
+
+
+def _undelivered_messages(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """One row per day, channel, status and reason: how many messages that were to be sent were not."""
+    sent = lake.scan("activation", days, may_lack=True)
+    if sent is None:
+        return pl.DataFrame()
+    if "reason" not in sent.collect_schema():
+        sent = sent.with_columns(reason=pl.lit(None, pl.String))  # written by an older version
+    troubles = sent.filter(pl.col("status").is_in(TROUBLES)).group_by("date", "channel", "status", "reason").len("messages")
+    return troubles.sort("date", "messages", "channel", "status", "reason", descending=[False, True, False, False, False]).collect()
+
+
+def _colliding_keys(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    planned = lake.scan("outbound_messages", days)
+    if planned is None:
+        return pl.DataFrame()
+    return planned.filter(pl.col("withheld") == KEY_COLLISION).select("date", "idempotency_key", "journey_id", "channel").collect()
 
 
 PROMISES = (
@@ -203,6 +225,24 @@ PROMISES = (
         "Every message is for a treated customer who is in that journey on that day (SPEC 9).",
         _between(invariants.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
     ),
+    Promise(
+        "outbound_messages",
+        "keys_are_unique",
+        "No two messages have one idempotency key. Those that have are withheld (key_collision), and all others go out: it does not "
+        "happen by chance, so look at who sends events with these customers' ids.",
+        _colliding_keys,
+        is_blocking=False,
+        is_error=True,
+    ),
+    Promise(
+        "activation",
+        "messages_are_delivered",
+        "Every message that was to be sent was delivered. See the reasons by channel, set the receiver right and run the day again (job "
+        "activate); of what nobody answered for, the runs of the next 2 days try again by themselves.",
+        _undelivered_messages,
+        is_blocking=False,
+        is_error=True,
+    ),
 )
 
 
@@ -243,7 +283,7 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
         portfolio = journeys.load()
         found = [rows for some in stretches(lake, promise.asset, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
         failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
-        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking else dg.AssetCheckSeverity.WARN
+        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking or promise.is_error else dg.AssetCheckSeverity.WARN
         if len(days) > 1:
             for (day,), rows in failing.drop_nulls("date").group_by("date", maintain_order=True):
                 context.op_execution_context.log_event(

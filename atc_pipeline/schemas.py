@@ -380,7 +380,7 @@ def _segment_matrix(_: Portfolio) -> Table:
 def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
-        ("idempotency_key",),
+        ("idempotency_key", "customer_id"),  # a key alone, unless somebody finds two texts with one SHA-256: key_collision
         messages.MESSAGES,
         nullable={"variant", "withheld"},
         descriptions={
@@ -388,10 +388,10 @@ def _outbound_messages(_: Portfolio) -> Table:
             "step_day": "Day of the journey the step is for, from 1.",
             "content": "What is sent, as the step names it.",
             "variant": "The content variant, if the step names one.",
-            "send_at": "The customer's best hour, in UTC.",
+            "send_at": "The customer's first best hour after the day, in UTC.",
             "withheld": "Why it is not sent; null = it is.",
         },
-        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(["no_consent", "suppressed", "blackout"])},
+        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(messages.WITHHELD)},
     )
 
 
@@ -399,13 +399,16 @@ def _activation(_: Portfolio) -> Table:
     columns = {name: messages.MESSAGES[name] for name in ("date", "idempotency_key", "customer_id", "journey_id", "channel")}
     return _table(
         "activation",
-        ("idempotency_key",),
-        columns | {"status": pl.String()},
+        ("idempotency_key", "customer_id"),
+        columns | {"status": pl.String(), "reason": pl.String()},
+        nullable={"reason"},
         descriptions={
             "idempotency_key": "The message.",
-            "status": "would_send in a dry run; delivered, failed or unknown; withheld with the reason in outbound_messages.",
+            "status": "would_send in a dry run; delivered; failed (certainly not arrived), unknown (perhaps), pending (another process "
+            "sends it), not_tried (its channel was given up before its turn); withheld.",
+            "reason": "Why it was not delivered, or is withheld; a receiver's words are cut.",
         },
-        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "withheld"])},
+        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "pending", "not_tried", "withheld"])},
     )
 
 

@@ -1469,7 +1469,7 @@ def test_todays_steps_are_sent_tomorrow_morning_in_the_customers_time() -> None:
         assert [(row["content"], row["variant"], row["send_at"]) for row in rows] == [
             ("hello", "b", datetime(2026, 1, 11, hour, tzinfo=UTC))
         ]
-        assert rows[0]["idempotency_key"] == f"{xxh64('c:a:2026-01-10:1:web'):016x}"
+        assert rows[0]["idempotency_key"] == "3ed3b1455bd7992e434cb7ab5018edba"
         assert rows[0]["withheld"] is None
     assert messages([assignment_of(arm="control")], [profile()], TODAY, config) == []
     assert [row["content"] for row in messages([assignment_of(day_index=2)], [profile()], TODAY, config)] == ["again"]
