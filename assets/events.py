@@ -53,7 +53,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
-        timezone = journeys.load().timezone
+        portfolio = journeys.load()
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
 
@@ -61,7 +61,15 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             spill.clear()
             seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased, park=spill.park)
+            done = ingest(
+                landing.read(day),
+                recent,
+                arrival=day,
+                timezone=portfolio.timezone,
+                erased=erased,
+                blocked=portfolio.blocked,
+                park=spill.park,
+            )
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 

@@ -102,6 +102,40 @@ def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
     )
 
 
+def note_given_up(past: pl.DataFrame, given_up: pl.DataFrame, *, today: date) -> pl.DataFrame:
+    """Remember what was started today under an older name of somebody who is in another journey: it has ended ``merged`` (SPEC 2).
+
+    ``past``: numbered. ``given_up``: assignments of today with the numbers ``customer`` and ``journey``. Where it is the very journey
+    that goes on, it was entered twice.
+    """
+    if given_up.is_empty():
+        return past
+    key = ["customer", "journey"]
+    starts = given_up.group_by(key, maintain_order=True).agg(
+        pl.col("customer_id", "journey_id", "date").first(),
+        *(pl.col(name).first().alias(f"{name}:") for name in ("arm", "score")),
+        more=pl.len().cast(pl.Int64),
+    )
+    both = past.join(starts, on=key, how="full", coalesce=True, suffix="+")
+    is_over = pl.col("more").is_not_null() & (pl.col("ended_on").is_not_null() | pl.col("times_entered").is_null())
+    ended = {"entered_on": pl.lit(today), "ended_on": pl.lit(today), "left_on": pl.lit(today), "ended_reason": pl.lit("merged")}
+    ended |= {"arm": pl.col("arm:"), "entry_score": pl.col("score:")}
+    start = pl.when(pl.col("more").is_not_null()).then(pl.lit([today], dtype=pl.List(pl.Date)))
+    none = pl.lit([], dtype=pl.List(pl.Date))
+    return (
+        both.with_columns(
+            *(pl.coalesce(name, f"{name}+").alias(name) for name in ("customer_id", "journey_id", "date")),
+            *(pl.when(is_over).then(value).otherwise(name).alias(name) for name, value in ended.items()),
+            times_entered=pl.col("times_entered").fill_null(0) + pl.col("more").fill_null(0),
+            times_completed=pl.col("times_completed").fill_null(0),
+            recent_starts=pl.concat_list(pl.col("recent_starts").fill_null(none), start.fill_null(none)),
+        )
+        .select(past.columns)
+        .cast(past.schema)
+        .sort("customer", "journey", nulls_last=True)
+    )
+
+
 def number(state: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Add the numbers ``customer`` (null for those without a profile today) and ``journey``, sorted by both."""
     names = pl.Enum(catalogue.journey_ids)
