@@ -65,7 +65,7 @@ def map_identities(events: pl.LazyFrame, yesterday: pl.LazyFrame | None, *, toda
     calls = events.select(
         "message_id", "timestamp", "type", "previous_id", user=_user("user_id", blocked), visitor=_visitor("anonymous_id", blocked)
     )
-    before = None if yesterday is None else _complete(yesterday)
+    before = None if yesterday is None else complete(yesterday).select(*_KNOWN)
     seen, aliases, owners = pl.collect_all([_ids(calls), _aliases(calls, blocked), _owners(calls)], engine="streaming")
     named = aliases.select(id_type=pl.lit(ANONYMOUS), id="visitor").drop_nulls("id")
     seen = pl.concat([seen, named]).unique() if named.height else seen
@@ -104,15 +104,15 @@ def absorbed_by(changes: pl.LazyFrame) -> pl.LazyFrame:
 
 def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     """One row per customer who was first known under another name: ``customer_id``, ``arm_id``."""
-    complete = _complete(identity_map)
-    return complete.filter(pl.col("arm_id") != pl.col("customer_id")).select("customer_id", "arm_id").unique("customer_id")
+    of_others = complete(identity_map).filter(pl.col("arm_id") != pl.col("customer_id"))
+    return of_others.select("customer_id", "arm_id").unique("customer_id")
 
 
-def _complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
+def complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     """Add what maps made before there were arms lack: whoever is in one was drawn by the name they had then."""
     there = identity_map.collect_schema().names()
     lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True)}
-    return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there}).select(*_KNOWN)
+    return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there})
 
 
 def _name() -> pl.Expr:

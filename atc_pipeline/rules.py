@@ -72,6 +72,11 @@ def customer_id(blocked: Iterable[str] = ()) -> pl.Expr:
     )
 
 
+def whose(blocked: Iterable[str] = ()) -> pl.Expr:
+    """The customer of an accepted event, under the name it carries: one accepted before that was blocked keeps it."""
+    return pl.coalesce(customer_id(blocked), "user_id", pl.concat_str(pl.lit(VISITOR), "anonymous_id")).alias("customer_id")
+
+
 def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFrame:
     """Replace each ``customer_id`` by the customer it is now; rows keep their order, and those of one survivor are not merged.
 

@@ -237,6 +237,38 @@ def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) 
     )
 
 
+def goals_awaited(state: pl.DataFrame, portfolio: Portfolio) -> dict[str, date]:
+    """Return the goals of the journeys in flight, each with the day on which the first of them was entered: it counts after that."""
+    goals = {journey.id: journey.goal.event for journey in portfolio.journeys if journey.goal and journey.exit_on_goal}
+    in_flight = state.filter(pl.col("ended_on").is_null()).group_by("journey_id").agg(pl.col("entered_on").min())
+    awaited: dict[str, date] = {}
+    for journey, entered_on in in_flight.iter_rows():
+        if journey in goals:
+            awaited[goals[journey]] = min(entered_on, awaited.get(goals[journey], entered_on))
+    return awaited
+
+
+def goals_in(events: pl.LazyFrame, goals: Sequence[str], blocked: Sequence[str]) -> pl.LazyFrame:
+    """One row per customer, goal event and date on which it happened, as ``goal_events``, from ``raw_events``, under their own names."""
+    reached = events.filter(pl.col("event").is_in(goals))
+    return reached.select(rules.whose(blocked), "event_date", "event").unique()
+
+
+def cap_days(portfolio: Portfolio) -> int:
+    """Return over how many days starts are remembered."""
+    return portfolio.policy.cap.days if portfolio.policy.cap else 0
+
+
+def recall_starts(state: pl.DataFrame, started: pl.LazyFrame) -> pl.DataFrame:
+    """Write ``recent_starts`` anew, where they were remembered over fewer days than they count for now.
+
+    ``started``: one row per start, ``customer_id``, ``journey_id``, ``entered_on``, of customers as they are in ``state``.
+    """
+    recent = started.group_by("customer_id", "journey_id").agg(recent_starts=pl.col("entered_on").sort())
+    again = state.lazy().drop("recent_starts").join(recent, on=["customer_id", "journey_id"], how="left", maintain_order="left")
+    return again.with_columns(pl.col("recent_starts").fill_null([])).select(state.columns).collect()
+
+
 def last_finished(past: pl.DataFrame, customers: int) -> pl.Series:
     """By customer number, the number of the journey last completed or converted; null without one."""
     last = (
@@ -372,7 +404,7 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
 
 def _note_starts(memory: pl.DataFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
     """Add today's entries to ``recent_starts`` and drop those that no cap will count again."""
-    window = portfolio.policy.cap.days if portfolio.policy.cap else 0
+    window = cap_days(portfolio)
     is_entered, oldest = pl.col("new_arm").is_not_null(), pl.col("recent_starts").list.first()  # they are in order
     forgotten = today - timedelta(days=window)
     start = pl.lit([today] if window else [], dtype=pl.List(pl.Date))

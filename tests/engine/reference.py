@@ -880,12 +880,12 @@ class Memory:
                 self.spells.setdefault((survivor, journey), []).extend(self.spells.pop((who, journey)))
         return ended
 
-    def give_up(self, customer: str, journey: str, spell: Spell) -> None:
-        """Remember a start that gives way to another journey at once: it has ended ``merged``, or is behind the same one."""
-        same = any(one.is_in_flight for one in self.of(customer, journey))
-        self.enter(
-            customer, journey, replace(spell, is_behind=True) if same else replace(spell, ended_on=spell.entered_on, ended_reason="merged")
-        )
+    def give_up(self, customer: str, journey: str, spell: Spell) -> bool:
+        """Remember a start that gives way at once: return whether it has ended ``merged``, or else is behind the same journey."""
+        is_over = not any(one.is_in_flight for one in self.of(customer, journey))
+        ended = replace(spell, ended_on=spell.entered_on, ended_reason="merged")
+        self.enter(customer, journey, ended if is_over else replace(spell, is_behind=True))
+        return is_over
 
     def _put_behind(self, who: str, goes_on: tuple[str, str], since: date) -> None:
         """Mark what does not go on in the journey that does: others in flight, and whoever entered it later but has left it."""
@@ -1510,8 +1510,8 @@ def decide_day(
     now = people(event for event in events_so_far if event["date"] <= day)
     kept, given_up = kept_rows(delivered, survivors(events_so_far, day), memory, portfolio)
     for customer, row in given_up:
-        memory.give_up(customer, row["journey_id"], Spell(day, row["score"], row["arm"]))
-        merged[customer] = min(row["journey_id"], merged.get(customer, row["journey_id"]))
+        if memory.give_up(customer, row["journey_id"], Spell(day, row["score"], row["arm"])):
+            merged[customer] = min(row["journey_id"], merged.get(customer, row["journey_id"]))
     ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
     ended = {**{customer: (journey, "merged") for customer, journey in merged.items()}, **ended}
     option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)
