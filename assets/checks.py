@@ -23,9 +23,10 @@ from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
 from atc_pipeline.decision.memory import STATE
 from atc_pipeline.escaping import MOST
-from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
+from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import KEY_COLLISION
+from atc_pipeline.rules import survivors
 from resources.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -92,13 +93,25 @@ def _absorbed(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.broken_rules, portfolio=portfolio)
     before = _day_before("journey_state", STATE)
-    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed]
+    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed, _sent]
     return _between(rule, *sources)(lake, portfolio, days)
 
 
 def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.overfull_journeys, portfolio=portfolio)
-    return _between(rule, _table("journey_assignments"))(lake, portfolio, days)
+    return _between(rule, _table("journey_assignments"), _sent)(lake, portfolio, days)
+
+
+def _sent(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read what was sent on these days before they were decided again, under the names that people have on them by now."""
+    schema = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
+    found = [pl.DataFrame(schema=schema)]
+    for day in days:
+        sent = lake.scan("activation", [day])
+        arrived = None if sent is None else sent.filter(pl.col("status").is_in(["delivered", "unknown"])).select(*schema).collect()
+        if arrived is not None and arrived.height:
+            found.append(survivors(arrived.lazy(), absorbed(lake.lazy("identity_map", day))).collect())
+    return pl.concat(found).lazy()
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -114,6 +127,12 @@ def _day_before(table: str, schema: Mapping[str, pl.DataType]) -> Callable[[Lake
         return pl.LazyFrame(schema=schema) if before is None else before
 
     return read
+
+
+def _map_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read the maps of the days before, also those made before there was an ``arm_id``."""
+    before = lake.scan("identity_map", [day - timedelta(days=1) for day in days], may_lack=True)
+    return pl.LazyFrame(schema=IDENTITY_MAP) if before is None else complete(before)
 
 
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -154,8 +173,9 @@ PROMISES = (
     Promise(
         "identity_map",
         "ids_lead_to_survivors",
-        "No id is said to be a customer who was absorbed, and no id of the day before is missing (SPEC 2).",
-        _between(invariants.broken_identities, _table("identity_map"), _day_before("identity_map", IDENTITY_MAP)),
+        "No id is said to be a customer who was absorbed, none of the day before is missing, and everybody is drawn by one name, the "
+        "same as the day before (SPEC 2). If it fails, make identity_map of the day again, from the first day that fails.",
+        _between(invariants.broken_identities, _table("identity_map"), _map_before),
     ),
     Promise(
         "customer_profiles",

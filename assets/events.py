@@ -64,8 +64,15 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
             passed[day] = landing.passed_over(day)
-            blocks = landing.read(day, passed[day])
-            done = ingest(blocks, recent, arrival=day, timezone=portfolio.timezone, erased=erased, park=spill.park)
+            done = ingest(
+                landing.read(day, passed[day]),
+                recent,
+                arrival=day,
+                timezone=portfolio.timezone,
+                erased=erased,
+                blocked=portfolio.blocked,
+                park=spill.park,
+            )
             if facts := facts_of_day(passed[day], done.mended):
                 context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))

@@ -33,7 +33,7 @@ def roll_up(
     (``rules.survivors``). Columns of the result: ``measures.rollup_schema``.
     """
     schema = measures.rollup_schema(portfolio)
-    keyed = rules.survivors(events.lazy().select(_COLUMNS).with_columns(rules.customer_id()), absorbed)
+    keyed = rules.survivors(events.lazy().select(_COLUMNS).with_columns(rules.whose(portfolio.blocked)), absorbed)
     shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
     parts = [
         _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio)

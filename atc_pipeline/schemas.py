@@ -133,6 +133,8 @@ def _identity_map(_: Portfolio) -> Table:
             "id": "userId or anonymousId, as it arrived.",
             "customer_id": "Who it is: the end of a user's aliases; of a visitor, the user first seen with, else `anon:<anonymousId>`.",
             "valid_from": "The arrival day since which it has been this customer.",
+            "arm_id": "The name under which that customer was first known: holdouts and exploration are drawn by it.",
+            "is_seen": "False of a user whom only an alias has named so far, as its previousId.",
         },
         checks={"id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER])},
     )
@@ -141,16 +143,16 @@ def _identity_map(_: Portfolio) -> Table:
 def _identity_changes(_: Portfolio) -> Table:
     return _table(
         "identity_changes",
-        ("message_id", "id_type"),
+        ("message_id", "id_type", "id"),
         identity.IDENTITY_CHANGES,
         nullable={"id", "customer_id"},
         descriptions={
             "message_id": "The event that says so.",
-            "id_type": "user for an alias, anonymous for a visitor who turned out to be a user.",
+            "id_type": "user for an alias of a user, anonymous for a visitor who turned out to be one, or is said to.",
             "id": "Whose customer changed, or who an ignored alias was about.",
             "customer_id": "Who it is now; null where nobody was named.",
             "change": "merged or claimed: a customer of the day before is absorbed. "
-            "second_alias, alias_cycle, alias_of_nobody: the alias is ignored.",
+            "second_alias, alias_cycle, alias_of_nobody, second_claim (of a visitor): the alias is ignored.",
         },
         checks={
             "id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER]),
