@@ -17,6 +17,7 @@ Facts = Mapping[str, Any]
 
 BAR_WIDTH = 24
 SHOWN_MERGES = 20
+SHOWN_SKIPPED = 50
 
 OVERLAPPING = 8
 """How many of the largest micro-segments are compared with each other."""
@@ -68,6 +69,13 @@ def _rejects(frame: pl.DataFrame) -> Facts:
         pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first()
     )
     return {"rejected_by_reason": markdown_table(examples.sort("reason"))}
+
+
+def _coverage(frame: pl.DataFrame) -> Facts:
+    """Say which values were skipped: what they look like and where they are, as what Dagster was told cannot be taken back."""
+    skipped = frame.filter(pl.col("skipped") > 0).sort("skipped", "feature", descending=[True, False])
+    shown = skipped.select("feature", "event", "read", "skipped", looks_like="sample", message_id="sample_message_id")
+    return {"values_skipped": markdown_table(shown.head(SHOWN_SKIPPED))} if skipped.height else {}
 
 
 def _identities(frame: pl.DataFrame) -> Facts:
@@ -248,6 +256,7 @@ _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = 
 _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "raw_events": _events,
     "rejected_events": _rejects,
+    "feature_coverage": _coverage,
     "identity_changes": _identities,
     "customer_profiles": _profiles,
     "journey_queues": _queues,

@@ -13,7 +13,7 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline import consent, documents, measures, rules
-from atc_pipeline.coverage import ANY, COVERAGE, Counted, Feature, counted, summed
+from atc_pipeline.coverage import ANY, Counted, Feature, counted, summed
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
@@ -23,7 +23,9 @@ EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
 
 _KEYS = ("customer_id", "event_date")
-_COLUMNS = ("message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "received_at", "event_date", "properties", "traits", "context")
+_COLUMNS = (
+    "message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "received_at", "event_date", "properties", "traits", "context",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,7 @@ class Rollup:
     coverage: pl.DataFrame
 
 
-def roll_up(
-    events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None
-) -> Rollup:
+def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None) -> Rollup:
     """Roll one arrival day's events up.
 
     ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
@@ -78,7 +78,7 @@ def roll_up_again(
     new = [name for name in schema if name in measures.feature_columns(some)]
     old = [name for name in schema if name in before.activity.columns and name not in new]
     activity = before.activity.select(old).join(part.activity.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left")
-    asked = {feature.name for feature in features(portfolio)}
+    asked = {feature.name for feature in asked_for(portfolio)}
     again = part.coverage["feature"].unique().implode()
     kept = before.coverage.filter(pl.col("feature").is_in(asked) & ~pl.col("feature").is_in(again))
     return Rollup(activity.select(*schema), pl.concat([kept, part.coverage]).sort("feature", "part", "event"))
@@ -151,7 +151,7 @@ class _Contribution:
     feature: Feature | None = None
 
 
-def features(portfolio: Portfolio) -> Iterable[Feature]:
+def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
     """Name what ``coverage`` has rows of."""
     yield from (one.feature for one in _contributions(portfolio) if one.feature is not None)
     yield from (Feature(trait.id) for trait in portfolio.traits if trait.kind == "profile")

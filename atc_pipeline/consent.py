@@ -30,7 +30,8 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
     It arrived when it was received; where that is not told, when it happened, within that day. A word from the future then has
     no time of arrival but its day: a grant came at the day's beginning, a withdrawal at its end.
     """
-    first, end = (datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(ZoneInfo("UTC")) for day in (arrival, arrival + timedelta(1)))
+    zone = ZoneInfo(timezone)
+    first, end = (datetime.combine(day, time(), zone).astimezone(ZoneInfo("UTC")) for day in (arrival, arrival + timedelta(days=1)))
     happened = pl.when(pl.col("timestamp") < pl.lit(end, AT)).then("timestamp")
     arrived = pl.coalesce("received_at", happened).clip(pl.lit(first + _TICK, AT), pl.lit(end - _TICK, AT))
     granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(pl.lit(first, AT))))

@@ -80,12 +80,14 @@ def summed(found: Iterable[Counted], day: date) -> pl.DataFrame:
 def parts(coverage: pl.LazyFrame) -> pl.LazyFrame:
     """One row per day, feature and part: what was found of it in all its events."""
     same = pl.col("matched", "read", "skipped", "sample", "sample_message_id").first()
-    return coverage.sort("date", "feature", "part", "event").group_by("date", "feature", "part", maintain_order=True).agg(
-        pl.col("event").str.join(", ").alias("events_named"), pl.col("events").sum(), same
+    return (
+        coverage.sort("date", "feature", "part", "event")
+        .group_by("date", "feature", "part", maintain_order=True)
+        .agg(pl.col("event").str.join(", ").alias("events_named"), pl.col("events").sum(), same)
     )
 
 
-def unreadable(coverage: pl.LazyFrame) -> pl.DataFrame:
+def unreadable(coverage: pl.LazyFrame) -> pl.LazyFrame:
     """One row per feature of which more than ``MOST_SKIPPED`` of the values of these days were skipped, with the last sample."""
     skipped, read = pl.col("skipped").sum(), pl.col("read").sum()
     return (
@@ -101,18 +103,16 @@ def unreadable(coverage: pl.LazyFrame) -> pl.DataFrame:
         )
         .filter(pl.col("share") > MOST_SKIPPED)
         .sort("share", "feature", "part", descending=[True, False, False])
-        .collect()
     )
 
 
-def unclear_consent(coverage: pl.LazyFrame) -> pl.DataFrame:
+def unclear_consent(coverage: pl.LazyFrame) -> pl.LazyFrame:
     """One row per day and channel with words about consent that are neither yes nor no, or about a channel that is not ours."""
     return (
         parts(coverage)
         .filter(_is_consent() & (pl.col("skipped") > 0))
         .select("date", "feature", words="skipped", looks_like="sample", message_id="sample_message_id")
         .sort("date", "feature")
-        .collect()
     )
 
 
@@ -121,7 +121,8 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
 
     ``occurring``: names of events that occur, asked for only if something was never found.
     """
-    wanted = pl.LazyFrame([(one.name, one.part) for one in dict.fromkeys(asked)], schema={"feature": pl.String, "part": pl.Int64}, orient="row")
+    keys = {"feature": pl.String, "part": pl.Int64}
+    wanted = pl.LazyFrame([(one.name, one.part) for one in dict.fromkeys(asked)], schema=keys, orient="row")
     ever = (
         coverage.filter(~_is_consent())
         .join(wanted, on=["feature", "part"], how="semi")
@@ -140,7 +141,7 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
             continue  # a part of several events, one of which is yet to come
         found = "never came" if row["events"] == 0 else f"came {row['events']:,} times, and what is asked of it never held"
         rows.append((row["date"], row["feature"], row["part"], row["event"], found, close[0] if close else None))
-    schema = {"date": pl.Date, "feature": pl.String, "part": pl.Int64, "event": pl.String, "found": pl.String, "there_is": pl.String}
+    schema = {"date": pl.Date, **keys, "event": pl.String, "found": pl.String, "there_is": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

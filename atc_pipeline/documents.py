@@ -79,7 +79,7 @@ def read_items(texts: pl.Series, each: str, wanted: Iterable[Field]) -> Items:
     unread_items: list[tuple[int, str]] = []
     for owner, text in enumerate(texts):
         for place, item in decode(text):
-            if type(item) is str:
+            if isinstance(item, str):
                 unread_items.append((owner, item))
                 continue
             owners.append(owner)
@@ -297,6 +297,7 @@ def _spelled_as(text: str, names: Sequence[str]) -> str:
         if name not in document or name not in names or _consent(value) == 0 or _consent(document[name]) is None:
             document[name] = value
     return msgspec.json.encode(document).decode()
+
 
 _READERS: dict[type[pl.DataType], Callable[[object], Any]] = {
     pl.Float64: _number,

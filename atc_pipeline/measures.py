@@ -178,7 +178,7 @@ def merged(rows: pl.LazyFrame, keys: Sequence[str], accumulators: Iterable[Accum
 
 def split(micro: pl.Expr, name: str) -> pl.Expr:
     """Return the part of a number of micro-units that the column ``name`` keeps: ``.high`` or ``.low``."""
-    high = micro // 2**LOW_BITS
+    high: pl.Expr = micro // 2**LOW_BITS
     return high if name.endswith(".high") else micro - high * 2**LOW_BITS
 
 
@@ -197,8 +197,8 @@ def unsafe_sums(state: pl.DataFrame) -> list[str]:
     names = [name for name in state.columns if name.endswith((".high", ".low")) and state.schema[name] == pl.Int64()]
     if not names or state.is_empty():
         return []
-    extremes = state.select(*(pl.col(name).min().alias(f"{name}<") for name in names), *(pl.col(name).max() for name in names)).row(0, named=True)
-    return [name for name in names if max(abs(extremes[name] or 0), abs(extremes[f"{name}<"] or 0)) >= LARGEST_HIGH]
+    least, largest = (extremes.row(0, named=True) for extremes in (state.select(names).min(), state.select(names).max()))
+    return [name for name in names if max(largest[name] or 0, -(least[name] or 0)) >= LARGEST_HIGH]
 
 
 def of_trait(trait: Trait) -> tuple[Accumulator, ...]:

@@ -192,7 +192,9 @@ def _faded(coming: pl.LazyFrame, remembered: list[Accumulator], today: date) -> 
     }
     as_of = {one.name: pl.lit(today) if one.on is None else pl.col(one.on) for one in fading}
     return coming.with_columns(last.values()).with_columns(
-        one.decayed((as_of[one.name] - pl.col("event_date")).dt.total_days().fill_null(0)) for one in fading
+        # What is younger than the last of its kind adds nothing to it.
+        one.decayed((as_of[one.name] - pl.col("event_date")).dt.total_days().fill_null(0).clip(lower_bound=0))
+        for one in fading
     )
 
 
@@ -297,16 +299,15 @@ def _with_changes(state: pl.LazyFrame, changes: Sequence[pl.DataFrame]) -> pl.La
 def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
     """Count the days with an order, and with one of value, that leave the window or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
-    for recent, settled in ((measures.PURCHASE_DAYS, measures.SETTLED), (measures.VALUED_DAYS, measures.SETTLED_VALUED)):
-        # What is too late is not in the window's column any more, but in the sums.
-        has_order = pl.col("predictions.last_on").is_not_null()
-        late = has_order if recent == measures.PURCHASE_DAYS else pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
-        days = pl.concat(
-            [
-                coming.filter((pl.col("event_date") <= oldest) & late).select("customer_id", "event_date"),
-                leaving.filter(pl.col(recent).is_not_null()).select("customer_id", "event_date"),
-            ]
-        ).unique()
+    is_sold = pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
+    kinds = (
+        (measures.PURCHASE_DAYS, measures.SETTLED, pl.col("predictions.last_on").is_not_null()),
+        (measures.VALUED_DAYS, measures.SETTLED_VALUED, is_sold),
+    )
+    for recent, settled, is_there in kinds:
+        late = coming.filter((pl.col("event_date") <= oldest) & is_there)  # which is not in the window's column any more
+        gone = leaving.filter(pl.col(recent).is_not_null())
+        days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
         counted = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))
         both = pl.col(settled).fill_null(0) + pl.col("settled+").fill_null(0)
         state = state.join(counted, on="customer_id", how="left").with_columns(both.alias(settled)).drop("settled+")

@@ -496,10 +496,9 @@ def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | No
 
     def read(raw: str) -> bool | None:
         value = parse(raw)
-        if value is True or value == 1 or value == "true":
-            return True
-        is_no = value in (False, 0) or (isinstance(value, str) and value.strip().lower() in {"false", "0", "no", "off"})
-        return False if is_no and value is not None else None
+        if isinstance(value, str):
+            return True if value == "true" else False if value.strip().lower() in {"false", "0", "no", "off"} else None
+        return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
 
     if event["type"] == "identify":
         said = [read(raw) for name, raw in members(event["traits"]).items() if name.lower() == f"consent_{channel}"]
@@ -621,7 +620,7 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     if model.p is not None and model.q is not None and model.v is not None:
         numbers = [as_number(value_at(one.values, of.value)) for one in orders]
         valued = [number for number in numbers if number is not None and number > 0]
-        with_value = len({one.event["event_date"] for one, number in zip(orders, numbers, strict=True) if number is not None and number > 0})
+        with_value = len({one.event["event_date"] for one, number in zip(orders, numbers, strict=True) if (number or 0) > 0})
         value = model.p * (model.v + min(sum(valued), model.bound * with_value)) / (model.p * with_value + model.q - 1)
     return {
         "predicted_orders": mean_orders,

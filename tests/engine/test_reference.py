@@ -606,7 +606,8 @@ def test_an_unknown_visitor_is_a_customer_by_the_anonymous_id() -> None:
         ([("Unsubscribed", {}), ("Subscribed", {"channel": "app"}), ("Subscribed", {})], False, True),
         ([("Subscribed", {"channel": "Email"}), ("Unsubscribed", {"channel": "fax"})], False, False),
         ([("identify", {"CONSENT_EMAIL": "true", "consent_app": "TRUE"})], True, None),
-        *(([("identify", {"consent_email": 1, "consent_app": no}), ("Unsubscribed", {"channel": " APP"})], True, False) for no in (0, "Off ")),
+        ([("identify", {"consent_email": 1, "consent_app": 0})], True, False),
+        ([("identify", {"consent_email": "true", "consent_app": "Off "}), ("Unsubscribed", {"channel": " APP"})], True, False),
     ],
 )
 def test_the_last_word_on_consent_wins(said: list[tuple[str, dict[str, Any]]], email: bool | None, app: bool | None) -> None:
@@ -623,9 +624,7 @@ def test_a_grant_counts_only_if_it_is_later_in_both_ways() -> None:
     """By its own time and by arrival; a withdrawal from a clock that is fast counts at once, a grant when it is time."""
 
     def told(*words: tuple[int, int, int, bool]) -> list[bool | None]:
-        said = [
-            event(ago_, None, "identify", arrived=came, hour=hour, traits={"consent_email": word}) for ago_, hour, came, word in words
-        ]
+        said = [event(ago_, None, "identify", arrived=came, hour=hour, traits={"consent_email": word}) for ago_, hour, came, word in words]
         return [profiles(said, ago(day), portfolio())[0]["consent_email"] for day in (1, 0)]
 
     assert told((3, 12, 3, False), (2, 12, 2, True)) == [True, True]
