@@ -111,8 +111,9 @@ def test_more_than_one_value_in_a_hundred_is_worth_a_warning(tmp_path: Path) -> 
 
     def found(wrong: int) -> pl.DataFrame:
         good = [("Bought", {"revenue": 1, "paid": True})] * 100
-        days = [happened(*good, day=TODAY - DAY), happened(*good, *[("Bought", {"revenue": "Ann Smith", "paid": True})] * wrong)]
-        tables = [activity.roll_up(events, of, arrival=TODAY).coverage for events in days]
+        wrongly = [("Bought", {"revenue": "Ann Smith", "paid": True})] * wrong
+        days = {TODAY - DAY: happened(*good, day=TODAY - DAY), TODAY: happened(*good, *wrongly)}
+        tables = [activity.roll_up(events, of, arrival=day).coverage for day, events in days.items()]
         return coverage.unreadable(pl.concat(tables).lazy()).collect()
 
     assert found(2).is_empty()
