@@ -7,7 +7,7 @@ What belongs here: traits, interests, intents, engagement, consent, habits. What
 predictions (``predictions``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -70,18 +70,23 @@ def update_profiles(
     least since the first of those days, with ``valid_from``. Cost: customers + what is new + what leaves a window.
     """
     remembered = measures.remembered(portfolio)
-    # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
     merges = None if absorbed is None else absorbed.collect()
     absorbed = None if merges is None or merges.is_empty() else merges.lazy()
-    coming = _faded(survivors(_coming(activity, remembered, today), absorbed), remembered, today).collect().lazy()
-    leaving = survivors(_leaving(activity, remembered, today), absorbed).collect().lazy()
     seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
+    people = _state(yesterday, portfolio, absorbed, today).join(seen, on="customer_id", how="full", coalesce=True)
+    people = people.sort("customer_id").with_row_index("row").collect().lazy()
+
+    def known(rows: pl.LazyFrame) -> pl.LazyFrame:
+        # From here on a customer is a number: what moves is looked for by customer a dozen times, and names take thrice as long.
+        return survivors(rows, absorbed).join(people.select("customer_id", "row"), on="customer_id").drop("customer_id")
+
+    # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
+    coming = _faded(known(_coming(activity, remembered, today)), remembered, today).collect().lazy()
+    leaving = known(_leaving(activity, remembered, today)).collect().lazy()
     moved = pl.concat([coming, leaving], how="diagonal")
     plain = [one for one in remembered if one.merge not in ("tally", "consent")]
     state = (
-        _state(yesterday, portfolio, absorbed, today)
-        .join(seen, on="customer_id", how="full", coalesce=True)
-        .join(measures.merged(moved, ["customer_id"], plain), on="customer_id", how="left", suffix="+")
+        people.join(measures.merged(moved, ["row"], plain), on="row", how="left", suffix="+", maintain_order="left")
         .with_columns(
             *(expression for one in plain for expression in one.absorb("+")),
             zone_before="timezone.value",
@@ -94,24 +99,25 @@ def update_profiles(
     changes = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
     channels = [one.name for one in remembered if one.merge == "consent"]
     if channels:
-        changes.append(_changed_consent(state, [coming, survivors(_withdrawn_ahead(activity, channels, today), absorbed)], channels))
-    state = _with_changes(state, pl.collect_all(changes))
+        news = [coming, known(_withdrawn_ahead(activity, channels, today))]
+        changes.append(_changed_consent(state, news, channels))
     if portfolio.predictions is not None:
-        state = _settle(state, coming, leaving, today)
+        changes += _settled(state, coming, leaving, today)
+    state = _with_changes(state, pl.collect_all(changes))
     rereads = measures.reread(portfolio)
     if rereads:
-        state = state.join(_reread(survivors(activity, absorbed), rereads, today), on="customer_id", how="left")
-    known = state.sort("customer_id").collect()
-    unsafe = measures.unsafe_sums(known)
+        state = state.join(_reread(known(activity), rereads, today), on="row", how="left", maintain_order="left")
+    made = state.collect()
+    unsafe = measures.unsafe_sums(made)
     if unsafe:
         raise OverflowError(f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen measures.LOW_BITS' two columns")
     counts = hours.count(
-        known.select("customer_id", "zone_before", "is_merged", measures.HOURS, zone="timezone.value"),
-        moved=measures.spread(moved, ["customer_id"], measures.HOURS),
-        within=measures.spread(survivors(_within_hours(activity, today), absorbed), ["customer_id"], measures.HOURS),
+        made.select("row", "zone_before", "is_merged", measures.HOURS, zone="timezone.value"),
+        moved=measures.spread(moved, ["row"], measures.HOURS),
+        within=measures.spread(known(_within_hours(activity, today)), ["row"], measures.HOURS),
         timezone=portfolio.timezone,
     )
-    return _columns(known.lazy().with_columns(counts.alias(measures.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
+    return _columns(made.lazy().with_columns(counts.alias(measures.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
 
 
 def update_again(
@@ -187,9 +193,7 @@ def _faded(coming: pl.LazyFrame, remembered: list[Accumulator], today: date) -> 
     """Weigh what fades by its age: today, or on the last day of it that comes for the customer, which is set."""
     fading = [one for one in remembered if one.merge == "decay"]
     together = {one.on: [other.name for other in fading if other.on == one.on] for one in fading if one.on is not None}
-    last = {
-        on: pl.when(pl.max_horizontal(names) > 0).then("event_date").max().over("customer_id").alias(on) for on, names in together.items()
-    }
+    last = {on: pl.when(pl.max_horizontal(names) > 0).then("event_date").max().over("row").alias(on) for on, names in together.items()}
     as_of = {one.name: pl.lit(today) if one.on is None else pl.col(one.on) for one in fading}
     return coming.with_columns(last.values()).with_columns(
         # What is younger than the last of its kind adds nothing to it.
@@ -208,12 +212,12 @@ def _withdrawn_ahead(activity: pl.LazyFrame, channels: Sequence[str], today: dat
 
 def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.LazyFrame], channels: Sequence[str]) -> pl.LazyFrame:
     """One row per customer who said something about a channel, with what is remembered of it and of all other channels."""
-    said = ["customer_id", *(name for channel in channels for name in consent.columns(channel))]
+    said = ["row", *(name for channel in channels for name in consent.columns(channel))]
     new = pl.concat([rows.select(said) for rows in news]).filter(pl.any_horizontal(map(consent.is_said, channels)))
-    changed = new.select("customer_id").unique()
-    rows = pl.concat([state.join(changed, on="customer_id", how="semi").select(said), new])
+    changed = new.select("row").unique()
+    rows = pl.concat([state.join(changed, on="row", how="semi").select(said), new])
     for channel in channels:
-        changed = changed.join(consent.merged(rows, ["customer_id"], channel), on="customer_id", how="left")
+        changed = changed.join(consent.merged(rows, ["row"], channel), on="row", how="left")
     return changed
 
 
@@ -282,21 +286,13 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
 
 def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
     """One row per customer to whom something came or whom something left, with the tally as it is now (null: nothing is left)."""
-    news = measures.spread(moved, ["customer_id"], name)
-    changed = news.select("customer_id").unique()
-    before = measures.spread(state.join(changed, on="customer_id", how="semi"), ["customer_id"], name)
-    return changed.join(measures.tally(pl.concat([before, news]), ["customer_id"], name), on="customer_id", how="left")
+    news = measures.spread(moved, ["row"], name)
+    changed = news.select("row").unique()
+    before = measures.spread(state.join(changed, on="row", how="semi"), ["row"], name)
+    return changed.join(measures.tally(pl.concat([before, news]), ["row"], name), on="row", how="left")
 
 
-def _with_changes(state: pl.LazyFrame, changes: Sequence[pl.DataFrame]) -> pl.LazyFrame:
-    """Put what changed for a customer in the place of what was."""
-    for number, changed in enumerate(changes):
-        state = state.join(changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}")), on="customer_id", how="left", suffix="+")
-    names = [(number, name) for number, changed in enumerate(changes) for name in changed.columns if name != "customer_id"]
-    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in names)
-
-
-def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
+def _settled(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> Iterator[pl.LazyFrame]:
     """Count the days with an order, and with one of value, that leave the window or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
     is_sold = pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
@@ -307,11 +303,20 @@ def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, to
     for recent, settled, is_there in kinds:
         late = coming.filter((pl.col("event_date") <= oldest) & is_there)  # which is not in the window's column any more
         gone = leaving.filter(pl.col(recent).is_not_null())
-        days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
-        counted = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))
-        both = pl.col(settled).fill_null(0) + pl.col("settled+").fill_null(0)
-        state = state.join(counted, on="customer_id", how="left").with_columns(both.alias(settled)).drop("settled+")
-    return state
+        days = pl.concat([frame.select("row", "event_date") for frame in (late, gone)]).unique()
+        counted = days.group_by("row").agg(pl.len().cast(pl.Int64).alias("more"))
+        before = state.select("row", settled).join(counted, on="row")
+        yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more"))
+
+
+def _with_changes(state: pl.LazyFrame, changes: Sequence[pl.DataFrame]) -> pl.LazyFrame:
+    """Put what changed for a customer in the place of what was."""
+    some = {number: changed for number, changed in enumerate(changes) if changed.height}
+    for number, changed in some.items():
+        marked = changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}"))
+        state = state.join(marked, on="row", how="left", suffix="+", maintain_order="left")
+    names = [(number, name) for number, changed in some.items() for name in changed.columns if name != "row"]
+    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in names)
 
 
 def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
@@ -324,7 +329,7 @@ def _reread(activity: pl.LazyFrame, accumulators: list[Accumulator], today: date
     first = {one.name: today - timedelta(days=one.within_days or 0) for one in accumulators}
     return (
         activity.filter(pl.col("event_date").is_between(min(first.values()), today, closed="right"))
-        .group_by("customer_id")
+        .group_by("row")
         .agg(expression for one in accumulators for expression in one.gather(pl.col("event_date") > first[one.name]))
     )
 
