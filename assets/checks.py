@@ -20,7 +20,8 @@ import polars as pl
 
 from assets.daily import days_of
 from assets.facts import markdown_table
-from atc_pipeline import invariants, schemas
+from atc_pipeline import coverage, invariants, schemas
+from atc_pipeline.activity import asked_for
 from atc_pipeline.decision.memory import STATE
 from atc_pipeline.escaping import MOST
 from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
@@ -169,6 +170,24 @@ def _colliding_keys(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFr
     return planned.filter(pl.col("withheld") == KEY_COLLISION).select("date", "idempotency_key", "journey_id", "channel").collect()
 
 
+MOST_NAMES = 1000
+"""Names of events, the most frequent of a day, among which a similar one is looked for."""
+
+
+def _never_found(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Look at all days of the lake: what the last day of a run has not brought, an earlier one may have."""
+    last = max(days)
+    found = lake.scan("feature_coverage", [day for day in lake.days("feature_coverage") if day <= last])
+    return pl.DataFrame() if found is None else coverage.never_found(found, asked_for(portfolio), partial(_occurring, lake, last))
+
+
+def _occurring(lake: Lake, day: date) -> list[str]:
+    if not lake.has("raw_events", day):
+        return []
+    names = lake.lazy("raw_events", day).select("event").drop_nulls().group_by("event").len()
+    return names.sort("len", "event", descending=[True, False]).head(MOST_NAMES).collect()["event"].to_list()
+
+
 PROMISES = (
     Promise(
         "identity_map",
@@ -176,6 +195,31 @@ PROMISES = (
         "No id is said to be a customer who was absorbed, none of the day before is missing, and everybody is drawn by one name, the "
         "same as the day before (SPEC 2). If it fails, make identity_map of the day again, from the first day that fails.",
         _between(invariants.broken_identities, _table("identity_map"), _map_before),
+    ),
+    Promise(
+        "feature_coverage",
+        "values_are_readable",
+        "At most 1 % of the values of a trait or signal, over the days of a run, are of a type that cannot be read; these are skipped "
+        "(SPEC 1). Look the message up in raw_events, and have the source send numbers as numbers and lists as lists, "
+        "or name another property in journeys.yaml.",
+        _between(coverage.unreadable, _table("feature_coverage")),
+        is_blocking=False,
+    ),
+    Promise(
+        "feature_coverage",
+        "consent_is_understood",
+        "What is said about consent is yes or no, and about a channel of ours (SPEC 3). What is neither grants nothing; Unsubscribed from "
+        "another channel withdraws all. Look the message up in raw_events, and have the source send true or false.",
+        _between(coverage.unclear_consent, _table("feature_coverage")),
+        is_blocking=False,
+    ),
+    Promise(
+        "feature_coverage",
+        "every_feature_is_found",
+        "Every trait, signal and goal has matched an event since the first day. Correct the name of the event, or the condition, in "
+        "journeys.yaml; leave it if the event is yet to come.",
+        _never_found,
+        is_blocking=False,
     ),
     Promise(
         "customer_profiles",

@@ -34,7 +34,7 @@ def jobs() -> list[Job]:
     built = [dg.define_asset_job(name, selection, description=about, tags=STATE_TAG) for name, (selection, about) in purposes.items()]
     catch_up = dg.define_asset_job(
         "catch_up",
-        dg.AssetSelection.assets("customer_activity", "customer_profiles", "purchase_models"),
+        dg.AssetSelection.assets("customer_activity", "feature_coverage", "customer_profiles", "purchase_models"),
         description="After traits, interests or intents were added or changed: makes these again on days that are there, and nothing else.",
         tags=STATE_TAG,
         config=ONLY_CHANGED,

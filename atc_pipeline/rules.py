@@ -17,7 +17,10 @@ MICRO = 1_000_000
 """Event values are rounded to six decimals and summed as integers, so that sums do not depend on row order (SPEC preamble)."""
 
 LARGEST_VALUE = 1e11
-"""Larger numbers are skipped like wrongly typed values: a customer's sum of micro-units must fit an Int64 (9.2e12 in all)."""
+"""Larger numbers are skipped like wrongly typed values: in micro-units one must fit an Int64, and 2.5e10 of them two (``measures``)."""
+
+AT = pl.Datetime("us", "UTC")
+"""A moment."""
 
 BLOCKED = ("null", "none", "nil", "nan", "undefined", "[object object]", "unknown", "guest", "n/a", "anonymous", "-1")
 """Values that identify nobody, in any case, beside those that are empty or only zeros and dashes (SPEC 2)."""

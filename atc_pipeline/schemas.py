@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import events, identity, measures, messages, predictions, profiles, queues, rules, segments
+from atc_pipeline import coverage, events, identity, measures, messages, predictions, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
 from atc_pipeline.escaping import markdown
 from atc_pipeline.explanation import matrix
@@ -174,6 +174,28 @@ def _customer_activity(portfolio: Portfolio) -> Table:
     )
 
 
+def _feature_coverage(_: Portfolio) -> Table:
+    counts = ("events", "matched", "read", "skipped")
+    return _table(
+        "feature_coverage",
+        ("feature", "part", "event"),
+        coverage.COVERAGE,
+        nullable={"sample", "sample_message_id"},
+        descriptions={
+            "feature": "A trait, interest, intent, side of the engagement, prediction, goal, or consent.",
+            "part": "Which signal of an interest or intent, from 1.",
+            "event": "An event that it names; * = any.",
+            "events": "Events of that name that arrived on `date`.",
+            "matched": "Events or items that the part as a whole matched.",
+            "read": "Values of them that were read.",
+            "skipped": "Values that could not be read.",
+            "sample": "What one of these looks like.",
+            "sample_message_id": "The event it is in.",
+        },
+        checks={"part": _POSITIVE, **dict.fromkeys(counts, _NEVER_NEGATIVE)},
+    )
+
+
 def _customer_profiles(portfolio: Portfolio) -> Table:
     columns = profiles.table_schema(portfolio) | {profiles.STATE: pl.Struct(profiles.state_schema(portfolio))}
     interests = {f"interest_{topic.id}": _SHARE for topic in portfolio.topics}
@@ -227,6 +249,8 @@ def _purchase_models(_: Portfolio) -> Table:
             "customers": "Customers with an order.",
             "repeat_customers": "Customers with orders on more than one day.",
             "value_fitted_on": "Last day of the data that Gamma-Gamma was fitted on.",
+            "value_bound": "What a customer's mean day with a value counts for at most: 1,000 times the median.",
+            "bounded_customers": "Customers for whom it would have been more.",
             **dict.fromkeys(("p", "q", "v"), "Gamma-Gamma: values of orders are Gamma(p, nu), nu is Gamma(q, v)."),
             "is_refitted": "Whether a model is a new fit today.",
             "note": "Why the last fit was kept, or why there is none.",
@@ -420,6 +444,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _identity_map,
     _identity_changes,
     _customer_activity,
+    _feature_coverage,
     _customer_profiles,
     _purchase_models,
     _micro_segment_memberships,

@@ -81,7 +81,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             lake.write("identity_map", day, map_identities(lake.lazy("raw_events", day), yesterday("identity_map", day), today=day).map)
         with watch.measure("roll up"):
             now = absorbed(lake.lazy("identity_map", day))
-            lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now))
+            lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now).activity)
         with watch.measure("profiles"):
             for name, made in profile_day(lake, window.until(day), portfolio, day).items():
                 lake.write(name, day, made)

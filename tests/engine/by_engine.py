@@ -43,7 +43,7 @@ class Features:
         resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
         known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
         absorbed = identity.absorbed(known.lazy())
-        self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed))
+        self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed).activity)
         counts = {
             "date": day,
             "lines": ingested.lines,
