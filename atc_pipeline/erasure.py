@@ -288,6 +288,14 @@ def find_lines(lines: Iterable[bytes], person: Person) -> pl.DataFrame:
     return found.frame()
 
 
+def count_named(lines: Iterable[bytes], person: Person) -> int:
+    """Count the lines of text that name the person, or may."""
+    text = pl.Series("text", [line.decode(errors="replace") for line in lines], dtype=pl.String)
+    is_few = len(person.names) <= FEW
+    named = text.str.contains(person.pattern) if is_few else text.str.contains_any(sorted(person.ids))
+    return int((named | person.spellings.are_in(text)).sum())
+
+
 class _Found:
     """Rows found so far, and the values in them that may be meant for the person."""
 

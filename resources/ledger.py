@@ -113,7 +113,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         return sent.select(pl.col("decision").str.json_decode(pl.Struct(dict(schema))).struct.unnest()).sort("date", "customer_id")
 
     def search(self, words: Sequence[str]) -> pl.DataFrame:
-        """Return the rows that have one of the words anywhere in their text. Does not create the ledger."""
+        """Return the rows that have one of the words anywhere in their text, in any case. Does not create the ledger."""
         if not self.path.exists():
             return pl.DataFrame()
         with self._open() as connection:
@@ -121,7 +121,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             found: pl.DataFrame = connection.sql(
                 """
                 select * from deliveries semi join words
-                on contains(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision), word)
+                on contains(lower(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision)), lower(word))
                 """
             ).pl()
         return found

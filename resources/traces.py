@@ -32,6 +32,10 @@ BATCH = 32 * 2**20
 UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pl.exceptions.PolarsError)
 """What reading a damaged file raises."""
 
+MOST_WAYS = 20
+"""Ways to write an id that are told of a place."""
+
+LANDED = "landing"
 UNFINISHED = "unfinished files"
 _LEFT_BEHIND = {
     "lake": re.compile(r"\.part\.parquet\.\d+|\..+\.erasing"),
@@ -53,6 +57,8 @@ class Found:
     shared: int = 0
     elsewhere: Counter[str] = field(default_factory=Counter)
     """Rows by ``<place>.<column>``, or by ``<place>/<file>`` of a file that is none of ours."""
+    written: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """The same, and how it is written there: of many ways the most frequent."""
 
     def __bool__(self) -> bool:
         return bool(self.theirs or self.shared or self.elsewhere)
@@ -155,10 +161,11 @@ class Foreign:
 
     def find(self, person: Person) -> Found:
         """Search its bytes, unpacked where it is compressed as ours are."""
-        pattern = re.compile(person.pattern)
+        place, rows = f"{self.place}/{self.name}", 0
         with _reading(self.path) as file:
-            rows = sum(len(pattern.findall(line.decode(errors="replace"))) for line in file)
-        return Found(self.place, self.name, elsewhere=Counter({f"{self.place}/{self.name}": rows} if rows else {}))
+            for lines in _batches(file):
+                rows += erasure.count_named(lines, person)
+        return Found(self.place, self.name, elsewhere=Counter({place: rows} if rows else {}))
 
     def remove(self, person: Person) -> None:
         """Leave it alone."""
@@ -177,7 +184,7 @@ class Deliveries:
 
     def find(self, person: Person) -> Found:
         """Search all text of its one table."""
-        rows = self.ledger.search(sorted(person.names))
+        rows = self.ledger.search(sorted({*person.names, *person.spellings.plain_ids}))
         return (
             Found("ledger", "ledger.duckdb")
             if rows.is_empty()
@@ -194,7 +201,7 @@ def keepers(lake: Lake, landing: LandingZone, outbox: Path, ledger: Ledger) -> I
     yield Deliveries(ledger)
     read_by_ingest = {path for day in landing.days() for path in landing.files(day)}
     for path, name in _files(Path(landing.root)):
-        yield _keeper("landing", "landing", path, name, landing.replace if path in read_by_ingest else _put)
+        yield _keeper(LANDED, LANDED, path, name, landing.replace if path in read_by_ingest else _put)
     for path, name in _files(outbox):
         yield _keeper("outbox", "outbox", path, name, _put)
     last = _latest_map(lake)
@@ -228,14 +235,32 @@ def _keeper(zone: str, place: str, path: Path, name: str, put: Callable[[Path, P
 
 
 def _found(place: str, name: str, found: pl.DataFrame) -> Found:
-    columns = found["column"] if "column" in found.columns else pl.repeat("line", found.height, dtype=pl.String, eager=True)
-    elsewhere = Counter(f"{place}.{column}" for column in columns.filter(found["kind"] == "elsewhere"))
     rows = {kind: found.filter(pl.col("kind") == kind)["row"].n_unique() for kind in ("theirs", "shared")}
-    return Found(place, name, rows["theirs"], rows["shared"], elsewhere)
+    elsewhere = found.filter(pl.col("kind") == "elsewhere").with_columns(place=pl.lit(f"{place}.") + pl.col("column"))
+    columns = elsewhere.group_by("place").agg(pl.col("row").n_unique())
+    written = elsewhere.drop_nulls("written").group_by("place", "written").len("rows").sort("rows", "written", descending=[True, False])
+    return Found(
+        place,
+        name,
+        **rows,
+        elsewhere=Counter(dict(columns.iter_rows())),
+        written=_most(Counter({row[:2]: row[2] for row in written.iter_rows()})),
+    )
 
 
 def _sum(one: Found, other: Found) -> Found:
-    return Found(one.place, one.file, one.theirs + other.theirs, one.shared + other.shared, one.elsewhere + other.elsewhere)
+    both = {kind: getattr(one, kind) + getattr(other, kind) for kind in ("theirs", "shared", "elsewhere")}
+    return Found(one.place, one.file, **both, written=_most(one.written + other.written))
+
+
+def _most(written: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Of as many ways to write it as there may be, keep some of each place."""
+    kept, places = Counter[tuple[str, str]](), Counter[str]()
+    for (place, way), rows in written.most_common():
+        places[place] += 1
+        if places[place] <= MOST_WAYS:
+            kept[place, way] = rows
+    return kept
 
 
 def _unfinished(path: Path) -> Path:
