@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
 from assets.daily import Tables, after, daily, each_day, spec
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
@@ -16,7 +17,7 @@ from atc_pipeline.activity import roll_up, roll_up_again
 from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
-from resources.landing import LandingZone
+from resources.landing import LandingZone, PassedOver
 from resources.spill import Spill
 from resources.tombstones import Tombstones
 
@@ -45,7 +46,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 **spec(partitions, "events", []),
             ),
         ],
-        check_specs=[RECONCILED],
+        check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
@@ -53,15 +54,20 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
-        timezone = journeys.load().timezone
+        portfolio = journeys.load()
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
+        passed: dict[date, list[PassedOver]] = {}
 
         def make(day: date) -> Tables:
             spill.clear()
             seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased, park=spill.park)
+            passed[day] = landing.passed_over(day)
+            blocks = landing.read(day, passed[day])
+            done = ingest(blocks, recent, arrival=day, timezone=portfolio.timezone, erased=erased, park=spill.park)
+            if facts := facts_of_day(passed[day], done.mended):
+                context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
@@ -70,6 +76,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         yield dg.MaterializeResult(asset_key="raw_events")
         yield dg.MaterializeResult(asset_key="rejected_events")
         yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
+        yield passed_over(landing, passed, portfolio.starts_on)
+        yield lines_arrived(landing, lake, {each.day: each.lines for each in counts})
 
     @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
     def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:

@@ -80,7 +80,7 @@ class Lake(dg.ConfigurableResource):
         Raises MissingDayError, naming what to materialize, where the day was never written.
         """
         self.require(table, day)
-        return pl.read_parquet(self.path(table, day), hive_partitioning=False)
+        return pl.read_parquet(self.path(table, day), hive_partitioning=False, glob=False)
 
     def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
         """Read those of the days that were written, lazily; None if none was.
@@ -90,12 +90,14 @@ class Lake(dg.ConfigurableResource):
         """
         paths = [path for day in sorted(days, reverse=True) if (path := self.path(table, day)).exists()]
         missing: Literal["insert", "raise"] = "insert" if may_lack else "raise"
-        return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore", missing_columns=missing) if paths else None
+        return (
+            pl.scan_parquet(paths, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing) if paths else None
+        )
 
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
         self.require(table, day)
-        return pl.scan_parquet(self.path(table, day), hive_partitioning=False)
+        return pl.scan_parquet(self.path(table, day), hive_partitioning=False, glob=False)
 
     def require(self, table: str, day: date) -> None:
         """Raise MissingDayError, naming what to materialize, where the day was never written."""
@@ -149,4 +151,6 @@ class Rolling:
     def _scan(self, days: Sequence[date]) -> pl.LazyFrame:
         paths = [self.lake.path(self.table, day) for day in sorted(days, reverse=True)]
         missing: Literal["insert", "raise"] = "insert" if self.may_lack else "raise"
-        return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore", missing_columns=missing).select(self.columns)
+        return pl.scan_parquet(paths, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing).select(
+            self.columns
+        )

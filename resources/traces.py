@@ -102,7 +102,7 @@ class Frame:
         self.put(self.path, unfinished)
 
     def _rows(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.path, hive_partitioning=False)
+        return pl.scan_parquet(self.path, hive_partitioning=False, glob=False)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def keepers(lake: Lake, landing: LandingZone, outbox: Path, ledger: Ledger) -> I
 def latest_map(lake: Lake) -> pl.LazyFrame | None:
     """Read ``identity_map`` of the latest day; None where the lake has none."""
     path = _latest_map(lake)
-    return None if path is None else pl.scan_parquet(path, hive_partitioning=False)
+    return None if path is None else pl.scan_parquet(path, hive_partitioning=False, glob=False)
 
 
 def _latest_map(lake: Lake) -> Path | None:
