@@ -22,6 +22,7 @@ from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
 from atc_pipeline.decision.memory import STATE
+from atc_pipeline.escaping import MOST
 from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
@@ -276,7 +277,7 @@ def _days_tested(context: dg.AssetCheckExecutionContext, lake: Lake, table: str)
 
 
 def _shown(failing: pl.DataFrame) -> dict[str, Any]:
-    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS))}
+    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS), letters=MOST)}
 
 
 def stretches(lake: Lake, table: str, days: Sequence[date]) -> Iterator[Sequence[date]]:

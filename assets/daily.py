@@ -14,6 +14,7 @@ from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFo
 
 from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
+from atc_pipeline.escaping import terminal
 from resources.lake import Lake, MissingDayError
 from resources.landing import UnreadableFileError
 
@@ -68,9 +69,9 @@ def each_day(
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
             if isinstance(problem, MissingDayError | UnreadableFileError | OutdatedDayError):
-                raise dg.Failure(description=str(problem), allow_retries=False) from problem
+                raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from problem
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
-                raise dg.Failure(description=f"{day}: {OLDER_COLUMNS} ({problem})", allow_retries=False) from problem
+                raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
         for table, described in facts.items():
             finished.append((table, day))

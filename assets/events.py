@@ -134,5 +134,5 @@ def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:
         asset_key="raw_events",
         check_name=RECONCILED.name,
         passed=unbalanced.is_empty(),
-        metadata={**totals, "days": markdown_table(counts), "days_that_do_not_add_up": markdown_table(unbalanced)},
+        metadata={**totals, "days": markdown_table(counts, most=366), "days_that_do_not_add_up": markdown_table(unbalanced)},
     )

@@ -22,10 +22,12 @@ _ACTS = re.compile(
 )
 """Characters that do something, or hide something, where they are shown; among them all that XML 1.0 does not allow."""
 
-_MARKUP = re.compile(r"[\\*_\[\](){}<>&~!#$^]")
+_MARKUP = re.compile(r"[\\*\[\]<>&~]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown takes for markup wherever it stands; an underscore within a word it does not."""
 _REFERRED = str.maketrans({"`": "&#96;", "|": "&#124;"})
 _LINKED = re.compile(r"(?:(?<=http)://|(?<=https)://|(?<=www)\.|@)+", re.IGNORECASE)
-_OPENS = re.compile(r"\A(?:[-+=]+|\d+(?=[.)](?: |$))| +)")
+_OPENS = re.compile(r"\A(?:[-+](?= |\Z)|-{2,}|=+|#+|\d+(?=[.)](?: |\Z))| +)")
+"""And what only where a line begins: lists, headings, rules, code."""
 
 
 def plain(text: str, most: int | None = MOST) -> str:
@@ -48,7 +50,6 @@ def markdown(text: str, most: int | None = MOST) -> str:
     # Backticks and bars as references: an escape of theirs is read otherwise in code than out of it, and in a table than outside.
     escaped = _MARKUP.sub(r"\\\g<0>", plain(text, most)).translate(_REFERRED)
     parted = _LINKED.sub(r"`\g<0>`", escaped)
-    # What makes a list, a heading or a rule does so only where a line begins.
     return _OPENS.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), parted)
 
 

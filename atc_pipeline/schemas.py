@@ -11,6 +11,7 @@ import polars as pl
 
 from atc_pipeline import events, identity, measures, messages, predictions, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
+from atc_pipeline.escaping import markdown
 from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
@@ -237,7 +238,7 @@ def _about(trait: Trait) -> str:
     words = [trait.kind.replace("_", " "), trait.property or "", f"of {of}" if of else ""]
     words += [f"within {trait.within_days} days"] if trait.within_days else []
     words += [f"where {trait.selector.where.text}"] if trait.selector and trait.selector.where else []
-    return " ".join(word for word in words if word)
+    return markdown(" ".join(word for word in words if word))
 
 
 def _micro_segment_memberships(_: Portfolio) -> Table:
