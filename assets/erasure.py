@@ -27,7 +27,7 @@ from resources.erasing import NotErasedError, erase, places_of_same_text, search
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
-from resources.records import PLACE, Records, delete, ended_runs, is_in_files, named_runs
+from resources.records import PLACE, Records, delete, ended_runs, folders, is_in_files, named_runs
 from resources.tombstones import Tombstones
 from resources.traces import MOST_WAYS, UNFINISHED, Found, Keeper, keepers, latest_map
 
@@ -74,7 +74,7 @@ def erase_op(
     """Erase a person, or report what would be removed."""
     person, is_mapped = _identified(config, lake)
     records = [Records(context.instance, ERASURE)] if PLACE not in config.same_text else []
-    every = partial(_keepers, records, lake, landing, channels, ledger)
+    every = partial(_keepers, records, lake, landing, channels, ledger, folders(context.instance))
     try:
         found = search(every(), person)
     except NotErasedError as problem:
@@ -134,8 +134,10 @@ def _identified(config: ErasureConfig, lake: Lake) -> tuple[Person, bool]:
     return person, is_mapped
 
 
-def _keepers(records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger) -> list[Keeper]:
-    return [*records, *keepers(lake, landing, Path(channels.home) / "outbox", ledger)]
+def _keepers(
+    records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[Path]
+) -> list[Keeper]:
+    return [*records, *keepers(lake, landing, Path(channels.home) / "outbox", ledger, [path.resolve() for path in but])]
 
 
 def earlier_erasures(instance: dg.DagsterInstance, person: Person, *, but: str) -> list[str]:

@@ -4,7 +4,6 @@ What belongs here: the one table and its set-based operations, with no trace of 
 What does not: deciding what to send (the engine), sending it (``channels``), the order of the two (``delivery``).
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -15,6 +14,8 @@ import duckdb
 import polars as pl
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
+
+from resources.unfinished import beside
 
 TABLE = """
 create table if not exists deliveries (
@@ -130,9 +131,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         """Drop all rows of these customers by writing the file anew: deleted rows would stay in the blocks it keeps for reuse."""
         if not self.path.exists():
             return
-        for abandoned in self.path.parent.glob(".ledger.duckdb.*"):
-            abandoned.unlink()
-        anew = self.path.with_name(f".ledger.duckdb.{os.getpid()}")
+        anew = beside(self.path)
         with self._open() as connection:
             connection.register("gone", pl.DataFrame({"customer_id": customers}))
             connection.execute("checkpoint")

@@ -8,6 +8,7 @@ What belongs here: finding, deleting and searching Dagster's records. What does 
 """
 
 import json
+import os
 import re
 import sqlite3
 from collections import Counter
@@ -22,6 +23,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from sqlalchemy import text
 
 from atc_pipeline.erasure import Person, Spellings
@@ -72,12 +74,13 @@ class Records:
     def _rest(self, person: Person) -> tuple[list[str], Counter[str]]:
         """Find deleted runs of which results of checks are left, and count by file what is of no run at all."""
         known = {run.run_id for run in self.instance.get_runs()}
+        ours = {path.resolve() for path in _databases(self.instance)}
         orphans, elsewhere = set[str](), Counter[str]()
         for file in files(self.instance):
             if known.isdisjoint(_RUN_ID.findall(file.as_posix())):
                 rows = [row for row in _rows(file) if known.isdisjoint(row.runs)]
                 for row in compress(rows, _are_named([row.text for row in rows], person)):
-                    is_check = row.table == _CHECKS
+                    is_check = row.table == _CHECKS and file in ours
                     orphans |= set(row.runs) if is_check else set()
                     elsewhere += Counter() if is_check else Counter([f"{PLACE}/{file.name}"])
         return sorted(orphans), elsewhere
@@ -125,12 +128,21 @@ def is_in_files(instance: dg.DagsterInstance) -> bool:
     return len(_databases(instance)) == len(_STORES)
 
 
-def files(instance: dg.DagsterInstance) -> list[Path]:
-    """Return all files in which the instance keeps something."""
+def folders(instance: dg.DagsterInstance) -> list[Path]:
+    """Return the folders in which the instance keeps something, or has kept it before it was told to elsewhere."""
     if instance.is_ephemeral:
         return []
-    roots = {Path(instance.root_directory), Path(instance.storage_directory()), *(path.parent for path in _databases(instance))}
-    return sorted({path.resolve() for root in roots for path in root.rglob("*") if path.is_file()})
+    found = {Path(instance.root_directory), Path(instance.storage_directory()), *(path.parent for path in _databases(instance))}
+    if isinstance(instance.compute_log_manager, LocalComputeLogManager):
+        found.add(Path(instance.compute_log_manager.get_captured_local_path(["log"], "out")).parent)
+    if "DAGSTER_HOME" in os.environ:
+        found.add(Path(os.environ["DAGSTER_HOME"]))
+    return sorted(found)
+
+
+def files(instance: dg.DagsterInstance) -> list[Path]:
+    """Return all files in these folders."""
+    return sorted({path.resolve() for root in folders(instance) for path in root.rglob("*") if path.is_file()})
 
 
 _CHECKS = "asset_check_executions"
