@@ -24,6 +24,7 @@ from atc_pipeline.erasure import Person, identify
 from atc_pipeline.escaping import markdown, plain
 from resources.channels import Channels
 from resources.erasing import NotErasedError, erase, places_of_same_text, search
+from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
@@ -70,9 +71,10 @@ def erase_op(
     channels: Channels,
     ledger: Ledger,
     tombstones: Tombstones,
+    journeys: JourneysFile,
 ) -> None:
     """Erase a person, or report what would be removed."""
-    person, is_mapped = _identified(config, lake)
+    person, is_mapped = _identified(config, lake, journeys)
     records = [Records(context.instance, ERASURE)] if PLACE not in config.same_text else []
     every = partial(_keepers, records, lake, landing, channels, ledger, folders(context.instance))
     try:
@@ -115,18 +117,18 @@ def erase_customer() -> None:
     erase_op()
 
 
-def _identified(config: ErasureConfig, lake: Lake) -> tuple[Person, bool]:
+def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tuple[Person, bool]:
     mapped, arrived = lake.days("identity_map")[-1:], lake.days("raw_events")[-1:]
     if mapped and mapped < arrived:
         raise dg.Failure(
             f"events of {arrived[0]} are in, but identity_map ends on {mapped[0]}, and it says which ids are whose: run that day first",
             allow_retries=False,
         )
-    theirs = latest_map(lake)
+    theirs, blocked = latest_map(lake), journeys.load().blocked
     try:
-        person, is_mapped = identify(config.customer_id, theirs)
+        person, is_mapped = identify(config.customer_id, theirs, blocked)
         for one in config.also:
-            person = person.together_with(identify(one, theirs)[0])
+            person = person.together_with(identify(one, theirs, blocked)[0])
     except ValueError as problem:
         raise dg.Failure(str(problem), allow_retries=False) from problem
     if person.spellings.are_in(pl.Series([config.reference])).any():

@@ -147,6 +147,8 @@ class Person:
     users: frozenset[str]
     visitors: frozenset[str] = frozenset()
     namesakes: frozenset[str] = frozenset()
+    blocked: frozenset[str] = frozenset()
+    """What names nobody, beside the values of SPEC 2 (``identity.blocked``)."""
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -199,39 +201,44 @@ class Person:
     def together_with(self, other: "Person") -> "Person":
         """Return both as one person."""
         users, visitors = self.users | other.users, self.visitors | other.visitors
-        return Person(users, visitors, (self.namesakes | other.namesakes) - visitors)
+        return Person(users, visitors, (self.namesakes | other.namesakes) - visitors, self.blocked | other.blocked)
+
+    def is_nobody(self, text: str | None) -> bool:
+        """True where the text of an id names nobody at all."""
+        return not is_identity(text, self.blocked)
 
 
-def identify(customer_id: str, identity_map: pl.LazyFrame | None) -> tuple[Person, bool]:
+def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Iterable[str] = ()) -> tuple[Person, bool]:
     """Find all ids of a customer, who may be given by an absorbed id too; and whether the map knows them.
 
-    ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself.
+    ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself. ``blocked``: ``identity.blocked``.
     Raises ValueError for an id that identifies nobody.
     """
     visitor = customer_id.removeprefix(rules.VISITOR)
     is_visitor = visitor != customer_id
-    if not is_identity(visitor):
-        raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, or only zeros and dashes (SPEC 2)")
-    own = Person(frozenset(), frozenset({visitor})) if is_visitor else Person(frozenset({customer_id}))
+    nobody = frozenset(one.strip().lower() for one in blocked)
+    if not is_identity(visitor, nobody):
+        raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, only zeros and dashes, or blocked (SPEC 2)")
+    users, visitors = (frozenset[str](), frozenset({visitor})) if is_visitor else (frozenset({customer_id}), frozenset[str]())
     if identity_map is None:
-        return own, False
+        return Person(users, visitors, blocked=nobody), False
     is_asked = (pl.col("id_type") == ("anonymous" if is_visitor else "user")) & (pl.col("id") == visitor)
     rows = identity_map.select("id_type", "id", "customer_id")
     asked = rows.filter(is_asked | (pl.col("customer_id") == customer_id)).select("customer_id").unique()
     ids = rows.join(asked, on="customer_id", how="semi").collect()
-    users, visitors = (frozenset(ids.filter(pl.col("id_type") == kind)["id"]) for kind in ("user", "anonymous"))
-    users, visitors = own.users | users, own.visitors | visitors
+    users |= frozenset(ids.filter(pl.col("id_type") == "user")["id"])
+    visitors |= frozenset(ids.filter(pl.col("id_type") == "anonymous")["id"])
     claimed = rows.filter(
         pl.col("id_type") == "anonymous",
         pl.col("id").is_in(sorted(users - visitors)),
         pl.col("customer_id") != pl.concat_str(pl.lit(rules.VISITOR), "id"),
     )
-    return Person(users, visitors, frozenset(claimed.select("id").collect()["id"])), not ids.is_empty()
+    return Person(users, visitors, frozenset(claimed.select("id").collect()["id"]), nobody), not ids.is_empty()
 
 
-def is_identity(text: str | None) -> bool:
-    """True where the text names somebody; ``rules.is_identity`` for one value."""
-    return text is not None and _BLOCKED.fullmatch(text) is None
+def is_identity(text: str | None, blocked: frozenset[str] = frozenset()) -> bool:
+    """True where the text names somebody; ``rules.is_identity`` for one value. ``blocked``: in small letters, without blanks around."""
+    return text is not None and _BLOCKED.fullmatch(text) is None and text.strip().lower() not in blocked
 
 
 def is_about(schema: Mapping[str, pl.DataType], person: Person) -> pl.Expr:
@@ -242,7 +249,7 @@ def is_about(schema: Mapping[str, pl.DataType], person: Person) -> pl.Expr:
     if "user_id" in columns:
         tests.append(columns["user_id"].is_in(sorted(person.customers)))
     if "anonymous_id" in columns:
-        tests.append(_is_nobody(columns) & columns["anonymous_id"].is_in(sorted(person.devices)))
+        tests.append(_is_nobody(columns, person) & columns["anonymous_id"].is_in(sorted(person.devices)))
     if "previous_id" in columns:
         tests.append(columns["previous_id"].is_in(sorted(person.names)))
     if "id_type" in columns and "id" in columns:
@@ -347,16 +354,16 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
     if (
         user in person.customers
         or previous in person.names
-        or (not is_identity(user) and visitor in person.devices)
+        or (person.is_nobody(user) and visitor in person.devices)
         or (user is visitor is None and customer in person.customers)
     ):
         return "theirs"
     found = {name for key, raw in document.items() for name in (key, *_named(_decoded(bytes(raw)), person)) if name in person.names}
     if not found:
         return None
-    if not any(is_identity(one) for one in (user, visitor, customer)):
+    if all(person.is_nobody(one) for one in (user, visitor, customer)):
         return "theirs"
-    return "shared" if is_identity(user) and found <= person.visitors else "elsewhere"
+    return "shared" if not person.is_nobody(user) and found <= person.visitors else "elsewhere"
 
 
 def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person) -> Iterator[tuple[str, Kind]]:
@@ -368,16 +375,19 @@ def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person
         yield "raw", kind
         return
     user = row.get("user_id", row.get("userId"))
-    is_anothers = is_identity(None if user is None else str(user))
+    is_anothers = not person.is_nobody(None if user is None else str(user))
     for column in searched:
         found = set(_named(row[column], person))
         if found:
             yield column, "shared" if is_anothers and found <= person.visitors else "elsewhere"
 
 
-def _is_nobody(columns: Mapping[str, pl.Expr]) -> pl.Expr:
+def _is_nobody(columns: Mapping[str, pl.Expr], person: Person) -> pl.Expr:
     user = columns.get("user_id")
-    return pl.lit(value=True) if user is None else user.is_null() | user.str.contains(rules.BLOCKED_IDENTITY).fill_null(value=True)
+    if user is None:
+        return pl.lit(value=True)
+    is_blocked = user.str.strip_chars().str.to_lowercase().is_in(sorted(person.blocked))
+    return (user.str.contains(rules.BLOCKED_IDENTITY) | is_blocked).fill_null(value=True)
 
 
 def _may_be_id(dtype: pl.DataType) -> bool:

@@ -47,6 +47,39 @@ def test_a_blocked_value_is_nobody_to_erase(asked: str) -> None:
         identify(asked, MAP)
 
 
+def test_what_else_is_blocked_names_nobody() -> None:
+    """``identity.blocked``, in any case: it cannot be erased, and an event that carries it is the visitor's."""
+    with pytest.raises(ValueError, match="identifies nobody"):
+        identify(" Kiosk", MAP, ["kiosk"])
+    person, _ = identify("ann", MAP, ["kiosk"])
+    assert kind_of_line(b'{"userId": "KIOSK ", "anonymousId": "phone"}', person) == "theirs"
+    assert kind_of_line(b'{"userId": "bob", "anonymousId": "phone"}', person) == "shared"
+    events = pl.LazyFrame({"user_id": ["Kiosk", "bob"], "anonymous_id": ["phone", "phone"]})
+    assert find_rows(events, person).select("row", "kind").rows() == [(0, "theirs"), (1, "shared")]
+
+
+def test_an_id_of_theirs_is_theirs_in_every_field() -> None:
+    """A user's id as an anonymous one, as our own name for a visitor, and as that in turn; not a visitor's id as a user's, and not
+    one that is the anonymous id of somebody else."""
+    bob, _ = identify("bob", MAP)
+    for line in (
+        {"anonymousId": "bob"},
+        {"userId": "anon:bob"},
+        {"anonymousId": "anon:bob"},
+        {"userId": "anon:tablet"},
+        {"customer_id": "anon:bob"},
+    ):
+        assert kind_of_line(json.dumps(line).encode(), bob) == "theirs"
+        assert kind_of_line(json.dumps({"userId": "zoe", "previousId": next(iter(line.values()))}).encode(), bob) == "theirs"
+    assert kind_of_line(b'{"userId": "tablet"}', bob) == "shared"
+    assert kind_of_line(b'{"userId": "zoe", "anonymousId": "bob"}', bob) == "elsewhere"
+    namesake = pl.concat([MAP, pl.LazyFrame([("anonymous", "bob", "ann")], schema=MAP.collect_schema().names(), orient="row")])
+    other, _ = identify("bob", namesake)
+    assert other.namesakes == {"bob"}
+    assert kind_of_line(b'{"anonymousId": "bob"}', other) == "elsewhere"
+    assert kind_of_line(b'{"anonymousId": "bob"}', identify("ann", namesake)[0]) == "theirs"
+
+
 def test_fingerprints_are_hashes_of_kind_and_id() -> None:
     """What the tombstones keep is what ingest compares; a visitor's name may come as a userId."""
     anonymous = [name for one in ("ann", "ann-maiden", "phone") for name in (one, f"anon:{one}")]
