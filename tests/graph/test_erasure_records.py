@@ -28,7 +28,7 @@ def ways(name: str) -> list[bytes]:
     """The id as bytes, in every coding that somebody may look for."""
     escaped = "".join(f"\\u{ord(letter):04x}" for letter in name)
     percent = "".join(f"%{ord(letter):02x}" for letter in name)
-    texts = [name, quote(name, safe=""), quote(quote(name, safe=""), safe=""), escaped, percent]
+    texts = [name, name.replace("@", "`@`"), quote(name, safe=""), quote(quote(name, safe=""), safe=""), escaped, percent]
     return [text.lower().encode(coding) for text in texts for coding in ("utf-8", "utf-16-le", "utf-16-be")]
 
 
@@ -156,6 +156,42 @@ def test_no_byte_is_left_in_the_lake_or_in_dagsters_home(
     assert files_that_name(ZOE, PHONE, under=everywhere) == set()
     assert [one.run_id for one in instance.get_runs()] == [daily.run_id]
     assert not re.search("(?i)zoe", "".join(path.read_text() for path in (home / "tombstones").iterdir()))
+
+
+def test_whoever_was_written_otherwise_is_told_and_erased_with_them(world: dict[str, str], instance: dg.DagsterInstance) -> None:
+    """Ids in capitals, with blanks and coded are customers of their own: the report says where and how, nothing is removed until
+    each place is decided, those named in also go with her, and prose that is said to mean something else stays."""
+    home = Path(world["ATC_HOME"])
+    coded = quote(quote(ZOE, safe=""), safe="")
+    lines = [
+        line(ZOE.upper(), FIRST, 120, event="Seen"),
+        line(f" {ZOE}\u200b", FIRST, 121, event="Seen"),
+        line("", FIRST, 122, userId=None, anonymousId=coded, event="Seen"),
+        line("c01", FIRST, 123, event="Seen", properties={"url": f"https://shop.example/?u={quote(ZOE)}&v=1"}),
+        json.dumps({"userId": "c02", "type": "track", "event": "Seen", "timestamp": f"{FIRST}T09:00:00Z"})[:-1]
+        + f', "anonymousId": "{ZOE}", "anonymousId": "x"}}',
+    ]
+    (home / "landing" / str(FIRST) / "others.ndjson").write_text("\n".join(lines) + "\n")
+    assert run(world, FIRST, FIRST, instance=instance).success
+    definitions = build_definitions(world)
+    told = erase(definitions, instance, customer_id=ZOE)
+    written = str(told["how_it_is_written_there"]).replace("\\", "").replace("`", "")
+    for place in ("customer_profiles.customer_id", "identity_map.id", "raw_events.user_id", "raw_events.properties", "landing.line"):
+        assert f"| {place} |" in str(told["same_text_elsewhere"]).replace("\\", "")
+    for way in (ZOE.upper(), coded, f"url: https://shop.example/?u={quote(ZOE)}", f"anonymousId: {ZOE}"):
+        assert way in written, way
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    with pytest.raises(dg.Failure, match=r"Nothing was removed.*customer_profiles\.customer_id .*name it in also"):
+        erase(definitions, instance, customer_id=ZOE, confirm=True)
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    also = [ZOE.upper(), f" {ZOE}\u200b", f"anon:{coded}"]
+    decided = ["raw_events.properties", "landing.line"]
+    erase(definitions, instance, customer_id=ZOE, confirm=True, also=also, same_text=decided)
+    left = files_that_name(ZOE, PHONE, under=[home])
+    assert left == {f"home/landing/{FIRST}/others.ndjson", f"home/lake/raw_events/date={FIRST}/part.parquet"}
+    assert (home / "landing" / str(FIRST) / "others.ndjson").read_text().split("\n")[:3] == ["", "", ""]
+    assert run(world, FIRST, FIRST, instance=instance).success
+    assert files_that_name(ZOE, PHONE, under=[home / "lake" / "customer_profiles", home / "lake" / "identity_map"]) == set()
 
 
 def test_checks_of_runs_that_were_deleted_by_hand_are_forgotten(world: dict[str, str], instance: dg.DagsterInstance) -> None:

@@ -173,8 +173,12 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
         DAY,
         pl.DataFrame({"date": DAY, "segment_id": "buyers", "customer_id": ATTACKS, "member_since": DAY}, schema=MEMBERSHIPS),
     )
-    lake.write("customer_activity", DAY, pl.DataFrame({"date": DAY, "customer_id": ATTACKS, "event_date": DAY, "events": [1] * len(ATTACKS)}))
-    profiles = pl.DataFrame({"date": DAY, "customer_id": ATTACKS, "first_seen_on": DAY, "timezone": None, "last_city": ATTACKS, "state": None})
+    lake.write(
+        "customer_activity", DAY, pl.DataFrame({"date": DAY, "customer_id": ATTACKS, "event_date": DAY, "events": [1] * len(ATTACKS)})
+    )
+    profiles = pl.DataFrame(
+        {"date": DAY, "customer_id": ATTACKS, "first_seen_on": DAY, "timezone": None, "last_city": ATTACKS, "state": None}
+    )
     lake.write("customer_profiles", DAY, profiles.cast({"timezone": pl.String}))
     options = [
         {
