@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import zstandard
 
 from atc_pipeline import erasure
@@ -28,7 +29,7 @@ from resources import spill
 from resources.lake import Lake
 from resources.landing import Frames, LandingZone, UnreadableFileError
 from resources.ledger import Ledger
-from resources.parquet import RefusedFileError, read_rows
+from resources.parquet import ROWS, RefusedFileError, read_rows
 from resources.unfinished import beside, is_being_written
 
 BATCH = 32 * 2**20
@@ -127,6 +128,21 @@ class Frame:
 @dataclass(frozen=True)
 class Rows(Frame):
     """A Parquet file of the landing zone, whose ids are what ingest reads of them: a decimal, a UUID, a whole float."""
+
+    def remove(self, person: Person) -> None:
+        """Write the other rows, in their order and with their types, which Polars does not know all."""
+        gone = self._kinds(person).filter(pl.col("kind") == "theirs")["row"]
+        unfinished, first = _unfinished(self.path), 0
+        with (
+            self.path.open("rb") as source,
+            pq.ParquetFile(source, arrow_extensions_enabled=True) as file,
+            pq.ParquetWriter(unfinished, file.schema_arrow, compression="zstd") as anew,
+        ):
+            for batch in file.iter_batches(ROWS):
+                stays = ~pl.int_range(first, first + batch.num_rows, eager=True, dtype=pl.UInt32).is_in(gone.implode())
+                first += batch.num_rows
+                anew.write_batch(batch.filter(pa.array(stays.to_list(), pa.bool_())))
+        self.put(self.path, unfinished)
 
     def _kinds(self, person: Person) -> pl.DataFrame:
         first, theirs = 0, [erasure.find_lines([], person)]
