@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, days_of, each_day, spec, yesterday_of
+from assets.daily import Tables, after, days_of, each_day, made, spec, together, yesterday_of
 from atc_pipeline import measures, rules
 from atc_pipeline.decision.day import ASSIGNMENTS, decide
 from atc_pipeline.decision.memory import goal_events, goal_lookback_days, merge, no_state
@@ -45,8 +45,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 **spec(partitions, "decisions", after(["scored_candidates"])),
             ),
         ],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
         """Advance, gate, score and choose, day by day in order; what was delivered already stands."""
@@ -54,8 +53,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         activity = goal_activity(lake, portfolio)
         delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
         each_day(context, lake, lambda day: decide_day(lake, activity, delivered, portfolio, day))
-        for table in ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"):
-            yield dg.MaterializeResult(asset_key=table)
+        yield from made(context, ["scored_candidates", "journey_state", "journey_assignments", "journey_funnel"])
 
     return [decided]
 
@@ -64,7 +62,8 @@ def goal_activity(lake: Lake, portfolio: Portfolio) -> Rolling:
     """Return the rollups that can hold goal events of journeys in flight."""
     columns = ["date", "customer_id", "event_date", *(one.name for one in measures.goals(portfolio))]
     # A goal that a new journey brings is not in the rollups of earlier days, and need not be: nobody was in that journey.
-    return Rolling(lake, "customer_activity", goal_lookback_days(portfolio, LATENESS_DAYS), columns, may_lack=True)
+    days_before, since = goal_lookback_days(portfolio, LATENESS_DAYS), portfolio.starts_on
+    return Rolling(lake, "customer_activity", days_before, columns, since=since, may_lack=True)
 
 
 def decide_day(lake: Lake, activity: Rolling, delivered: pl.DataFrame, portfolio: Portfolio, day: date) -> Tables:

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, daily, each_day, spec
+from assets.daily import Tables, after, daily, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
@@ -46,30 +46,30 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             ),
         ],
         check_specs=[RECONCILED],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def ingested(
         context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
-        timezone = journeys.load().timezone
+        portfolio = journeys.load()
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
 
         def make(day: date) -> Tables:
             spill.clear()
-            seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
+            before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
+            seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased, park=spill.park)
+            done = ingest(landing.read(day), recent, arrival=day, timezone=portfolio.timezone, erased=erased, park=spill.park)
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
         with Spill(Path(lake.root)) as spill:
-            each_day(context, lake, make)
-        yield dg.MaterializeResult(asset_key="raw_events")
-        yield dg.MaterializeResult(asset_key="rejected_events")
-        yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
+            each_day(context, lake, make, landed=landing.signature)
+        yield from made(context, ["raw_events", "rejected_events"])
+        if context.selected_asset_check_keys:
+            yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
 
     @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
     def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:

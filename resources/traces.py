@@ -21,7 +21,7 @@ import zstandard
 
 from atc_pipeline import erasure
 from atc_pipeline.erasure import Person
-from resources import spill
+from resources import seal, spill
 from resources.lake import Lake
 from resources.landing import Frames, LandingZone
 from resources.ledger import Ledger
@@ -93,6 +93,7 @@ class Frame:
         others = self._rows().with_row_index("row:").filter(~pl.col("row:").is_in(gone.implode())).drop("row:")
         told = {key: text for key, text in pl.read_parquet_metadata(self.path).items() if key != "ARROW:schema"}
         others.sink_parquet(unfinished, compression="zstd", metadata=told)
+        seal.lay(unfinished)
         self.put(self.path, unfinished)
 
     def _rows(self) -> pl.LazyFrame:

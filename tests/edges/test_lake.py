@@ -18,7 +18,7 @@ def test_a_window_that_grows_too_large_on_the_way_is_not_held_any_more(tmp_path:
             "numbers", day, pl.DataFrame({"date": pl.repeat(day, rows, eager=True), "n": pl.int_range(rows, eager=True).hash(number)})
         )
     monkeypatch.setattr(Rolling, "LARGEST_KEPT", lake.path("numbers", first + timedelta(days=2)).stat().st_size)
-    rolling = Rolling(lake, "numbers", 2, ["date", "n"])
+    rolling = Rolling(lake, "numbers", 2, ["date", "n"], since=first)
     heights, is_held = [], []
     for number in range(6):
         day = first + timedelta(days=number)

@@ -167,8 +167,8 @@ def test_a_day_without_yesterday_fails_and_says_what_to_run(tmp_path: Path) -> N
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(environment, DAYS[1], DAYS[1], instance=instance, must_succeed=False)
     failure = next(event for event in result.all_events if event.is_step_failure)
-    assert failure.step_key == "identity"
-    assert f"identity_map has no data for {FIRST}" in str(failure.step_failure_data.user_failure_data)
+    assert failure.step_key == "ingest"
+    assert f"raw_events has no data for {FIRST}" in str(failure.step_failure_data.user_failure_data)
 
 
 def test_when_a_day_fails_the_days_before_it_are_recorded(tmp_path: Path) -> None:
