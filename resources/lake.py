@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 
 from resources import seal
 from resources.origins import Origins
-from resources.turn import NoTurnError, Turn
+from resources.turn import NoTurnError, Turn, is_alive
 
 DEFINITIONS = "atc_definitions"
 """The key of a file's Parquet metadata under which it says what it was made by."""
@@ -135,7 +135,8 @@ class Lake(dg.ConfigurableResource):
 
     def version(self, table: str, day: date) -> str | None:
         """Return a text that differs when a day was made with other rows; None where it was made before files were sealed."""
-        told = pl.read_parquet_metadata(self._checked(table, day)).get(seal.SEAL)
+        self.require(table, day)
+        told = pl.read_parquet_metadata(self.path(table, day)).get(seal.SEAL)
         return None if told is None else str(told)[:8]
 
     def definitions(self, table: str, day: date) -> dict[str, str]:
@@ -223,17 +224,6 @@ def _tidy(folder: Path) -> None:
         found = _UNFINISHED.fullmatch(path.name)
         if found and int(found[1]) != os.getpid() and not is_alive(int(found[1])):
             path.unlink(missing_ok=True)
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process of this host has the number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class Rolling:
