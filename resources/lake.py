@@ -14,6 +14,7 @@ from typing import IO, Literal
 
 import dagster as dg
 import polars as pl
+from polars.exceptions import PolarsError
 from pydantic import PrivateAttr
 
 from resources import seal
@@ -25,6 +26,8 @@ DEFINITIONS = "atc_definitions"
 
 
 _UNFINISHED = re.compile(r"\.part\.parquet\.(\d+)")
+_OS_ERROR = re.compile(r"[^:]+\(os error \d+\)")
+"""What Polars says that the system said."""
 _tested: dict[Path, tuple[int, int, int]] = {}
 """Files whose seal this process has laid or tested: size, time, inode."""
 
@@ -124,12 +127,14 @@ class Lake(dg.ConfigurableResource):
                 frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=told)
             seal.lay(unfinished)
             unfinished.replace(path)
-        except (OSError, seal.BrokenSealError) as problem:
+        except (OSError, PolarsError) as problem:
             unfinished.unlink(missing_ok=True)
-            reason = getattr(problem, "strerror", None) or str(problem)
+            reason = problem.strerror if isinstance(problem, OSError) else _OS_ERROR.search(str(problem))
+            if reason is None:
+                raise
             raise UnwritableError(
-                f"{path}: cannot be written ({reason}). Is the disk full, or the folder read-only? "
-                f"Nothing is lost: when that is mended, run {day} again, and the days after it"
+                f"{path}: cannot be written ({reason if isinstance(reason, str) else reason[0]}). Is the disk full, or the folder "
+                f"read-only? The day is as it was: when that is mended, run {day} again, and the days after it"
             ) from problem
         _tested[path] = _facts(path)
 
