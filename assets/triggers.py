@@ -86,6 +86,7 @@ def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition, lak
         ),
     )
     def watch(context: dg.SensorEvaluationContext, landing: LandingZone) -> dg.SensorResult | dg.SkipReason:
+        origins.refresh()
         over = [date.fromisoformat(key) for key in partitions.get_partition_keys()]
         written = {table: set(days) for table in tables if (days := lake.days(table))}
         if LAST_MADE not in written or not over:

@@ -43,9 +43,19 @@ class Origins:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._read: dict[date, tuple[tuple[int, int], dict[str, Origin]]] = {}
+        self._now: dict[date, Mapping[str, Origin]] = {}
+
+    def refresh(self) -> None:
+        """Look at the files again; those that have not changed are not read again."""
+        self._now.clear()
 
     def of(self, day: date) -> Mapping[str, Origin]:
         """Return what is known of a day; nothing of one that was made before this was kept."""
+        if day not in self._now:
+            self._now[day] = self._look(day)
+        return self._now[day]
+
+    def _look(self, day: date) -> Mapping[str, Origin]:
         path = self._path(day)
         try:
             stat = path.stat()
@@ -73,6 +83,7 @@ class Origins:
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         unfinished.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
         unfinished.replace(path)
+        self._now[day] = known
 
     def stale(self, day: date, written: Mapping[str, Collection[date]], signature: Callable[[date], str] | None = None) -> Iterator[Stale]:
         """Yield what of a day is missing, or stands on what is no longer so; ``written``: the days of each table."""

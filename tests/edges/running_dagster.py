@@ -19,6 +19,9 @@ LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $pa
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on RunConfigValidationInvalid { errors { message } } } }"""
 TERMINATE = "mutation($run: String!) { terminateRun(runId: $run) { __typename } }"
 STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+FILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) { __typename
+  ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+RUNS = "query($tags: [ExecutionTag!]) { runsOrError(filter: {tags: $tags}) { ... on Runs { results { runId status } } } }"
 LOGS = (
     """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events { __typename ... on MessageEvent { message } } } } }"""
 )
@@ -83,6 +86,18 @@ class Dagster:
         launched = self.ask(LAUNCH, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
+
+    def fill(self, asset: str, days: list[str]) -> str:
+        """Launch a range of an asset's partitions, as the dialog on its page does; return the backfill's id."""
+        params = {"assetSelection": [{"path": [asset]}], "partitionNames": days}
+        launched = self.ask(FILL, params=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
+    def runs_of(self, backfill: str) -> list[dict[str, str]]:
+        """Return the runs that a backfill has started."""
+        found: list[dict[str, str]] = self.ask(RUNS, tags=[{"key": "dagster/backfill", "value": backfill}])["runsOrError"]["results"]
+        return found
 
     def status(self, run: str) -> str:
         """Return a run's status."""

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from resources.turn import Turn
 from running_dagster import TERMINATE, Dagster, until
-from small_world import FIRST, make_world
+from small_world import DAYS, FIRST, make_world
 
 
 def test_runs_killed_with_everything_are_marked_as_failed_and_those_behind_them_start(tmp_path: Path) -> None:
     """The tree of ``dagster dev`` and a run from the command line are killed in the middle; started again, the queue moves on.
 
-    While they wait for their turn their logs say who has it, and one can be terminated.
+    While they wait for their turn their logs say who has it, and one can be terminated. A range of one of several tables that are
+    made together is launched from its page, and is one run.
     """
     environment = make_world(tmp_path / "world")
     home = Path(environment["ATC_HOME"])
@@ -35,6 +36,8 @@ def test_runs_killed_with_everything_are_marked_as_failed_and_those_behind_them_
         until(lambda: dagster.status(queued) == "SUCCESS", 180)
         assert [dagster.status(run) for run in (running, shell)] == ["FAILURE", "FAILURE"]
         assert "The process of this run is gone" in dagster.log(running)
+        backfill = dagster.fill("raw_events", [str(day) for day in DAYS])
+        until(lambda: [run["status"] for run in dagster.runs_of(backfill)] == ["SUCCESS"], 120)  # one run for the range
     assert (home / "lake" / "activation" / f"date={FIRST}" / "part.parquet").exists()
     assert (home / "dagster" / "history").is_dir()
-    assert [path.name for path in (tmp_path / "folder" / "dagster_home").iterdir()] == ["dagster.yaml"]
+    assert not {path.name for path in (tmp_path / "folder" / "dagster_home").iterdir()} & {"history", "storage", "schedules"}
