@@ -30,13 +30,16 @@ from atc_pipeline.messages import KEY_COLLISION
 from atc_pipeline.rules import survivors
 from resources.delivery import TROUBLES
 from resources.journeys import JourneysFile
-from resources.lake import Lake
+from resources.lake import DamagedFileError, Lake
 
 SHOWN_ROWS = 20
 DAYS_AT_ONCE = 31
 """Days validated in one pass: enough to spread Pandera's fixed cost."""
 ROWS_AT_ONCE = 4_000_000
 """Rows of those days, unless one day has more: Pandera holds them all (5 GB for 20 million narrow ones)."""
+
+LOOKED_BACK = 31
+"""Days before a run of one day of which it is said, too, whether they are stale."""
 
 Find = Callable[[Lake, Portfolio, Sequence[date]], pl.DataFrame]
 """Find the rows of these days that break a promise: ``date`` and whatever tells the reader more."""
@@ -188,6 +191,21 @@ def _occurring(lake: Lake, day: date) -> list[str]:
     return names.sort("len", "event", descending=[True, False]).head(MOST_NAMES).collect()["event"].to_list()
 
 
+def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Find days that stand on a day before that was made anew since: up to the day after these, and before them where it is but one."""
+    shown = range(-LOOKED_BACK if len(days) == 1 else 0, (days[-1] - days[0]).days + 2)
+    origins, rows = lake.origins, []
+    for day in (days[0] + timedelta(days=number) for number in shown):
+        before = day - timedelta(days=1)
+        rows += [
+            (day, table, f"--partition-range {day}...{lake.days(table)[-1]}")
+            for table, origin in sorted(origins.of(day).items())
+            if before >= portfolio.starts_on and origin["yesterday"] and lake.has(table, day) and lake.has(table, before)
+            if lake.version(table, before) != origin["yesterday"]
+        ]
+    return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "run": pl.String}, orient="row")
+
+
 PROMISES = (
     Promise(
         "identity_map",
@@ -273,6 +291,14 @@ PROMISES = (
     ),
     Promise(
         "journey_assignments",
+        "days_stand_on_their_yesterday",
+        "Every day was made from the day before as it is now; else it is stale: run the job daily from the first such day through the "
+        "latest (SPEC 17). Each row says which days that are.",
+        _days_on_another_yesterday,
+        is_blocking=False,
+    ),
+    Promise(
+        "journey_assignments",
         "no_rule_is_broken",
         "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8).",
         _broken_rules,
@@ -345,7 +371,10 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
     def checked(context: dg.AssetCheckExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:
         days = _days_tested(context, lake, promise.asset)
         portfolio = journeys.load()
-        found = [rows for some in stretches(lake, promise.asset, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+        try:
+            found = [rows for some in stretches(lake, promise.asset, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+        except DamagedFileError as problem:
+            raise dg.Failure(str(problem), allow_retries=False) from problem
         failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
         severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking or promise.is_error else dg.AssetCheckSeverity.WARN
         if len(days) > 1:
@@ -364,6 +393,7 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=failing.is_empty(),
             severity=severity,
+            description=None if failing.is_empty() else promise.says,
             metadata={"days_tested": len(days), **(_shown(failing) | {"failing_days": markdown_table(by_day)} if found else {})},
         )
 

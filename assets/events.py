@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 
 from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
-from assets.daily import Tables, after, each_day, spec
+from assets.daily import Tables, after, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
@@ -48,8 +48,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             ),
         ],
         check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def ingested(
         context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
@@ -62,7 +61,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
 
         def make(day: date) -> Tables:
             spill.clear()
-            seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
+            before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
+            seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
             passed[day] = landing.passed_over(day)
             done = ingest(
@@ -80,12 +80,12 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
         with Spill(Path(lake.root)) as spill:
-            each_day(context, lake, make)
-        yield dg.MaterializeResult(asset_key="raw_events")
-        yield dg.MaterializeResult(asset_key="rejected_events")
-        yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
-        yield passed_over(landing, passed, portfolio.starts_on)
-        yield lines_arrived(landing, lake, {each.day: each.lines for each in counts})
+            each_day(context, lake, make, landed=landing.signature)
+        yield from made(context, ["raw_events", "rejected_events"])
+        if context.selected_asset_check_keys:
+            yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
+            yield passed_over(landing, passed, portfolio.starts_on)
+            yield lines_arrived(landing, lake, {each.day: each.lines for each in counts})
 
     @dg.multi_asset(
         name="customer_activity",
@@ -101,8 +101,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 **spec(partitions, "events", after(["raw_events"])),
             ),
         ],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def rolled_up(
         context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
@@ -118,14 +117,13 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 changed = definitions.changed("customer_activity", day)
                 coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)
                 before = Rollup(lake.read("customer_activity", day), coverage)
-                made = roll_up_again(before, events, portfolio, changed, arrival=day, absorbed=absorbed)
+                rolled = roll_up_again(before, events, portfolio, changed, arrival=day, absorbed=absorbed)
             else:
-                made = roll_up(events, portfolio, arrival=day, absorbed=absorbed)
-            return {"customer_activity": made.activity, "feature_coverage": made.coverage}
+                rolled = roll_up(events, portfolio, arrival=day, absorbed=absorbed)
+            return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
 
         each_day(context, lake, make, made_by)
-        yield dg.MaterializeResult(asset_key="customer_activity")
-        yield dg.MaterializeResult(asset_key="feature_coverage")
+        yield from made(context, ["customer_activity", "feature_coverage"])
 
     return [ingested, rolled_up]
 

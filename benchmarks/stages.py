@@ -69,7 +69,8 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
         return None if day == FIRST else lake.read(table, day - timedelta(days=1)).lazy()
 
     nothing_delivered = pl.DataFrame(schema=ASSIGNMENTS)
-    window, goals = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio)), Goals(lake, portfolio)
+    window = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
+    goals = Goals(lake, portfolio)
     for day in days:
         before = lake.scan("raw_events", [day - timedelta(days=1), day - timedelta(days=2)])
         seen = pl.Series(dtype=pl.String) if before is None else before.select("message_id").collect()["message_id"]
