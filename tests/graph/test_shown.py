@@ -29,6 +29,7 @@ from attacks import ATTACKS
 from resources.lake import Lake
 from small_world import JOURNEYS, make_world, run
 
+ROOT = Path(__file__).parents[2]
 DAY = date(2026, 3, 1)
 ACTING = re.compile(
     "|".join(
@@ -150,6 +151,16 @@ def test_tables_speak_in_words() -> None:
 def test_headers_of_tables_are_text_too() -> None:
     """A column of customer_activity is called after an event."""
     assert markdown_table(pl.DataFrame({"goal.![x](/y) | <b>": [1]})).value.splitlines()[0] == r"| goal.!\[x\](/y) &#124; \<b\> |"
+
+
+def test_markdown_is_made_in_few_places() -> None:
+    """Tables in one, where cells are text; besides it the picture's own address and the ids that Dagster gave its runs."""
+    makes = [
+        path.name
+        for path in sorted((ROOT / "assets").glob("*.py"))
+        if re.search(r"MetadataValue\.md\(|MarkdownMetadataValue\(", path.read_text())
+    ]
+    assert set(makes) <= {"erasure.py", "facts.py", "pictures.py"}
 
 
 def test_keys_of_numbers_are_text_too() -> None:
