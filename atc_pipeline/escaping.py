@@ -26,7 +26,7 @@ _MARKUP = re.compile(r"[\\*\[\]<>&~]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown takes for markup wherever it stands; an underscore within a word it does not."""
 _REFERRED = str.maketrans({"`": "&#96;", "|": "&#124;"})
 _LINKED = re.compile(r"(?:(?<=http)://|(?<=https)://|(?<=www)\.|@)+", re.IGNORECASE)
-_OPENS = re.compile(r"\A(?:[-+](?= |\Z)|-{2,}|=+|#+|\d+(?=[.)](?: |\Z))| +)")
+_OPENS = re.compile(r"\A(?:[-+](?= |\Z)|[-=]+(?=[-= ]*\Z)|#+(?= |\Z)|\d+(?=[.)](?: |\Z))| +)")
 """And what only where a line begins: lists, headings, rules, code."""
 
 
