@@ -1,4 +1,4 @@
-r"""Text that came from outside, made to be shown: an event's name is never markup, a command or a line of its own.
+"""Text that came from outside, made to be shown: an event's name is never markup, a command or a line of its own.
 
 What belongs here: one function that makes any text harmless and visible, and a thin one per surface on top of it. What does
 not: choosing what is shown. Whatever came from data, files, receivers or configuration goes through here on its way to people.
