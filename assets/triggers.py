@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from assets.daily import STATE_TAG
+from atc_pipeline.escaping import log_line
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.origins import Origins, Stale
@@ -212,7 +213,9 @@ def failure_log() -> dg.SensorDefinition:
         day = run.tags.get("dagster/partition") or "...".join(
             run.tags.get(f"dagster/asset_partition_range_{end}", "no partition") for end in ("start", "end")
         )
-        context.log.error(f"run {run.run_id} of {run.job_name} ({day}) failed: {' · '.join(reasons(context.instance, run.run_id))}")
+        context.log.error(
+            f"run {run.run_id} of {run.job_name} ({day}) failed: {' · '.join(map(log_line, reasons(context.instance, run.run_id)))}"
+        )
 
     return log_run_failures
 
