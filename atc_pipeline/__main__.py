@@ -18,8 +18,8 @@ from atc_pipeline import measures
 from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
-from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.messages import MESSAGES
 from resources.journeys import JourneysFile
 from resources.lake import Lake

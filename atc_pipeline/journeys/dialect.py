@@ -79,6 +79,8 @@ def shortened(text: str, most: int = 60) -> str:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the valid name nearest to a wrong one, and nothing where none is near."""
+    if len(name) > _LONGEST_NAME:
+        return ""
     names = sorted(valid)
     close = [other for other in names if other.casefold() == name.casefold()] or difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
@@ -95,6 +97,7 @@ _DEEPEST = 9  # people lose their way earlier, and Python and Polars not much la
 _MOST_PARTS = 2_000
 _MOST_STEPS = 100  # of arithmetic and cases: Polars takes time with the cube of their number
 _LONGEST = 50_000
+_LONGEST_NAME = 200  # nothing is near to a longer one, and comparing takes its time
 _LARGEST = 2**63 - 1
 _LARGEST_EXACT = 2**53  # from here on a sum of two whole numbers could come near to where they wrap: doubles do not
 _NOUNS: Mapping[Kind | None, str] = {
@@ -620,7 +623,7 @@ class _Parser:
             self.kinds.setdefault(name, None)
         elif name not in self.kinds:
             hint = f"; {_quoting(token.text)}" if token.kind == "quoted" else nearest(name, self.kinds)
-            _refuse(f"unknown column '{name}'{hint}")
+            _refuse(f"unknown column '{shortened(name)}'{hint}")
         self.columns[name] = None
         self._reads.append(token.start)
         kind = self.kinds[name]

@@ -4,7 +4,7 @@ What belongs here: everything that takes more than one key to decide. What does 
 what an expression means (``dialect``), or any rule about customers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -23,9 +23,11 @@ from atc_pipeline.journeys.dialect import (
     compile_number,
     is_pattern,
     nearest,
+    shortened,
 )
-from atc_pipeline.journeys.document import JourneysDocument, JourneysError, Place, read_document
+from atc_pipeline.journeys.document import JourneysDocument, read_document
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
+from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
 
 _DTYPES: Mapping[TraitKind, pl.DataType] = {
     "count": pl.Int64(),
@@ -65,7 +67,7 @@ def resolve(document: JourneysDocument) -> Portfolio:
     resolution = _Resolution(document)
     portfolio = resolution.portfolio()
     if resolution.problems:
-        raise JourneysError(resolution.problems)
+        raise JourneysError(resolution.problems, untold=resolution.untold)
     return portfolio
 
 
@@ -75,14 +77,15 @@ class _Resolution:
     def __init__(self, document: JourneysDocument) -> None:
         self.document = document
         self.problems: list[str] = []
+        self.untold = 0
         traits = {id_: _dtype(trait) for id_, trait in document.traits.items()}
         topics = document.interests.topics if document.interests else {}
         built_in = profile_schema(channels=tuple(document.channels), topics=tuple(topics), intents=tuple(document.intents), traits={})
         self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS, *_FEATURES}
         self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
         self.option = {**self.profile, **CANDIDATE_TERMS}
-        self.segments = (*document.segments, EVERYONE_ELSE)
-        self.journeys = tuple(journey.id for journey in document.journeys)
+        self.segments = dict.fromkeys((*document.segments, EVERYONE_ELSE))  # an ordered set
+        self.journeys = dict.fromkeys(journey.id for journey in document.journeys)
         self.topics = tuple(topics)
 
     def portfolio(self) -> Portfolio:
@@ -116,7 +119,10 @@ class _Resolution:
         )
 
     def _refuse(self, place: Place, message: str) -> None:
-        self.problems.append(self.document.problem(place, message))
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(self.document.problem(place, message))
+        else:
+            self.untold += 1
 
     def _compile(self, place: Place, text: str, compiler: Callable[[str], Condition]) -> Condition:
         try:
@@ -128,17 +134,19 @@ class _Resolution:
     def _condition(self, place: Place, text: str | None) -> Condition | None:
         return None if text is None else self._compile(place, text, partial(compile_condition, schema=self.profile))
 
-    def _known(self, place: Place, noun: str, name: str, valid: Iterable[str]) -> None:
-        valid = tuple(valid)
+    def _known(self, place: Place, noun: str, name: str, valid: Collection[str]) -> None:
         if name not in valid:
-            hint = nearest(name, valid) or (f"; there are {', '.join(valid)}" if 0 < len(valid) <= _FEW else "")
-            self._refuse(place, f"unknown {noun} '{name}'{hint}")
+            is_told = len(self.problems) < MOST_PROBLEMS  # looking for the nearest of 3,000 names takes a while
+            hint = is_told and (nearest(name, valid) or (f"; there are {', '.join(valid)}" if 0 < len(valid) <= _FEW else ""))
+            self._refuse(place, f"unknown {noun} '{shortened(name)}'{hint}")
 
-    def _all_known(self, place: Place, noun: str, names: Sequence[str], valid: Iterable[str]) -> tuple[str, ...]:
+    def _all_known(self, place: Place, noun: str, names: Sequence[str], valid: Collection[str]) -> tuple[str, ...]:
+        seen: set[str] = set()
         for position, name in enumerate(names):
             self._known((*place, position), noun, name, valid)
-            if name in names[:position]:
-                self._refuse((*place, position), f"{noun} '{name}' is named twice")
+            if name in seen:
+                self._refuse((*place, position), f"{noun} '{shortened(name)}' is named twice")
+            seen.add(name)
         return tuple(names)
 
     def _check_calendar(self, of: written.Calendar) -> None:
@@ -208,7 +216,7 @@ class _Resolution:
 
     def _journeys(self) -> tuple[resolved.Journey, ...]:
         first: dict[str, int] = {}
-        for position, id_ in enumerate(self.journeys):
+        for position, id_ in enumerate(journey.id for journey in self.document.journeys):
             if id_ in first:
                 self._refuse(("journeys", position, "id"), "a journey of this id stands above already: ids are unique")
             if id_ == NONE:

@@ -120,7 +120,7 @@ def test_a_pivot_without_values_is_told_how_to_be_written(tmp_path: Path) -> Non
         warehouse_in(tmp_path).query("pivot journey_funnel on journey_id using count(*)")
 
 
-@pytest.mark.parametrize("name", ["[2026]", "it's", "a*b?", "{x}", "ü 1", "$HOME", "~"])
+@pytest.mark.parametrize("name", ["[2026]", "it's", "a*b", "{x}", "ü 1", "$HOME", "~"])
 def test_a_lake_may_be_anywhere(tmp_path: Path, name: str) -> None:
     """Paths are names, never patterns: in the door and in the file others open."""
     (tmp_path / "2").mkdir()
