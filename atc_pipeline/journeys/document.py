@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -34,7 +33,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status, TraitKind
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
-from atc_pipeline.journeys.reading import read_values
+from atc_pipeline.journeys.reading import parse_values
 
 
 class _Model(BaseModel):
@@ -518,9 +517,9 @@ class JourneysDocument(_Model):
         return self._source.problem(place, message)
 
 
-def read_document(path: Path) -> JourneysDocument:
-    """Read ``journeys.yaml`` (YAML 1.2); raises JourneysError for whatever is not in the grammar."""
-    data, source = read_values(path)
+def parse_document(text: str, name: str) -> JourneysDocument:
+    """Read the text of ``journeys.yaml`` (YAML 1.2); raises JourneysError for whatever is not in the grammar."""
+    data, source = parse_values(text, name)
     try:
         return JourneysDocument.model_validate(data, context=source)
     except ValidationError as error:

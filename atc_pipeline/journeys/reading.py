@@ -40,12 +40,13 @@ _NO_NUMBER = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def read_values(path: Path) -> tuple[object, Source]:
-    """Read a file as plain values, and where they stand; raises JourneysError for whatever is no plain, bounded YAML."""
-    return _Reader(path.name).read(_text(path))
+def parse_values(text: str, name: str) -> tuple[object, Source]:
+    """Read a text as plain values, and where they stand; raises JourneysError for whatever is no plain, bounded YAML."""
+    return _Reader(name).read(text)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file as text; raises JourneysError for whatever is no file of a portfolio's size, or holds what nobody sees."""
     try:
         if path.exists() and not path.is_file():
             raise JourneysError([f"{path}: is no file: expected the portfolio, such as journeys.yaml"])

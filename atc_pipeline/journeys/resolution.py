@@ -5,7 +5,7 @@ what an expression means (``dialect``), or any rule about customers.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -25,9 +25,10 @@ from atc_pipeline.journeys.dialect import (
     nearest,
     shortened,
 )
-from atc_pipeline.journeys.document import JourneysDocument, read_document
+from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
+from atc_pipeline.journeys.reading import read_text
 
 _DTYPES: Mapping[TraitKind, pl.DataType] = {
     "count": pl.Int64(),
@@ -58,8 +59,13 @@ _FEW = 8
 
 
 def load_portfolio(path: Path) -> Portfolio:
-    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem."""
-    return resolve(read_document(path))
+    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem. The same text is resolved once in a process."""
+    return _portfolio_of(read_text(path), path.name)
+
+
+@lru_cache(maxsize=4)
+def _portfolio_of(text: str, name: str) -> Portfolio:
+    return resolve(parse_document(text, name))
 
 
 def resolve(document: JourneysDocument) -> Portfolio:
