@@ -5,7 +5,7 @@ what an expression means (``dialect``), or any rule about customers.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -89,6 +89,7 @@ class _Resolution:
         built_in = profile_schema(channels=tuple(document.channels), topics=tuple(topics), intents=tuple(document.intents), traits={})
         self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS, *_FEATURES}
         self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
+        self.compile = cache(partial(compile_condition, schema=self.profile))  # many journeys share a condition
         self.option = {**self.profile, **CANDIDATE_TERMS}
         self.segments = dict.fromkeys((*document.segments, EVERYONE_ELSE))  # an ordered set
         self.journeys = dict.fromkeys(journey.id for journey in document.journeys)
@@ -138,7 +139,7 @@ class _Resolution:
             return Condition(text, pl.lit(None), {})
 
     def _condition(self, place: Place, text: str | None) -> Condition | None:
-        return None if text is None else self._compile(place, text, partial(compile_condition, schema=self.profile))
+        return None if text is None else self._compile(place, text, self.compile)
 
     def _known(self, place: Place, noun: str, name: str, valid: Collection[str]) -> None:
         if name not in valid:
@@ -218,7 +219,7 @@ class _Resolution:
         place = ("segments", id_)
         if id_ == EVERYONE_ELSE:
             self._refuse(place, f"the name {EVERYONE_ELSE} is taken by the segment of those who are in no other: choose another")
-        return resolved.Segment(id_, self._compile(place, text, partial(compile_condition, schema=self.profile)))
+        return resolved.Segment(id_, self._compile(place, text, self.compile))
 
     def _journeys(self) -> tuple[resolved.Journey, ...]:
         first: dict[str, int] = {}
