@@ -66,7 +66,7 @@ def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.Sch
         today = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone)).date()
         day = (today - timedelta(days=1)).isoformat()
         if not partitions.has_partition_key(day):
-            return dg.SkipReason("the calendar of journeys.yaml starts later")
+            return dg.SkipReason(f"{day} is outside the calendar of journeys.yaml (calendar.starts_on, calendar.ends_on)")
         return dg.RunRequest(run_key=day, partition_key=day, tags=STATE_TAG)
 
     return daily_at_five
