@@ -453,6 +453,8 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
         pl.Series("rank", contested.rank),
         pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
     ).cast(pl.Schema(CANDIDATES))
+    # A journey that was removed, and left by a switch that stands because it was delivered, is no option any more.
+    table = table.filter(is_none | catalogue.facts["is_known"].gather(options["journey"]))
     keep = portfolio.policy.keep_candidates
     return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
 

@@ -1116,7 +1116,8 @@ def memory_gates(option: Row, journey: Journey, starts: float | None, memory: Me
 
     def was_in(other: str, on: date) -> bool:
         return any(
-            spell.entered_on <= on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on))
+            spell.entered_on == on
+            or (spell.entered_on < on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on)))
             for spell in memory.of(customer, other)
         )
 
