@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, days_of, each_day, spec, yesterday_of
+from assets.daily import Tables, after, days_of, each_day, made, spec, together, yesterday_of
 from atc_pipeline import measures, rules
 from atc_pipeline.decision.day import ASSIGNMENTS, decide
 from atc_pipeline.decision.memory import (
@@ -57,8 +57,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 **spec(partitions, "decisions", after(["scored_candidates"])),
             ),
         ],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
         """Advance, gate, score and choose, day by day in order; what was delivered already stands."""
@@ -66,8 +65,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         goals = Goals(lake, portfolio)
         delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
         each_day(context, lake, lambda day: decide_day(lake, goals, delivered, portfolio, day), {CAP_DAYS: str(cap_days(portfolio))})
-        for table in ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"):
-            yield dg.MaterializeResult(asset_key=table)
+        yield from made(context, ["scored_candidates", "journey_state", "journey_assignments", "journey_funnel"])
 
     return [decided]
 
@@ -80,7 +78,7 @@ class Goals:
         self.columns = [one.name for one in measures.goals(portfolio)]
         self.days_before = goal_lookback_days(portfolio, LATENESS_DAYS)
         columns = ["date", "customer_id", "event_date", *self.columns]
-        self.activity = Rolling(lake, "customer_activity", self.days_before, columns, may_lack=True)
+        self.activity = Rolling(lake, "customer_activity", self.days_before, columns, since=portfolio.starts_on, may_lack=True)
         self._rolled_up: dict[date, set[str]] = {}
         self._read: dict[tuple[date, str], pl.DataFrame] = {}
 

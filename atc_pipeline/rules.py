@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-import polars_hash  # noqa: F401  # registers the namespace `nchash`
+import polars_hash  # noqa: F401  # registers the namespaces `nchash` and `chash`
 
 from atc_pipeline.journeys.portfolio import Channel
 
@@ -17,7 +17,10 @@ MICRO = 1_000_000
 """Event values are rounded to six decimals and summed as integers, so that sums do not depend on row order (SPEC preamble)."""
 
 LARGEST_VALUE = 1e11
-"""Larger numbers are skipped like wrongly typed values: a customer's sum of micro-units must fit an Int64 (9.2e12 in all)."""
+"""Larger numbers are skipped like wrongly typed values: in micro-units one must fit an Int64, and 2.5e10 of them two (``measures``)."""
+
+AT = pl.Datetime("us", "UTC")
+"""A moment."""
 
 BLOCKED = ("null", "none", "nil", "nan", "undefined", "[object object]", "unknown", "guest", "n/a", "anonymous", "-1")
 """Values that identify nobody, in any case, beside those that are empty or only zeros and dashes (SPEC 2)."""
@@ -101,6 +104,11 @@ def inherited(spells: pl.LazyFrame, absorbed: pl.LazyFrame, of: str, since: str)
 def xxh64(text: pl.Expr) -> pl.Expr:
     """Hash UTF-8 text to UInt64 with xxHash64, seed 0."""
     return text.nchash.xxhash64()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers
+
+
+def sha256(text: pl.Expr) -> pl.Expr:
+    """Hash UTF-8 text to 64 hexadecimal digits: what nobody can make two texts for."""
+    return text.chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers
 
 
 def hexadecimal(number: pl.Expr) -> pl.Expr:

@@ -43,7 +43,7 @@ class Features:
         resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
         known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
         absorbed = identity.absorbed(known.lazy())
-        self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed))
+        self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed).activity)
         counts = {
             "date": day,
             "lines": ingested.lines,
@@ -97,9 +97,13 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
         queued = queues.queue_customers(
             people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day, absorbed=new
         ).collect()
+        sent = pl.concat(by_day["outbound_messages"]).lazy() if by_day else None
+        earlier = None if sent is None else survivors(sent, identity.absorbed(known))
         goal_names = [one.name for one in measures.goals(portfolio)]
         goals = goal_events(features.recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
-        decided = decide_by_engine(state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, known)
+        decided = decide_by_engine(
+            state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, known, earlier=earlier
+        )
         state = decided["journey_state"]
         for table, frame in {**made, "micro_segment_memberships": members, "journey_queues": queued, **decided}.items():
             by_day.setdefault(table, []).append(frame)
@@ -115,11 +119,13 @@ def decide_by_engine(
     day: date,
     identity_map: pl.LazyFrame,
     delivered: pl.DataFrame | None = None,
+    earlier: pl.LazyFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Run the engine's stages from the journeys that end to the messages, for one day; ``delivered`` are rows of that day that stay.
 
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
-    ``identity_map``: of that day; ``goals``, ``people`` and ``queued`` name nobody any more who is absorbed there.
+    ``identity_map``: of that day; ``goals``, ``people``, ``queued`` and ``earlier`` (messages of the days before) name nobody any more
+    who is absorbed there.
     """
     absorbed = identity.absorbed(identity_map)
     decided = decide(
@@ -138,5 +144,7 @@ def decide_by_engine(
         "scored_candidates": decided.candidates.collect(),
         "journey_state": decided.state,
         "journey_assignments": decided.assignments,
-        "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),
+        "outbound_messages": messages.write_messages(
+            decided.assignments.lazy(), people.lazy(), portfolio, today=day, earlier=earlier
+        ).collect(),
     }

@@ -11,8 +11,10 @@ against them every row is derived from them.
 """
 
 import gzip
+import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -63,7 +65,8 @@ def parse(text: str) -> Any:
 
 @cache
 def members(text: str | None) -> Mapping[str, str]:
-    """Name -> JSON text of each value of an object; nothing for anything else."""
+    """Name -> JSON text of each value of an object, or of one written as text; nothing for anything else."""
+    text = opened(text)
     if text is None or not isinstance(parse(text), dict):
         return {}
     return {parse(key): value for key, value in _split(text, is_object=True)}
@@ -71,10 +74,26 @@ def members(text: str | None) -> Mapping[str, str]:
 
 @cache
 def elements(text: str | None) -> tuple[str, ...]:
-    """Return the JSON texts of the elements of an array; nothing for anything else."""
+    """Return the JSON texts of the elements of an array, written as one, as text, or as PHP does; nothing for anything else."""
+    text = opened(text)
+    numbered = members(text)
+    if numbered and all(key.isdigit() and key.isascii() for key in numbered):
+        return tuple(numbered[key] for key in sorted(numbered, key=lambda key: (len(key), key)))
     if text is None or not isinstance(parse(text), list):
         return ()
     return tuple(value for _, value in _split(text, is_object=False))
+
+
+def opened(text: str | None) -> str | None:
+    """Return the JSON text of an array or object that is written as a text; any other as it is."""
+    value = None if text is None else parse(text)
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        try:
+            parse(value)
+        except (ValueError, RecursionError):
+            return text
+        return value
+    return text
 
 
 def _split(text: str, *, is_object: bool) -> Iterator[tuple[str, str]]:
@@ -113,8 +132,13 @@ def as_text(raw: str | None) -> str | None:
 
 
 def as_number(raw: str | None) -> float | None:
-    """Return a JSON number (never a boolean) to 6 decimals, or nothing where it is missing, something else, or too large to sum."""
+    """Return a JSON number (never a boolean) or a text that is a decimal number, to 6 decimals.
+
+    Nothing where it is missing, something else, or too large to sum.
+    """
     value = None if raw is None else parse(raw)
+    if isinstance(value, str) and re.fullmatch(r"[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)", value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= LARGEST_VALUE:
         return None
     return round(float(value), 6)
@@ -506,7 +530,7 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
             found.append(Occurrence(event, 0, members(event["properties"])))
         else:
             items = elements(value_at(members(event["properties"]), selector.each))
-            found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(item), dict)]
+            found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(opened(item) or ""), dict)]
     if selector.where is None:
         return found
     columns = selector.where.columns
@@ -547,37 +571,84 @@ def trait_value(trait: Trait, mine: list[Occurrence], day: date) -> Any:
     return len(set(texts)) if trait.kind == "unique_count" else sorted(set(texts))
 
 
-def consent(events: Sequence[Row], channel: str) -> bool | None:
-    """Return the last word of one customer's events, in order, about a channel."""
-    word = None
-    for event in events:
-        properties = members(event["properties"])
-        if event["type"] == "identify":
-            said = as_boolean(members(event["traits"]).get(f"consent_{channel}"))
-            word = word if said is None else said
-        elif event["type"] == "track" and event["event"] in {"Subscribed", "Unsubscribed"}:
-            named = None if properties.get("channel") == "null" else properties.get("channel")
-            if named is None and event["event"] == "Unsubscribed":
-                word = False
-            elif named is not None and as_text(named) == channel:
-                word = event["event"] == "Subscribed"
-    return word
+def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | None:
+    """Return whether an event grants consent for a channel or withdraws it: yes only in so many words, no in any (SPEC 3)."""
+
+    def read(raw: str) -> bool | None:
+        value = parse(raw)
+        if isinstance(value, str):
+            return True if value == "true" else False if value.strip().lower() in {"false", "0", "no", "off"} else None
+        return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
+
+    if event["type"] == "identify":
+        said = [read(raw) for name, raw in members(event["traits"]).items() if name.lower() == f"consent_{channel}"]
+        return False if False in said else True if True in said else None
+    if event["type"] != "track" or event["event"] not in {"Subscribed", "Unsubscribed"}:
+        return None
+    raw = members(event["properties"]).get("channel")
+    named = None if raw is None else (as_text(raw) or "").strip().lower()
+    if event["event"] == "Subscribed":
+        return True if named == channel else None
+    return False if named == channel or named not in {one.id for one in portfolio.channels} else None
 
 
-def decayed(found: Iterable[Occurrence], half_life_days: float, day: date) -> float:
-    """Return how many occurrences are left when each halves with its age in whole days."""
-    return sum(0.5 ** ((day - one.event["event_date"]).days / half_life_days) for one in found)
+def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> datetime:
+    """Return when a word arrived: when it was received, else when it was said, but on its arrival day.
+
+    What is from the future says nothing of when it came; then a grant was first on that day and a withdrawal last.
+    """
+    end = end_of_day(event["date"], portfolio.timezone)
+    first = end_of_day(event["date"] - DAY, portfolio.timezone)
+    moment = event["received_at"]
+    if moment is None and event["timestamp"] < end:
+        moment = event["timestamp"]
+    if moment is None:
+        return first if word else end
+    return min(max(moment, first + timedelta(microseconds=1)), end - timedelta(microseconds=1))
+
+
+def consent(arrived: Iterable[Row], channel: str, day: date, portfolio: Portfolio) -> bool | None:
+    """Return what one customer's events say of a channel: a grant stands that is later than all withdrawals, in both ways."""
+    said = [(event, word) for event in arrived if (word := word_on_consent(event, channel, portfolio)) is not None]
+    withdrawn = [(event["timestamp"], arrival_of(event, word, portfolio)) for event, word in said if not word]
+    granted = [(one["timestamp"], arrival_of(one, word, portfolio)) for one, word in said if word and one["event_date"] <= day]
+    if any(all(at > earlier and came >= other for earlier, other in withdrawn) for at, came in granted):
+        return True
+    return False if withdrawn else None
+
+
+def faded(weights: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the sum of weights that halve with every unit of age, as of the youngest of them, and how old that is."""
+    weights = [(weight, age) for weight, age in weights if weight > 0]
+    youngest = min((age for _, age in weights), default=0.0)
+    return sum(weight * 0.5 ** (age - youngest) for weight, age in weights), youngest
+
+
+def ages(found: Iterable[Occurrence], half_life_days: float, day: date) -> list[tuple[float, float]]:
+    """Return weight 1 and the age in half-lives of each."""
+    return [(1.0, (day - one.event["event_date"]).days / half_life_days) for one in found]
 
 
 def preferred_channel(responses: Sequence[Occurrence], day: date, portfolio: Portfolio) -> str | None:
     """Return the channel of ours that one customer responds through most, decayed; of equal ones the first by name."""
     assert portfolio.engagement is not None
+    half_life = portfolio.engagement.half_life_days
+    _, youngest = faded(ages(responses, half_life, day))
     strengths = {}
     for channel in portfolio.channels:
         through = [one for one in responses if as_text(one.values.get("channel")) == channel.id]
         if through:
-            strengths[channel.id] = round(decayed(through, portfolio.engagement.half_life_days, day), 9)
-    return min(strengths, key=lambda name: (-strengths[name], name), default=None)
+            strengths[channel.id] = round(sum(0.5 ** (age - youngest) for _, age in ages(through, half_life, day)), 9)
+    return min((name for name in strengths if strengths[name] > 0), key=lambda name: (-strengths[name], name), default=None)
+
+
+def engaged(touches: Sequence[Occurrence], responses: Sequence[Occurrence], half_life_days: float, day: date) -> float | None:
+    """Return decayed responses / decayed touches, at most 1; nothing without touches."""
+    (touched, touch_age), (answered, answer_age) = (faded(ages(found, half_life_days, day)) for found in (touches, responses))
+    if not touched:
+        return None
+    newer = touch_age - answer_age
+    return 0.0 if not answered else 1.0 if newer > 1000 else min(1.0, answered / touched * 2.0**newer)
 
 
 def best_hour(events: Iterable[Row], timezone: str | None, day: date, portfolio: Portfolio) -> int | None:
@@ -589,7 +660,10 @@ def best_hour(events: Iterable[Row], timezone: str | None, day: date, portfolio:
 
 @dataclass(frozen=True)
 class PurchaseModel:
-    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days), and Gamma-Gamma (p, q, v) if that could be fitted, too."""
+    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days), and Gamma-Gamma (p, q, v) if that could be fitted, too.
+
+    ``bound`` is the largest value of a day that counts.
+    """
 
     r: float
     alpha: float
@@ -598,6 +672,7 @@ class PurchaseModel:
     p: float | None = None
     q: float | None = None
     v: float | None = None
+    bound: float = math.inf
 
 
 def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model: PurchaseModel | None) -> Row:
@@ -625,9 +700,8 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     if model.p is not None and model.q is not None and model.v is not None:
         numbers = [as_number(value_at(one.values, of.value)) for one in orders]
         valued = [number for number in numbers if number is not None and number > 0]
-        days = len({one.event["event_date"] for one in orders})
-        with_value = max(1, (2 * days * len(valued) + len(orders)) // (2 * len(orders))) if valued else 0
-        value = model.p * (model.v + sum(valued)) / (model.p * with_value + model.q - 1)
+        with_value = len({one.event["event_date"] for one, number in zip(orders, numbers, strict=True) if (number or 0) > 0})
+        value = model.p * (model.v + min(sum(valued), model.bound * with_value)) / (model.p * with_value + model.q - 1)
     return {
         "predicted_orders": mean_orders,
         "predicted_value": None if value is None else mean_orders * value,
@@ -668,15 +742,15 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
             groups[customer_of(one.event, who)].append(one)
         return groups
 
-    def strength(signals: Iterable[Signal], half_life_days: float) -> dict[str, float]:
-        total = dict.fromkeys(customers, 0.0)
+    def signalled(signals: Iterable[Signal], half_life_days: float) -> dict[str, list[tuple[float, float]]]:
+        found: dict[str, list[tuple[float, float]]] = {customer: [] for customer in customers}
         for signal in signals:
             for customer, mine in by_customer(occurrences(signal.selector, happened)).items():
-                total[customer] += signal.weight * decayed(mine, half_life_days, day)
-        return total
+                found[customer] += [(signal.weight, age) for _, age in ages(mine, half_life_days, day)]
+        return found
 
-    topics = {topic.id: strength(topic.signals, portfolio.interest_half_life_days) for topic in portfolio.topics}
-    intents = {intent.id: strength(intent.signals, intent.half_life_days) for intent in portfolio.intents}
+    topics = {topic.id: signalled(topic.signals, portfolio.interest_half_life_days) for topic in portfolio.topics}
+    intents = {intent.id: signalled(intent.signals, intent.half_life_days) for intent in portfolio.intents}
     engagement = portfolio.engagement
     touches: dict[str, list[Occurrence]] = {}
     responses: dict[str, list[Occurrence]] = {}
@@ -690,6 +764,7 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
     for customer in customers:
         arrivals = [event["date"] for event in arrived if customer_of(event, who) == customer]
         mine = [event for event in happened if customer_of(event, who) == customer]
+        everything = [event for event in arrived if customer_of(event, who) == customer]
         timezones = [zone for event in mine if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
         row: Row = {
             "date": day,
@@ -700,16 +775,17 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
             "timezone": timezones[-1] if timezones else None,
         }
         for channel in portfolio.channels:
-            row[f"consent_{channel.id}"] = consent(mine, channel.id)
-        total = sum(strengths[customer] for strengths in topics.values())
-        for topic, strengths in topics.items():
-            row[f"interest_{topic}"] = strengths[customer] / total if total > 0 else 0.0
+            row[f"consent_{channel.id}"] = consent(everything, channel.id, day, portfolio)
+        total, youngest = faded(one for mine_of_topic in topics.values() for one in mine_of_topic[customer])
+        for topic, signals in topics.items():
+            part = sum(weight * 0.5 ** (age - youngest) for weight, age in signals[customer] if weight > 0)
+            row[f"interest_{topic}"] = part / total if total > 0 else 0.0
         for intent in portfolio.intents:
-            row[f"intent_{intent.id}"] = min(1.0, intents[intent.id][customer] / intent.full_at)
+            strength = sum(weight * 0.5**age for weight, age in intents[intent.id][customer])
+            row[f"intent_{intent.id}"] = min(1.0, strength / intent.full_at)
         row["engagement"] = None
-        if engagement is not None and touches[customer]:
-            answered = decayed(responses[customer], engagement.half_life_days, day)
-            row["engagement"] = min(1.0, answered / decayed(touches[customer], engagement.half_life_days, day))
+        if engagement is not None:
+            row["engagement"] = engaged(touches[customer], responses[customer], engagement.half_life_days, day)
         row["preferred_channel"] = None if engagement is None else preferred_channel(responses[customer], day, portfolio)
         row["best_hour"] = best_hour(mine, row["timezone"], day, portfolio)
         row |= dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
@@ -1444,8 +1520,11 @@ def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
 # --- SPEC 9: activation ----------------------------------------------------------------------------------------------
 
 
-def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
-    """Return ``outbound_messages`` of a day."""
+def messages(
+    assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio, earlier: Iterable[Row] = ()
+) -> list[Row]:
+    """Return ``outbound_messages`` of a day; ``earlier`` are those of the days before, of customers as they are known today."""
+    gone_out = [row for row in earlier if row["withheld"] is None]
     journeys = {journey.id: journey for journey in portfolio.journeys}
     channels = {channel.id: channel for channel in portfolio.channels}
     suppressed = holds(portfolio.policy.suppressed_when, profile_rows, without=False)
@@ -1466,24 +1545,41 @@ def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: d
                 withheld = "suppressed"
             elif covers((*portfolio.policy.suppress, *journey.suppress), day):
                 withheld = "blackout"
+            elif any(
+                (past["customer_id"], past["journey_id"], past["channel"], past["content"])
+                == (row["customer_id"], journey.id, step.channel, step.content)
+                and past["date"] >= row["entered_on"]
+                and not any((one.day, one.channel, one.content) == (past["step_day"], step.channel, step.content) for one in journey.steps)
+                for past in gone_out
+            ):
+                withheld = "already_sent"
             zone = ZoneInfo(profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone)
             hour = 10 if profile["best_hour"] is None else profile["best_hour"]
             key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
             rows.append(
                 {
                     "date": day,
-                    "idempotency_key": f"{xxh64(key):016x}",
+                    "idempotency_key": hashlib.sha256(key.encode()).hexdigest()[:32],
                     "customer_id": row["customer_id"],
                     "journey_id": journey.id,
                     "step_day": step.day,
                     "channel": step.channel,
                     "content": step.content,
                     "variant": step.variant,
-                    "send_at": datetime.combine(day + DAY, time(hour), zone).astimezone(UTC),
+                    "send_at": send_at(day, hour, zone, ZoneInfo(portfolio.timezone)),
                     "withheld": withheld,
                 }
             )
     return sort(rows, "idempotency_key")
+
+
+def send_at(day: date, hour: int, zone: ZoneInfo, business: ZoneInfo) -> datetime:
+    """Return the first time after the end of the day, where the business is, that it is the hour on a later day where the customer is."""
+    end = datetime.combine(day + DAY, time(0), business).astimezone(UTC)
+    later = day + DAY
+    while (at := datetime.combine(later, time(hour), zone).astimezone(UTC)) < end:
+        later += DAY
+    return at
 
 
 def audience_changes(assignment_rows: Sequence[Row], day: date) -> list[Row]:
@@ -1509,11 +1605,12 @@ def decide_day(
     day: date,
     delivered: Iterable[Row] = (),
     placements: Mapping[str, str] | None = None,
+    earlier: Iterable[Row] = (),
 ) -> dict[str, list[Row]]:
     """Decide a day and remember it: the tables from the option rows to activation, and what is wrong with the ``placements``.
 
     ``delivered`` are assignment rows of this day whose messages are out; ``placements`` say who enters which journey, if somebody
-    else has decided that.
+    else has decided that. ``earlier`` as in ``messages``.
     """
     merged = memory.merge(survivors(events_so_far, day), day)
     now = people(event for event in events_so_far if event["date"] <= day)
@@ -1538,7 +1635,7 @@ def decide_day(
         "scored_candidates": ruled,
         "journey_state": state,
         "journey_assignments": assignments,
-        "outbound_messages": messages(assignments, profile_rows, day, portfolio),
+        "outbound_messages": messages(assignments, profile_rows, day, portfolio, earlier),
         "audience_changes": audience_changes(assignments, day),
     }
 
@@ -1568,6 +1665,8 @@ def run(
         profile_rows = profiles(history, day, portfolio, (models or {}).get(day))
         member_rows = memberships(profile_rows, yesterday.get("micro_segment_memberships", []), day, portfolio, now)
         queue_rows = queues(profile_rows, member_rows, yesterday.get("journey_queues", []), day, portfolio, now)
+        sent = [{**row, "customer_id": now.get(row["customer_id"], row["customer_id"])} for row in tables.get("outbound_messages", [])]
+        chosen = placements and placements[day]
         today = {
             "raw_events": raw,
             "rejected_events": rejected,
@@ -1577,7 +1676,7 @@ def run(
             "customer_profiles": profile_rows,
             "micro_segment_memberships": member_rows,
             "journey_queues": queue_rows,
-            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day, placements=placements and placements[day]),
+            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day, placements=chosen, earlier=sent),
         }
         for table, rows in today.items():
             tables.setdefault(table, []).extend(rows)
