@@ -276,7 +276,7 @@ _WITHDRAWALS = ("false", "0", "no", "off")
 
 
 def spelled_as(texts: pl.Series, names: Sequence[str]) -> pl.Series:
-    """Return JSON objects with these fields, words about consent, called so where the case of a name is another.
+    """Return JSON objects with these fields, words about consent, called so (in lower case) where the case of a name is another.
 
     If an object has a field twice then, what withdraws counts.
     """
@@ -290,10 +290,9 @@ def spelled_as(texts: pl.Series, names: Sequence[str]) -> pl.Series:
 
 
 def _spelled_as(text: str, names: Sequence[str]) -> str:
-    own = {name.lower(): name for name in names if sum(name.lower() == other.lower() for other in names) == 1}
     document: dict[str, Any] = {}
     for key, value in decode_object(text).items():
-        name = own.get(key.lower(), key)
+        name = key.lower() if key.lower() in names else key
         if name not in document or name not in names or _consent(value) == 0 or _consent(document[name]) is None:
             document[name] = value
     return msgspec.json.encode(document).decode()
