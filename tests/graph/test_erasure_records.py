@@ -158,7 +158,9 @@ def test_no_byte_is_left_in_the_lake_or_in_dagsters_home(
     assert not re.search("(?i)zoe", "".join(path.read_text() for path in (home / "tombstones").iterdir()))
 
 
-def test_whoever_was_written_otherwise_is_told_and_erased_with_them(world: dict[str, str], instance: dg.DagsterInstance) -> None:
+def test_whoever_was_written_otherwise_is_told_and_erased_with_them(
+    world: dict[str, str], instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Ids in capitals, with blanks and coded are customers of their own: the report says where and how, nothing is removed until
     each place is decided, those named in also go with her, and prose that is said to mean something else stays."""
     home = Path(world["ATC_HOME"])
@@ -180,6 +182,7 @@ def test_whoever_was_written_otherwise_is_told_and_erased_with_them(world: dict[
         assert f"| {place} |" in str(told["same_text_elsewhere"]).replace("\\", "")
     for way in (ZOE.upper(), coded, f"url: https://shop.example/?u={quote(ZOE)}", f"anonymousId: {ZOE}"):
         assert way in written, way
+    assert f'also: [" {ZOE}\\u200b", "{ZOE.upper()}", "anon:{coded}"]' in capfd.readouterr().err
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     with pytest.raises(dg.Failure, match=r"Nothing was removed.*customer_profiles\.customer_id .*name it in also"):
         erase(definitions, instance, customer_id=ZOE, confirm=True)
