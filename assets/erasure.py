@@ -29,7 +29,7 @@ from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
-from resources.records import PLACE, Records, delete, ended_runs, folders, is_in_files, named_runs
+from resources.records import PLACE, Records, compact, delete, ended_runs, folders, is_in_files, named_runs
 from resources.tombstones import Tombstones
 from resources.traces import MOST_WAYS, UNFINISHED, Found, Keeper, keepers, latest_map
 
@@ -97,6 +97,7 @@ def erase_op(
         try:
             left = erase(person, every, found, tombstones, reference=config.reference, ours=config.same_text, now=_now)
             delete(context.instance, earlier_erasures(context.instance, person, but=context.run_id))
+            compact(context.instance)
         except (NotErasedError, sqlite3.OperationalError) as problem:
             says = str(problem) if isinstance(problem, NotErasedError) else f"Run this again: Dagster's database is in use ({problem})"
             raise dg.Failure(says, metadata=told, allow_retries=False) from problem

@@ -1,6 +1,7 @@
 """What starts runs: a job per purpose, the daily schedule, the landing-zone sensor, and the record of failures."""
 
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,10 +10,11 @@ import dagster as dg
 
 from assets.daily import STATE_TAG
 from resources.landing import LandingZone
-from resources.records import delete, ended_runs
+from resources.records import compact, delete, ended_runs
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
+BYTES_LEFT = "SQLite keeps their bytes"
 A_DAY = timedelta(days=1)
 """How long the records of that job are kept."""
 
@@ -126,6 +128,14 @@ def forget_erasures() -> dg.SensorDefinition:
     def forget(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         runs = ended_runs(context.instance, ERASURE, before=datetime.now(UTC) - A_DAY)
         delete(context.instance, runs)
-        return dg.SkipReason(f"{len(runs)} records of erasures deleted")
+        says = f"{len(runs)} records of erasures deleted"
+        if runs or context.cursor:
+            try:
+                compact(context.instance)
+            except sqlite3.OperationalError as problem:
+                context.update_cursor(BYTES_LEFT)
+                return dg.SkipReason(f"{says}; {BYTES_LEFT}, until the next look ({problem})")
+            context.update_cursor("")
+        return dg.SkipReason(says)
 
     return forget

@@ -97,7 +97,7 @@ def named_runs(instance: dg.DagsterInstance, person: Person, job: str) -> list[s
 
 
 def delete(instance: dg.DagsterInstance, runs: Collection[str]) -> None:
-    """Delete the records of these runs, so that no byte of them is left where Dagster keeps them in files of its own."""
+    """Delete the records of these runs; of what was in databases that all runs share, ``compact`` deletes the bytes."""
     for run_id in runs:
         instance.delete_run(run_id)
         with _index(instance) as connection:
@@ -106,8 +106,6 @@ def delete(instance: dg.DagsterInstance, runs: Collection[str]) -> None:
             instance.compute_log_manager.delete_logs(prefix=[run_id])
         for file in _shard(instance, run_id):
             file.unlink(missing_ok=True)
-    if runs:
-        compact(instance)
 
 
 def compact(instance: dg.DagsterInstance) -> None:
@@ -118,8 +116,7 @@ def compact(instance: dg.DagsterInstance) -> None:
     for path in _databases(instance):
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
             connection.execute("vacuum")
-            is_busy, _, _ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
-            if is_busy:
+            if connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]:
                 raise sqlite3.OperationalError(f"{path.name} is being read by somebody else")
 
 
