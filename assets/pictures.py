@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, days_of, each_day
+from assets.daily import after, daily, days_of, each_day, yesterday_of
 from assets.facts import markdown_table
 from atc_pipeline.explanation.matrix import MOST_DRAWN, draw, segment_matrix, summary
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -33,15 +33,15 @@ def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
 
         The last day of a run carries a picture of the run's days, and of no fewer than the 30 up to it.
         """
+        portfolio = journeys.load()
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            before = day - timedelta(days=1)
-            yesterday = lake.lazy("micro_segment_memberships", before) if lake.has("micro_segment_memberships", before) else None
+            yesterday = yesterday_of(lake, "micro_segment_memberships", day, portfolio.starts_on)
             today = lake.lazy("micro_segment_memberships", day)
             return {"segment_matrix": segment_matrix(today, yesterday, lake.lazy("journey_assignments", day), today=day).collect()}
 
         each_day(context, lake, make)
-        _show(context, lake, journeys.load(), days_of(context))
+        _show(context, lake, portfolio, days_of(context))
         return dg.MaterializeResult()
 
     return [matrix]

@@ -19,6 +19,7 @@ from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
+from atc_pipeline.identity import arms
 from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import MESSAGES
@@ -144,12 +145,19 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
             else assignment.clear(),
             state_before=_rows(lake, "journey_state", yesterday, customer) if lake.has("journey_state", yesterday) else state.clear(),
             funnel=lake.read("journey_funnel", day) if lake.has("journey_funnel", day) else pl.DataFrame(),
+            arm_id=_arm_id(lake, customer, day),
         ),
         with_others=with_others,
     )
     if customer == asked_for:
         return page
     return f"{plain(asked_for)} is customer {plain(customer)} on {day}: they are one person, whose day this is.\n\n{page}"
+
+
+def _arm_id(lake: Lake, customer: str, day: date) -> str:
+    """Return what a customer's lots are drawn by (SPEC 2): their own name, unless they were first known under another."""
+    known = arms(lake.lazy("identity_map", day)).filter(customer_id=customer).collect() if lake.has("identity_map", day) else None
+    return customer if known is None or known.is_empty() else str(known["arm_id"].item())
 
 
 def path_of(lake: Lake, customer: str, first: str | None, last: str | None) -> path.Path:

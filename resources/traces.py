@@ -25,7 +25,7 @@ import zstandard
 
 from atc_pipeline import erasure
 from atc_pipeline.erasure import Person
-from resources import spill
+from resources import seal, spill
 from resources.lake import Lake
 from resources.landing import Frames, LandingZone, UnreadableFileError
 from resources.ledger import Ledger
@@ -116,6 +116,7 @@ class Frame:
         others = self._rows().with_row_index("row:").filter(~pl.col("row:").is_in(gone.implode())).drop("row:")
         told = {key: text for key, text in pl.read_parquet_metadata(self.path).items() if key != "ARROW:schema"}
         others.sink_parquet(unfinished, compression="zstd", metadata=told)
+        seal.lay(unfinished)
         self.put(self.path, unfinished)
 
     def _kinds(self, person: Person) -> pl.DataFrame:

@@ -36,10 +36,12 @@ class Browser:
         self.numbers = itertools.count(1)
         self.requests: list[tuple[str, str, str]] = []
         """Method, address and body of each request."""
+        self.sockets: list[str] = []
+        self.complaints: list[str] = []
         self.session = ""
         target = self.call("Target.createTarget", url="about:blank", newWindow=True, width=1400, height=1800)["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime"):
+        for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> Any:
@@ -54,9 +56,13 @@ class Browser:
 
     def _next(self, seconds: float) -> Any:
         message = json.loads(self.connection.recv(timeout=seconds))
-        if message.get("method") == "Network.requestWillBeSent":
-            request = message["params"]["request"]
-            self.requests.append((request["method"], request["url"], request.get("postData", "")))
+        match message:
+            case {"method": "Network.requestWillBeSent", "params": {"request": request}}:
+                self.requests.append((request["method"], request["url"], request.get("postData", "")))
+            case {"method": "Network.webSocketCreated", "params": {"url": url}}:
+                self.sockets.append(url)
+            case {"method": "Log.entryAdded", "params": {"entry": entry}}:
+                self.complaints.append(entry["text"])
         return message
 
     def rest(self, seconds: float) -> None:
@@ -95,14 +101,16 @@ class Browser:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Browser]:
+def browser(folder: Path, *more: str) -> Iterator[Browser]:
     """Start Chromium with a profile of its own, and stop it."""
     program = needed("chromium")
     profile = folder / "profile"
     options = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={profile}", "--no-first-run", "--disable-gpu"]
     options += ["--disable-background-networking", "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with (folder / "chromium.log").open("wb") as log:
-        process = subprocess.Popen([program, *options, "about:blank"], stdout=log, stderr=log, env=os.environ | {"HOME": str(folder)})
+        process = subprocess.Popen(
+            [program, *options, *more, "about:blank"], stdout=log, stderr=log, env=os.environ | {"HOME": str(folder)}
+        )
     try:
         port = profile / "DevToolsActivePort"
         end = time.monotonic() + PATIENCE_SECONDS

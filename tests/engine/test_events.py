@@ -417,5 +417,5 @@ def test_ten_thousand_mutated_lines_crash_nothing_and_none_is_lost(tmp_path: Pat
         for text in done.accepted[name].drop_nulls():
             assert isinstance(msgspec.json.decode(text, type=msgspec.Raw), msgspec.Raw)
     (tmp_path / "journeys.yaml").write_text(JOURNEYS)
-    rolled = roll_up(done.accepted, load_portfolio(tmp_path / "journeys.yaml"), arrival=TODAY)
+    rolled = roll_up(done.accepted, load_portfolio(tmp_path / "journeys.yaml"), arrival=TODAY).activity
     assert rolled["events"].sum() == done.accepted.height

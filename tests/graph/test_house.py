@@ -117,7 +117,10 @@ def test_environment_file_leaves_users_their_settings() -> None:
     """Dagster lets .env outrank the shell: anything in it that a user may want to set would be ignored silently."""
     lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
 
-    assert [line for line in lines if line and not line.startswith("#")] == ["DAGSTER_HOME=${PWD}/dagster_home"]
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        "DAGSTER_HOME=${PWD}/dagster_home",
+        "ATC_HISTORY=${ATC_HOME:-.atc}/dagster",
+    ]
 
 
 # An audit hook sees what Python itself does; what Polars and DuckDB would write shows in the data's home.

@@ -3,6 +3,7 @@
 The attacks are seen in a browser in tests/edges/test_browser.py.
 """
 
+import gzip
 import re
 import unicodedata
 from datetime import date, timedelta
@@ -15,6 +16,7 @@ import pytest
 from assets.checks import _shown
 from assets.facts import SHOWN_ROWS, facts_of, markdown_table
 from assets.pictures import _show
+from atc_pipeline import schemas
 from atc_pipeline.__main__ import main
 from atc_pipeline.decision.day import ASSIGNMENTS, CANDIDATES
 from atc_pipeline.decision.memory import STATE
@@ -25,9 +27,16 @@ from atc_pipeline.rules import RULINGS
 from atc_pipeline.segments import MEMBERSHIPS
 from attacks import ATTACKS
 from resources.lake import Lake
-from small_world import JOURNEYS
+from small_world import JOURNEYS, make_world, run
 
 DAY = date(2026, 3, 1)
+ACTING = re.compile(
+    "|".join(
+        re.escape(chr(code))
+        for code in range(0x3000)
+        if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp") and chr(code) != "\n" and code not in range(0x600, 0x606)
+    )
+)
 MOST_KEPT = 100_000
 """Bytes of a day of an asset that Dagster may keep for ever."""
 
@@ -143,16 +152,39 @@ def test_headers_of_tables_are_text_too() -> None:
     assert markdown_table(pl.DataFrame({"goal.![x](/y) | <b>": [1]})).value.splitlines()[0] == r"| goal.!\[x\](/y) &#124; \<b\> |"
 
 
+def test_keys_of_numbers_are_text_too() -> None:
+    """A micro-segment of an older journeys.yaml may be called anything."""
+    members = pl.DataFrame({"date": DAY, "segment_id": ATTACKS, "customer_id": "c1", "member_since": DAY}, schema=MEMBERSHIPS)
+    keys = list(facts_of("micro_segment_memberships", members))
+    assert not ACTING.search(" ".join(keys))
+    assert max(map(len, keys)) < 300
+
+
+def test_what_journeys_yaml_says_of_columns_is_text(tmp_path: Path) -> None:
+    """The catalog shows a trait's definition, condition included, beside its column: as Markdown."""
+    where = ", where: \"city = '![x](/attack.png) <b>'\"}"
+    (tmp_path / "journeys.yaml").write_text(JOURNEYS.replace("orders: {count: Order Completed}", "orders: {count: Order Completed" + where))
+    table = schemas.tables(load_portfolio(tmp_path / "journeys.yaml"))["customer_profiles"]
+    assert table.descriptions["orders"] == r"count of Order Completed where city = '!\[x\](/attack.png) \<b\>'"
+
+
+def test_failures_are_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file that cannot be read is called like an attack: the run and the terminal say which it is, and nothing of its name acts."""
+    environment = make_world(tmp_path)
+    folder = Path(environment["ATC_HOME"], "landing", str(DAY))
+    (folder / "a\x1b[31m\u202e\n![x](y).ndjson.gz").write_bytes(gzip.compress(b"{}" * 1000)[:20])
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, DAY, DAY, instance=instance, job="ingest_events", must_succeed=False)
+    [failed] = [event for event in result.all_events if event.is_step_failure]
+    said = failed.step_failure_data.user_failure_data.description
+    assert r"a\x1b[31m\u202e" in said
+    assert not ACTING.search(said)
+    assert not ACTING.search("".join(capfd.readouterr()))
+
+
 # --- The terminal ----------------------------------------------------------------------------------------------------
 
 HOSTILE = JOURNEYS.replace("- id: welcome\n", '- id: welcome\n    name: "Hello \\u001b[2J\\u202e\\nCustomer c02 is not known"\n')
-ACTING = re.compile(
-    "|".join(
-        re.escape(chr(code))
-        for code in range(0x3000)
-        if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp") and chr(code) != "\n" and code not in range(0x600, 0x606)
-    )
-)
 
 
 @pytest.fixture
