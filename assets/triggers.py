@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,11 +16,12 @@ from atc_pipeline.escaping import log_line
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.origins import Origins, Stale
-from resources.records import delete, ended_runs
+from resources.records import compact, delete, ended_runs
 from resources.turn import is_alive
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
+BYTES_LEFT = "SQLite keeps their bytes"
 A_DAY = timedelta(days=1)
 """How long the records of that job are kept."""
 
@@ -297,6 +299,14 @@ def forget_erasures() -> dg.SensorDefinition:
     def forget(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         runs = ended_runs(context.instance, ERASURE, before=datetime.now(UTC) - A_DAY)
         delete(context.instance, runs)
-        return dg.SkipReason(f"{len(runs)} records of erasures deleted")
+        says = f"{len(runs)} records of erasures deleted"
+        if runs or context.cursor:
+            try:
+                compact(context.instance)
+            except sqlite3.OperationalError as problem:
+                context.update_cursor(BYTES_LEFT)
+                return dg.SkipReason(f"{says}; {BYTES_LEFT}, until the next look ({problem})")
+            context.update_cursor("")
+        return dg.SkipReason(says)
 
     return forget
