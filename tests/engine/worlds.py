@@ -57,6 +57,7 @@ class World:
         for day in self.days:
             (landing / day.isoformat()).mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
+            (landing / name).parent.mkdir(parents=True, exist_ok=True)
             (landing / name).write_bytes(data)
         return landing
 
@@ -64,8 +65,8 @@ class World:
         """Return the same world with the lines of each day in one file and another order."""
         lines: dict[str, list[bytes]] = {}
         for name, data in self.files.items():
-            text = gzip.decompress(data) if name.endswith(".gz") else data
-            lines.setdefault(name.split("/")[0], []).extend(text.split(b"\n"))
+            text = gzip.decompress(data) if name.lower().endswith(".gz") else data
+            lines.setdefault(name.split("/")[0].removeprefix("date="), []).extend(text.split(b"\n"))
         for arrived in lines.values():
             random.shuffle(arrived)
         return replace(self, files={f"{day}/shuffled.jsonl": b"\n".join(arrived) for day, arrived in lines.items()})
