@@ -111,17 +111,18 @@ def test_starts_beyond_the_cap_or_too_soon_again_are_found(tmp_path: Path) -> No
     profiles, state = lake.lazy("customer_profiles", SECOND), lake.lazy("journey_state", SECOND)
     before, answers = lake.lazy("journey_state", FIRST), lake.lazy("journey_assignments", SECOND)
     nobody = pl.LazyFrame(schema={"date": pl.Date, "absorbed": pl.String, "customer_id": pl.String})
+    nothing = answers.select("date", "customer_id", "journey_id").clear()
     started = answers.filter(pl.col("decision").is_in(["start", "switch"]))
     assert started.collect().height > 0
-    assert invariants.broken_rules(answers, state, before, profiles, nobody, portfolio).collect().is_empty()
+    assert invariants.broken_rules(answers, state, before, profiles, nobody, nothing, portfolio).collect().is_empty()
     crowded = state.with_columns(recent_starts=pl.lit([FIRST, FIRST, SECOND]))
-    found = invariants.broken_rules(answers, crowded, before, profiles, nobody, portfolio).collect()
+    found = invariants.broken_rules(answers, crowded, before, profiles, nobody, nothing, portfolio).collect()
     assert set(found["customer_id"]) == set(started.collect()["customer_id"])
     club = started.with_columns(journey_id=pl.lit("tea_club"))
     just_left = state.with_columns(date=FIRST, journey_id=pl.lit("tea_club"), ended_on=SECOND)
     again = state.with_columns(journey_id=pl.lit("tea_club"), times_entered=2, recent_starts=pl.lit([SECOND]))
     assert (
-        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, portfolio)
+        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, nothing, portfolio)
         .collect()
         .height
         > 0
