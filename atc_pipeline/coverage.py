@@ -101,7 +101,7 @@ def unreadable(coverage: pl.LazyFrame) -> pl.LazyFrame:
             looks_like=pl.col("sample").drop_nulls().last(),
             message_id=pl.col("sample_message_id").drop_nulls().last(),
         )
-        .filter(pl.col("share") > MOST_SKIPPED)
+        .filter((pl.col("skipped") > 0) & (pl.col("share") > MOST_SKIPPED))  # of no values the share is NaN, and that is more
         .sort("share", "feature", "part", descending=[True, False, False])
     )
 

@@ -57,6 +57,16 @@ def test_properties_beyond_measure_stop_nothing(tmp_path: Path) -> None:
     assert (profile["orders"], profile["spend"], profile["timezone"]) == (5, 5.0, "Factory")
 
 
+def test_days_on_which_every_line_is_rejected_run(tmp_path: Path) -> None:
+    """A lake without a single customer is decided, described and checked like any other."""
+    environment = make_world(tmp_path)
+    for file in (Path(environment["ATC_HOME"]) / "landing").rglob("*.ndjson"):
+        file.write_text("{broken\n")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, SECOND, instance=instance).success
+    assert Lake(root=f"{environment['ATC_HOME']}/lake").read("journey_assignments", SECOND).is_empty()
+
+
 def test_a_portfolio_without_journeys_runs(tmp_path: Path) -> None:
     """A calendar and nothing else is a portfolio: profiles are kept and everyone is assigned nothing."""
     environment = make_world(tmp_path, 'version: "1"\ncalendar: {timezone: Europe/Berlin, starts_on: 2026-03-01}\n')
