@@ -1,6 +1,7 @@
 """The one answer on its way out: messages due, and their delivery."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -94,20 +95,27 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         def make(day: date) -> dict[str, pl.DataFrame]:
             is_sent = _is_current(day, portfolio.timezone) or day.isoformat() in config.past_days
             messages = _messages_of(lake, day)
-            try:
+            with _ledger_failures_told(day):
                 sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now, _other_keys(lake, ledger, messages, day))
-            except LedgerError as problem:
-                raise dg.Failure(description=f"{day}: nothing more was sent: {problem}. {RUN_AGAIN}", allow_retries=False) from problem
             return {"activation": sent}
 
         each_day(context, lake, make)
         if is_live and _is_current(days[-1], portfolio.timezone):
-            again = _try_again(lake, ledger, connected, portfolio, days)
+            with _ledger_failures_told(days[-1]):
+                again = _try_again(lake, ledger, connected, portfolio, days)
             context.add_asset_metadata({"tried_again": markdown_table(again)}, asset_key="activation", partition_key=str(days[-1]))
         context.log.info(f"views over {len(warehouse.publish())} tables in {warehouse.path}")
         return dg.MaterializeResult()
 
     return [outbound_messages, activation]
+
+
+@contextmanager
+def _ledger_failures_told(day: date) -> Iterator[None]:
+    try:
+        yield
+    except LedgerError as problem:
+        raise dg.Failure(description=f"{day}: nothing more was sent: {problem}. {RUN_AGAIN}", allow_retries=False) from problem
 
 
 def _messages_before(lake: Lake, portfolio: Portfolio) -> Callable[[date], pl.LazyFrame | None]:
