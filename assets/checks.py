@@ -20,18 +20,26 @@ import polars as pl
 
 from assets.daily import days_of
 from assets.facts import markdown_table
-from atc_pipeline import invariants, schemas
+from atc_pipeline import coverage, invariants, schemas
+from atc_pipeline.activity import asked_for
 from atc_pipeline.decision.memory import STATE
-from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
+from atc_pipeline.escaping import MOST
+from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.messages import KEY_COLLISION
+from atc_pipeline.rules import survivors
+from resources.delivery import TROUBLES
 from resources.journeys import JourneysFile
-from resources.lake import Lake
+from resources.lake import DamagedFileError, Lake
 
 SHOWN_ROWS = 20
 DAYS_AT_ONCE = 31
 """Days validated in one pass: enough to spread Pandera's fixed cost."""
 ROWS_AT_ONCE = 4_000_000
 """Rows of those days, unless one day has more: Pandera holds them all (5 GB for 20 million narrow ones)."""
+
+LOOKED_BACK = 31
+"""Days before a run of one day of which it is said, too, whether they are stale."""
 
 Find = Callable[[Lake, Portfolio, Sequence[date]], pl.DataFrame]
 """Find the rows of these days that break a promise: ``date`` and whatever tells the reader more."""
@@ -52,6 +60,8 @@ class Promise:
     says: str
     find: Find
     is_blocking: bool = True
+    is_error: bool = False
+    """Whether it is red where it fails, though nothing waits for it; what blocks is red anyway."""
 
 
 def _table(name: str, shift: int = 0) -> Callable[[Lake, Sequence[date]], pl.LazyFrame | None]:
@@ -87,13 +97,25 @@ def _absorbed(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.broken_rules, portfolio=portfolio)
     before = _day_before("journey_state", STATE)
-    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed]
+    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed, _sent]
     return _between(rule, *sources)(lake, portfolio, days)
 
 
 def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.overfull_journeys, portfolio=portfolio)
-    return _between(rule, _table("journey_assignments"))(lake, portfolio, days)
+    return _between(rule, _table("journey_assignments"), _sent)(lake, portfolio, days)
+
+
+def _sent(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read what was sent on these days before they were decided again, under the names that people have on them by now."""
+    schema = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
+    found = [pl.DataFrame(schema=schema)]
+    for day in days:
+        sent = lake.scan("activation", [day])
+        arrived = None if sent is None else sent.filter(pl.col("status").is_in(["delivered", "unknown"])).select(*schema).collect()
+        if arrived is not None and arrived.height:
+            found.append(survivors(arrived.lazy(), absorbed(lake.lazy("identity_map", day))).collect())
+    return pl.concat(found).lazy()
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -109,6 +131,12 @@ def _day_before(table: str, schema: Mapping[str, pl.DataType]) -> Callable[[Lake
         return pl.LazyFrame(schema=schema) if before is None else before
 
     return read
+
+
+def _map_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read the maps of the days before, also those made before there was an ``arm_id``."""
+    before = lake.scan("identity_map", [day - timedelta(days=1) for day in days], may_lack=True)
+    return pl.LazyFrame(schema=IDENTITY_MAP) if before is None else complete(before)
 
 
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -127,12 +155,89 @@ def _failed_fits(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.D
     )
 
 
+def _undelivered_messages(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """One row per day, channel, status and reason: how many messages that were to be sent were not."""
+    sent = lake.scan("activation", days, may_lack=True)
+    if sent is None:
+        return pl.DataFrame()
+    if "reason" not in sent.collect_schema():
+        sent = sent.with_columns(reason=pl.lit(None, pl.String))  # written by an older version
+    troubles = sent.filter(pl.col("status").is_in(TROUBLES)).group_by("date", "channel", "status", "reason").len("messages")
+    return troubles.sort("date", "messages", "channel", "status", "reason", descending=[False, True, False, False, False]).collect()
+
+
+def _colliding_keys(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    planned = lake.scan("outbound_messages", days)
+    if planned is None:
+        return pl.DataFrame()
+    return planned.filter(pl.col("withheld") == KEY_COLLISION).select("date", "idempotency_key", "journey_id", "channel").collect()
+
+
+MOST_NAMES = 1000
+"""Names of events, the most frequent of a day, among which a similar one is looked for."""
+
+
+def _never_found(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Look at all days of the lake: what the last day of a run has not brought, an earlier one may have."""
+    last = max(days)
+    found = lake.scan("feature_coverage", [day for day in lake.days("feature_coverage") if day <= last])
+    return pl.DataFrame() if found is None else coverage.never_found(found, asked_for(portfolio), partial(_occurring, lake, last))
+
+
+def _occurring(lake: Lake, day: date) -> list[str]:
+    if not lake.has("raw_events", day):
+        return []
+    names = lake.lazy("raw_events", day).select("event").drop_nulls().group_by("event").len()
+    return names.sort("len", "event", descending=[True, False]).head(MOST_NAMES).collect()["event"].to_list()
+
+
+def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Find days that stand on a day before that was made anew since: up to the day after these, and before them where it is but one."""
+    shown = range(-LOOKED_BACK if len(days) == 1 else 0, (days[-1] - days[0]).days + 2)
+    origins, rows = lake.origins, []
+    for day in (days[0] + timedelta(days=number) for number in shown):
+        before = day - timedelta(days=1)
+        rows += [
+            (day, table, f"--partition-range {day}...{lake.days(table)[-1]}")
+            for table, origin in sorted(origins.of(day).items())
+            if before >= portfolio.starts_on and origin["yesterday"] and lake.has(table, day) and lake.has(table, before)
+            if lake.version(table, before) != origin["yesterday"]
+        ]
+    return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "run": pl.String}, orient="row")
+
+
 PROMISES = (
     Promise(
         "identity_map",
         "ids_lead_to_survivors",
-        "No id is said to be a customer who was absorbed, and no id of the day before is missing (SPEC 2).",
-        _between(invariants.broken_identities, _table("identity_map"), _day_before("identity_map", IDENTITY_MAP)),
+        "No id is said to be a customer who was absorbed, none of the day before is missing, and everybody is drawn by one name, the "
+        "same as the day before (SPEC 2). If it fails, make identity_map of the day again, from the first day that fails.",
+        _between(invariants.broken_identities, _table("identity_map"), _map_before),
+    ),
+    Promise(
+        "feature_coverage",
+        "values_are_readable",
+        "At most 1 % of the values of a trait or signal, over the days of a run, are of a type that cannot be read; these are skipped "
+        "(SPEC 1). Look the message up in raw_events, and have the source send numbers as numbers and lists as lists, "
+        "or name another property in journeys.yaml.",
+        _between(coverage.unreadable, _table("feature_coverage")),
+        is_blocking=False,
+    ),
+    Promise(
+        "feature_coverage",
+        "consent_is_understood",
+        "What is said about consent is yes or no, and about a channel of ours (SPEC 3). What is neither grants nothing; Unsubscribed from "
+        "another channel withdraws all. Look the message up in raw_events, and have the source send true or false.",
+        _between(coverage.unclear_consent, _table("feature_coverage")),
+        is_blocking=False,
+    ),
+    Promise(
+        "feature_coverage",
+        "every_feature_is_found",
+        "Every trait, signal and goal has matched an event since the first day. Correct the name of the event, or the condition, in "
+        "journeys.yaml; leave it if the event is yet to come.",
+        _never_found,
+        is_blocking=False,
     ),
     Promise(
         "customer_profiles",
@@ -186,6 +291,14 @@ PROMISES = (
     ),
     Promise(
         "journey_assignments",
+        "days_stand_on_their_yesterday",
+        "Every day was made from the day before as it is now; else it is stale: run the job daily from the first such day through the "
+        "latest (SPEC 17). Each row says which days that are.",
+        _days_on_another_yesterday,
+        is_blocking=False,
+    ),
+    Promise(
+        "journey_assignments",
         "no_rule_is_broken",
         "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8).",
         _broken_rules,
@@ -201,6 +314,24 @@ PROMISES = (
         "only_treated_customers_are_written_to",
         "Every message is for a treated customer who is in that journey on that day (SPEC 9).",
         _between(invariants.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
+    ),
+    Promise(
+        "outbound_messages",
+        "keys_are_unique",
+        "No two messages have one idempotency key. Those that have are withheld (key_collision), and all others go out: it does not "
+        "happen by chance, so look at who sends events with these customers' ids.",
+        _colliding_keys,
+        is_blocking=False,
+        is_error=True,
+    ),
+    Promise(
+        "activation",
+        "messages_are_delivered",
+        "Every message that was to be sent was delivered. See the reasons by channel, set the receiver right and run the day again (job "
+        "activate); of what nobody answered for, the runs of the next 2 days try again by themselves.",
+        _undelivered_messages,
+        is_blocking=False,
+        is_error=True,
     ),
 )
 
@@ -240,9 +371,12 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
     def checked(context: dg.AssetCheckExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:
         days = _days_tested(context, lake, promise.asset)
         portfolio = journeys.load()
-        found = [rows for some in stretches(lake, promise.asset, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+        try:
+            found = [rows for some in stretches(lake, promise.asset, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+        except DamagedFileError as problem:
+            raise dg.Failure(str(problem), allow_retries=False) from problem
         failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
-        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking else dg.AssetCheckSeverity.WARN
+        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking or promise.is_error else dg.AssetCheckSeverity.WARN
         if len(days) > 1:
             for (day,), rows in failing.drop_nulls("date").group_by("date", maintain_order=True):
                 context.op_execution_context.log_event(
@@ -259,6 +393,7 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=failing.is_empty(),
             severity=severity,
+            description=None if failing.is_empty() else promise.says,
             metadata={"days_tested": len(days), **(_shown(failing) | {"failing_days": markdown_table(by_day)} if found else {})},
         )
 
@@ -276,7 +411,7 @@ def _days_tested(context: dg.AssetCheckExecutionContext, lake: Lake, table: str)
 
 
 def _shown(failing: pl.DataFrame) -> dict[str, Any]:
-    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS))}
+    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS), letters=MOST)}
 
 
 def stretches(lake: Lake, table: str, days: Sequence[date]) -> Iterator[Sequence[date]]:

@@ -6,9 +6,10 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, each_day, spec, yesterday_of
+from assets.daily import after, daily, each_day, made, spec, together, yesterday_of
 from assets.features import Definitions, Recompute
 from atc_pipeline import measures
+from atc_pipeline.escaping import plain
 from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.predictions import PREDICTED, model_for_day, predict
@@ -51,8 +52,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 **spec(partitions, "customers", after(["customer_activity"], itself="purchase_models")),
             ),
         ],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def profiled(
         context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
@@ -61,7 +61,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         portfolio = journeys.load()
         made_by = measures.definitions(portfolio)
         definitions = Definitions(lake, made_by, portfolio.starts_on)
-        activity = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio))
+        activity = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             definitions.require_window("customer_activity", day, lookback_days(portfolio))
@@ -71,8 +71,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             return profile_day(lake, activity.until(day), portfolio, day, again)
 
         each_day(context, lake, make, definitions.with_history)
-        yield dg.MaterializeResult(asset_key="purchase_models")
-        yield dg.MaterializeResult(asset_key="customer_profiles")
+        yield from made(context, ["purchase_models", "customer_profiles"])
 
     @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"], itself="micro_segment_memberships")))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
@@ -98,7 +97,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         rebuilt = [journey for journey in portfolio.journeys if not config.journeys or journey.id in config.journeys]
         unknown = sorted(set(config.journeys) - {journey.id for journey in rebuilt})
         if unknown:
-            raise dg.Failure(f"config journeys: {', '.join(unknown)} not in {journeys.path} (or a draft)", allow_retries=False)
+            raise dg.Failure(f"config journeys: {', '.join(map(plain, unknown))} not in {journeys.path} (or a draft)", allow_retries=False)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             queues = queue_customers(

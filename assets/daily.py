@@ -4,7 +4,7 @@ What belongs here: the loop, partitions, what all daily assets have in common. W
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,7 +14,9 @@ from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFo
 
 from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
-from resources.lake import Lake, MissingDayError
+from atc_pipeline.escaping import plain, terminal
+from atc_pipeline.events import DEDUPLICATION_DAYS
+from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError
 from resources.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
@@ -27,8 +29,8 @@ Tables = Mapping[str, pl.DataFrame | pl.LazyFrame]
 OWNERS = ["team:lifecycle-data"]
 
 STATE_TAG = {"atc/state": "lake"}
-"""Carried by the runs of every job, of the schedule and of the sensor: the instance runs one of them at a time
-(dagster_home/dagster.yaml). A run started by hand from an asset's page carries only the tags it is given."""
+"""Carried by the runs of every job, of the schedule and of the sensor: the instance starts one of them at a time
+(dagster_home/dagster.yaml). A run started by hand carries no tag of ours, and waits for its turn as all do (``resources.turn``)."""
 
 OLDER_COLUMNS = (
     "journeys.yaml needs a column that days written before do not have: a trait, topic, intent or channel is new. "
@@ -52,31 +54,57 @@ def yesterday_of(lake: Lake, table: str, day: date, starts_on: date) -> pl.LazyF
 
 
 def each_day(
-    context: dg.AssetExecutionContext, lake: Lake, make: Callable[[date], Tables], definitions: Mapping[str, str] | None = None
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    make: Callable[[date], Tables],
+    definitions: Mapping[str, str] | None = None,
+    landed: Callable[[date], str] | None = None,
 ) -> None:
-    """Make and write each day's tables in order, and with them what their columns are defined by.
+    """Make and write each day's tables in order, with what their columns are defined by, and note what they were made from.
 
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
+    ``landed``: the signature of the landing zone's day, where that is read.
     """
     finished: list[tuple[str, date]] = []
     days = days_of(context)
+    chosen = {key.to_user_string() for key in context.selected_asset_keys}
+    origins = lake.origins
     for number, day in enumerate(days, start=1):
         try:
-            tables = make(day)
+            signature = landed(day) if landed else None  # before reading: what comes meanwhile is news
+            with lake.watched() as read:
+                tables = make(day)
             facts = {table: _write(lake, table, day, frame, definitions) for table, frame in tables.items()}
+            before = day - timedelta(days=1)
+            own = {table: lake.version(table, before) if (table, before) in read else None for table in tables}
+            origins.note(day, own, read, signature, DEDUPLICATION_DAYS)
         except Exception as problem:
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
-            if isinstance(problem, MissingDayError | UnreadableFileError | OutdatedDayError):
-                raise dg.Failure(description=str(problem), allow_retries=False) from problem
+            if isinstance(problem, _TOLD):
+                # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
+                raise dg.Failure(description=plain(str(problem), None), allow_retries=False) from None
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
-                raise dg.Failure(description=f"{day}: {OLDER_COLUMNS} ({problem})", allow_retries=False) from problem
+                raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
         for table, described in facts.items():
-            finished.append((table, day))
-            context.add_asset_metadata(described, asset_key=table, partition_key=day.isoformat())
+            if table in chosen:
+                finished.append((table, day))
+                context.add_asset_metadata(described, asset_key=table, partition_key=day.isoformat())
+            else:  # made with it, though not asked for
+                context.log_event(dg.AssetMaterialization(table, partition=day.isoformat(), metadata=described))
         if number % 50 == 0:
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
+
+
+_TOLD = (MissingDayError, UnreadableFileError, OutdatedDayError, DamagedFileError, UnwritableError)
+"""Errors that say what to do: no trace helps with them."""
+
+
+def made(context: dg.AssetExecutionContext, tables: Iterable[str]) -> Iterator[dg.MaterializeResult]:
+    """Yield what a step returns that makes several tables together: one result for each that was asked for."""
+    chosen = {key.to_user_string() for key in context.selected_asset_keys}
+    yield from (dg.MaterializeResult(asset_key=table) for table in tables if table in chosen)
 
 
 def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:
@@ -99,6 +127,14 @@ def spec(
 ) -> dict[str, Any]:
     """Return the same for one ``dg.AssetSpec`` of several that are made together."""
     return {"partitions_def": partitions, "group_name": group, "deps": deps, "kinds": set(kinds), "owners": OWNERS}
+
+
+def together(partitions: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+    """Return what every step has in common that makes several tables, for ``@dg.multi_asset``.
+
+    It always makes all of them, and any can be asked for alone: else their pages could not start a stretch of days.
+    """
+    return {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run(), "can_subset": True}
 
 
 def after(names: Sequence[str], *, itself: str | None = None) -> list[dg.AssetDep]:

@@ -8,15 +8,17 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, daily, each_day, spec
+from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
+from assets.daily import Tables, after, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
-from atc_pipeline.activity import roll_up, roll_up_again
+from atc_pipeline.activity import Rollup, roll_up, roll_up_again
+from atc_pipeline.coverage import COVERAGE
 from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
-from resources.landing import LandingZone
+from resources.landing import LandingZone, PassedOver
 from resources.spill import Spill
 from resources.tombstones import Tombstones
 
@@ -29,7 +31,7 @@ RECONCILED = dg.AssetCheckSpec(
 
 
 def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``raw_events``, ``rejected_events`` and ``customer_activity``."""
+    """Build ``raw_events``, ``rejected_events``, ``customer_activity`` and ``feature_coverage``."""
 
     @dg.multi_asset(
         name="ingest",
@@ -45,51 +47,85 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 **spec(partitions, "events", []),
             ),
         ],
-        check_specs=[RECONCILED],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
+        **together(partitions),
     )
     def ingested(
         context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, tombstones: Tombstones
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Read the landing zone: accept, reject or recognise as a duplicate each line."""
-        timezone = journeys.load().timezone
+        portfolio = journeys.load()
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
+        passed: dict[date, list[PassedOver]] = {}
 
         def make(day: date) -> Tables:
             spill.clear()
-            seen = lake.scan("raw_events", [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)])
+            before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
+            seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
-            done = ingest(landing.read(day), recent, arrival=day, timezone=timezone, erased=erased, park=spill.park)
+            passed[day] = landing.passed_over(day)
+            done = ingest(
+                landing.read(day, passed[day]),
+                recent,
+                arrival=day,
+                timezone=portfolio.timezone,
+                erased=erased,
+                blocked=portfolio.blocked,
+                park=spill.park,
+            )
+            if facts := facts_of_day(passed[day], done.mended):
+                context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
         with Spill(Path(lake.root)) as spill:
-            each_day(context, lake, make)
-        yield dg.MaterializeResult(asset_key="raw_events")
-        yield dg.MaterializeResult(asset_key="rejected_events")
-        yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
+            each_day(context, lake, make, landed=landing.signature)
+        yield from made(context, ["raw_events", "rejected_events"])
+        if context.selected_asset_check_keys:
+            yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
+            yield passed_over(landing, passed, portfolio.starts_on)
+            yield lines_arrived(landing, lake, {each.day: each.lines for each in counts})
 
-    @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
-    def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat."""
+    @dg.multi_asset(
+        name="customer_activity",
+        specs=[
+            dg.AssetSpec(
+                "customer_activity",
+                description="One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat.",
+                **spec(partitions, "events", after(["raw_events", "identity_map"])),
+            ),
+            dg.AssetSpec(
+                "feature_coverage",
+                description="One row per trait or signal and event it names: how many matched that day, and how many values were skipped.",
+                **spec(partitions, "events", after(["raw_events"])),
+            ),
+        ],
+        **together(partitions),
+    )
+    def rolled_up(
+        context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
+    ) -> Iterator[dg.MaterializeResult]:
+        """Take out of the events what the portfolio asks for."""
         portfolio = journeys.load()
         made_by = measures.definitions(portfolio)
         definitions = Definitions(lake, made_by, portfolio.starts_on)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             events, absorbed = lake.lazy("raw_events", day), identity.absorbed(lake.lazy("identity_map", day))
-            if not config.only_changed:
-                return {"customer_activity": roll_up(events, portfolio, arrival=day, absorbed=absorbed)}
-            changed = definitions.changed("customer_activity", day)
-            rollup = lake.read("customer_activity", day)
-            return {"customer_activity": roll_up_again(rollup, events, portfolio, changed, arrival=day, absorbed=absorbed)}
+            if config.only_changed:
+                changed = definitions.changed("customer_activity", day)
+                coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)
+                before = Rollup(lake.read("customer_activity", day), coverage)
+                rolled = roll_up_again(before, events, portfolio, changed, arrival=day, absorbed=absorbed)
+            else:
+                rolled = roll_up(events, portfolio, arrival=day, absorbed=absorbed)
+            return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
 
         each_day(context, lake, make, made_by)
-        return dg.MaterializeResult()
+        yield from made(context, ["customer_activity", "feature_coverage"])
 
-    return [ingested, customer_activity]
+    return [ingested, rolled_up]
 
 
 @dataclass(frozen=True)
@@ -126,5 +162,5 @@ def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:
         asset_key="raw_events",
         check_name=RECONCILED.name,
         passed=unbalanced.is_empty(),
-        metadata={**totals, "days": markdown_table(counts), "days_that_do_not_add_up": markdown_table(unbalanced)},
+        metadata={**totals, "days": markdown_table(counts, most=366), "days_that_do_not_add_up": markdown_table(unbalanced)},
     )

@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from assets.daily import Tables, after, each_day, spec, yesterday_of
+from assets.daily import Tables, after, each_day, made, spec, together, yesterday_of
 from atc_pipeline.identity import map_identities
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -28,19 +28,18 @@ def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 **spec(partitions, "events", after(["identity_map"])),
             ),
         ],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        **together(partitions),
     )
     def identified(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
         """Carry the map from day to day, in order."""
-        starts_on = journeys.load().starts_on
+        portfolio = journeys.load()
 
         def make(day: date) -> Tables:
-            identities = map_identities(lake.lazy("raw_events", day), yesterday_of(lake, "identity_map", day, starts_on), today=day)
+            yesterday = yesterday_of(lake, "identity_map", day, portfolio.starts_on)
+            identities = map_identities(lake.lazy("raw_events", day), yesterday, today=day, blocked=portfolio.blocked)
             return {"identity_map": identities.map, "identity_changes": identities.changes}
 
         each_day(context, lake, make)
-        for table in ("identity_map", "identity_changes"):
-            yield dg.MaterializeResult(asset_key=table)
+        yield from made(context, ["identity_map", "identity_changes"])
 
     return [identified]

@@ -37,14 +37,19 @@ import duckdb
 import polars as pl
 
 from atc_pipeline import measures
+from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
+from atc_pipeline.identity import arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.messages import MESSAGES
 from resources.lake import Lake
 from resources.warehouse import Warehouse
+
+SHOWN_ROWS = 1000
+"""Rows of an answer that are printed; of more, the first and the last."""
 
 _MOST_COMPARED = 20_000
 """How many customer ids are searched for similar ones: more take longer than anybody waits for a hint."""
@@ -61,7 +66,7 @@ def main(arguments: list[str]) -> int:
     sql = commands.add_parser("sql", help="run a DuckDB query over the tables, also while runs are writing")
     sql.add_argument("query", help="for instance: select * from journey_assignments limit 5")
     why = commands.add_parser("explain", help="tell why a customer is in this journey today, and in no other")
-    why.add_argument("customer", help="a customer_id")
+    why.add_argument("customer", help="a customer_id, also one that was merged into another since")
     why.add_argument("--day", help="YYYY-MM-DD; the latest day decided, if left out")
     why.add_argument("--all", action="store_true", help="say too why the customer is not queued for the other journeys")
     who = commands.add_parser("journey", help="show a customer's path through micro-segments and journeys")
@@ -91,9 +96,9 @@ def main(arguments: list[str]) -> int:
             case _:
                 said = answered(warehouse, asked.query)
     except (UnansweredError, JourneysError) as problem:
-        print(problem, file=sys.stderr)  # noqa: T201
+        print(terminal(str(problem)), file=sys.stderr)  # noqa: T201
         return 1
-    print(said)  # noqa: T201
+    print(terminal(said))  # noqa: T201
     return 0
 
 
@@ -109,10 +114,18 @@ def answered(warehouse: Warehouse, query: str) -> str:
 
 
 def _shown(table: pl.DataFrame) -> str:
+    # What Polars would not lay out is not looked at: it shows the first and the last of so many rows.
+    seen = table if table.height <= SHOWN_ROWS else pl.concat([table.head(SHOWN_ROWS // 2 + 1), table.tail(SHOWN_ROWS // 2)])
+    seen = seen.with_columns(pl.col(pl.String).map_elements(plain, pl.String))
     with pl.Config(
-        tbl_rows=1000, tbl_cols=100, fmt_str_lengths=200, tbl_width_chars=250, tbl_hide_dataframe_shape=True, fmt_table_cell_list_len=20
+        tbl_rows=SHOWN_ROWS,
+        tbl_cols=100,
+        fmt_str_lengths=200,
+        tbl_width_chars=250,
+        tbl_hide_dataframe_shape=True,
+        fmt_table_cell_list_len=20,
     ):
-        return str(table)
+        return str(seen)
 
 
 def _drawn(svg: str, file: Path) -> str:
@@ -128,8 +141,9 @@ def _journeys() -> Portfolio:
 
 
 def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool) -> str:
-    """Gather what the lake knows of the customer and the day, and tell it."""
+    """Gather what the lake knows of the customer and the day, and tell it; of one who was merged into another, that one's."""
     day = _day(lake, asked)
+    asked_for, customer = customer, _names(lake, customer, [day])["customer_id"].item()
     assignment = _rows(lake, "journey_assignments", day, customer)
     if assignment.is_empty():
         raise UnansweredError(_unknown(lake, customer, day))
@@ -138,7 +152,7 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
             raise UnansweredError(f"{table} has no data for {day}: materialize it first")
     yesterday = day - timedelta(days=1)
     state = _rows(lake, "journey_state", day, customer)
-    return explain(
+    page = explain(
         Day(
             customer_id=customer,
             today=day,
@@ -154,9 +168,19 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
             else assignment.clear(),
             state_before=_rows(lake, "journey_state", yesterday, customer) if lake.has("journey_state", yesterday) else state.clear(),
             funnel=lake.read("journey_funnel", day) if lake.has("journey_funnel", day) else pl.DataFrame(),
+            arm_id=_arm_id(lake, customer, day),
         ),
         with_others=with_others,
     )
+    if customer == asked_for:
+        return page
+    return f"{plain(asked_for)} is customer {plain(customer)} on {day}: they are one person, whose day this is.\n\n{page}"
+
+
+def _arm_id(lake: Lake, customer: str, day: date) -> str:
+    """Return what a customer's lots are drawn by (SPEC 2): their own name, unless they were first known under another."""
+    known = arms(lake.lazy("identity_map", day)).filter(customer_id=customer).collect() if lake.has("identity_map", day) else None
+    return customer if known is None or known.is_empty() else str(known["arm_id"].item())
 
 
 def path_of(lake: Lake, customer: str, first: str | None, last: str | None) -> path.Path:

@@ -52,6 +52,8 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *picture_assets(partitions),
         *activation_assets(partitions),
     ]
+    tables = [key.to_user_string() for asset in assets for key in asset.keys]
+    lake = Lake(root=f"{home}/lake")
     jobs = triggers.jobs()
     daily_job = jobs[0]
     return dg.Definitions(
@@ -59,12 +61,17 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         asset_checks=all_checks(portfolio),
         jobs=[*jobs, erase_customer],
         schedules=[triggers.schedule(daily_job, partitions)],
-        sensors=[triggers.landing_sensor(daily_job, partitions), triggers.failure_log(), triggers.forget_erasures()],
+        sensors=[
+            triggers.landing_sensor(daily_job, partitions, lake, tables),
+            triggers.failure_log(),
+            triggers.dead_runs(),
+            triggers.forget_erasures(),
+        ],
         executor=dg.in_process_executor,
         resources={
             "journeys": JourneysFile(path=str(journeys)),
             "landing": LandingZone(root=f"{home}/landing"),
-            "lake": Lake(root=f"{home}/lake"),
+            "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
             "ledger": Ledger(home=home),

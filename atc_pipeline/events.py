@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from atc_pipeline import rules
-from atc_pipeline.lines import DOCUMENTS, Lines, read_lines
+from atc_pipeline.lines import DOCUMENTS, EARLIEST, Lines, read_lines
 from atc_pipeline.parts import lazily
 
 TYPES = ("track", "page", "screen", "identify", "alias", "group")
@@ -63,18 +63,24 @@ REJECTED_EVENTS = {
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Some lines that are not blank: those fit to be accepted unless they are duplicates, the rejected, and how many there were."""
+    """Some lines that are not blank: those fit to be accepted unless they are duplicates, the rejected, and how many there were.
+
+    ``mended``: of the fit ones, how many had half a surrogate pair in a text.
+    """
 
     fit: pl.DataFrame
     rejected: pl.DataFrame
     lines: int
     erased: int
+    mended: int
     size: int
 
 
 @dataclass(frozen=True, eq=False)
 class Ingested:
     """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates + erased``.
+
+    ``mended``: how many had half a surrogate pair in a text, and were read with U+FFFD in its place.
 
     Tables of a day that is too large to be held are lazy, and its duplicates are known once ``accepted`` was read.
     """
@@ -83,6 +89,7 @@ class Ingested:
     rejected: pl.DataFrame | pl.LazyFrame
     lines: int
     erased: int
+    mended: int
     dropped: list[int]
 
     @property
@@ -96,6 +103,8 @@ Park = Callable[[pl.DataFrame], pl.LazyFrame]
 
 HELD = 2**30
 """Bytes of lines whose events are held in memory; a larger day is parked in sorted runs of so many, and merged."""
+ROW = 512
+"""Bytes that a line counts for at least: about what its row takes, however short it is."""
 STEP = 2**20
 """A parked run is known by the message id that begins each so many bytes of it."""
 RANGE = 64
@@ -111,6 +120,7 @@ def ingest(
     arrival: date,
     timezone: str,
     erased: pl.Series | None = None,
+    blocked: Sequence[str] = (),
     park: Park | None = None,
 ) -> Ingested:
     """Accept, reject or recognise as a duplicate each line that arrived on one day.
@@ -118,18 +128,19 @@ def ingest(
     ``recent_ids``: message ids accepted on the ``DEDUPLICATION_DAYS`` days before.
     ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user or previous id, or as its
     anonymous visitor where it names no user, is dropped before anything else and leaves its count only; a malformed line names
-    nobody and cannot be matched.
+    nobody and cannot be matched. ``blocked``: ids that name nobody, beside those of SPEC 2.
     ``park``: what to do with the events of a day that is larger than ``HELD``; without it they are held in memory, too.
     """
     recent = (recent_ids.to_frame() if isinstance(recent_ids, pl.Series) else recent_ids).lazy().select(pl.first().alias("message_id"))
     fit, rejected = [pl.DataFrame(schema=_FIT)], [pl.DataFrame(schema=REJECTED_EVENTS)]
     runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
     starts: list[pl.Series] = []
-    lines = erased_lines = held = 0
-    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased)):
+    lines = erased_lines = mended = held = 0
+    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
         fit.append(judged.fit)
         rejected.append(judged.rejected)
         lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
+        mended += judged.mended
         if park is not None and held >= HELD:
             gathered = pl.concat(fit)
             run = _first_of_each(gathered)
@@ -141,7 +152,7 @@ def ingest(
     rest, rest_rejected = pl.concat(fit), pl.concat(rejected)
     if not runs:
         accepted = _settle(rest, recent.collect())
-        return Ingested(accepted, rest_rejected, lines, erased_lines, [rest.height - accepted.height])
+        return Ingested(accepted, rest_rejected, lines, erased_lines, mended, [rest.height - accepted.height])
     runs.append(rest.lazy())
     in_runs = sum(dropped)
 
@@ -153,7 +164,7 @@ def ingest(
             dropped.append(several.height - accepted.height)
             yield accepted
 
-    return Ingested(lazily(merged, RAW_EVENTS), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, dropped)
+    return Ingested(lazily(merged, RAW_EVENTS), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped)
 
 
 Task = TypeVar("Task")
@@ -212,7 +223,7 @@ def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
     return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
 
 
-def _names_one_of(erased: pl.Series) -> pl.Expr:
+def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
     """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
 
     Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
@@ -223,24 +234,41 @@ def _names_one_of(erased: pl.Series) -> pl.Expr:
 
     return (
         is_erased("user", "user_id")
-        | (~rules.is_identity("user_id") & is_erased("anonymous", "anonymous_id"))
+        | (~rules.is_identity("user_id", blocked) & is_erased("anonymous", "anonymous_id"))
         | is_erased("user", "previous_id")
         | is_erased("anonymous", "previous_id")
     )
 
 
+_WRITTEN_IDS = {
+    "user_id": r'"user(?:Id|_id)"\s*:\s*"?([^",}]*)',
+    "anonymous_id": r'"anonymous(?:Id|_id)"\s*:\s*"?([^",}]*)',
+    "previous_id": r'"previous(?:Id|_id)"\s*:\s*"?([^",}]*)',
+}
+
+
+def _with_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
+    """Find ids in the text of lines that are too large and, cut when they were read, no JSON any more."""
+    is_cut = lines["is_too_large"] & lines["is_malformed"]
+    if not is_cut.any():
+        return lines
+    text = pl.col("raw").cast(pl.String, strict=False)
+    written = (pl.when(is_cut).then(text.str.extract(pattern)).otherwise(name).alias(name) for name, pattern in _WRITTEN_IDS.items())
+    return lines.with_columns(written)
+
+
 _FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
 
 
-def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None) -> Judged:
+def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None, blocked: Sequence[str] = ()) -> Judged:
     """Tell the lines that are fit to be accepted from those that are rejected."""
     lines = kept = read_lines(block)
     if erased is not None and not erased.is_empty():
-        kept = kept.filter(~_names_one_of(erased))
+        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased, blocked))
     kept = kept.with_columns(
         pl.lit(arrival).alias("date"),
         event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
-        reason=_reason(arrival, timezone),
+        reason=_reason(arrival, timezone, blocked),
     )
     unfit = kept.filter(pl.col("reason").is_not_null())
     fit = kept.filter(pl.col("reason").is_null()) if unfit.height else kept
@@ -251,7 +279,8 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
         unfit.with_columns(raw).select(*REJECTED_EVENTS),
         lines=lines.height,
         erased=lines.height - kept.height,
-        size=sum(len(part.data) for part in block),
+        mended=int(fit["is_mended"].sum()),
+        size=max(sum(len(part.data) for part in block), lines.height * ROW),
     )
 
 
@@ -264,16 +293,16 @@ def _named(fit: pl.DataFrame) -> pl.DataFrame:
     return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
 
 
-def _reason(arrival: date, timezone: str) -> pl.Expr:
+def _reason(arrival: date, timezone: str, blocked: Sequence[str]) -> pl.Expr:
     end_of_day = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone))
     latest = end_of_day.astimezone(ZoneInfo("UTC")) + timedelta(hours=24)
     tests = {
         "too_large": pl.col("is_too_large"),
         "malformed_json": pl.col("is_malformed"),
         "unknown_type": ~pl.col("type").is_in(TYPES).fill_null(value=False),
-        "missing_identity": rules.customer_id().is_null(),
+        "missing_identity": rules.customer_id(blocked).is_null(),
         "missing_event_name": (pl.col("type") == "track") & (pl.col("event").fill_null("").str.strip_chars() == ""),
-        "bad_timestamp": pl.col("timestamp").is_null(),
+        "bad_timestamp": pl.col("timestamp").is_null() | (pl.col("timestamp") < EARLIEST),
         "from_the_future": pl.col("timestamp") > latest,
     }
     return pl.coalesce(*(pl.when(tests[reason]).then(pl.lit(reason)) for reason in REASONS))

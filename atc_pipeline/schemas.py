@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import events, identity, measures, messages, predictions, profiles, queues, rules, segments
+from atc_pipeline import coverage, events, identity, measures, messages, predictions, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
+from atc_pipeline.escaping import markdown
 from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
@@ -132,6 +133,8 @@ def _identity_map(_: Portfolio) -> Table:
             "id": "userId or anonymousId, as it arrived.",
             "customer_id": "Who it is: the end of a user's aliases; of a visitor, the user first seen with, else `anon:<anonymousId>`.",
             "valid_from": "The arrival day since which it has been this customer.",
+            "arm_id": "The name under which that customer was first known: holdouts and exploration are drawn by it.",
+            "is_seen": "False of a user whom only an alias has named so far, as its previousId.",
         },
         checks={"id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER])},
     )
@@ -140,16 +143,16 @@ def _identity_map(_: Portfolio) -> Table:
 def _identity_changes(_: Portfolio) -> Table:
     return _table(
         "identity_changes",
-        ("message_id", "id_type"),
+        ("message_id", "id_type", "id"),
         identity.IDENTITY_CHANGES,
         nullable={"id", "customer_id"},
         descriptions={
             "message_id": "The event that says so.",
-            "id_type": "user for an alias, anonymous for a visitor who turned out to be a user.",
+            "id_type": "user for an alias of a user, anonymous for a visitor who turned out to be one, or is said to.",
             "id": "Whose customer changed, or who an ignored alias was about.",
             "customer_id": "Who it is now; null where nobody was named.",
             "change": "merged or claimed: a customer of the day before is absorbed. "
-            "second_alias, alias_cycle, alias_of_nobody: the alias is ignored.",
+            "second_alias, alias_cycle, alias_of_nobody, second_claim (of a visitor): the alias is ignored.",
         },
         checks={
             "id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER]),
@@ -168,6 +171,28 @@ def _customer_activity(portfolio: Portfolio) -> Table:
         nullable=set(columns) - {"date", *key, "events"},
         descriptions={"event_date": "The day the events happened; they arrived on `date`.", "events": "Events of that day."},
         checks={"events": _POSITIVE},
+    )
+
+
+def _feature_coverage(_: Portfolio) -> Table:
+    counts = ("events", "matched", "read", "skipped")
+    return _table(
+        "feature_coverage",
+        ("feature", "part", "event"),
+        coverage.COVERAGE,
+        nullable={"sample", "sample_message_id"},
+        descriptions={
+            "feature": "A trait, interest, intent, side of the engagement, prediction, goal, or consent.",
+            "part": "Which signal of an interest or intent, from 1.",
+            "event": "An event that it names; * = any.",
+            "events": "Events of that name that arrived on `date`.",
+            "matched": "Events or items that the part as a whole matched.",
+            "read": "Values of them that were read.",
+            "skipped": "Values that could not be read.",
+            "sample": "What one of these looks like.",
+            "sample_message_id": "The event it is in.",
+        },
+        checks={"part": _POSITIVE, **dict.fromkeys(counts, _NEVER_NEGATIVE)},
     )
 
 
@@ -224,6 +249,8 @@ def _purchase_models(_: Portfolio) -> Table:
             "customers": "Customers with an order.",
             "repeat_customers": "Customers with orders on more than one day.",
             "value_fitted_on": "Last day of the data that Gamma-Gamma was fitted on.",
+            "value_bound": "What a customer's mean day with a value counts for at most: 1,000 times the median.",
+            "bounded_customers": "Customers for whom it would have been more.",
             **dict.fromkeys(("p", "q", "v"), "Gamma-Gamma: values of orders are Gamma(p, nu), nu is Gamma(q, v)."),
             "is_refitted": "Whether a model is a new fit today.",
             "note": "Why the last fit was kept, or why there is none.",
@@ -237,7 +264,7 @@ def _about(trait: Trait) -> str:
     words = [trait.kind.replace("_", " "), trait.property or "", f"of {of}" if of else ""]
     words += [f"within {trait.within_days} days"] if trait.within_days else []
     words += [f"where {trait.selector.where.text}"] if trait.selector and trait.selector.where else []
-    return " ".join(word for word in words if word)
+    return markdown(" ".join(word for word in words if word))
 
 
 def _micro_segment_memberships(_: Portfolio) -> Table:
@@ -379,7 +406,7 @@ def _segment_matrix(_: Portfolio) -> Table:
 def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
-        ("idempotency_key",),
+        ("idempotency_key", "customer_id"),  # a key alone, unless somebody finds two texts with one SHA-256: key_collision
         messages.MESSAGES,
         nullable={"variant", "withheld"},
         descriptions={
@@ -387,10 +414,10 @@ def _outbound_messages(_: Portfolio) -> Table:
             "step_day": "Day of the journey the step is for, from 1.",
             "content": "What is sent, as the step names it.",
             "variant": "The content variant, if the step names one.",
-            "send_at": "The customer's best hour, in UTC.",
+            "send_at": "The customer's first best hour after the day, in UTC.",
             "withheld": "Why it is not sent; null = it is.",
         },
-        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(["no_consent", "suppressed", "blackout"])},
+        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(messages.WITHHELD)},
     )
 
 
@@ -398,13 +425,16 @@ def _activation(_: Portfolio) -> Table:
     columns = {name: messages.MESSAGES[name] for name in ("date", "idempotency_key", "customer_id", "journey_id", "channel")}
     return _table(
         "activation",
-        ("idempotency_key",),
-        columns | {"status": pl.String()},
+        ("idempotency_key", "customer_id"),
+        columns | {"status": pl.String(), "reason": pl.String()},
+        nullable={"reason"},
         descriptions={
             "idempotency_key": "The message.",
-            "status": "would_send in a dry run; delivered, failed or unknown; withheld with the reason in outbound_messages.",
+            "status": "would_send in a dry run; delivered; failed (certainly not arrived), unknown (perhaps), pending (another process "
+            "sends it), not_tried (its channel was given up before its turn); withheld.",
+            "reason": "Why it was not delivered, or is withheld; a receiver's words are cut.",
         },
-        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "withheld"])},
+        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "pending", "not_tried", "withheld"])},
     )
 
 
@@ -414,6 +444,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _identity_map,
     _identity_changes,
     _customer_activity,
+    _feature_coverage,
     _customer_profiles,
     _purchase_models,
     _micro_segment_memberships,

@@ -159,7 +159,7 @@ def run_day(made: Made, portfolio: Portfolio, window: Rolling, day: date) -> Fig
     seconds["identities"] = time.perf_counter() - began
     began = time.perf_counter()
     now = absorbed(lake.lazy("identity_map", day))
-    lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now))
+    lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now).activity)
     seconds["roll up"] = time.perf_counter() - began
     began = time.perf_counter()
     for table, frame in profile_day(lake, window.until(day), portfolio, day).items():
@@ -201,7 +201,7 @@ def measure_growth(home: Path, customers: int, events: int, days: int) -> None:
     """Run day after day and compare the days around day 30 with the last ones."""
     made = Made(home)
     portfolio = made.portfolio()
-    window = Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio))
+    window = Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
     seconds: list[Figures] = []
     for number, day in enumerate(days_from(days)):
         made.lake.write("raw_events", day, events_of(day, customers, events))
@@ -231,7 +231,12 @@ def _task(home: Path, task: str, number: int) -> Figures:
 def _day(made: Made, number: int) -> Figures:
     portfolio, day = made.portfolio(), FIRST + timedelta(days=number)
     began = time.perf_counter()
-    figures = run_day(made, portfolio, Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio)), day)
+    figures = run_day(
+        made,
+        portfolio,
+        Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on),
+        day,
+    )
     return figures | {"seconds": time.perf_counter() - began}
 
 

@@ -4,7 +4,6 @@ What belongs here: views, and running a query over them. What does not: the deli
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import dagster as dg
 import duckdb
 import polars as pl
 from dagster_duckdb import DuckDBResource
+
+from resources.unfinished import beside
 
 HIDDEN = {"customer_profiles": "state"}
 """Columns that tables keep for themselves."""
@@ -42,8 +43,7 @@ class Warehouse(dg.ConfigurableResource):
         DuckDB resolves a relative path from where its reader was started, so the views name the lake in full: whoever moves it
         finds them empty until the next run, and each says so.
         """
-        unfinished = self.path.with_name(f".atc.duckdb.{os.getpid()}")
-        unfinished.unlink(missing_ok=True)
+        unfinished = beside(self.path)
         tables = self.tables()
         lake = Path(self.lake).resolve()
         with DuckDBResource(database=str(unfinished)).get_connection() as connection:

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import what_if
 from atc_pipeline.journeys.portfolio import NONE, Journey, Portfolio
 
@@ -23,7 +24,7 @@ class Day:
     """What the lake knows of one customer and one day; each frame holds this customer's rows only.
 
     ``yesterday``, ``state_before``: of the day before, without rows where it is not known. ``funnel``: one row per journey,
-    without rows where it is not known. ``messages``: None where they were not written yet.
+    without rows where it is not known. ``messages``: None where they were not written yet. ``arm_id``: what lots are drawn by.
     """
 
     customer_id: str
@@ -38,6 +39,7 @@ class Day:
     yesterday: pl.DataFrame
     state_before: pl.DataFrame
     funnel: pl.DataFrame
+    arm_id: str
 
     @cached_property
     def answer(self) -> Row:
@@ -96,7 +98,7 @@ class Day:
     def doubt(self) -> str | None:
         """Return why it cannot be said what would have won, if so."""
         incumbent = self.contest.incumbent
-        if incumbent is None and what_if.is_drawn(self.customer_id, self.today, self.portfolio.policy.explore) and self._has_lots():
+        if incumbent is None and what_if.is_drawn(self.arm_id, self.today, self.portfolio.policy.explore) and self._has_lots():
             return "Today this customer's journey was drawn by lot, to learn from (policy.explore): neither score nor priority decided."
         if incumbent is None and self.answer["decision"] in ("switch", "continue"):
             return "What would have won cannot be said: the row of the journey in flight was not kept (policy.keep_candidates)."
@@ -114,7 +116,7 @@ class Day:
     def name(self, journey_id: str) -> str:
         """Name a journey as people call it."""
         journey = self.journeys.get(journey_id)
-        return f'"{journey.name if journey else journey_id}"'
+        return f'"{plain(journey.name if journey else journey_id)}"'
 
     def score(self, score: float) -> str:
         """Write a score."""

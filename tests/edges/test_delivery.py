@@ -3,9 +3,12 @@
 import json
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -16,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels import Channel, DryRun
-from resources.delivery import deliver
-from resources.ledger import Ledger
+from resources.channels import Channel, DryRun, FileChannel
+from resources.delivery import deliver, unanswered_messages
+from resources.ledger import Ledger, LedgerError
 from tests.edges.receiver import Answer, Receiver
 from tests.edges.sender import SECRET, outbound, processes, send_all, wall_clock, ways_out
 
@@ -59,7 +62,9 @@ class Recorder:
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """Answer for all messages, or for none."""
         self.batches.append(messages["customer_id"].to_list())
-        answers = messages.select("idempotency_key", status=pl.lit(self.answer), reason=pl.lit(None, pl.String))
+        answers = messages.select(
+            "idempotency_key", status=pl.lit(self.answer), reason=pl.lit(None, pl.String), is_final=pl.lit(self.answer == "delivered")
+        )
         return answers.drop_nulls("status")
 
 
@@ -67,7 +72,8 @@ def test_a_dry_run_says_what_would_be_sent_and_leaves_no_trace(tmp_path: Path) -
     """Every message is accounted for; there is no ledger, no outbox, nothing."""
     dry = DryRun()
     activation = deliver(outbound(3, withheld=[1]), {"email": dry}, Ledger(home=str(tmp_path / "home")), wall_clock)
-    assert activation.columns == ["date", "idempotency_key", "customer_id", "journey_id", "channel", "status"]
+    assert activation.columns == ["date", "idempotency_key", "customer_id", "journey_id", "channel", "status", "reason"]
+    assert activation["reason"].to_list() == [None, "no_consent", None]
     assert activation["status"].to_list() == ["would_send", "withheld", "would_send"]
     assert dry.messages == 2
     assert not list(tmp_path.iterdir())
@@ -83,7 +89,7 @@ def test_what_was_delivered_is_not_sent_again(tmp_path: Path, receiver: Receiver
     assert outbox(tmp_path) == [f"{number:016x}" for number in (1, 3, 5)]
     assert deliver(messages, ways, ledger, wall_clock).equals(first)
     assert deliver(messages, dict.fromkeys(ways, DryRun()), ledger, wall_clock).equals(first)
-    assert deliver(messages.with_columns(withheld=pl.lit("suppressed")), ways, ledger, wall_clock).equals(first)
+    assert deliver(messages.with_columns(withheld=pl.lit("suppressed")), ways, ledger, wall_clock)["status"].equals(first["status"])
     assert len(receiver.requests) == 1
     assert statuses(ledger, messages) == ["delivered"] * 6
 
@@ -165,10 +171,21 @@ def test_a_message_another_process_delivers_meanwhile_is_left_to_it(ledger: Ledg
 
 
 def test_reasons_are_logged(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    """The tables have no room for reasons, so the run's log says why messages were not delivered."""
+    """The run's log and the table say why messages were not delivered."""
     receiver.answers.append(Answer(400, is_acting=False))
-    deliver(outbound(3), ways_out(tmp_path, receiver.url()), ledger, wall_clock)
+    activation = deliver(outbound(3), ways_out(tmp_path, receiver.url()), ledger, wall_clock)
+    assert activation["reason"].to_list() == ["127.0.0.1 answered 400 Bad Request"] * 3
     assert caplog.messages == ["email: 3 of 3 messages failed: 127.0.0.1 answered 400 Bad Request"]
+
+
+def test_what_a_receiver_says_is_text(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """Its words reach the log and the table without control characters, and not at any length."""
+    said = {"idempotency_key": outbound(1)["idempotency_key"][0], "status": "failed", "reason": "\x1b[2J\r\n\u202eno" + "!" * 10_000}
+    receiver.answers.append(Answer(body=json.dumps({"results": [said]}).encode()))
+    (reason,) = deliver(outbound(1), ways_out(tmp_path, receiver.url()), ledger, wall_clock)["reason"]
+    assert reason.startswith(r"\x1b[2J\r\n\u202eno!!!")
+    assert len(reason) < 300
+    assert caplog.messages == [f"email: 1 of 1 messages failed: {reason}"]
 
 
 def test_a_channel_that_is_not_connected_is_an_error_before_anything_is_sent(ledger: Ledger) -> None:
@@ -179,11 +196,80 @@ def test_a_channel_that_is_not_connected_is_an_error_before_anything_is_sent(led
     assert not email.batches
 
 
-def test_two_messages_with_one_key_are_an_error(ledger: Ledger) -> None:
-    """One of them would silently never be sent."""
-    twins = pl.concat([outbound(2), outbound(1)])
-    with pytest.raises(ValueError, match=r"two messages have the key 0000000000000000 \(customer c0, journey journey_0\)"):
-        deliver(twins, {"email": Recorder()}, ledger, wall_clock)
+def test_two_messages_with_one_key_concern_nobody_else(ledger: Ledger) -> None:
+    """Both are withheld with the reason, since one of them would silently never be sent; the others go out."""
+    email = Recorder()
+    twins = pl.concat([outbound(3), outbound(1).with_columns(customer_id=pl.lit("twin"))])
+    activation = deliver(twins, {"email": email}, ledger, wall_clock)
+    assert activation.select("customer_id", "status", "reason").rows() == [
+        ("c0", "withheld", "key_collision"),
+        ("twin", "withheld", "key_collision"),
+        ("c1", "delivered", None),
+        ("c2", "delivered", None),
+    ]
+    assert email.batches == [["c1", "c2"]]
+
+
+def test_what_went_out_under_another_key_is_the_same_message(ledger: Ledger) -> None:
+    """Delivered under an older key or as a visitor it stays delivered; what may have arrived is sent again under the key it had, and
+    only a key of that customer counts."""
+    before = outbound(4).with_columns(
+        idempotency_key=pl.format("before {}", "customer_id"), customer_id=pl.format("anon:{}", "customer_id")
+    )
+    first = Recorder()
+    deliver(before.head(1), {"email": first}, ledger, wall_clock)
+    deliver(before[1:2], {"email": Recorder(answer="unknown")}, ledger, wall_clock)
+    deliver(before[2:3], {"email": first}, ledger, wall_clock)
+    names = outbound(4).select("idempotency_key", name=pl.format("anon:{}", "customer_id"), other_key=pl.format("before {}", "customer_id"))
+    names = names.with_columns(name=pl.when(pl.col("name") != "anon:c2").then("name").otherwise(pl.lit("somebody else")))
+    sent: list[str] = []
+
+    class Keys(Recorder):
+        def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+            sent.extend(messages["idempotency_key"])
+            return super().send(messages)
+
+    again = [deliver(outbound(4), {"email": Keys()}, ledger, wall_clock, names) for _ in range(2)]
+    key = outbound(4)["idempotency_key"]
+    assert sent == [key[2], key[3], "before c1"]
+    for activation in again:
+        assert activation.select("idempotency_key", "status").rows() == [(one, "delivered") for one in key]
+
+
+def test_a_dead_receiver_stops_its_channel_and_no_other(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """After three batches in a row that were not taken the rest is not tried, and says so; a refusal by message is a sign of life."""
+
+    class Choosy(Recorder):
+        def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+            return super().send(messages).with_columns(is_final=pl.lit(value=True))
+
+    dead, alive, choosy = Recorder("unknown"), Recorder(), Choosy("failed")
+    messages = outbound(30, ["app", "email", "website"])
+    activation = deliver(messages, {"app": dead, "email": choosy, "website": alive}, ledger, wall_clock)
+    assert [len(channel.batches) for channel in (dead, choosy, alive)] == [3, 5, 5]
+    counts = activation.group_by("channel", "status").len().sort("channel", "status").rows()
+    assert counts == [("app", "not_tried", 4), ("app", "unknown", 6), ("email", "failed", 10), ("website", "delivered", 10)]
+    assert activation.filter(pl.col("status") == "not_tried")["reason"].unique().to_list() == [
+        "the channel was given up after 3 batches in a row that were not taken"
+    ]
+    assert len(statuses(ledger, messages)) == 26
+    assert any("app: given up for this run" in line for line in caplog.messages)
+    again = deliver(messages, {"app": dead, "email": choosy, "website": alive}, ledger, wall_clock)
+    assert again.filter(pl.col("channel") == "app")["status"].value_counts(sort=True).rows() == [("unknown", 6), ("not_tried", 4)]
+
+
+def test_what_nobody_answered_for_is_found_again(ledger: Ledger) -> None:
+    """Unknown, pending of the dead, refused as a whole, never tried; not what a receiver decided, what is withheld or was never sent."""
+    ledger.claim(outbound(6), wall_clock())
+    final = {"delivered": True, "failed": True, "unknown": False, "refused": False}
+    rows = [
+        (f"{number:016x}", "failed" if word == "refused" else word, word, is_final) for number, (word, is_final) in enumerate(final.items())
+    ]
+    ledger.settle(pl.DataFrame(rows, schema=["idempotency_key", "status", "reason", "is_final"], orient="row"))
+    messages = outbound(9, withheld=[5])
+    unanswered = unanswered_messages(messages, messages["idempotency_key"][7:8], ledger, None)
+    assert unanswered["customer_id"].to_list() == ["c2", "c3", "c4", "c7"]
+    assert unanswered.columns == messages.columns
 
 
 def test_a_day_without_messages_has_an_empty_result(ledger: Ledger) -> None:
@@ -202,6 +288,67 @@ def test_the_result_does_not_depend_on_the_order_of_messages(order: list[int]) -
     assert deliver(messages[order], channels, ledger, wall_clock).equals(deliver(messages, channels, ledger, wall_clock))
 
 
+@contextmanager
+def no_room_for_more_than(size: int) -> Iterator[None]:
+    """Let files grow no larger than so many bytes, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_fails_the_files_and_no_other_channel(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """What cannot be written whole is failed with the reason and leaves nothing; the rest goes on; with room again it is delivered once."""
+    ways = ways_out(tmp_path, receiver.url())
+    messages = outbound(8, ["email", "website"]).with_columns(content=pl.lit("w" * 2_000_000))
+    deliver(outbound(1), ways, ledger, wall_clock)
+    with no_room_for_more_than(4_000_000):
+        activation = deliver(messages, ways, ledger, wall_clock)
+    assert set(activation.select("channel", "status", "reason").rows()) == {
+        ("email", "delivered", None),
+        ("website", "failed", "outbox: File too large"),
+    }
+    assert not list(tmp_path.glob("outbox/*/*"))
+    assert not list(tmp_path.glob("outbox/*/.*"))
+    assert set(deliver(messages, ways, ledger, wall_clock)["status"]) == {"delivered"}
+    assert outbox(tmp_path) == messages.filter(pl.col("channel") == "website")["idempotency_key"].to_list()
+    assert len(receiver.effects) == 4
+
+
+@pytest.mark.parametrize("case", ["a name too long", "no folder", "read-only", "damaged"])
+def test_an_outbox_that_cannot_be_written_fails_its_messages(tmp_path: Path, ledger: Ledger, case: str) -> None:
+    """Each with the reason, and never an exception."""
+    messages = outbound(2)
+    file = tmp_path / "outbox" / "date=2026-01-05" / "journey_0.ndjson"
+    if case == "a name too long":
+        messages = messages.with_columns(journey_id=pl.lit("j" * 300))
+    elif case == "no folder":
+        file.parents[1].touch()
+    elif case == "read-only":
+        file.mkdir(parents=True)  # what even root cannot write
+    else:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"\xff\n")
+    activation = deliver(messages, {"email": FileChannel(tmp_path / "outbox")}, ledger, wall_clock)
+    assert activation["status"][0] == "failed"
+    assert activation["reason"][0].startswith("outbox: ")
+    assert activation["status"][1] == ("failed" if case in ("a name too long", "no folder") else "delivered")
+
+
+def test_a_ledger_that_cannot_be_written_lets_nothing_out(ledger: Ledger) -> None:
+    """Without a place to write down what leaves, nothing does; the error names the ledger, and with room again all of it goes out."""
+    email = Recorder(batch_size=10_000)
+    deliver(outbound(1), {"email": email}, ledger, wall_clock)
+    messages = outbound(20_000).with_columns(decision=pl.col("idempotency_key").str.reverse() + "x" * 500)
+    with no_room_for_more_than(600_000), pytest.raises(LedgerError, match=r"the delivery ledger .*ledger.duckdb cannot be read or written"):
+        deliver(messages, {"email": email}, ledger, wall_clock)
+    assert len(email.batches) == 1
+    assert set(deliver(messages, {"email": email}, ledger, wall_clock)["status"]) == {"delivered"}
+    assert sorted(customer for batch in email.batches for customer in batch) == sorted(messages["customer_id"])
+
+
 def start(messages: pl.DataFrame, home: Path, url: str, batch_size: int) -> ForkServerProcess:
     """A process of its own that delivers the messages."""
     process = processes().Process(target=send_all, args=(messages, home, url, batch_size))
@@ -216,13 +363,17 @@ def kill(process: ForkServerProcess) -> None:
     process.join()
 
 
-def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
-    """A sender killed at 20 random moments, then run to its end: every message had its effect once and is delivered, and no message
+KILLS = int(os.environ.get("KILLS", "20"))
+"""How often senders are killed; more than in the suite when somebody wants to know."""
+
+
+def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """A sender killed at many random moments, then run to its end: every message had its effect once and is delivered, and no message
     was sent twice but those the ledger held for uncertain when it was sent again."""
     moments = random.Random(20260105)  # noqa: S311
-    messages = outbound(300)
+    messages = outbound(15 * KILLS)
     uncertain = [set[str]()]
-    for life in range(20):
+    for life in range(KILLS):
         sender = start(messages, tmp_path, receiver.url(str(life)), batch_size=3)
         receiver.wait_for(len(receiver.requests) + moments.randint(1, 3))
         time.sleep(moments.uniform(0, 0.1))
@@ -230,13 +381,13 @@ def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: 
         assert sender.exitcode == -signal.SIGKILL
         known = ledger.statuses(messages["idempotency_key"])
         uncertain.append(set(known.filter(pl.col("status") != "delivered")["idempotency_key"]))
-    send_all(messages, tmp_path, receiver.url("20"), batch_size=100)
+    send_all(messages, tmp_path, receiver.url(str(KILLS)), batch_size=100)
 
     keys = messages["idempotency_key"].to_list()
     assert sorted(effect["idempotency_key"] for effect in receiver.effects) == keys
-    assert statuses(ledger, messages) == ["delivered"] * 300
-    sent = [[key for request in receiver.requests if request.path == f"/{life}" for key in request.keys] for life in range(21)]
-    for life in range(1, 21):
+    assert statuses(ledger, messages) == ["delivered"] * messages.height
+    sent = [[key for request in receiver.requests if request.path == f"/{life}" for key in request.keys] for life in range(KILLS + 1)]
+    for life in range(1, KILLS + 1):
         before = {key for earlier in sent[:life] for key in earlier}
         assert before & set(sent[life]) <= uncertain[life]
         assert len(sent[life]) == len(set(sent[life]))
@@ -256,14 +407,24 @@ def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Pat
     assert statuses(ledger, messages) == ["delivered"] * 300
 
 
-def test_two_processes_may_send_the_same_messages(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
-    """They take turns at the ledger and at the files; every message has its effect once, and neither fails."""
+def test_two_processes_send_every_message_once(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """They share the work: no message is sent twice, not even with the same key, and neither fails."""
     messages = outbound(60, ["email", "website"])
     senders = [start(messages, tmp_path, receiver.url(), batch_size=5) for _ in range(2)]
     for sender in senders:
         sender.join()
     assert [sender.exitcode for sender in senders] == [0, 0]
     by_channel = messages.sort("idempotency_key").partition_by("channel", as_dict=True)
-    assert sorted(effect["idempotency_key"] for effect in receiver.effects) == by_channel["email",]["idempotency_key"].to_list()
+    assert sorted(key for request in receiver.requests for key in request.keys) == by_channel["email",]["idempotency_key"].to_list()
     assert outbox(tmp_path) == by_channel["website",]["idempotency_key"].to_list()
+    assert statuses(ledger, messages) == ["delivered"] * 60
+
+
+def test_two_threads_send_every_message_once(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """Two clicks in one process are two senders; what the other has in hand is told as pending, and nothing as delivered that is not."""
+    messages = outbound(60)
+    with ThreadPoolExecutor(2) as clicks:
+        runs = [clicks.submit(deliver, messages, ways_out(tmp_path, receiver.url(), 5), ledger, wall_clock) for _ in range(2)]
+    assert sorted(key for request in receiver.requests for key in request.keys) == messages["idempotency_key"].to_list()
+    assert set(pl.concat([run.result() for run in runs])["status"]) <= {"delivered", "pending"}
     assert statuses(ledger, messages) == ["delivered"] * 60

@@ -1,12 +1,18 @@
-"""The lake's files: which of them a run that goes through days holds in memory."""
+"""The lake's files: named as they are called, whole or refused; and which of them a run holds in memory."""
 
+import os
+import resource
+import subprocess
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from resources.lake import Lake, Rolling
+from resources import seal
+from resources.lake import DamagedFileError, Lake, MissingDayError, Rolling, UnwritableError
+
+DAY = date(2026, 1, 1)
 
 
 def test_a_window_that_grows_too_large_on_the_way_is_not_held_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +24,7 @@ def test_a_window_that_grows_too_large_on_the_way_is_not_held_any_more(tmp_path:
             "numbers", day, pl.DataFrame({"date": pl.repeat(day, rows, eager=True), "n": pl.int_range(rows, eager=True).hash(number)})
         )
     monkeypatch.setattr(Rolling, "LARGEST_KEPT", lake.path("numbers", first + timedelta(days=2)).stat().st_size)
-    rolling = Rolling(lake, "numbers", 2, ["date", "n"])
+    rolling = Rolling(lake, "numbers", 2, ["date", "n"], since=first)
     heights, is_held = [], []
     for number in range(6):
         day = first + timedelta(days=number)
@@ -26,3 +32,105 @@ def test_a_window_that_grows_too_large_on_the_way_is_not_held_any_more(tmp_path:
         is_held.append(rolling._kept is not None)
     assert heights == [1, 2, 20_002, 20_002, 20_002, 3]
     assert is_held == [True, True, False, False, False, True]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A lake in a folder whose name looks like a pattern, with three days of one table."""
+    made = Lake(root=str(tmp_path / "lake [1]*"))
+    for number in range(3):
+        made.write("numbers", DAY + timedelta(days=number), frame(number))
+    return made
+
+
+def frame(number: int) -> pl.DataFrame:
+    """A few rows of a day."""
+    return pl.DataFrame({"date": [DAY + timedelta(days=number)] * 1000, "n": pl.int_range(1000, eager=True) * (number + 7919) % 1009})
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(lake: Lake) -> None:
+    """Brackets and stars in the path are letters; a neighbour that the pattern would find is not read."""
+    Lake(root=lake.root.replace("[1]*", "1x")).write("numbers", DAY, frame(5))
+    days = lake.days("numbers")
+    assert lake.read("numbers", DAY).equals(frame(0))
+    assert lake.lazy("numbers", DAY).collect().equals(frame(0))
+    found = lake.scan("numbers", days)
+    assert found is not None
+    assert found.collect().height == 3000
+    assert lake.rows("numbers", DAY) == 1000
+
+
+def test_a_changed_bit_anywhere_is_named_before_it_is_read(lake: Lake) -> None:
+    """Polars gives other values for most of these in silence; the seal tells each, and a file cut short."""
+    path = lake.path("numbers", DAY)
+    whole = path.read_bytes()
+    damaged = [whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :] for at in range(0, len(whole), 37)]
+    for broken in (*damaged, whole[:-1], whole[: len(whole) // 2], b""):
+        path.write_bytes(broken)
+        for read in (lake.read, lake.lazy):
+            with pytest.raises(DamagedFileError, match=rf"damaged \(.+\)\. Materialize numbers for {DAY} again"):
+                read("numbers", DAY)
+        with pytest.raises(DamagedFileError):
+            lake.scan("numbers", [DAY])
+    path.write_bytes(whole)
+    assert lake.read("numbers", DAY).equals(frame(0))
+
+
+def test_the_same_rows_are_the_same_bytes_and_others_are_another_version(tmp_path: Path) -> None:
+    """The seal depends on nothing but what is in the file; rows taken out leave the version, and the seal holds."""
+    lakes = [Lake(root=str(tmp_path / name)) for name in ("a", "b")]
+    for each in lakes:
+        each.write("numbers", DAY, frame(0).lazy(), {"made": "by"})
+    assert lakes[0].path("numbers", DAY).read_bytes() == lakes[1].path("numbers", DAY).read_bytes()
+    version = lakes[0].version("numbers", DAY)
+    lakes[1].write("numbers", DAY, frame(1), {"made": "by"})
+    assert lakes[1].version("numbers", DAY) != version
+    path = lakes[0].path("numbers", DAY)
+    told = {key: text for key, text in pl.read_parquet_metadata(path).items() if key != "ARROW:schema"}
+    frame(0).head(10).write_parquet(path, metadata=told)
+    with pytest.raises(DamagedFileError):
+        lakes[0].read("numbers", DAY)
+    seal.lay(path)
+    assert lakes[0].read("numbers", DAY).height == 10
+    assert lakes[0].version("numbers", DAY) == version
+
+
+def test_what_killed_processes_were_writing_is_tidied_by_the_next(lake: Lake) -> None:
+    """A file of a process that is gone is removed, one of a living process and others' files stay."""
+    folder = lake.path("numbers", DAY).parent
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name in (f".part.parquet.{gone.pid}", f".part.parquet.{os.getppid()}", "notes.txt"):
+        (folder / name).write_text("")
+    lake.write("numbers", DAY, frame(0))
+    assert {path.name for path in folder.iterdir()} == {"part.parquet", f".part.parquet.{os.getppid()}", "notes.txt"}
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_a_full_disk_is_named_and_the_day_stays_as_it_was(lake: Lake, is_lazy: bool) -> None:
+    """No file may grow beyond a kilobyte: the old day is there, nothing is left behind, and the message says what to do."""
+    before = lake.path("numbers", DAY).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        with pytest.raises(UnwritableError, match=r"part\.parquet: cannot be written \(.+\)\. Is the disk full"):
+            lake.write("numbers", DAY, frame(1).lazy() if is_lazy else frame(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert lake.path("numbers", DAY).read_bytes() == before
+    assert len(list(lake.path("numbers", DAY).parent.iterdir())) == 1
+
+
+def test_a_window_refuses_a_hole_but_not_what_was_before_the_first_day(lake: Lake) -> None:
+    """Days before the lake begins are no holes; one that is missing is named."""
+    last = DAY + timedelta(days=2)
+    before = [DAY + timedelta(days=number) for number in (-1, 0, 1)]
+    found = lake.window("numbers", before, DAY)
+    assert found is not None
+    assert found.collect().height == 2000
+    assert lake.window("numbers", before[:1], DAY) is None
+    lake.path("numbers", before[2]).unlink()
+    with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
+        lake.window("numbers", before, DAY)
+    with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
+        Rolling(lake, "numbers", 5, ["n"], since=DAY).until(last)

@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 
 from atc_pipeline import events
 from atc_pipeline.activity import roll_up
+from atc_pipeline.erasure import Person
 from atc_pipeline.events import Ingested, ingest
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.lines import MOST_NAMES, Lines, parse_time, read_times
@@ -68,6 +69,32 @@ def test_lines_that_name_an_erased_id_leave_their_count_only() -> None:
     assert done.erased == 10
     assert done.accepted["message_id"].to_list() == ["a", "b", "c"]
     assert done.rejected["reason"].to_list() == ["malformed_json"]
+
+
+def test_an_erased_user_does_not_come_back_in_another_field() -> None:
+    """As an anonymous id, as our own name for one, as that again, as previous id; a user with the id of a device stays, and whoever
+    only borrows the device or is written otherwise is somebody else."""
+    erased = Person(frozenset({"42"}), frozenset({"phone"})).fingerprints
+    nobody = {**GOOD, "userId": None}
+    lines = (
+        {**GOOD, "userId": 42},
+        {**GOOD, "userId": "anon:42"},
+        {**GOOD, "userId": "anon:phone"},
+        {**nobody, "anonymousId": "42"},
+        {**nobody, "anonymousId": "anon:42"},
+        {**nobody, "anonymousId": "anon:phone"},
+        {**nobody, "userId": "-1", "anonymousId": 42},
+        *({**GOOD, "type": "alias", "previousId": one} for one in ("42", "anon:42", "phone", "anon:phone", "anon:anon:42")),
+        {**GOOD, "messageId": "a", "anonymousId": "42"},
+        {**GOOD, "messageId": "b", "userId": "phone"},
+        {**GOOD, "messageId": "c", "userId": "042"},
+        {**GOOD, "messageId": "d", "userId": "42 "},
+        {**nobody, "messageId": "e", "anonymousId": "4.2"},
+    )
+    seen = pl.Series(dtype=pl.String)
+    done = ingest([block(*lines)], seen, arrival=TODAY, timezone="Europe/Berlin", erased=pl.Series(erased))
+    assert done.accepted["message_id"].to_list() == ["a", "b", "c", "d", "e"]
+    assert (done.erased, done.rejected.height) == (12, 0)
 
 
 def test_fields_that_the_spec_does_not_know_are_kept() -> None:
@@ -200,6 +227,101 @@ def test_times_that_are_none_are_none(text: str) -> None:
     assert_frame_equal(read_times(texts).to_frame(), texts.to_frame().select(parse_time("text").alias("text")))
 
 
+WAREHOUSES = {
+    "2026-01-10 10:00:00 UTC": "10:00:00",
+    "2026-01-10 10:00:00.123456 UTC": "10:00:00.123456",
+    "2026-01-10T10:00:00 gmt": "10:00:00",
+    "2026-01-10 10:00:00UTC": "10:00:00",
+    "2026-01-10 10:00:00 Z": "10:00:00",
+    "2026-01-10 10:00:00+00": "10:00:00",
+    "2026-01-10 10:00:00.5 +0000": "10:00:00.500000",
+    "2026-01-10 10:00:00 -0330": "13:30:00",
+    "2026-01-10 23:59:00+14:00": "09:59:00",
+    "2026-01-10": "00:00:00",
+}
+NO_TIMES = (
+    *(
+        f"2026-01-10T10:00:00{offset}"
+        for offset in ("+99:99", "+24:00", "-12:75", "+0060", "+14:01", "-15", "-14:30", "+5", "UTC+1", " CET")
+    ),
+    *("UTC", "2026-01-10 10:00:00 UTC UTC", "1999-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z", "2000-01-01T00:00:00+00:01", "1768039200"),
+)
+
+
+@pytest.mark.parametrize(("text", "expected"), WAREHOUSES.items())
+def test_times_are_read_as_warehouses_write_them(text: str, expected: str) -> None:
+    """BigQuery, Snowflake, Redshift and Postgres: a zone's name, a short offset, a blank before it."""
+    timestamps = ingested({**GOOD, "timestamp": text}).accepted["timestamp"]
+    assert timestamps.to_list() == [datetime.fromisoformat(f"2026-01-10T{expected}+00:00")]
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_offsets_that_no_clock_has_and_clocks_that_were_never_set_are_bad_timestamps(text: str) -> None:
+    """Beyond 14 hours, of 60 minutes and more, before the year 2000; the first moment of that year is one."""
+    done = ingested({**GOOD, "timestamp": text}, {**GOOD, "messageId": "n", "timestamp": "2000-01-01T00:00:00Z"})
+    assert done.rejected["reason"].to_list() == ["bad_timestamp"]
+    assert done.accepted["message_id"].to_list() == ["n"]
+
+
+def test_a_clock_that_was_never_set_is_corrected_or_refused() -> None:
+    """Both of its times are of 1970, and the delay between them is right; what is corrected to before 2000 is refused."""
+    device = {**GOOD, "timestamp": None, "originalTimestamp": "1970-01-01T00:00:10Z", "sentAt": "1970-01-01T00:00:40Z"}
+    done = ingested({**device, "receivedAt": "2026-01-10T10:00:00Z"}, {**device, "messageId": "n", "receivedAt": "1970-01-01T00:01:00Z"})
+    assert done.accepted["timestamp"].to_list() == [datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC)]
+    assert done.rejected["reason"].to_list() == ["bad_timestamp"]
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
+    """In documents, names, ids, events and fields nobody knows, among bad lines; whole pairs and backslashes stay. It is counted."""
+    half, other = "\ud83d", "\ude00"
+    lines = (
+        {**GOOD, "messageId": "1", "properties": {"revenue": 20, "title": f"Mug {half}", "n": {other: [half]}}},
+        {**GOOD, "messageId": f"2{half}", "userId": f"u{other}", "event": half},
+        {**GOOD, "messageId": "3", half: other, "name": 1},
+        {**GOOD, "messageId": "4", "properties": {"a": f"\U0001f600 \\ud83d {half}A {half}{half}{other} {other}{half}"}},
+        {**GOOD, "messageId": "5", "event": {half: 1}, "type": "page"},
+        {**GOOD, "messageId": "6", "properties": {"a": "\U0001f600 \\ud83d"}},
+        json.dumps({**GOOD, "name": half}).encode()[:-1],
+        json.dumps({**GOOD, "userId": "@"}).encode().replace(b"@", b"\xed\xa0\x80"),
+    )
+    done = ingested(*lines)
+    rows = {row["message_id"]: row for row in done.accepted.iter_rows(named=True)}
+    assert sorted(rows) == ["1", "2\ufffd", "3", "4", "5", "6"]
+    assert json.loads(rows["1"]["properties"]) == {"revenue": 20, "title": "Mug \ufffd", "n": {"\ufffd": ["\ufffd"]}}
+    assert (rows["2\ufffd"]["user_id"], rows["2\ufffd"]["event"]) == ("u\ufffd", "\ufffd")
+    assert json.loads(rows["3"]["extra"]) == {"\ufffd": "\ufffd", "name": 1}
+    assert json.loads(rows["4"]["properties"]) == {"a": "\U0001f600 \\ud83d \ufffdA \ufffd\U0001f600 \ufffd\ufffd"}
+    assert json.loads(rows["6"]["properties"]) == {"a": "\U0001f600 \\ud83d"}
+    assert done.rejected["reason"].to_list() == ["malformed_json", "malformed_json"]
+    assert done.mended == 5
+
+
+def test_a_whole_number_with_a_point_is_the_same_id() -> None:
+    """As pandas writes integers beside nulls; zeros identify nobody, and what is no whole number stays as it is."""
+    users = (42, 42.0, "42", 4.2e1, 1.5, 0.0, 1e300)
+    done = ingested(*({**GOOD, "messageId": f"{number}", "userId": user} for number, user in enumerate(users)))
+    assert done.accepted.sort("message_id")["user_id"].to_list() == ["42", "42", "42", "42", "1.5", "1e300"]
+    assert done.rejected["reason"].to_list() == ["missing_identity"]
+
+
+def test_short_lines_are_parked_by_how_many_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a rejected line takes memory though the line has one character: rejects are held no longer than events."""
+    monkeypatch.setattr(events, "HELD", 1000 * events.ROW)
+    blocks = [[Lines("a.ndjson", 1 + first, b"x\n" * 100)] for first in range(0, 2500, 100)]
+    parked: list[int] = []
+    with Spill(tmp_path) as spill:
+        done = ingest(
+            blocks,
+            pl.Series(dtype=pl.String),
+            arrival=TODAY,
+            timezone="UTC",
+            park=lambda table: (parked.append(table.height), spill.park(table))[1],
+        )
+        assert done.rejected.collect()["line"].to_list() == list(range(1, 2501))
+        assert done.accepted.collect().is_empty()
+    assert (done.lines, done.duplicates, max(parked)) == (2500, 0, 1000)
+
+
 # --- A day as files, and as one that is too large ---------------------------------------------------------------------
 
 
@@ -218,7 +340,7 @@ def read(folder: Path) -> Ingested:
 def test_a_file_is_the_same_in_every_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain, .gz, .zst and Parquet, read in pieces smaller than a line: the same events at the same lines."""
     monkeypatch.setattr("resources.landing.BLOCK", 50)
-    monkeypatch.setattr("resources.landing.ROWS", 2)
+    monkeypatch.setattr("resources.parquet.ROWS", 2)
     lines = [{**GOOD, "messageId": f"m{number}", "properties": {"n": number}, "context": {"timezone": "Asia/Tokyo"}} for number in range(7)]
     data = b"\xef\xbb\xbf" + "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
     packed = {
@@ -244,7 +366,7 @@ def test_parquet_of_a_warehouse_is_read_in_each_of_its_shapes(tmp_path: Path) ->
     common = {"type": "track", "event": "E", "user_id": 7, "timestamp": at}
     shapes = {
         "structures": {"message_id": "1", "properties": {"n": 1}, "context": {"timezone": "Asia/Tokyo"}},
-        "texts": {"message_id": "2", "properties": '{"n":\n 1}', "context": '{"timezone":"Asia/Tokyo"}', "uuid_ts": at, "raw": b"\xff"},
+        "texts": {"message_id": "2", "properties": '{"n":\n 1}', "context": '{"timezone":"Asia/Tokyo"}', "uuid_ts": at, "raw": b"/w=="},
         "columns": {"message_id": "3", "properties": "none", "context_timezone": "Asia/Tokyo", "revenue": 1.5, "on": date(2026, 1, 1)},
     }
     (tmp_path / str(TODAY)).mkdir()
@@ -382,7 +504,7 @@ def test_ten_thousand_mutated_lines_crash_nothing_and_none_is_lost(tmp_path: Pat
     assert done.lines == sum(bool(line.strip()) for line in lines)
     assert done.lines == done.accepted.height + done.rejected.height + done.duplicates
     assert {row["line"]: row["raw"] for row in done.rejected.iter_rows(named=True)} == {
-        number: lines[number - 1].decode(errors="replace") for number in done.rejected["line"]
+        number: lines[number - 1].removeprefix(b"\xef\xbb\xbf").decode(errors="replace") for number in done.rejected["line"]
     }
     assert set(done.rejected["reason"]) >= {"malformed_json", "unknown_type", "missing_identity", "missing_event_name", "bad_timestamp"}
     assert done.accepted.height > 500
@@ -390,5 +512,5 @@ def test_ten_thousand_mutated_lines_crash_nothing_and_none_is_lost(tmp_path: Pat
         for text in done.accepted[name].drop_nulls():
             assert isinstance(msgspec.json.decode(text, type=msgspec.Raw), msgspec.Raw)
     (tmp_path / "journeys.yaml").write_text(JOURNEYS)
-    rolled = roll_up(done.accepted, load_portfolio(tmp_path / "journeys.yaml"), arrival=TODAY)
+    rolled = roll_up(done.accepted, load_portfolio(tmp_path / "journeys.yaml"), arrival=TODAY).activity
     assert rolled["events"].sum() == done.accepted.height

@@ -119,6 +119,7 @@ def day_of(
         yesterday=pl.DataFrame(schema=decision.ASSIGNMENTS),
         state_before=pl.DataFrame(before or [], schema=memory.STATE),
         funnel=pl.DataFrame() if funnel is None else funnel,
+        arm_id="x",
     )
 
 
@@ -155,6 +156,21 @@ def test_a_start_says_what_it_is_worth_and_what_would_have_won_instead(tmp_path:
         "Not in the queue of 1 other journey; --all says why.",
     ):
         assert said in text, said
+
+
+def test_every_reason_for_withholding_has_words_of_its_own(tmp_path: Path) -> None:
+    """A reason that the page took for another would send its reader looking in the wrong place."""
+    sent = {"date": TODAY, "idempotency_key": "k", "customer_id": "x", "journey_id": "a", "step_day": 1, "channel": "email"}
+    sent |= {"content": "tea_1", "send_at": datetime(2026, 6, 4, 8, tzinfo=UTC)}
+    start = {"decision": "start", "journey_id": "a", "entered_on": TODAY, "day_index": 1, "ends_on": date(2026, 6, 12), "arm": "treated"}
+    config, options = portfolio_with(tmp_path), [option("a", 4.4, "chosen"), option(NONE, 0.5, "outscored")]
+    days = [
+        day_of(
+            config, options, [past("a", entered_on=TODAY)], sent=[sent | {"withheld": reason}], **start, runner_up=NONE, runner_up_score=0.5
+        )
+        for reason in messages.WITHHELD
+    ]
+    assert len({told(day).partition("tea_1 by email: withheld, ")[2] for day in days}) == len(messages.WITHHELD)
 
 
 RESERVED = {"journey_id": "b", "entered_on": date(2026, 5, 22), "ended_on": date(2026, 6, 1), "left_on": date(2026, 6, 1)}
@@ -448,7 +464,7 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         frames["memberships"] = people.select("customer_id", segment_id=pl.lit("everyone_else"), member_since=pl.lit(today))
         for customer in random.sample(crowd.customers, k=4):
             own = {name: frame.filter(pl.col("customer_id") == customer) for name, frame in frames.items()}
-            day = Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), **own)
+            day = Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), arm_id=customer, **own)
             assert "by the journeys.yaml of that day" not in told(day, with_others=True)
             was_refused = any("capacity" in row["failed_gates"] for row in day.options)
             # Where a lot is drawn, one more option changes which one is drawn: no score is sure to win, and none sure not to.

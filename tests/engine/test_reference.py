@@ -69,6 +69,7 @@ from tests.engine.reference import (
     survivors,
     total_worth,
     who_is,
+    whole,
     xxh64,
 )
 
@@ -180,6 +181,9 @@ GOOD = {"messageId": "m", "type": "track", "event": "E", "userId": "c", "timesta
         ({**GOOD, "event": "", "timestamp": "x"}, "missing_event_name"),
         ({**GOOD, "timestamp": "x"}, "bad_timestamp"),
         ({**GOOD, "timestamp": None, "receivedAt": "2026-01-10T10:00:00Z"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "2026-01-10T10:00:00+14:01"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "2026-01-10T10:00:00-12:60"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "1999-12-31T23:59:59.999Z"}, "bad_timestamp"),
         ({**GOOD, "timestamp": "2026-01-11T23:00:00.001Z"}, "from_the_future"),
     ],
 )
@@ -202,6 +206,9 @@ def test_the_future_begins_24_hours_after_the_end_of_the_arrival_day(tmp_path: P
     [
         ({"timestamp": "2026-01-10T12:00:00+02:00"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
         ({"timestamp": "2026-01-10T12:00:00"}, datetime(2026, 1, 10, 12, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10 12:00:00.5 UTC"}, datetime(2026, 1, 10, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10 12:00:00 +0200"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10 12:00:00+02"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
         (
             {"originalTimestamp": "2026-01-10T08:00:00Z", "sentAt": "2026-01-10T08:00:30Z", "receivedAt": "2026-01-10T10:00:00Z"},
             datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC),
@@ -213,6 +220,25 @@ def test_a_timestamp_is_read_or_corrected_for_the_clock_of_the_client(tmp_path: 
     event = {key: value for key, value in GOOD.items() if key != "timestamp"}
     raw, _, _ = ingest(land(tmp_path, TODAY, {**event, **stamps}), TODAY, portfolio(), [])
     assert [row["timestamp"] for row in raw] == [expected]
+
+
+def test_half_a_surrogate_pair_is_replaced_and_nothing_else() -> None:
+    """Not a whole pair, and not what only looks like an escape."""
+    assert whole('{"a\\ud83d": "\\ud83d\\ude00 \\ude00 \\\\ud83d \\uD83D\\u0041 \\n"}') == (
+        '{"a\\ufffd": "\\ud83d\\ude00 \\ufffd \\\\ud83d \\ufffd\\u0041 \\n"}'
+    )
+
+
+def test_event_files_have_many_names(tmp_path: Path) -> None:
+    """Of any case, in either form of folder and below; a mark before a line is none of it; a whole number may have a point."""
+    marked = b"\xef\xbb\xbf" + json.dumps({**GOOD, "messageId": "1"}).encode()
+    land(tmp_path, TODAY, marked, {**GOOD, "messageId": "2", "userId": 42.0}, name="A.JSON")
+    landing = land(tmp_path, TODAY, {**GOOD, "messageId": "3"}, name="_left/alone.json")
+    (landing / f"date={TODAY}").mkdir()
+    (landing / f"date={TODAY}" / "b.GZ").write_bytes(gzip.compress(json.dumps({**GOOD, "messageId": "4"}).encode()))
+    raw, _, counts = ingest(landing, TODAY, portfolio(), [])
+    assert [(row["message_id"], row["user_id"]) for row in raw] == [("1", "c"), ("2", "42"), ("4", "c")]
+    assert counts["lines"] == 3
 
 
 def test_the_earliest_of_equal_message_ids_is_kept_for_three_arrival_days(tmp_path: Path) -> None:
@@ -491,6 +517,7 @@ def event(days: int, name: str | None = "E", kind: str = "track", arrived: int |
         "previous_id": None,
         "timestamp": datetime(TODAY.year, TODAY.month, TODAY.day, hour, tzinfo=UTC) - days * DAY,
         "event_date": ago(days),
+        "received_at": said.get("received"),
         **texts,
     }
 
@@ -530,10 +557,10 @@ IS_A = condition("s = 'a'", s=TEXT)
         (trait("count", w=5), 3),
         (trait("count", where=IS_A), 2),
         (trait("count", each="items"), 2),
-        (trait("sum", "n"), 7.5),
+        (trait("sum", "n"), 12.5),
         (trait("sum", "n", each="items", where=condition("s = 'y'", s=TEXT)), 2.0),
         (trait("sum", "nothing"), 0.0),
-        (trait("avg", "n"), 3.75),
+        (trait("avg", "n"), 12.5 / 3),
         (trait("min", "n"), 2.5),
         (trait("max", "n"), 5.0),
         (trait("max", "nothing"), None),
@@ -604,16 +631,36 @@ def test_an_unknown_visitor_is_a_customer_by_the_anonymous_id() -> None:
         ([("identify", {"consent_email": True}), ("Unsubscribed", {})], False, False),
         ([("Unsubscribed", {"channel": "app"}), ("identify", {"consent_email": "yes"})], None, False),
         ([("Unsubscribed", {}), ("Subscribed", {"channel": "app"}), ("Subscribed", {})], False, True),
+        ([("Subscribed", {"channel": "Email"}), ("Unsubscribed", {"channel": "fax"})], False, False),
+        ([("identify", {"CONSENT_EMAIL": "true", "consent_app": "TRUE"})], True, None),
+        ([("identify", {"consent_email": 1, "consent_app": 0})], True, False),
+        ([("identify", {"consent_email": "true", "consent_app": "Off "}), ("Unsubscribed", {"channel": " APP"})], True, False),
     ],
 )
 def test_the_last_word_on_consent_wins(said: list[tuple[str, dict[str, Any]]], email: bool | None, app: bool | None) -> None:
-    """Unsubscribing from nothing in particular withdraws everything; subscribing to nothing in particular grants nothing."""
+    """Unsubscribing from nothing in particular, or of ours, withdraws everything; what is unclear grants nothing."""
     events = [
-        event(0, None, "identify", traits=words) if kind == "identify" else event(0, kind, properties=words)
-        for kind, words in [("E", {}), *said]
+        event(0, None, "identify", hour=hour, traits=words) if kind == "identify" else event(0, kind, hour=hour, properties=words)
+        for hour, (kind, words) in enumerate([("E", {}), *said])
     ]
     row = profiles(events, TODAY, portfolio())[0]
     assert (row["consent_email"], row["consent_app"]) == (email, app)
+
+
+def test_a_grant_counts_only_if_it_is_later_in_both_ways() -> None:
+    """By its own time and by arrival; a withdrawal from a clock that is fast counts at once, a grant when it is time."""
+
+    def told(*words: tuple[int, int, int, bool]) -> list[bool | None]:
+        said = [event(ago_, None, "identify", arrived=came, hour=hour, traits={"consent_email": word}) for ago_, hour, came, word in words]
+        return [profiles(said, ago(day), portfolio())[0]["consent_email"] for day in (1, 0)]
+
+    assert told((3, 12, 3, False), (2, 12, 2, True)) == [True, True]
+    assert told((3, 12, 1, False), (2, 12, 2, True)) == [False, False]  # the withdrawal is older, and came later
+    assert told((2, 12, 2, False), (3, 12, 1, True)) == [False, False]  # the grant is older
+    assert told((0, 6, 1, True), (1, 12, 1, False)) == [False, False]  # nobody knows when the grant of tomorrow came
+    assert told((0, 6, 1, True), (1, 12, 2, True)) == [True, True]
+    assert told((0, 6, 1, True)) == [None, True]
+    assert told((1, 8, 1, True), (0, 4, 1, False)) == [False, False]
 
 
 def test_interest_is_a_share_of_decayed_weights_and_intent_a_capped_sum() -> None:
@@ -1469,7 +1516,7 @@ def test_todays_steps_are_sent_tomorrow_morning_in_the_customers_time() -> None:
         assert [(row["content"], row["variant"], row["send_at"]) for row in rows] == [
             ("hello", "b", datetime(2026, 1, 11, hour, tzinfo=UTC))
         ]
-        assert rows[0]["idempotency_key"] == f"{xxh64('c:a:2026-01-10:1:web'):016x}"
+        assert rows[0]["idempotency_key"] == "3ed3b1455bd7992e434cb7ab5018edba"
         assert rows[0]["withheld"] is None
     assert messages([assignment_of(arm="control")], [profile()], TODAY, config) == []
     assert [row["content"] for row in messages([assignment_of(day_index=2)], [profile()], TODAY, config)] == ["again"]

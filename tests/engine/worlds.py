@@ -57,6 +57,7 @@ class World:
         for day in self.days:
             (landing / day.isoformat()).mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
+            (landing / name).parent.mkdir(parents=True, exist_ok=True)
             (landing / name).write_bytes(data)
         return landing
 
@@ -64,8 +65,8 @@ class World:
         """Return the same world with the lines of each day in one file and another order."""
         lines: dict[str, list[bytes]] = {}
         for name, data in self.files.items():
-            text = gzip.decompress(data) if name.endswith(".gz") else data
-            lines.setdefault(name.split("/")[0], []).extend(text.split(b"\n"))
+            text = gzip.decompress(data) if name.lower().endswith(".gz") else data
+            lines.setdefault(name.split("/")[0].removeprefix("date="), []).extend(text.split(b"\n"))
         for arrived in lines.values():
             random.shuffle(arrived)
         return replace(self, files={f"{day}/shuffled.jsonl": b"\n".join(arrived) for day, arrived in lines.items()})
@@ -413,7 +414,7 @@ BLOCKED = ("", " ", "null", "-1", "0", " 0", 0, "anonymous", "00-00", None, True
 TIMEZONES = ("Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", 5)
 """Far away, nowhere, off by half an hour, by a quarter, with clocks that change by half an hour; and no time zone at all."""
 NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.1234567, 0.1234567])
-WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 1e11, -99_999_999_999])
+WRONG_VALUES = st.sampled_from([None, "12", "-0.5", "twelve", True, [1], {"a": 1}, "", 1e11, -99_999_999_999])
 NUMERIC = st.one_of(NUMBER_VALUES, NUMBER_VALUES, NUMBER_VALUES, WRONG_VALUES)
 TEXTS = st.one_of(*[st.sampled_from(CATEGORIES)] * 4, st.sampled_from([None, 3, True, 2.5, [], {}]))
 
@@ -428,7 +429,9 @@ def bodies(draw: Draw) -> dict[str, Any]:
     )
     if kind == ORDER:
         product = st.fixed_dictionaries({}, optional={"category": TEXTS, "quantity": NUMERIC, "price": NUMBER_VALUES})
-        products = st.one_of(*[st.lists(product, max_size=3)] * 4, st.sampled_from(["none", {}, None]))
+        some = st.lists(product, max_size=3)
+        otherwise = st.one_of(some.map(json.dumps), some.map(lambda one: {str(2 * at): item for at, item in enumerate(one)}))
+        products = st.one_of(*[some] * 4, otherwise, st.sampled_from(["none", {}, None, ["ski"], '[{"category": "ski"']))
         properties = draw(
             st.fixed_dictionaries({}, optional={"revenue": NUMERIC, "products": products, "game": st.just("poker"), "net": NUMERIC})
         )
@@ -450,14 +453,18 @@ def bodies(draw: Draw) -> dict[str, Any]:
     elif kind == "consent":
         said = draw(st.sampled_from(["Subscribed", "Unsubscribed"]))
         channel = draw(
-            st.sampled_from([{"channel": "email"}, {"channel": "app"}, {"channel": "app"}, {"channel": "fax"}, {"channel": None}, {}])
+            st.sampled_from(
+                [{"channel": "email"}, {"channel": "app"}, {"channel": "App"}, {"channel": "fax"}, {"channel": None}, {"channel": ""}, {}]
+            )
         )
         return {"type": "track", "event": said, "properties": channel}
     elif kind == "identify":
         yes_or_no = st.sampled_from([True, True, False, "yes", None])
+        word = st.sampled_from([True, True, True, 1, "true", "TRUE", False, 0, "No", "off ", "yes", None])
         traits = {
-            "consent_email": yes_or_no,
-            "consent_app": yes_or_no,
+            "consent_email": word,
+            "consent_app": word,
+            "Consent_App": word,
             "income": TEXTS,
             "age": NUMERIC,
             "unsubscribed": yes_or_no,
@@ -566,6 +573,9 @@ def bad_lines(draw: Draw, day: date) -> bytes:
     )
 
 
+MORE_FILES = ("more.jsonl", "more.ndjson.gz", "MORE.JSON", "hour=10/1795.4a0f.1-2.Gz")
+
+
 @st.composite
 def landings(
     draw: Draw, days: tuple[date, ...], timezone: str, numbers: Sequence[int] = (30, 60, 90, 90, 3, 0), late: Sequence[int] = LATE
@@ -582,8 +592,10 @@ def landings(
             event = {"messageId": f"m{number}", **event}
         if one_in(draw, 6):
             event["context"] = {"timezone": draw(st.sampled_from(TIMEZONES))}
-        text = json.dumps(event, ensure_ascii=draw(st.booleans()))
+        is_cut = one_in(draw, 15)  # inside an emoji
+        text = json.dumps({**event, "context": {"title": "Mug \ud83d"}} if is_cut else event, ensure_ascii=is_cut or draw(st.booleans()))
         line = text.replace("25.25", draw(st.sampled_from(["25.25", "2.525e1", "25.250", "1e400"]))).encode()
+        line = b"\xef\xbb\xbf" + line if one_in(draw, 15) else line
         lines[day].append(line)
         if one_in(draw, 6):
             again = draw(st.sampled_from([other for other in days if other >= day][:5]))
@@ -599,11 +611,12 @@ def landings(
     for day, arrived in lines.items():
         shuffled = draw(st.permutations(arrived)) if arrived else []
         cut = draw(st.integers(0, len(shuffled)))
-        for name, part in (("events.ndjson", shuffled[:cut]), (draw(st.sampled_from(["more.jsonl", "more.ndjson.gz"])), shuffled[cut:])):
+        for name, part in (("events.ndjson", shuffled[:cut]), (draw(st.sampled_from(MORE_FILES)), shuffled[cut:])):
             if part:
                 separator = draw(st.sampled_from([b"\n", b"\n", b"\n\n"]))
                 text = separator.join(part) + draw(st.sampled_from([b"", b"\n"]))
-                files[f"{day}/{name}"] = gzip.compress(text, mtime=0) if name.endswith(".gz") else text
+                folder = draw(st.sampled_from([f"{day}", f"{day}", f"date={day}"]))
+                files[f"{folder}/{name}"] = gzip.compress(text, mtime=0) if name.lower().endswith(".gz") else text
     return files
 
 

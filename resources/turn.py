@@ -1,0 +1,113 @@
+"""One run at a time: whoever reads to write, or sends, waits until it is its turn.
+
+What belongs here: the lock, and who holds it. What does not: what is done under it.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+POLL_SECONDS = 0.2
+SAID_EVERY = 300
+"""Polls between two lines in the log of whoever waits: a minute."""
+
+
+class NoTurnError(Exception):
+    """The lock cannot be taken by anybody: where it lies, nothing can be written."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The right to write and to send, until it is given back or its process ends, however it ends.
+
+    It is an ``flock``, which the kernel takes back from a dead process; so it holds among the processes of one host.
+    """
+
+    path: Path
+
+    def take(self, run_id: str, job: str, say: Callable[[str], None]) -> IO[str]:
+        """Wait for the turn; return what is to be given back. ``say``: who has it, at once and every minute."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+", encoding="utf-8")
+        except OSError as problem:
+            raise NoTurnError(f"{self.path}: {problem.strerror}. Every run writes there: make the folder writable") from problem
+        try:
+            self._wait(file, say)
+            file.truncate(0)
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            json.dump({"run": run_id, "job": job, "pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
+            file.flush()
+        except OSError as problem:  # a full disk: the turn is ours, though nobody will read by whose name
+            say(f"{self.path}: {problem.strerror}")
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def give_back(self, file: IO[str]) -> None:
+        """End the turn."""
+        file.truncate(0)
+        file.close()
+
+    def _wait(self, file: IO[str], say: Callable[[str], None]) -> None:
+        polls = 0
+        while not _is_locked(file):
+            if polls % SAID_EVERY == 0:
+                say(f"waiting for {self.holder()}: one run at a time reads, writes and sends")
+            polls += 1
+            time.sleep(POLL_SECONDS)  # Dagster raises in here when the run is terminated
+        if polls:
+            say("it is our turn now")
+
+    def holder(self) -> str:
+        """Say who has the turn, or had it last."""
+        try:
+            told = json.loads(self.path.read_text(encoding="utf-8"))
+            return f"run {told['run']} of {told['job']} (process {told['pid']} on {told['host']}, since {told['since']})"
+        except (OSError, ValueError, KeyError, TypeError):  # it has only just taken it
+            return "another run"
+
+
+def _is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_alive(pid: int, since: float | None = None) -> bool:
+    """Return whether a process of this host has the number; ``since``: and had it at that time, in seconds since 1970.
+
+    Where the kernel does not tell when a process began (no ``/proc``), a number that was given out again passes for the old one.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    begun = _begun(pid)
+    return since is None or begun is None or begun <= since + _CLOCK_SLACK
+
+
+_CLOCK_SLACK = 5.0
+"""Seconds: the time of booting is told in whole ones, and clocks are set."""
+
+
+def _begun(pid: int) -> float | None:
+    try:
+        # proc(5): field 22, of which the second may hold blanks and brackets; a zombie (state Z) is nobody
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        booted = next(line for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines() if line.startswith("btime "))
+    except (OSError, StopIteration, ValueError):
+        return None
+    return float("inf") if state == "Z" else int(booted.split()[1]) + int(fields[18]) / os.sysconf("SC_CLK_TCK")
