@@ -11,19 +11,37 @@ means is put together from expressions that give each row the value it would hav
 
 import difflib
 import math
-import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal, Never
+from typing import Never
 
 import polars as pl
 
 from atc_pipeline.journeys import exact
 from atc_pipeline.journeys.portfolio import Condition
-
-Kind = Literal["number", "text", "date", "boolean", "list"]
+from atc_pipeline.journeys.vocabulary import (
+    AGES,
+    CALLS,
+    CAST_TYPES,
+    COMPARE,
+    COMPARISONS,
+    DATE_ARITHMETIC,
+    DATE_PARTS,
+    FUNCTIONS,
+    KEYWORDS,
+    KINDS,
+    NEVER_NAMES,
+    NOUNS,
+    ORDERINGS,
+    PROPERTY_TYPES,
+    REMEDIES,
+    SIGNATURES,
+    TOO_LONG,
+    WORD_PREDICATES,
+    Kind,
+)
 
 
 class DialectError(ValueError):
@@ -43,7 +61,7 @@ def compile_number(text: str, schema: Mapping[str, pl.DataType]) -> Condition:
     parser = _Parser(text, _kinds_of(schema))
     term = parser.parse()
     if term.kind != "number":
-        _refuse(f"{parser.quote(term)} is {_NOUNS[term.kind]}, and a number is expected here")
+        _refuse(f"{parser.quote(term)} is {NOUNS[term.kind]}, and a number is expected here")
     return _compile(parser, term, schema, pl.Float64())
 
 
@@ -62,7 +80,7 @@ def compile_event_condition(text: str) -> Condition:
             kind = next((kinds[name] for name in names if kinds[name]), None)
             kinds.update(dict.fromkeys((name for name in names if kind), kind))
         if kinds == known and None not in kinds.values():
-            return _compile(parser, term, {name: _PROPERTY_TYPES[kind] for name, kind in kinds.items() if kind}, pl.Boolean())
+            return _compile(parser, term, {name: PROPERTY_TYPES[kind] for name, kind in kinds.items() if kind}, pl.Boolean())
         if kinds == known:
             kinds.update((name, "text") for name, kind in known.items() if kind is None)
 
@@ -86,13 +104,6 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-KEYWORDS = frozenset({"and", "or", "not", "is", "null", "true", "false", "between", "in", "like", "case", "when", "then", "else", "end"})
-"""Words that cannot stand bare as the name of a column."""
-
-_ORDERINGS = frozenset({"<", "<=", ">", ">="})
-_COMPARISONS = _ORDERINGS | {"=", "==", "!=", "<>"}
-_WORD_PREDICATES = frozenset({"between", "in", "like"})
-_NEVER_NAMES = frozenset({"current_date", "current_timestamp", "current_time", "localtime", "localtimestamp", "select", "exists"})
 _DEEPEST = 9  # people lose their way earlier, and Python and Polars not much later
 _MOST_PARTS = 2_000
 _MOST_STEPS = 100  # of arithmetic and cases: Polars takes time with the cube of their number
@@ -100,130 +111,6 @@ _LONGEST = 50_000
 _LONGEST_NAME = 200  # nothing is near to a longer one, and comparing takes its time
 _LARGEST = 2**63 - 1
 _LARGEST_EXACT = 2**53  # from here on a sum of two whole numbers could come near to where they wrap: doubles do not
-_NOUNS: Mapping[Kind | None, str] = {
-    "number": "a number",
-    "text": "text",
-    "date": "a date",
-    "boolean": "true or false",
-    "list": "a list",
-    None: "always null",
-}
-_KINDS: Mapping[pl.DataType, Kind] = {
-    pl.Int64(): "number",
-    pl.Float64(): "number",
-    pl.String(): "text",
-    pl.Date(): "date",
-    pl.Boolean(): "boolean",
-    pl.List(pl.String()): "list",
-}
-_PROPERTY_TYPES: Mapping[Kind, pl.DataType] = {"text": pl.String(), "number": pl.Float64(), "boolean": pl.Boolean()}
-_CAST_TYPES: Mapping[str, tuple[pl.DataType, Kind]] = {
-    **dict.fromkeys(("bigint", "int", "integer"), (pl.Int64(), "number")),
-    **dict.fromkeys(("double", "float", "real"), (pl.Float64(), "number")),
-    **dict.fromkeys(("varchar", "text", "string"), (pl.String(), "text")),
-}
-_COMPARE: Mapping[str, tuple[Callable[[pl.Expr, pl.Expr], pl.Expr], Callable[[pl.Expr, pl.Expr], pl.Expr]]] = {
-    # and the same from the other side
-    **dict.fromkeys(("=", "=="), (operator.eq, operator.eq)),
-    **dict.fromkeys(("!=", "<>"), (operator.ne, operator.ne)),
-    "<": (operator.lt, operator.gt),
-    "<=": (operator.le, operator.ge),
-    ">": (operator.gt, operator.lt),
-    ">=": (operator.ge, operator.le),
-}
-_DATE_PARTS: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
-    "year": lambda day: day.dt.year(),
-    "quarter": lambda day: day.dt.quarter(),
-    "month": lambda day: day.dt.month(),
-    "week": lambda day: day.dt.week(),
-    "day": lambda day: day.dt.day(),
-    "dow": lambda day: day.dt.weekday() % 7,
-    "isodow": lambda day: day.dt.weekday(),
-    "doy": lambda day: day.dt.ordinal_day(),
-    "isoyear": lambda day: day.dt.iso_year(),
-}
-_CALLS: Mapping[str, Callable[..., pl.Expr]] = {
-    "least": pl.min_horizontal,
-    "greatest": pl.max_horizontal,
-    "coalesce": pl.coalesce,
-    "ifnull": pl.coalesce,
-    "abs": lambda number: number.abs(),
-    "round": lambda number, decimals=0: number.round(decimals, mode="half_away_from_zero"),
-    "floor": lambda number: number.floor(),
-    "ceil": lambda number: number.ceil(),
-    "ln": lambda number: number.log(),
-    "exp": lambda number: number.exp(),
-    "sqrt": lambda number: number.sqrt(),
-    "lower": lambda text: text.str.to_lowercase(),
-    "upper": lambda text: text.str.to_uppercase(),
-    "length": lambda text: text.str.len_chars().cast(pl.Int64),
-    "starts_with": lambda text, start: text.str.starts_with(start),
-    "ends_with": lambda text, end: text.str.ends_with(end),
-    "array_contains": lambda values, value: values.list.contains(value),
-}
-_FUNCTIONS: Mapping[str, tuple[tuple[Kind, ...], int, int, Kind | None]] = {
-    # the kinds an argument may have, the least and the most arguments, the kind of the result (None: that of the arguments)
-    "least": (("number", "text", "date"), 2, 99, None),
-    "greatest": (("number", "text", "date"), 2, 99, None),
-    "coalesce": (("number", "text", "date", "boolean"), 1, 99, None),
-    "ifnull": (("number", "text", "date", "boolean"), 2, 2, None),
-    "nullif": (("number", "text", "date", "boolean"), 2, 2, None),
-    "abs": (("number",), 1, 1, "number"),
-    "round": (("number",), 1, 2, "number"),
-    "floor": (("number",), 1, 1, "number"),
-    "ceil": (("number",), 1, 1, "number"),
-    "pow": (("number",), 2, 2, "number"),
-    "ln": (("number",), 1, 1, "number"),
-    "exp": (("number",), 1, 1, "number"),
-    "sqrt": (("number",), 1, 1, "number"),
-    "lower": (("text",), 1, 1, "text"),
-    "upper": (("text",), 1, 1, "text"),
-    "length": (("text",), 1, 1, "number"),
-    "starts_with": (("text",), 2, 2, "boolean"),
-    "ends_with": (("text",), 2, 2, "boolean"),
-}
-FUNCTIONS = (*_FUNCTIONS, "array_contains", "extract", "try_cast")
-"""Every function of the dialect; whatever is not listed is refused."""
-
-_AGES = "use tenure_days or a days_since_* trait, which count whole days up to the day of the run"
-_AGGREGATE = "looks at many rows, and an expression sees one: declare a trait that counts or adds up, and name it here"
-_CLOCK = f"reads the clock, and a day must come out the same whenever it is computed: {_AGES}"
-_DATE_ARITHMETIC = f"calculates with dates, which gives no number: {_AGES}"
-_TOO_LONG = "write x in (a, b, ...) for many values, or name a part of it as a segment or a trait"
-_TEXT_TESTS = "is outside the dialect: write x like '%part%', or lower(x) like '%part%' for any case"
-_REMEDIES: Mapping[str, str] = {
-    **dict.fromkeys(("sum", "avg", "mean", "count", "median", "stddev", "variance", "first", "last", "quantile", "any_value"), _AGGREGATE),
-    "min": f"{_AGGREGATE}; the smaller of two values is least(a, b)",
-    "max": f"{_AGGREGATE}; the larger of two values is greatest(a, b)",
-    **dict.fromkeys(
-        ("over", "row_number", "rank", "dense_rank", "percent_rank", "lag", "lead"), f"is a window function, which {_AGGREGATE}"
-    ),
-    **dict.fromkeys(("select", "exists"), f"starts a subquery, which {_AGGREGATE}"),
-    **dict.fromkeys(("now", "today", "current_date", "current_timestamp", "current_time", "localtime", "localtimestamp"), _CLOCK),
-    **dict.fromkeys(("interval", "date_diff", "datediff", "date_add", "date_sub", "date_trunc", "age"), _DATE_ARITHMETIC),
-    **dict.fromkeys(("date_part", "year", "month", "day", "week"), "is written extract(month from x) here"),
-    "date": "is no function here: a date is written date '2026-12-24'",
-    **dict.fromkeys(("timestamp", "datetime", "time"), "is outside the dialect: columns are whole days, written date '2026-12-24'"),
-    **dict.fromkeys(("cast", "::"), "stops the run at the first value that does not fit: write try_cast(x as double), which gives null"),
-    **dict.fromkeys(("is_null", "isnull"), "is written x is null here"),
-    **dict.fromkeys(("is_not_null", "notnull"), "is written x is not null here"),
-    **dict.fromkeys(("if", "iff", "iif"), "is written case when ... then ... else ... end here"),
-    **dict.fromkeys(("power", "**", "^"), "is written pow(x, 2) here"),
-    **dict.fromkeys(("log", "log10", "log2"), "is outside the dialect: ln(x) is the natural logarithm"),
-    "ceiling": "is written ceil(x) here",
-    **dict.fromkeys(("len", "char_length", "strlen"), "is written length(x) here"),
-    **dict.fromkeys(("ilike", "similar", "rlike", "regexp", "regexp_like", "~", "contains", "strpos", "position"), _TEXT_TESTS),
-    **dict.fromkeys(("array_has", "list_contains", "list_has"), "is written array_contains(x, 'value') here"),
-    **dict.fromkeys(("concat", "||"), "is outside the dialect: text is compared, never put together"),
-    **dict.fromkeys(("div", "//"), "is outside the dialect: write floor(a / b)"),
-    **dict.fromkeys(("mod",), "is written a % b here"),
-    "xor": "is outside the dialect: write (a and not b) or (b and not a)",
-    "<=>": "is outside the dialect: write x = y, and x is null",
-    "&&": "is written 'and' here",
-    "!": "is written 'not' here",
-    "--": "starts a comment: comments belong to YAML, after a #",
-    "/*": "starts a comment: comments belong to YAML, after a #",
-}
 _TOKEN = re.compile(
     r"""(?P<string>'(?:[^']|'')*')
       | (?P<quoted>"(?:[^"]|"")+")
@@ -239,7 +126,7 @@ def _refuse(reason: str) -> Never:
 
 
 def _kinds_of(schema: Mapping[str, pl.DataType]) -> dict[str, Kind | None]:
-    return {name: _KINDS[dtype] for name, dtype in schema.items() if dtype in _KINDS}
+    return {name: KINDS[dtype] for name, dtype in schema.items() if dtype in KINDS}
 
 
 def _is_date(text: str) -> bool:
@@ -348,7 +235,7 @@ class _Parser:
         self.columns: dict[str, None] = {}
         self.alike: list[tuple[str, ...]] = []  # properties that are of one kind, whichever it is
         if len(text) > _LONGEST:
-            _refuse(f"it is {len(text):,} letters long, and an expression has at most {_LONGEST:,}: {_TOO_LONG}")
+            _refuse(f"it is {len(text):,} letters long, and an expression has at most {_LONGEST:,}: {TOO_LONG}")
         self._tokens = list(_tokenize(text))
         self._at = 0
         self._depth = 0
@@ -383,7 +270,7 @@ class _Parser:
                 remedy = ": numbers stand without quotes" if term.is_literal else f": write try_cast({quoted} as double)"
             elif kinds == ("boolean",) and not term.is_null:
                 remedy = ": compare it with something"
-            _refuse(f"{quoted} is {_NOUNS[term.kind]}, and {user} needs {' or '.join(_NOUNS[kind] for kind in kinds)}{remedy}")
+            _refuse(f"{quoted} is {NOUNS[term.kind]}, and {user} needs {' or '.join(NOUNS[kind] for kind in kinds)}{remedy}")
 
     @property
     def _token(self) -> _Token:
@@ -414,8 +301,8 @@ class _Parser:
 
     def _stuck(self, expected: str) -> Never:
         token = self._token
-        if token.word in _REMEDIES:
-            _refuse(f"'{token.text}' {_REMEDIES[token.word]}")
+        if token.word in REMEDIES:
+            _refuse(f"'{token.text}' {REMEDIES[token.word]}")
         after = f" after {self.text[: self._end][-30:]}" if self._at else ""
         found = "it ends" if token.kind == "end" else f"found {token.text}"
         _refuse(f"expected {expected}{after}, {found}")
@@ -424,12 +311,12 @@ class _Parser:
         """Count the columns and values Polars will meet: some of the text is told to it several times."""
         self._parts += number
         if self._parts > _MOST_PARTS:
-            _refuse(f"it has more than {_MOST_PARTS:,} parts (columns and values; values of an 'in' list do not count): {_TOO_LONG}")
+            _refuse(f"it has more than {_MOST_PARTS:,} parts (columns and values; values of an 'in' list do not count): {TOO_LONG}")
 
     def _step(self) -> None:
         self._steps += 1
         if self._steps > _MOST_STEPS:
-            _refuse(f"it calculates in more than {_MOST_STEPS} steps (+, -, *, /, % and 'when'): {_TOO_LONG}")
+            _refuse(f"it calculates in more than {_MOST_STEPS} steps (+, -, *, /, % and 'when'): {TOO_LONG}")
 
     def _term(self, expr: pl.Expr, kind: Kind | None, start: int) -> _Term:
         return _Term(expr, kind, start, self._end)
@@ -468,21 +355,21 @@ class _Parser:
     def _predicate(self) -> _Term:
         parts = self._parts
         left = term = self._sum()
-        if sign := self._accept(_COMPARISONS):
+        if sign := self._accept(COMPARISONS):
             right = self._right_hand(self._sum)
-            self._compare(left, right, ordered=sign in _ORDERINGS)
+            self._compare(left, right, ordered=sign in ORDERINGS)
             term = self._term(self._test(sign, left, right), "boolean", left.start)
         elif self._accept(("is",)):
             is_negated = bool(self._accept(("not",)))
             if not self._accept(("null",)):
                 _refuse(f"'is' knows null and not null, found {self._token.text or 'the end'}: write x, not x or x = y")
             term = self._term(left.expr.is_not_null() if is_negated else left.expr.is_null(), "boolean", left.start)
-        elif self._token.word in _WORD_PREDICATES or (self._token.word == "not" and self._following.word in _WORD_PREDICATES):
+        elif self._token.word in WORD_PREDICATES or (self._token.word == "not" and self._following.word in WORD_PREDICATES):
             is_negated = bool(self._accept(("not",)))
             self._count_parts(self._parts - parts)
             expr = self._word_predicate(left)
             term = self._term(~expr if is_negated else expr, "boolean", left.start)
-        if term is not left and self._token.word in _COMPARISONS | _WORD_PREDICATES | {"is", "not"}:
+        if term is not left and self._token.word in COMPARISONS | WORD_PREDICATES | {"is", "not"}:
             _refuse(f"comparisons do not chain, as in {self.quote(term)} {self._token.text} ...: write 5 < x and x < 10, or use brackets")
         return term
 
@@ -520,7 +407,7 @@ class _Parser:
 
     def _test(self, sign: str, left: _Term, right: _Term) -> pl.Expr:
         """Compare two terms, a constant last: Polars 2.1 fails on ``5 < x`` where x is one value for all rows."""
-        compare, compare_reversed = _COMPARE[sign]
+        compare, compare_reversed = COMPARE[sign]
         is_constant = not any(left.start <= at < left.end for at in self._reads)
         return compare_reversed(right.expr, left.expr) if is_constant else compare(left.expr, right.expr)
 
@@ -552,7 +439,7 @@ class _Parser:
             self._step()
             right = operand()
             if "date" in (terms[-1].kind, right.kind):
-                _refuse(f"{self.text[terms[0].start : right.end]} {_DATE_ARITHMETIC}")
+                _refuse(f"{self.text[terms[0].start : right.end]} {DATE_ARITHMETIC}")
             for term in (terms[-1], right):
                 self.require(term, ("number",), f"'{sign}'")
             terms.append(right)
@@ -607,10 +494,10 @@ class _Parser:
             self._stuck("a column, a number or 'text'")
         if token.word == "date" and self._following.kind == "string":
             return self._date()
-        if self._following.word == "(" and token.word not in _NEVER_NAMES:
+        if self._following.word == "(" and token.word not in NEVER_NAMES:
             return self._function()
-        if token.text not in self.kinds and (token.word in _NEVER_NAMES or (token.word in _REMEDIES and self._following.kind == "string")):
-            _refuse(f"'{token.text}' {_REMEDIES[token.word]}")
+        if token.text not in self.kinds and (token.word in NEVER_NAMES or (token.word in REMEDIES and self._following.kind == "string")):
+            _refuse(f"'{token.text}' {REMEDIES[token.word]}")
         self._next()
         name = token.text
         while self.infer and self._token.text == "." and self._following.kind == "name":
@@ -670,8 +557,8 @@ class _Parser:
     def _function(self) -> _Term:
         token = self._next()
         name = token.word
-        if name in _REMEDIES:
-            _refuse(f"'{token.text}' {_REMEDIES[name]}")
+        if name in REMEDIES:
+            _refuse(f"'{token.text}' {REMEDIES[name]}")
         if name not in FUNCTIONS:
             there_are = f"; there are {', '.join(FUNCTIONS)}"
             _refuse(f"'{token.text}' is no function here{nearest(name, FUNCTIONS) or there_are}")
@@ -690,7 +577,7 @@ class _Parser:
         self._count_parts(self._parts - parts if name == "nullif" else 0)
         if name == "array_contains":
             return self._array_contains(token, arguments)
-        kinds, least, most, result = _FUNCTIONS[name]
+        kinds, least, most, result = SIGNATURES[name]
         self._count(name, arguments, least, most)
         for argument in arguments:
             self.require(argument, kinds, name, nullable=result is None)
@@ -699,15 +586,15 @@ class _Parser:
             is_same = self._test("=", *arguments)
             return self._alike(pl.when(is_same).then(None).otherwise(values[0]), arguments, token.start)
         if result is None:
-            return self._alike(_CALLS[name](*values), arguments, token.start)
+            return self._alike(CALLS[name](*values), arguments, token.start)
         if name == "pow":
             return self._term(exact.power(*values, is_constant=arguments[1].is_literal), result, token.start)
         if name == "round" and len(arguments) > 1:
             decimals = self.quote(arguments[1])
             if not re.fullmatch(r"\d{1,2}", decimals):
                 _refuse(f"round needs its number of decimals in digits, as in round(x, 2), found {decimals}")
-            return self._term(_CALLS[name](values[0], int(decimals)), result, token.start)
-        return self._term(_CALLS[name](*values), result, token.start)
+            return self._term(CALLS[name](values[0], int(decimals)), result, token.start)
+        return self._term(CALLS[name](*values), result, token.start)
 
     def _count(self, name: str, arguments: list[_Term], least: int, most: int) -> None:
         if not least <= len(arguments) <= most:
@@ -719,18 +606,18 @@ class _Parser:
         values, value = arguments
         self.require(values, ("list",), "array_contains")
         self.require(value, ("text",), "array_contains")
-        return self._term(_CALLS["array_contains"](values.expr, value.expr), "boolean", token.start)
+        return self._term(CALLS["array_contains"](values.expr, value.expr), "boolean", token.start)
 
     def _extract(self, token: _Token) -> _Term:
         part = self._token
-        if part.word not in _DATE_PARTS:
-            self._stuck(f"one of {', '.join(_DATE_PARTS)}")
+        if part.word not in DATE_PARTS:
+            self._stuck(f"one of {', '.join(DATE_PARTS)}")
         self._next()
         self._expect("from")
         value = self._or()
         self.require(value, ("date",), "extract")
         self._expect(")")
-        return self._term(_DATE_PARTS[part.word](value.expr).cast(pl.Int64), "number", token.start)
+        return self._term(DATE_PARTS[part.word](value.expr).cast(pl.Int64), "number", token.start)
 
     def _try_cast(self, token: _Token) -> _Term:
         value = self._or()
@@ -738,10 +625,10 @@ class _Parser:
         target = self._next()
         if target.word == "date":
             _refuse("try_cast to date is outside the dialect: text such as '2026-12-24' compares in date order")
-        if target.word not in _CAST_TYPES:
+        if target.word not in CAST_TYPES:
             _refuse(f"try_cast knows bigint, double and varchar, found {target.text or 'the end'}")
         self._expect(")")
-        dtype, kind = _CAST_TYPES[target.word]
+        dtype, kind = CAST_TYPES[target.word]
         self.require(value, ("text", "number", "boolean", "date") if kind == "text" else ("text", "number", "boolean"), "try_cast")
         return self._term(value.expr.cast(dtype, strict=False), kind, token.start)
 
@@ -768,9 +655,9 @@ class _Parser:
 
     def _decide(self, term: _Term, kind: Kind) -> None:
         for name in term.undecided:
-            if kind not in _PROPERTY_TYPES:
+            if kind not in PROPERTY_TYPES:
                 order = "; text such as '2026-12-24' compares in date order" if kind == "date" else ""
-                _refuse(f"property '{name}' is used as {_NOUNS[kind]}, and properties are text, numbers or true/false{order}")
+                _refuse(f"property '{name}' is used as {NOUNS[kind]}, and properties are text, numbers or true/false{order}")
             self.kinds[name] = kind
 
     def _compare(self, left: _Term, right: _Term, *, ordered: bool) -> None:
@@ -794,12 +681,12 @@ class _Parser:
         elif "date" in by_kind and text:
             remedy = f": write date '{text.literal}'" if _is_date(str(text.literal)) else ": a date is written date '2026-12-24'"
         elif "date" in by_kind:
-            remedy = f": {_AGES}"
+            remedy = f": {AGES}"
         elif text and text.is_literal:
             remedy = ": numbers stand without quotes"
         elif text:
             remedy = f": text stands in single quotes, and try_cast({self.quote(text)} as double) reads it as a number"
-        _refuse(f"{self.quote(left)} is {_NOUNS[left.kind]} and {self.quote(right)} is {_NOUNS[right.kind]}{remedy}")
+        _refuse(f"{self.quote(left)} is {NOUNS[left.kind]} and {self.quote(right)} is {NOUNS[right.kind]}{remedy}")
 
 
 def _compile(parser: _Parser, term: _Term, schema: Mapping[str, pl.DataType], result: pl.DataType) -> Condition:

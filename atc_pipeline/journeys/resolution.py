@@ -16,7 +16,6 @@ from atc_pipeline.journeys import document as written
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.dialect import (
-    KEYWORDS,
     DialectError,
     compile_condition,
     compile_event_condition,
@@ -29,6 +28,7 @@ from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
 from atc_pipeline.journeys.reading import read_text
+from atc_pipeline.journeys.vocabulary import KEYWORDS
 
 _DTYPES: Mapping[TraitKind, pl.DataType] = {
     "count": pl.Int64(),

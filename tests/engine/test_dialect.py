@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.journeys.dialect import FUNCTIONS, DialectError, compile_condition, compile_event_condition, compile_number
+from atc_pipeline.journeys.dialect import DialectError, compile_condition, compile_event_condition, compile_number
+from atc_pipeline.journeys.vocabulary import FUNCTIONS
 
 SCHEMA: dict[str, pl.DataType] = {
     "orders": pl.Int64(),
