@@ -1,19 +1,27 @@
 """The one answer on its way out: messages due, and their delivery."""
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, each_day
-from atc_pipeline.messages import write_messages
-from resources.channels import Channels, DryRun
-from resources.delivery import deliver
+from assets.daily import after, daily, days_of, each_day
+from assets.facts import markdown_table
+from atc_pipeline import rules
+from atc_pipeline.identity import absorbed
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.messages import due_again, other_keys, write_messages
+from resources.channels import Channel, Channels, DryRun, WrongSettingError
+from resources.delivery import NOT_TRIED, deliver, unanswered_messages
 from resources.journeys import JourneysFile
-from resources.lake import Lake
+from resources.lake import Lake, Rolling
 from resources.ledger import Ledger
 from resources.warehouse import Warehouse
+
+PATIENCE_DAYS = 2
+"""For how many days after its own a message is tried again that no receiver has answered for."""
 
 
 class ActivationConfig(dg.Config):
@@ -29,9 +37,10 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
     def outbound_messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey step due for a treated customer on the day, withheld ones with the reason."""
         portfolio = journeys.load()
+        earlier = _messages_before(lake, portfolio)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            now = datetime.now(UTC)
+            now = _now()
             is_running = now.astimezone(ZoneInfo(portfolio.timezone)).date() == day
             messages = write_messages(
                 lake.lazy("journey_assignments", day),
@@ -39,6 +48,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
                 portfolio,
                 today=day,
                 now=now if is_running else None,
+                earlier=earlier(day),
             )
             return {"outbound_messages": messages.collect()}
 
@@ -55,27 +65,88 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         ledger: Ledger,
         warehouse: Warehouse,
     ) -> dg.MaterializeResult:
-        """One row per message of the day and what became of it: would_send in a dry run, delivered, failed, unknown, withheld.
+        """One row per message of the day and what became of it: would_send in a dry run, delivered, failed, unknown, withheld ...
 
-        Past days are never sent unless named in the configuration.
+        Past days are never sent unless named in the configuration; what was sent on one of the last days and not answered for is
+        tried again.
         """
         portfolio = journeys.load()
         names = [channel.id for channel in portfolio.channels]
-        connected = channels.connect(names, _now)
+        try:
+            connected, is_live = channels.connect(names, _now), channels.is_live
+        except WrongSettingError as problem:
+            raise dg.Failure(description=f"nothing was sent: {problem}", allow_retries=False) from None
         rehearsal = dict.fromkeys(names, DryRun())
+        days = days_of(context)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             is_sent = _is_current(day, portfolio.timezone) or day.isoformat() in config.past_days
-            decisions = lake.read("journey_assignments", day).select("customer_id", decision=pl.struct(pl.all()).struct.json_encode())
-            messages = lake.read("outbound_messages", day).join(decisions, on="customer_id", how="left")
-            sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now)
+            messages = _messages_of(lake, day)
+            sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now, _other_keys(lake, ledger, messages, day))
             return {"activation": sent}
 
         each_day(context, lake, make)
+        if is_live and _is_current(days[-1], portfolio.timezone):
+            again = _try_again(lake, ledger, connected, portfolio, days)
+            context.add_asset_metadata({"tried_again": markdown_table(again)}, asset_key="activation", partition_key=str(days[-1]))
         context.log.info(f"views over {len(warehouse.publish())} tables in {warehouse.path}")
         return dg.MaterializeResult()
 
     return [outbound_messages, activation]
+
+
+def _messages_before(lake: Lake, portfolio: Portfolio) -> Callable[[date], pl.LazyFrame | None]:
+    """Read messages of the days before one, as far back as a journey reaches, of customers as they are known then.
+
+    Raises MissingDayError where one is missing: what was planned on it, and went out, would be planned again.
+    """
+    columns = ["date", "customer_id", "journey_id", "step_day", "channel", "content", "withheld"]
+    longest = max((journey.length_days for journey in portfolio.journeys), default=0)
+    window = Rolling(lake, "outbound_messages", longest, columns, since=portfolio.starts_on)
+
+    def before(day: date) -> pl.LazyFrame | None:
+        yesterday = day - timedelta(days=1)
+        if day <= portfolio.starts_on:
+            return None
+        recent = window.until(yesterday)
+        return rules.survivors(recent, absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=longest + 1)))
+
+    return before
+
+
+def _messages_of(lake: Lake, day: date) -> pl.DataFrame:
+    """Read the day's messages with what they were decided by."""
+    decisions = lake.lazy("journey_assignments", day).select("customer_id", "entered_on", decision=pl.struct(pl.all()).struct.json_encode())
+    return lake.lazy("outbound_messages", day).join(decisions, on="customer_id", how="left").collect()
+
+
+def _other_keys(lake: Lake, ledger: Ledger, messages: pl.DataFrame, day: date) -> pl.DataFrame:
+    since = messages["entered_on"].min()
+    with_older = isinstance(since, date) and ledger.has_older_keys(since)
+    return other_keys(messages, absorbed(lake.lazy("identity_map", day)), with_older=with_older)
+
+
+def _try_again(lake: Lake, ledger: Ledger, channels: Mapping[str, Channel], portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Send what was sent on one of the last days and not answered for; one row per day, channel and status: how many ``messages``.
+
+    The ledger remembers the outcomes; the tables of those days stay as their own runs wrote them.
+    """
+    today = days[-1]
+    counted = []
+    for day in (today - timedelta(days=age) for age in range(PATIENCE_DAYS, 0, -1)):
+        if day in days or not (lake.has("activation", day) and lake.has("outbound_messages", day)):
+            continue
+        messages = _messages_of(lake, day)
+        others = _other_keys(lake, ledger, messages, day)
+        not_tried = lake.lazy("activation", day).filter(pl.col("status") == NOT_TRIED).collect()["idempotency_key"]
+        unanswered = unanswered_messages(messages, not_tried, ledger, others)
+        if unanswered.is_empty():
+            continue
+        since = absorbed(lake.lazy("identity_map", today), since=day)
+        due = due_again(unanswered.lazy(), lake.lazy("customer_profiles", today), portfolio, today=today, now=_now(), absorbed=since)
+        counted.append(deliver(due.collect(), channels, ledger, _now, others))
+    tried = pl.concat(counted) if counted else pl.DataFrame(schema={"date": pl.Date, "channel": pl.String, "status": pl.String})
+    return tried.group_by("date", "channel", "status").len("messages").sort("date", "channel", "status")
 
 
 def _now() -> datetime:

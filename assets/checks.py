@@ -22,8 +22,11 @@ from assets.daily import days_of
 from assets.facts import markdown_table
 from atc_pipeline import invariants, schemas
 from atc_pipeline.decision.memory import STATE
+from atc_pipeline.escaping import MOST
 from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.messages import KEY_COLLISION
+from resources.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.lake import DamagedFileError, Lake
 
@@ -55,6 +58,8 @@ class Promise:
     says: str
     find: Find
     is_blocking: bool = True
+    is_error: bool = False
+    """Whether it is red where it fails, though nothing waits for it; what blocks is red anyway."""
 
 
 def _table(name: str, shift: int = 0) -> Callable[[Lake, Sequence[date]], pl.LazyFrame | None]:
@@ -145,6 +150,24 @@ def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[
     return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "run": pl.String}, orient="row")
 
 
+def _undelivered_messages(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """One row per day, channel, status and reason: how many messages that were to be sent were not."""
+    sent = lake.scan("activation", days, may_lack=True)
+    if sent is None:
+        return pl.DataFrame()
+    if "reason" not in sent.collect_schema():
+        sent = sent.with_columns(reason=pl.lit(None, pl.String))  # written by an older version
+    troubles = sent.filter(pl.col("status").is_in(TROUBLES)).group_by("date", "channel", "status", "reason").len("messages")
+    return troubles.sort("date", "messages", "channel", "status", "reason", descending=[False, True, False, False, False]).collect()
+
+
+def _colliding_keys(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    planned = lake.scan("outbound_messages", days)
+    if planned is None:
+        return pl.DataFrame()
+    return planned.filter(pl.col("withheld") == KEY_COLLISION).select("date", "idempotency_key", "journey_id", "channel").collect()
+
+
 PROMISES = (
     Promise(
         "identity_map",
@@ -228,6 +251,24 @@ PROMISES = (
         "Every message is for a treated customer who is in that journey on that day (SPEC 9).",
         _between(invariants.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
     ),
+    Promise(
+        "outbound_messages",
+        "keys_are_unique",
+        "No two messages have one idempotency key. Those that have are withheld (key_collision), and all others go out: it does not "
+        "happen by chance, so look at who sends events with these customers' ids.",
+        _colliding_keys,
+        is_blocking=False,
+        is_error=True,
+    ),
+    Promise(
+        "activation",
+        "messages_are_delivered",
+        "Every message that was to be sent was delivered. See the reasons by channel, set the receiver right and run the day again (job "
+        "activate); of what nobody answered for, the runs of the next 2 days try again by themselves.",
+        _undelivered_messages,
+        is_blocking=False,
+        is_error=True,
+    ),
 )
 
 
@@ -271,7 +312,7 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
         except DamagedFileError as problem:
             raise dg.Failure(str(problem), allow_retries=False) from problem
         failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
-        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking else dg.AssetCheckSeverity.WARN
+        severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking or promise.is_error else dg.AssetCheckSeverity.WARN
         if len(days) > 1:
             for (day,), rows in failing.drop_nulls("date").group_by("date", maintain_order=True):
                 context.op_execution_context.log_event(
@@ -306,7 +347,7 @@ def _days_tested(context: dg.AssetCheckExecutionContext, lake: Lake, table: str)
 
 
 def _shown(failing: pl.DataFrame) -> dict[str, Any]:
-    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS))}
+    return {"failing_rows": failing.height, "first_failing_rows": markdown_table(failing.head(SHOWN_ROWS), letters=MOST)}
 
 
 def stretches(lake: Lake, table: str, days: Sequence[date]) -> Iterator[Sequence[date]]:

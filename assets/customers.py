@@ -9,6 +9,7 @@ import polars as pl
 from assets.daily import after, daily, each_day, made, spec, together, yesterday_of
 from assets.features import Definitions, Recompute
 from atc_pipeline import measures
+from atc_pipeline.escaping import plain
 from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.predictions import PREDICTED, model_for_day, predict
@@ -96,7 +97,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         rebuilt = [journey for journey in portfolio.journeys if not config.journeys or journey.id in config.journeys]
         unknown = sorted(set(config.journeys) - {journey.id for journey in rebuilt})
         if unknown:
-            raise dg.Failure(f"config journeys: {', '.join(unknown)} not in {journeys.path} (or a draft)", allow_retries=False)
+            raise dg.Failure(f"config journeys: {', '.join(map(plain, unknown))} not in {journeys.path} (or a draft)", allow_retries=False)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             queues = queue_customers(

@@ -14,6 +14,7 @@ from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFo
 
 from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
+from atc_pipeline.escaping import terminal
 from atc_pipeline.events import DEDUPLICATION_DAYS
 from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError
 from resources.landing import UnreadableFileError
@@ -66,8 +67,7 @@ def each_day(
     """
     finished: list[tuple[str, date]] = []
     days = days_of(context)
-    chosen = {key.to_user_string() for key in context.selected_asset_keys}
-    origins = lake.origins
+    asked, origins = chosen(context), lake.origins
     for number, day in enumerate(days, start=1):
         try:
             signature = landed(day) if landed else None  # before reading: what comes meanwhile is news
@@ -81,12 +81,13 @@ def each_day(
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
             if isinstance(problem, _TOLD):
-                raise dg.Failure(description=str(problem), allow_retries=False) from problem
+                # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
+                raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from None
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
-                raise dg.Failure(description=f"{day}: {OLDER_COLUMNS} ({problem})", allow_retries=False) from problem
+                raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
         for table, described in facts.items():
-            if table in chosen:
+            if table in asked:
                 finished.append((table, day))
                 context.add_asset_metadata(described, asset_key=table, partition_key=day.isoformat())
             else:  # made with it, though not asked for
@@ -101,8 +102,13 @@ _TOLD = (MissingDayError, UnreadableFileError, OutdatedDayError, DamagedFileErro
 
 def made(context: dg.AssetExecutionContext, tables: Iterable[str]) -> Iterator[dg.MaterializeResult]:
     """Yield what a step returns that makes several tables together: one result for each that was asked for."""
-    chosen = {key.to_user_string() for key in context.selected_asset_keys}
-    yield from (dg.MaterializeResult(asset_key=table) for table in tables if table in chosen)
+    asked = chosen(context)
+    yield from (dg.MaterializeResult(asset_key=table) for table in tables if table in asked)
+
+
+def chosen(context: dg.AssetExecutionContext) -> set[str]:
+    """Return which of the tables that a step makes were asked for: only of these can more be told than that they were made."""
+    return {key.to_user_string() for key in context.selected_asset_keys}
 
 
 def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:

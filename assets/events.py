@@ -8,7 +8,8 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, daily, each_day, made, spec, together
+from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
+from assets.daily import Tables, after, chosen, daily, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
@@ -16,7 +17,7 @@ from atc_pipeline.activity import roll_up, roll_up_again
 from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
-from resources.landing import LandingZone
+from resources.landing import LandingZone, PassedOver
 from resources.spill import Spill
 from resources.tombstones import Tombstones
 
@@ -45,7 +46,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 **spec(partitions, "events", []),
             ),
         ],
-        check_specs=[RECONCILED],
+        check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
         **together(partitions),
     )
     def ingested(
@@ -55,21 +56,31 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         portfolio = journeys.load()
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
+        passed: dict[date, list[PassedOver]] = {}
 
         def make(day: date) -> Tables:
             spill.clear()
             before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
             seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
-            done = ingest(landing.read(day), recent, arrival=day, timezone=portfolio.timezone, erased=erased, park=spill.park)
+            passed[day] = landing.passed_over(day)
+            blocks = landing.read(day, passed[day])
+            done = ingest(blocks, recent, arrival=day, timezone=portfolio.timezone, erased=erased, park=spill.park)
+            if "raw_events" in chosen(context) and (facts := facts_of_day(passed[day], done.mended)):
+                context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
         with Spill(Path(lake.root)) as spill:
             each_day(context, lake, make, landed=landing.signature)
         yield from made(context, ["raw_events", "rejected_events"])
-        if context.selected_asset_check_keys:
-            yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
+        results = [
+            _reconciled(pl.DataFrame([each.read(lake) for each in counts])),
+            passed_over(landing, passed, portfolio.starts_on),
+            lines_arrived(landing, lake, {each.day: each.lines for each in counts}),
+        ]
+        asked = {key.name for key in context.selected_asset_check_keys}
+        yield from (result for result in results if result.check_name in asked)
 
     @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
     def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
@@ -126,5 +137,5 @@ def _reconciled(counts: pl.DataFrame) -> dg.AssetCheckResult:
         asset_key="raw_events",
         check_name=RECONCILED.name,
         passed=unbalanced.is_empty(),
-        metadata={**totals, "days": markdown_table(counts), "days_that_do_not_add_up": markdown_table(unbalanced)},
+        metadata={**totals, "days": markdown_table(counts, most=366), "days_that_do_not_add_up": markdown_table(unbalanced)},
     )

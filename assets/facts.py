@@ -4,12 +4,14 @@ What belongs here: metadata of materializations. What does not: checks, and anyt
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity import CLAIMED, IGNORED, MERGED
 from atc_pipeline.rules import RULINGS
 
@@ -17,6 +19,11 @@ Facts = Mapping[str, Any]
 
 BAR_WIDTH = 24
 SHOWN_MERGES = 20
+
+SHOWN_ROWS = 50
+"""Rows of a table, and numbers of one kind, that Dagster is told of: it keeps them for ever, and of the others it is told how many."""
+SHOWN_LETTERS = 80
+"""Of a name or value in such a table."""
 
 OVERLAPPING = 8
 """How many of the largest micro-segments are compared with each other."""
@@ -31,33 +38,64 @@ def facts_of(table: str, frame: pl.DataFrame, yesterday: pl.LazyFrame | None = N
     return {"dagster/row_count": frame.height, **facts}
 
 
-def markdown_table(frame: pl.DataFrame) -> dg.MetadataValue:
+@dataclass(frozen=True)
+class Bar:
+    """A cell that is drawn: a bar so many blocks long."""
+
+    length: float
+
+    def __str__(self) -> str:
+        return f"`{'█' * max(1, round(self.length))}`" if self.length > 0 else ""
+
+
+def markdown_table(frame: pl.DataFrame, most: int = SHOWN_ROWS, letters: int = SHOWN_LETTERS) -> dg.MetadataValue:
     """Show a small frame as a table."""
-    header = [f"| {' | '.join(frame.columns)} |", f"|{' --- |' * frame.width}"]
-    rows = [f"| {' | '.join('' if value is None else _cell(value) for value in row)} |" for row in frame.iter_rows()]
-    return dg.MetadataValue.md("\n".join(header + rows))
+    return as_table(frame.columns, frame.rows(), most, letters)
 
 
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")[:200]
+def as_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], most: int = SHOWN_ROWS, letters: int = SHOWN_LETTERS
+) -> dg.MetadataValue:
+    """Show rows as a table: the first of them, and how many more there are. Whatever a cell says is text."""
+    cut = [[f"and {len(rows) - most:,} more", *[None] * (len(header) - 1)]] if len(rows) > most else []
+    shown = [*rows[:most], *cut]
+    is_number = [all(isinstance(row[place], int | None) for row in shown) for place in range(len(header))]
+    rule = "".join(f" {'---:' if right else '---'} |" for right in is_number)
+    return dg.MetadataValue.md("\n".join([_line(header, letters), f"|{rule}", *(_line(row, letters) for row in shown)]))
 
 
-def bars(counts: Sequence[tuple[str, int]], what: str) -> dg.MetadataValue:
-    """Show counts as a bar chart, largest first."""
-    largest = max((count for _, count in counts), default=0) or 1
-    lines = [f"| {what} | customers | |", "| --- | ---: | --- |"]
-    lines += [f"| {name} | {count:,} | `{'█' * max(1, round(BAR_WIDTH * count / largest))}` |" for name, count in counts]
-    return dg.MetadataValue.md("\n".join(lines))
+def _line(cells: Sequence[object], letters: int) -> str:
+    return f"| {' | '.join(_cell(cell, letters) for cell in cells)} |"
 
 
-def _counted(frame: pl.DataFrame, column: str) -> list[tuple[str, int]]:
-    counts = frame.group_by(column).len().sort(["len", column], descending=[True, False])
-    return [(str(name), count) for name, count in counts.iter_rows()]
+def _cell(value: object, letters: int) -> str:
+    match value:
+        case None:
+            return ""
+        case bool() | Bar():
+            return str(value)
+        case int():
+            return f"{value:,}"
+        case _:
+            return markdown(str(value), letters)
+
+
+def bars(counts: pl.DataFrame) -> dg.MetadataValue:
+    """Show names and their counts, largest first, as a bar chart; of those left out, how many there are and what they sum up to."""
+    shown, rest = counts.head(SHOWN_ROWS), counts.slice(SHOWN_ROWS)
+    largest = shown.to_series(1).max() or 1
+    assert isinstance(largest, int)
+    rows: list[tuple[object, ...]] = [(name, count, Bar(BAR_WIDTH * count / largest)) for name, count in shown.iter_rows()]
+    rows += [] if rest.is_empty() else [(f"and {rest.height:,} more", rest.to_series(1).sum(), None)]
+    return as_table([*counts.columns, ""], rows, len(rows))
+
+
+def _counted(frame: pl.DataFrame, name: pl.Expr, of: str) -> pl.DataFrame:
+    return frame.group_by(name).len(of).sort(pl.col(of), name.meta.output_name(), descending=[True, False])
 
 
 def _events(frame: pl.DataFrame) -> Facts:
-    return {"events": bars(_counted(frame.with_columns(pl.coalesce("event", "type")), "event"), "event")} if frame.height else {}
+    return {"events": bars(_counted(frame, pl.coalesce("event", "type").alias("event"), "events"))} if frame.height else {}
 
 
 def _rejects(frame: pl.DataFrame) -> Facts:
@@ -97,13 +135,15 @@ def _profiles(frame: pl.DataFrame) -> Facts:
     words = [name for name, dtype in schema.items() if dtype in (pl.String(), pl.Boolean())]
     return {
         "new_customers": int((frame["first_seen_on"] == frame["date"]).sum()),
-        "numbers": _table(["column", "filled", "", "least", "median", "90 % are at most", "largest"], _spread(looked_at, numbers, filled)),
-        "words": _table(["column", "filled", "", "most frequent", "of those filled", "different"], _frequent(looked_at, words, filled)),
-        **{f"filled/{name}": round(share, 4) for name, share in filled.items() if share < 1},
+        "numbers": as_table(
+            ["column", "filled", "", "least", "median", "90 % are at most", "largest"], _spread(looked_at, numbers, filled)
+        ),
+        "words": as_table(["column", "filled", "", "most frequent", "of those filled", "different"], _frequent(looked_at, words, filled)),
+        **_plotted("filled", {name: round(share, 4) for name, share in filled.items() if share < 1}),
     }
 
 
-def _spread(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, float]) -> list[list[str]]:
+def _spread(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, float]) -> list[list[object]]:
     """One row per column of numbers: how far it is filled, and its least, median, ninth decile and largest value."""
     # All columns in one sort, with what is missing last: a third of the time that a quantile per column takes.
     values = np.sort(frame.select(pl.col(names).cast(pl.Float64).fill_null(np.nan)).to_numpy(), axis=0)
@@ -115,7 +155,7 @@ def _spread(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, floa
     return rows
 
 
-def _frequent(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, float]) -> list[list[str]]:
+def _frequent(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, float]) -> list[list[object]]:
     """One row per column of words: how far it is filled, its most frequent value, and how many different ones there are.
 
     A value that only one customer has may be who it is, and what Dagster was told cannot be taken back (``assets.erasure``).
@@ -126,22 +166,18 @@ def _frequent(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, fl
         numbers = counts.to_numpy()
         is_most = numbers == numbers.max(initial=0)
         is_shared = numbers.max(initial=0) > 1
-        most = [f"{values.filter(pl.Series(is_most)).min()!s}", f"{numbers.max() / numbers.sum():.0%}"] if is_shared else ["", ""]
-        rows.append([name, *_share(filled[name]), *most, f"{values.len():,}"])
+        most = [values.filter(pl.Series(is_most)).min(), f"{numbers.max() / numbers.sum():.0%}"] if is_shared else ["", ""]
+        rows.append([name, *_share(filled[name]), *most, values.len()])
     return rows
 
 
-def _share(share: float) -> tuple[str, str]:
-    return f"{share:.1%}", _bar(10 * share)
+def _share(share: float) -> tuple[str, Bar]:
+    return f"{share:.1%}", Bar(10 * share)
 
 
-def _bar(length: float) -> str:
-    return f"`{'█' * max(1, round(length))}`" if length else ""
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.MetadataValue:
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return dg.MetadataValue.md("\n".join([f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}", *lines]))
+def _plotted(what: str, numbers: Mapping[str, float]) -> Facts:
+    """Tell numbers that Dagster plots over days, each under a key of its own: the first of them, if there are many."""
+    return {f"{what}/{plain(name)}": number for name, number in list(numbers.items())[:SHOWN_ROWS]}
 
 
 def _memberships(frame: pl.DataFrame, yesterday: pl.LazyFrame | None) -> Facts:
@@ -157,24 +193,22 @@ def _memberships(frame: pl.DataFrame, yesterday: pl.LazyFrame | None) -> Facts:
     overlap, segments_each = _overlap(frame, largest)
     return {
         "segments": _sized(sizes),
-        "overlap_of_the_largest": _table(["of those in", *(f"in {number}" for number in range(1, len(largest) + 1))], overlap),
-        "segments_per_customer": _table(
-            ["in segments", "customers", ""],
-            [[f"{number}", f"{share:.1%}", _bar(2 * BAR_WIDTH * share)] for number, share in segments_each],
+        "overlap_of_the_largest": as_table(["of those in", *(f"in {number}" for number in range(1, len(largest) + 1))], overlap),
+        "segments_per_customer": as_table(
+            ["in segments", "customers", ""], [[number, f"{share:.1%}", Bar(2 * BAR_WIDTH * share)] for number, share in segments_each]
         ),
         "entered_today": sum(entered for _, _, entered, _ in sizes),
         "left_today": sum(left for _, _, _, left in sizes),
-        **{f"size/{name}": customers for name, customers, _, _ in sorted(sizes)},
+        **_plotted("size", {name: customers for name, customers, _, _ in sizes}),
     }
 
 
 def _sized(sizes: Sequence[tuple[str, int, int, int]]) -> dg.MetadataValue:
     largest = max((customers for _, customers, _, _ in sizes), default=0) or 1
     rows = [
-        [name, f"{customers:,}", f"+{entered:,}", f"-{left:,}", _bar(BAR_WIDTH * customers / largest)]
-        for name, customers, entered, left in sizes
+        [name, customers, f"+{entered:,}", f"-{left:,}", Bar(BAR_WIDTH * customers / largest)] for name, customers, entered, left in sizes
     ]
-    return _table(["segment", "customers", "entered", "left", ""], rows)
+    return as_table(["segment", "customers", "entered", "left", ""], rows)
 
 
 def _overlap(frame: pl.DataFrame, largest: Sequence[str]) -> tuple[list[list[str]], list[tuple[int, float]]]:
@@ -205,17 +239,20 @@ def _overlap(frame: pl.DataFrame, largest: Sequence[str]) -> tuple[list[list[str
 
 
 def _queues(frame: pl.DataFrame) -> Facts:
-    return {"queues": bars(_counted(frame, "journey_id"), "journey"), "journeys_queued": frame["journey_id"].n_unique()}
+    return {
+        "queues": bars(_counted(frame, pl.col("journey_id").alias("journey"), "customers")),
+        "journeys_queued": frame["journey_id"].n_unique(),
+    }
 
 
 def _funnel(frame: pl.DataFrame) -> Facts:
     lost = [name for name in RULINGS if name != "chosen" and frame[name].sum() > 0]
-    table = frame.select("journey_id", "queued", "carried", *lost, "chosen", "started").sort(
+    by_journey = frame.select("journey_id", "queued", "carried", *lost, "chosen", "started").sort(
         "queued", "journey_id", descending=[True, False]
     )
     facts = {
-        "funnel": markdown_table(table),
-        "lost_at": bars([(name, int(frame[name].sum())) for name in lost], "gate"),
+        "funnel": markdown_table(by_journey),
+        "lost_at": bars(frame.select(lost).sum().unpivot(variable_name="gate", value_name="options")),
     }
     limited = frame.drop_nulls("places").select("journey_id", "places", "wanted", "started", "price")
     return facts if limited.is_empty() else {**facts, "limited_places": markdown_table(limited.sort("price", descending=True))}
@@ -226,21 +263,23 @@ def _state(frame: pl.DataFrame) -> Facts:
 
 
 def _assignments(frame: pl.DataFrame) -> Facts:
-    decisions = frame.group_by("journey_id", "decision").len()
-    by_journey = decisions.pivot("decision", index="journey_id", values="len", sort_columns=True).sort("journey_id", nulls_last=True)
+    decisions = frame.group_by(pl.col("journey_id").alias("journey").fill_null("(none)"), "decision").len("customers")
+    by_journey = decisions.pivot("decision", index="journey", values="customers", sort_columns=True)
+    by_journey = by_journey.sort(pl.sum_horizontal(pl.exclude("journey")), "journey", descending=[True, False])
     counts = {name: frame.filter(pl.col("decision") == name).height for name in ("start", "continue", "switch", "none")}
-    return {"decisions_by_journey": markdown_table(by_journey.with_columns(pl.col("journey_id").fill_null("(none)"))), **counts}
+    return {"decisions_by_journey": markdown_table(by_journey), **counts}
 
 
 def _messages(frame: pl.DataFrame) -> Facts:
     if frame.is_empty():
         return {"to_send": 0}
-    by_channel = frame.group_by("channel", "withheld").len().sort("channel", "withheld")
+    by_channel = frame.group_by("channel", "withheld").len("messages").sort("channel", "withheld")
     return {"to_send": frame["withheld"].null_count(), "by_channel": markdown_table(by_channel)}
 
 
 def _deliveries(frame: pl.DataFrame) -> Facts:
-    return {"by_status": markdown_table(frame.group_by("channel", "status").len().sort("channel", "status"))} if frame.height else {}
+    by_status = frame.group_by("channel", "status").len("messages").sort("channel", "status")
+    return {"by_status": markdown_table(by_status)} if frame.height else {}
 
 
 _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = {"micro_segment_memberships": _memberships}

@@ -12,13 +12,16 @@ import polars as pl
 
 from assets.daily import after, daily, days_of, each_day, yesterday_of
 from assets.facts import markdown_table
-from atc_pipeline.explanation.matrix import draw, segment_matrix, summary
+from atc_pipeline.explanation.matrix import MOST_DRAWN, draw, segment_matrix, summary
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 
 SHOWN_DAYS = range(30, 366)
 """Days in the picture of a run: as many as it has, but at least so many up to the last, and no more than can be told apart."""
+
+KEPT_LETTERS = 50_000
+"""Of a picture that Dagster keeps with a day, for ever: fewer micro-segments are drawn where it would be larger."""
 
 
 def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -51,7 +54,11 @@ def _show(context: dg.AssetExecutionContext, lake: Lake, portfolio: Portfolio, d
     if rows.is_empty():
         return
     svg = draw(rows, portfolio)
-    encoded = base64.b64encode(svg.encode()).decode()
+    shown, most = svg, min(MOST_DRAWN, rows["segment_id"].n_unique())
+    while len(shown) > KEPT_LETTERS and most > 1:
+        most //= 2
+        shown = draw(rows, portfolio, most)
+    encoded = base64.b64encode(shown.encode()).decode()
     context.add_asset_metadata(
         {
             "picture": dg.MetadataValue.md(f"![micro-segments x days](data:image/svg+xml;base64,{encoded})"),

@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 
 from atc_pipeline import measures
+from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
@@ -26,6 +27,9 @@ from resources.lake import Lake
 from resources.warehouse import Warehouse
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+SHOWN_ROWS = 1000
+"""Rows of an answer that are printed; of more, the first and the last."""
 
 _MOST_COMPARED = 20_000
 """How many customer ids are searched for similar ones: more take longer than anybody waits for a hint."""
@@ -68,9 +72,9 @@ def main(arguments: list[str]) -> int:
             case _:
                 said = answered(warehouse, asked.query)
     except (UnansweredError, JourneysError) as problem:
-        print(problem, file=sys.stderr)  # noqa: T201
+        print(terminal(str(problem)), file=sys.stderr)  # noqa: T201
         return 1
-    print(said)  # noqa: T201
+    print(terminal(said))  # noqa: T201
     return 0
 
 
@@ -86,10 +90,18 @@ def answered(warehouse: Warehouse, query: str) -> str:
 
 
 def _shown(table: pl.DataFrame) -> str:
+    # What Polars would not lay out is not looked at: it shows the first and the last of so many rows.
+    seen = table if table.height <= SHOWN_ROWS else pl.concat([table.head(SHOWN_ROWS // 2 + 1), table.tail(SHOWN_ROWS // 2)])
+    seen = seen.with_columns(pl.col(pl.String).map_elements(plain, pl.String))
     with pl.Config(
-        tbl_rows=1000, tbl_cols=100, fmt_str_lengths=200, tbl_width_chars=250, tbl_hide_dataframe_shape=True, fmt_table_cell_list_len=20
+        tbl_rows=SHOWN_ROWS,
+        tbl_cols=100,
+        fmt_str_lengths=200,
+        tbl_width_chars=250,
+        tbl_hide_dataframe_shape=True,
+        fmt_table_cell_list_len=20,
     ):
-        return str(table)
+        return str(seen)
 
 
 def _drawn(svg: str, file: Path) -> str:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from atc_pipeline import rules
-from atc_pipeline.lines import DOCUMENTS, Lines, read_lines
+from atc_pipeline.lines import DOCUMENTS, EARLIEST, Lines, read_lines
 from atc_pipeline.parts import lazily
 
 TYPES = ("track", "page", "screen", "identify", "alias", "group")
@@ -63,18 +63,24 @@ REJECTED_EVENTS = {
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Some lines that are not blank: those fit to be accepted unless they are duplicates, the rejected, and how many there were."""
+    """Some lines that are not blank: those fit to be accepted unless they are duplicates, the rejected, and how many there were.
+
+    ``mended``: of the fit ones, how many had half a surrogate pair in a text.
+    """
 
     fit: pl.DataFrame
     rejected: pl.DataFrame
     lines: int
     erased: int
+    mended: int
     size: int
 
 
 @dataclass(frozen=True, eq=False)
 class Ingested:
     """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates + erased``.
+
+    ``mended``: how many had half a surrogate pair in a text, and were read with U+FFFD in its place.
 
     Tables of a day that is too large to be held are lazy, and its duplicates are known once ``accepted`` was read.
     """
@@ -83,6 +89,7 @@ class Ingested:
     rejected: pl.DataFrame | pl.LazyFrame
     lines: int
     erased: int
+    mended: int
     dropped: list[int]
 
     @property
@@ -96,6 +103,8 @@ Park = Callable[[pl.DataFrame], pl.LazyFrame]
 
 HELD = 2**30
 """Bytes of lines whose events are held in memory; a larger day is parked in sorted runs of so many, and merged."""
+ROW = 512
+"""Bytes that a line counts for at least: about what its row takes, however short it is."""
 STEP = 2**20
 """A parked run is known by the message id that begins each so many bytes of it."""
 RANGE = 64
@@ -125,11 +134,12 @@ def ingest(
     fit, rejected = [pl.DataFrame(schema=_FIT)], [pl.DataFrame(schema=REJECTED_EVENTS)]
     runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
     starts: list[pl.Series] = []
-    lines = erased_lines = held = 0
+    lines = erased_lines = mended = held = 0
     for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased)):
         fit.append(judged.fit)
         rejected.append(judged.rejected)
         lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
+        mended += judged.mended
         if park is not None and held >= HELD:
             gathered = pl.concat(fit)
             run = _first_of_each(gathered)
@@ -141,7 +151,7 @@ def ingest(
     rest, rest_rejected = pl.concat(fit), pl.concat(rejected)
     if not runs:
         accepted = _settle(rest, recent.collect())
-        return Ingested(accepted, rest_rejected, lines, erased_lines, [rest.height - accepted.height])
+        return Ingested(accepted, rest_rejected, lines, erased_lines, mended, [rest.height - accepted.height])
     runs.append(rest.lazy())
     in_runs = sum(dropped)
 
@@ -153,7 +163,7 @@ def ingest(
             dropped.append(several.height - accepted.height)
             yield accepted
 
-    return Ingested(lazily(merged, RAW_EVENTS), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, dropped)
+    return Ingested(lazily(merged, RAW_EVENTS), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped)
 
 
 Task = TypeVar("Task")
@@ -229,6 +239,23 @@ def _names_one_of(erased: pl.Series) -> pl.Expr:
     )
 
 
+_WRITTEN_IDS = {
+    "user_id": r'"user(?:Id|_id)"\s*:\s*"?([^",}]*)',
+    "anonymous_id": r'"anonymous(?:Id|_id)"\s*:\s*"?([^",}]*)',
+    "previous_id": r'"previous(?:Id|_id)"\s*:\s*"?([^",}]*)',
+}
+
+
+def _with_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
+    """Find ids in the text of lines that are too large and, cut when they were read, no JSON any more."""
+    is_cut = lines["is_too_large"] & lines["is_malformed"]
+    if not is_cut.any():
+        return lines
+    text = pl.col("raw").cast(pl.String, strict=False)
+    written = (pl.when(is_cut).then(text.str.extract(pattern)).otherwise(name).alias(name) for name, pattern in _WRITTEN_IDS.items())
+    return lines.with_columns(written)
+
+
 _FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
 
 
@@ -236,7 +263,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     """Tell the lines that are fit to be accepted from those that are rejected."""
     lines = kept = read_lines(block)
     if erased is not None and not erased.is_empty():
-        kept = kept.filter(~_names_one_of(erased))
+        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased))
     kept = kept.with_columns(
         pl.lit(arrival).alias("date"),
         event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
@@ -251,7 +278,8 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
         unfit.with_columns(raw).select(*REJECTED_EVENTS),
         lines=lines.height,
         erased=lines.height - kept.height,
-        size=sum(len(part.data) for part in block),
+        mended=int(fit["is_mended"].sum()),
+        size=max(sum(len(part.data) for part in block), lines.height * ROW),
     )
 
 
@@ -273,7 +301,7 @@ def _reason(arrival: date, timezone: str) -> pl.Expr:
         "unknown_type": ~pl.col("type").is_in(TYPES).fill_null(value=False),
         "missing_identity": rules.customer_id().is_null(),
         "missing_event_name": (pl.col("type") == "track") & (pl.col("event").fill_null("").str.strip_chars() == ""),
-        "bad_timestamp": pl.col("timestamp").is_null(),
+        "bad_timestamp": pl.col("timestamp").is_null() | (pl.col("timestamp") < EARLIEST),
         "from_the_future": pl.col("timestamp") > latest,
     }
     return pl.coalesce(*(pl.when(tests[reason]).then(pl.lit(reason)) for reason in REASONS))

@@ -7,9 +7,12 @@ What belongs here: splitting, decoding, and what a field says as text or time. W
 (``events``), or which properties count (``documents``).
 """
 
+import codecs
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -24,6 +27,11 @@ from atc_pipeline import rules
 
 LARGEST_LINE = 32 * 1024
 """Segment's limit for one call, in bytes."""
+
+LARGEST_WHOLE = 2.0**63
+"""Up to which a float is read as the whole number it is."""
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""An earlier time is that of a clock which was never set (SPEC 1)."""
 
 Positions = npt.NDArray[np.int64]
 Scalar = str | int | float | bool | None
@@ -42,6 +50,8 @@ DOCUMENTS = ("properties", "traits", "context")
 _CLOCK = ("originalTimestamp", "sentAt")
 """Read only where a line has no timestamp."""
 _KNOWN = frozenset((*_TEXTS, *DOCUMENTS))
+_BLANKS = np.frombuffer(b" \t\r\x0b\x0c\n", np.uint8)
+"""With one of these begins whatever is blank."""
 
 PIECE = 2**18
 """Bytes in which newlines are looked for at a time."""
@@ -68,8 +78,17 @@ def read_lines(block: Sequence[Lines]) -> pl.DataFrame:
     """One row per line that is not blank: its fields, where it stands, its hash, and whether it is too large or malformed."""
     data = block[0].data if len(block) == 1 else b"".join(part.data for part in block)
     raw, starts, ends = _split(data)
+    begins_with = np.frombuffer(data, np.uint8)[starts]
+    is_marked = np.zeros(len(ends), np.bool_)
+    for odd in np.flatnonzero(begins_with == codecs.BOM_UTF8[0]):
+        is_marked[odd] = raw[int(odd)].startswith(codecs.BOM_UTF8)
+    if is_marked.any():
+        raw = raw.to_frame("raw").select(
+            pl.when(pl.Series(is_marked)).then(pl.col("raw").bin.slice(len(codecs.BOM_UTF8))).otherwise("raw")
+        )["raw"]
+        starts = starts + len(codecs.BOM_UTF8) * is_marked
     is_blank = np.zeros(len(ends), np.bool_)
-    for odd in np.flatnonzero(np.frombuffer(data, np.uint8)[starts] != ord("{")):
+    for odd in np.flatnonzero(np.isin(begins_with, _BLANKS) | is_marked):
         is_blank[odd] = not raw[int(odd)].strip()
     frame = pl.DataFrame({"raw": raw, **_places(block, ends)})
     if is_blank.any():
@@ -93,16 +112,17 @@ def read_lines(block: Sequence[Lines]) -> pl.DataFrame:
         *(decoded.documents[name].column().alias(name) for name in DOCUMENTS),
         decoded.extras().alias("extra"),
         is_malformed=decoded.is_malformed(),
+        is_mended=decoded.is_mended(),
     )
 
 
 def _places(block: Sequence[Lines], ends: Positions) -> dict[str, pl.Series]:
     """Tell file and number of each line, by where it ends."""
     until = np.searchsorted(ends, np.cumsum([len(part.data) for part in block]))
-    sizes = np.diff(until, prepend=0).tolist()
-    files = [pl.repeat(part.source_file, size, dtype=pl.String, eager=True) for part, size in zip(block, sizes, strict=True)]
-    numbers = [np.arange(part.first, part.first + size) for part, size in zip(block, sizes, strict=True)]
-    return {"source_file": pl.concat(files), "line": pl.Series(np.concatenate(numbers))}
+    part = np.repeat(np.arange(len(block)), np.diff(until, prepend=0))
+    before = np.array([each.first for each in block]) - np.concatenate([[0], until[:-1]])
+    files = pl.Series([each.source_file for each in block], dtype=pl.String)
+    return {"source_file": files.gather(part), "line": pl.Series(np.arange(len(ends)) + before[part])}
 
 
 def _utf8(raw: pl.Series) -> pl.Series:
@@ -111,6 +131,15 @@ def _utf8(raw: pl.Series) -> pl.Series:
         return raw.cast(pl.String)
     except pl.exceptions.ComputeError:
         return pl.Series([_decoded(line) for line in raw], dtype=pl.String)
+
+
+_HALF = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|[89a-fA-F])[0-9a-fA-F]{2}|\\.", re.DOTALL)
+"""An escape: a surrogate pair, a surrogate without its other half (which is shorter), or any other."""
+
+
+def without_lone_surrogates(line: bytes | memoryview) -> bytes:
+    """Replace each escape of half a surrogate pair by U+FFFD. What cuts a text inside an emoji writes it; JSON allows it, text does not."""
+    return _HALF.sub(lambda escape: rb"\ufffd" if len(escape[0]) == len(rb"\ufffd") else escape[0], line)
 
 
 def _decoded(line: bytes) -> str | None:
@@ -239,6 +268,7 @@ class _Decoded:
     def __init__(self, data: bytes | memoryview, starts: Positions, ends: Positions) -> None:
         self.length = len(starts)
         self.malformed: list[int] = []
+        self.mended: list[int] = []
         self.leftover: dict[int, str | None] = {}
         self.fields: dict[str, _Texts] = defaultdict(_Texts)
         self.documents: dict[str, _Documents] = defaultdict(_Documents)
@@ -295,13 +325,16 @@ class _Decoded:
         try:
             section.append(decoder.decode(line))
         except _UNDECODABLE:
-            learned = self._learn(line, further)
+            mended = without_lone_surrogates(line)
+            learned = self._learn(mended, further)
             if learned is None:
-                section.append(self._decode_leniently(line, row, kind))
+                section.append(self._decode_leniently(mended, row, kind))
             else:
                 self.sections.append(learned)
+            if mended != line and row not in self.malformed[-1:]:
+                self.mended.append(row)
 
-    def _learn(self, line: memoryview, further: tuple[str, ...]) -> tuple[tuple[str, ...], list[Any]] | None:
+    def _learn(self, line: bytes, further: tuple[str, ...]) -> tuple[tuple[str, ...], list[Any]] | None:
         """Decode a line with the names of its own fields added; None where there are no new ones, or they do not help."""
         try:
             more = tuple(sorted({*further, *_FIELDS.decode(line)} - _KNOWN))
@@ -309,20 +342,16 @@ class _Decoded:
         except (ValueError, RecursionError):  # such as a name with a quote, a backslash or a control character, which no structure may have
             return None
 
-    def _decode_leniently(self, line: memoryview, row: int, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    def _decode_leniently(self, line: bytes, row: int, kind: type[msgspec.Struct]) -> msgspec.Struct:
         """Decode a line with an object where a text should be, with too many names, or none at all."""
         try:
-            found = _LENIENT_DECODER.decode(line)
+            found, fields = _LENIENT_DECODER.decode(line), _FIELDS.decode(line)
         except _UNDECODABLE:
             self.malformed.append(row)
             return kind()
         texts = {name: _text(getattr(found, name)) for name in (*_TEXTS, *_SNAKE)}
         for name, ours in _SNAKE.items():
             texts[ours] = texts[ours] if texts[ours] is not None else texts[name]
-        try:
-            fields = _FIELDS.decode(line)
-        except _UNDECODABLE:  # a name that is no text: half a surrogate pair
-            fields = {}
         self.leftover[row] = _extra((name, bytes(fields[name]).decode()) for name in sorted(fields.keys() - _KNOWN - _SNAKE.keys()))
         return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(found, name) for name in DOCUMENTS})
 
@@ -376,6 +405,12 @@ class _Decoded:
         found[self.malformed] = True
         return pl.Series(found)
 
+    def is_mended(self) -> pl.Series:
+        """Tell which lines had half a surrogate pair in a text."""
+        found = np.zeros(self.length, np.bool_)
+        found[self.mended] = True
+        return pl.Series(found)
+
 
 def _nulls(length: int) -> pl.Series:
     return pl.Series([None], dtype=pl.String).new_from_index(0, length)
@@ -396,6 +431,8 @@ def _texts(values: list[Any]) -> pl.Series:
 def _text(value: object) -> str | None:
     if type(value) is str or value is None:
         return value
+    if type(value) is float and value.is_integer() and abs(value) < LARGEST_WHOLE:
+        return str(int(value))  # as pandas and others write whole numbers beside nulls
     if type(value) is int or type(value) is float:
         return msgspec.json.encode(value).decode()
     return None
@@ -417,7 +454,13 @@ def read_times(texts: pl.Series) -> pl.Series:
     return times if left.is_empty() else times.scatter(left, texts.gather(left).to_frame("text").select(parse_time("text")).to_series())
 
 
-_ISO_8601 = r"^\s*([1-9]\d{3}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?::(\d{2}))?(?:[.,](\d{1,9}))?)?\s*(?:([Zz])|([+-])(\d{2}):?(\d{2})?)?\s*$"
+_ISO_8601 = (
+    r"^\s*([1-9]\d{3}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?::(\d{2}))?(?:[.,](\d{1,9}))?)?"
+    r"\s*(?:([Zz]|(?i:UTC|GMT))|([+-])(\d{2}):?([0-5]\d)?)?\s*$"
+)
+"""And as warehouses write it: ``2026-11-20 10:00:00 UTC``, ``2026-11-20 10:00:00.123+00``."""
+FARTHEST = 14 * 60
+"""Minutes that a clock may be away from UTC: Kiribati's."""
 
 
 def parse_time(column: str) -> pl.Expr:
@@ -434,4 +477,4 @@ def parse_time(column: str) -> pl.Expr:
     ).str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us", strict=False)
     minutes = part.field("7").cast(pl.Int64).fill_null(0) * 60 + part.field("8").cast(pl.Int64).fill_null(0)
     offset = pl.duration(minutes=pl.when(part.field("6") == "-").then(-minutes).otherwise(minutes))
-    return (wall - offset).dt.replace_time_zone("UTC")
+    return pl.when(minutes <= FARTHEST).then((wall - offset).dt.replace_time_zone("UTC"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-import polars_hash  # noqa: F401  # registers the namespace `nchash`
+import polars_hash  # noqa: F401  # registers the namespaces `nchash` and `chash`
 
 from atc_pipeline.journeys.portfolio import Channel
 
@@ -87,6 +87,11 @@ def inherited(spells: pl.LazyFrame, absorbed: pl.LazyFrame, of: str, since: str)
 def xxh64(text: pl.Expr) -> pl.Expr:
     """Hash UTF-8 text to UInt64 with xxHash64, seed 0."""
     return text.nchash.xxhash64()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers
+
+
+def sha256(text: pl.Expr) -> pl.Expr:
+    """Hash UTF-8 text to 64 hexadecimal digits: what nobody can make two texts for."""
+    return text.chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # the namespace polars_hash registers
 
 
 def hexadecimal(number: pl.Expr) -> pl.Expr:

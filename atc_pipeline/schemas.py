@@ -11,6 +11,7 @@ import polars as pl
 
 from atc_pipeline import events, identity, measures, messages, predictions, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
+from atc_pipeline.escaping import markdown
 from atc_pipeline.explanation import matrix
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 
@@ -237,7 +238,7 @@ def _about(trait: Trait) -> str:
     words = [trait.kind.replace("_", " "), trait.property or "", f"of {of}" if of else ""]
     words += [f"within {trait.within_days} days"] if trait.within_days else []
     words += [f"where {trait.selector.where.text}"] if trait.selector and trait.selector.where else []
-    return " ".join(word for word in words if word)
+    return markdown(" ".join(word for word in words if word))
 
 
 def _micro_segment_memberships(_: Portfolio) -> Table:
@@ -379,7 +380,7 @@ def _segment_matrix(_: Portfolio) -> Table:
 def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
-        ("idempotency_key",),
+        ("idempotency_key", "customer_id"),  # a key alone, unless somebody finds two texts with one SHA-256: key_collision
         messages.MESSAGES,
         nullable={"variant", "withheld"},
         descriptions={
@@ -387,10 +388,10 @@ def _outbound_messages(_: Portfolio) -> Table:
             "step_day": "Day of the journey the step is for, from 1.",
             "content": "What is sent, as the step names it.",
             "variant": "The content variant, if the step names one.",
-            "send_at": "The customer's best hour, in UTC.",
+            "send_at": "The customer's first best hour after the day, in UTC.",
             "withheld": "Why it is not sent; null = it is.",
         },
-        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(["no_consent", "suppressed", "blackout"])},
+        checks={"step_day": _POSITIVE, "withheld": pa.Check.isin(messages.WITHHELD)},
     )
 
 
@@ -398,13 +399,16 @@ def _activation(_: Portfolio) -> Table:
     columns = {name: messages.MESSAGES[name] for name in ("date", "idempotency_key", "customer_id", "journey_id", "channel")}
     return _table(
         "activation",
-        ("idempotency_key",),
-        columns | {"status": pl.String()},
+        ("idempotency_key", "customer_id"),
+        columns | {"status": pl.String(), "reason": pl.String()},
+        nullable={"reason"},
         descriptions={
             "idempotency_key": "The message.",
-            "status": "would_send in a dry run; delivered, failed or unknown; withheld with the reason in outbound_messages.",
+            "status": "would_send in a dry run; delivered; failed (certainly not arrived), unknown (perhaps), pending (another process "
+            "sends it), not_tried (its channel was given up before its turn); withheld.",
+            "reason": "Why it was not delivered, or is withheld; a receiver's words are cut.",
         },
-        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "withheld"])},
+        checks={"status": pa.Check.isin(["would_send", "delivered", "failed", "unknown", "pending", "not_tried", "withheld"])},
     )
 
 

@@ -55,7 +55,7 @@ class Spill:
         path = self._folder / f"{self._number}.parquet"
         self._number += 1
         frame.write_parquet(path, compression="lz4", row_group_size=ROWS)
-        return pl.scan_parquet(path)
+        return pl.scan_parquet(path, glob=False)
 
     def clear(self) -> None:
         """Remove the tables parked so far."""

@@ -97,7 +97,7 @@ class Frame:
         self.put(self.path, unfinished)
 
     def _rows(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.path, hive_partitioning=False)
+        return pl.scan_parquet(self.path, hive_partitioning=False, glob=False)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def keepers(lake: Lake, landing: LandingZone, outbox: Path, ledger: Ledger) -> I
     yield Deliveries(ledger)
     read_by_ingest = {path for day in landing.days() for path in landing.files(day)}
     for path, name in _files(Path(landing.root)):
-        yield _keeper("landing", "landing", path, name, landing.replace if path in read_by_ingest else _put)
+        yield _landed(path, name, landing) if path in read_by_ingest else _keeper("landing", "landing", path, name, _put)
     for path, name in _files(outbox):
         yield _keeper("outbox", "outbox", path, name, _put)
     last = _latest_map(lake)
@@ -206,7 +206,7 @@ def keepers(lake: Lake, landing: LandingZone, outbox: Path, ledger: Ledger) -> I
 def latest_map(lake: Lake) -> pl.LazyFrame | None:
     """Read ``identity_map`` of the latest day; None where the lake has none."""
     path = _latest_map(lake)
-    return None if path is None else pl.scan_parquet(path, hive_partitioning=False)
+    return None if path is None else pl.scan_parquet(path, hive_partitioning=False, glob=False)
 
 
 def _latest_map(lake: Lake) -> Path | None:
@@ -226,6 +226,13 @@ def _keeper(zone: str, place: str, path: Path, name: str, put: Callable[[Path, P
     if zone != "lake" and _LINES.fullmatch(path.name):
         return Lines(place, path, name, put, b"\n" if zone == "landing" else b"")
     return Foreign(place, path, name)
+
+
+def _landed(path: Path, name: str, landing: LandingZone) -> Keeper:
+    """Whatever ingest reads is lines, or Parquet: it says so itself, by the end of its name."""
+    if path.suffix.lower() == ".parquet":
+        return Frame("landing", path, name, landing.replace)
+    return Lines("landing", path, name, landing.replace)
 
 
 def _found(place: str, name: str, found: pl.DataFrame) -> Found:
@@ -268,17 +275,17 @@ class _Unpacked(io.RawIOBase):
 
 
 def _reading(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return cast(BinaryIO, gzip.open(path))
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         return cast(BinaryIO, io.BufferedReader(_Unpacked(path.open("rb")), io.DEFAULT_BUFFER_SIZE))
     return path.open("rb")
 
 
 def _writing(path: Path, like: str) -> BinaryIO:
-    if like.endswith(".gz"):
+    if like.lower().endswith(".gz"):
         return cast(BinaryIO, gzip.GzipFile(path, "wb", mtime=0))
-    if like.endswith(".zst"):
+    if like.lower().endswith(".zst"):
         return cast(BinaryIO, zstandard.ZstdCompressor().stream_writer(path.open("wb")))
     return path.open("wb")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import what_if
 from atc_pipeline.journeys.portfolio import NONE, Journey, Portfolio
 
@@ -114,7 +115,7 @@ class Day:
     def name(self, journey_id: str) -> str:
         """Name a journey as people call it."""
         journey = self.journeys.get(journey_id)
-        return f'"{journey.name if journey else journey_id}"'
+        return f'"{plain(journey.name if journey else journey_id)}"'
 
     def score(self, score: float) -> str:
         """Write a score."""

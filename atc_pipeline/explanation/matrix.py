@@ -34,6 +34,9 @@ OTHERS = "#9aa4ad"
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
+MOST_DRAWN = 200
+"""Micro-segments in one picture: more are neither looked at nor quickly drawn."""
+
 _ROW, _BAND, _STRIP = 21, 11, 6
 _WIDTH = 1095
 """Of the days together, or 2 pixels a day: 3 for a year."""
@@ -130,8 +133,17 @@ def sparkline(sizes: Sequence[int]) -> str:
     return "".join(SPARKS[(size * len(SPARKS) - 1) // largest] if size else " " for size in sizes)
 
 
-def draw(matrix: pl.DataFrame, portfolio: Portfolio) -> str:
-    """Draw a stretch of days as an SVG: a band per micro-segment coloured by its size, beneath it a strip coloured by journey."""
+def draw(matrix: pl.DataFrame, portfolio: Portfolio, most: int = MOST_DRAWN) -> str:
+    """Draw a stretch of days as an SVG: a band per micro-segment coloured by its size, beneath it a strip coloured by journey.
+
+    Of more micro-segments than ``most`` the largest are drawn.
+    """
+    every = matrix["segment_id"].n_unique()
+    if every > most:
+        sizes_of_all = (
+            matrix.group_by("segment_id").agg(pl.col("customers").sum()).sort("customers", "segment_id", descending=[True, False])
+        )
+        matrix = matrix.join(sizes_of_all.head(most), on="segment_id", how="semi")
     names = {journey.id: journey.name for journey in portfolio.journeys}
     first, last = matrix["date"].min(), matrix["date"].max()
     assert isinstance(first, date)
@@ -142,8 +154,9 @@ def draw(matrix: pl.DataFrame, portfolio: Portfolio) -> str:
     keys = _journeys_shown(matrix, portfolio)
     parts = _frame(grid, matrix)
     bands: dict[str, list[tuple[float, float, float]]] = {}
+    by_segment = matrix.filter(pl.col("customers") > 0).sort("date").partition_by("segment_id", as_dict=True)
     for row, segment in enumerate(grid.segments):
-        cells = matrix.filter(pl.col("segment_id") == segment, pl.col("customers") > 0).sort("date")
+        cells = by_segment.get((segment,), matrix.clear())
         at = [place[day] for day in cells["date"]]
         sizes = [f"s{sum(size >= step for step in steps) - 1}" for size in cells["customers"]]
         served = [None if one is None else keys.get(one, "other") for one in cells["journey_id"]]
@@ -159,7 +172,7 @@ def draw(matrix: pl.DataFrame, portfolio: Portfolio) -> str:
     legend, height = _journeys_legend(shown, grid, has_others="other" in bands)
     colours = {key: JOURNEYS[int(key[1:])] for key in shown} | {"other": OTHERS}
     light, dark = ({f"s{number}": colour for number, colour in enumerate(sizes)} for sizes in (SIZES, SIZES_AT_NIGHT))
-    title = f"Micro-segments by day, {picture.stretch(first, last)}"
+    title = f"Micro-segments by day, {picture.stretch(first, last)}" + (f": the {most} largest of {every:,}" if every > most else "")
     return picture.svg(grid.right + 62, height, title, [*parts, *legend], light | colours, dark)
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.calendar import is_time_zone
@@ -32,9 +33,9 @@ NEUTRAL: Mapping[str, object] = {
 
 def explain(day: Day, *, with_others: bool = False) -> str:
     """Tell one customer's day; ``with_others``: also why the customer is queued for none of the other journeys."""
-    title = f"Customer {day.customer_id} on {day.today:%A}, {day.today.day} {day.today:%B %Y}"
+    title = f"Customer {plain(day.customer_id)} on {day.today:%A}, {day.today.day} {day.today:%B %Y}"
     parts = [title, "=" * len(title), "", *_summary(day), "", *_segments(day), "", *_options(day), *_others(day, with_others=with_others)]
-    return "\n".join(line.rstrip() for line in parts)
+    return "\n".join(plain(line.rstrip(), None) for line in parts)
 
 
 # --- What happened ---------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def _options(day: Day) -> list[str]:
 
 def _option(day: Day, row: Row) -> list[str]:
     is_none, journey = row["journey_id"] == NONE, day.journeys.get(row["journey_id"])
-    name = "No journey: leave the customer alone" if is_none else f"{journey.name if journey else '?'} ({row['journey_id']})"
+    name = "No journey: leave the customer alone" if is_none else f"{plain(journey.name) if journey else '?'} ({row['journey_id']})"
     score = "no score" if row["score"] is None else day.score(row["score"])
     margin = "" if row["margin"] is None or row["ruling"] == "chosen" else f"{-row['margin'] + 0.0:+.{day.decimals}f}"
     head = f"{row['rank']:>3}  {name}"

@@ -14,6 +14,7 @@ from string import ascii_letters
 
 import polars as pl
 
+from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import picture
 from atc_pipeline.journeys.portfolio import Portfolio
 
@@ -107,13 +108,13 @@ class Path:
     @cached_property
     def title(self) -> str:
         """Return what the path is called."""
-        return f"Customer {self.customer_id}, {picture.stretch(self.first, self.last)}"
+        return f"Customer {plain(self.customer_id)}, {picture.stretch(self.first, self.last)}"
 
     @cached_property
     def became(self) -> str | None:
         """Say who the customer was recognised as on the way, if so."""
         names = self.names.sort("date").filter(pl.col("customer_id") != pl.col("customer_id").shift(1, fill_value=self.customer_id))
-        said = [f"{name} from {picture.day_of(day)}" for day, name in names.select("date", "customer_id").iter_rows()]
+        said = [f"{plain(name)} from {picture.day_of(day)}" for day, name in names.select("date", "customer_id").iter_rows()]
         return f"Recognised as another customer: {', '.join(said)} on; what follows is theirs." if said else None
 
     def place(self, day: date) -> int:
@@ -122,7 +123,7 @@ class Path:
 
     def name(self, journey_id: str) -> str:
         """Name a journey as people call it."""
-        return next((journey.name for journey in self.portfolio.journeys if journey.id == journey_id), journey_id)
+        return plain(next((journey.name for journey in self.portfolio.journeys if journey.id == journey_id), journey_id))
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def tell(path: Path) -> str:
     for name, counts in path.counts.items():
         numbers = _per_column(counts, each, columns)
         lines.append(line(name, ("·" if number == 0 else str(number) if number < 10 else "*" for number in numbers)))
-    return "\n".join([*lines, *_legend(path), *_list(path, letters)])
+    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list(path, letters)])
 
 
 def _per_column(counts: Mapping[int, int], each: int, columns: int) -> list[int]:
@@ -239,7 +240,7 @@ _COLOURS = {
 def draw(path: Path) -> str:
     """Draw a path as an SVG: a row per micro-segment and per journey with a bar where the customer was in it, and dots for events."""
     day_width = _PLOT / len(path.days)
-    rows = [*path.segments, *(path.name(one) for one in path.journeys), *path.counts]
+    rows = [*path.segments, *(path.name(one) for one in path.journeys), *map(plain, path.counts)]
     left = 24 + picture.LETTER * max([len("micro-segments"), *map(len, rows)])
     right, y = left + _PLOT, 62.0 if path.became else 44.0
     parts, top = [], y

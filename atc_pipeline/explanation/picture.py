@@ -5,7 +5,8 @@ What belongs here: drawing. What does not: what is drawn, and writing files.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from xml.sax.saxutils import escape
+
+from atc_pipeline.escaping import xml
 
 FONT = 11
 LETTER = 6.1
@@ -24,7 +25,7 @@ def svg(
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="system-ui, sans-serif" font-size="{FONT}">',
-            f"<title>{escape(title)}</title>",
+            f"<title>{xml(title)}</title>",
             f"<style>{style}</style>",
             '<rect class="paper" width="100%" height="100%"/>',
             text(12, 20, title, more=' font-size="15" font-weight="600"'),
@@ -41,7 +42,7 @@ def _style(ground: Mapping[str, str], strokes: Mapping[str, str]) -> str:
 
 def text(x: float, y: float, words: str, *, ink: str = "ink", anchor: str = "start", more: str = "") -> str:
     """Write words; ``y`` is where their middle stands."""
-    return f'<text class="{ink}" x="{x:.5g}" y="{y + 4:.5g}" text-anchor="{anchor}"{more}>{escape(words)}</text>'
+    return f'<text class="{ink}" x="{x:.5g}" y="{y + 4:.5g}" text-anchor="{anchor}"{more}>{xml(words)}</text>'
 
 
 def strips(name: str, width: float, strips: Iterable[tuple[float, float, float]]) -> str:

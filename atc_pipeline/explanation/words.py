@@ -6,6 +6,7 @@ What belongs here: words that know no table. What does not: sentences about a da
 from collections.abc import Iterable
 from typing import Any
 
+from atc_pipeline import escaping
 from atc_pipeline.journeys.portfolio import Condition
 
 
@@ -53,4 +54,4 @@ def plain(value: Any) -> str:  # noqa: ANN401  # whatever a profile column holds
         case float():
             return f"{value:.4g}"
         case _:
-            return f"{value!s}"
+            return escaping.plain(f"{value!s}")

@@ -143,6 +143,24 @@ class Calendar(_Model):
 
     timezone: Text = Field(description="The time zone whose days are the business days.", examples=["Europe/Berlin"])
     starts_on: Day = Field(description="The first day of the lake: nothing is computed for days before it.")
+    ends_on: Day | None = Field(
+        default=None, description="The last day of the lake, included: nothing is computed for days after it; it goes on unless said."
+    )
+    backfill_days: Days = Field(
+        default=30,
+        description="For so many days back the queue of a journey that was added or changed is built, so that whoever qualifies already "
+        "has waited already.",
+    )
+
+
+class Identity(_Model):
+    """Who is a customer."""
+
+    blocked: tuple[Text, ...] = Field(
+        default=(),
+        description="Values of userId and anonymousId that identify nobody, in any case, besides null, undefined, guest and the like.",
+        examples=[["web-kiosk", "store-tablet"]],
+    )
 
 
 class Channel(_Model):
@@ -446,6 +464,7 @@ class Journey(_Model):
     interruptible: Flag = Field(default=True, description="Whether another journey may take customers out of it.")
     must_finish: Flag = Field(default=False, description="Whether entry needs its last day to fit before ends_on and no pause in between.")
     holdout: Share = Field(default=0.0, description="Share of customers who are sent nothing, to measure the effect.")
+    holdout_version: Text | None = Field(default=None, description="Part of the holdout's salt: another one draws another control group.")
     suppress: tuple[Period, ...] = Field(default=(), description="Days on which nobody enters and nothing is sent.")
     steps: tuple[Step, ...] = Field(default=(), description="What is sent on which day.")
 
@@ -499,6 +518,7 @@ class JourneysDocument(_Model):
 
     version: Text = Field(description="The salt of the global holdout: a new version draws new control groups.", examples=["2026-11"])
     calendar: Calendar
+    identity: Identity = Field(default_factory=Identity, description="Who is a customer.")
     channels: dict[Name, Channel] = Field(default={}, description="How customers can be reached.")
     traits: dict[ColumnName, Trait] = Field(default={}, description="What is kept per customer: one profile column each.")
     interests: Interests | None = None

@@ -206,6 +206,7 @@ class Journey:
     daily_entries: int | None
     active: int | None
     holdout: float
+    holdout_version: str | None
     suppress: tuple[Period, ...]
     steps: tuple[Step, ...]
 
@@ -244,6 +245,9 @@ class Portfolio:
     version: str
     timezone: str
     starts_on: date
+    ends_on: date | None
+    backfill_days: int
+    blocked: tuple[str, ...]
     channels: tuple[Channel, ...]
     traits: tuple[Trait, ...]
     interest_half_life_days: float

@@ -88,12 +88,15 @@ class _Resolution:
     def portfolio(self) -> Portfolio:
         """Resolve every section, in the order of the file."""
         document = self.document
-        self._check_timezone(document.calendar.timezone)
+        self._check_calendar(document.calendar)
         interests = document.interests
         return Portfolio(
             version=document.version,
             timezone=document.calendar.timezone,
             starts_on=document.calendar.starts_on,
+            ends_on=document.calendar.ends_on,
+            backfill_days=document.calendar.backfill_days,
+            blocked=document.identity.blocked,
             channels=tuple(resolved.Channel(id_, channel.consent, channel.human) for id_, channel in document.channels.items()),
             traits=tuple(self._trait(id_, trait) for id_, trait in document.traits.items()),
             interest_half_life_days=interests.half_life_days if interests else 30.0,
@@ -138,9 +141,11 @@ class _Resolution:
                 self._refuse((*place, position), f"{noun} '{name}' is named twice")
         return tuple(names)
 
-    def _check_timezone(self, name: str) -> None:
-        if not is_time_zone(name):
-            self._refuse(("calendar", "timezone"), f"unknown time zone '{name}'{nearest(name, available_timezones())}")
+    def _check_calendar(self, of: written.Calendar) -> None:
+        if not is_time_zone(of.timezone):
+            self._refuse(("calendar", "timezone"), f"unknown time zone '{of.timezone}'{nearest(of.timezone, available_timezones())}")
+        if of.ends_on and of.starts_on > of.ends_on:
+            self._refuse(("calendar", "ends_on"), f"ends_on {of.ends_on} is before starts_on {of.starts_on}")
 
     def _periods(self, place: Place, periods: Sequence[written.Period]) -> tuple[resolved.Period, ...]:
         for position, period in enumerate(periods):
@@ -264,6 +269,7 @@ class _Resolution:
             daily_entries=journey.capacity.daily_entries,
             active=journey.capacity.active,
             holdout=journey.holdout,
+            holdout_version=journey.holdout_version,
             suppress=self._periods((*place, "suppress"), journey.suppress),
             steps=self._steps((*place, "steps"), journey),
             **references,

@@ -3,7 +3,7 @@
 import json
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels import PAYLOAD, Channel, Channels, DryRun, FileChannel, WebhookChannel, sign
+from resources.channels import PAYLOAD, Channel, Channels, DryRun, FileChannel, WebhookChannel, WrongSettingError, sign
 from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, is_genuine
 from tests.edges.sender import DAY, SECRET, outbound, wall_clock
 
+Connect = Callable[..., dict[str, Channel]]
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 secrets = st.text(min_size=1)
 moments = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
@@ -34,7 +35,7 @@ def receiver() -> Iterator[Receiver]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the sender would have waited between attempts."""
     waited: list[float] = []
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
+    monkeypatch.setattr("resources.channels.time.sleep", waited.append)
     return waited
 
 
@@ -97,7 +98,7 @@ def test_a_webhook_gets_signed_batches_of_messages(receiver: Receiver) -> None:
 def test_a_wrong_secret_is_refused(receiver: Receiver) -> None:
     """The receiver's 401 is a failure, and nothing had an effect."""
     outcomes = replace(webhook(receiver), secret="guessed").send(outbound(1))  # noqa: S106
-    assert outcomes.rows() == [("0000000000000000", "failed", "127.0.0.1 answered 401 Unauthorized")]
+    assert outcomes.rows() == [("0000000000000000", "failed", "127.0.0.1 answered 401 Unauthorized", False)]
     assert not receiver.effects
 
 
@@ -159,11 +160,11 @@ def test_the_receiver_may_answer_for_each_message(receiver: Receiver) -> None:
     ]
     receiver.answers.append(Answer(207, body=json.dumps({"results": results}).encode()))
     assert webhook(receiver).send(outbound(5)).rows() == [
-        (key[0], "delivered", None),
-        (key[1], "failed", "mailbox full"),
-        (key[2], "unknown", "not in the receiver's results"),
-        (key[3], "unknown", "not in the receiver's results"),
-        (key[4], "failed", None),
+        (key[0], "delivered", None, True),
+        (key[1], "failed", "mailbox full", True),
+        (key[2], "unknown", "not in the receiver's results", False),
+        (key[3], "unknown", "not in the receiver's results", False),
+        (key[4], "failed", None, True),
     ]
 
 
@@ -173,8 +174,8 @@ def test_an_unreachable_receiver_means_failed(waits: list[float]) -> None:
         nobody.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/token"
         outcomes = WebhookChannel(url, SECRET, wall_clock, retries=3).send(outbound(1))
-    assert outcomes.rows() == [("0000000000000000", "failed", "no connection to 127.0.0.1 (ConnectionError)")]
-    assert len(waits) == 2  # urllib3 tries the first time again at once
+    assert outcomes.rows() == [("0000000000000000", "failed", "no connection to 127.0.0.1 (Connection refused)", False)]
+    assert len(waits) == 2  # the first time it tries again at once
 
 
 def test_waits_grow_and_differ(receiver: Receiver, waits: list[float]) -> None:
@@ -205,7 +206,7 @@ def test_files_are_kept_per_day_and_journey(tmp_path: Path) -> None:
     """Every line is in the file of its day and journey, as a webhook would have got it; nothing else is left in the outbox."""
     tomorrow = DAY + timedelta(days=1)
     messages = outbound(4).with_columns(date=pl.Series([DAY, DAY, tomorrow, DAY]))
-    assert FileChannel(tmp_path).send(messages).rows() == [(key, "delivered", None) for key in messages["idempotency_key"]]
+    assert FileChannel(tmp_path).send(messages).rows() == [(key, "delivered", None, True) for key in messages["idempotency_key"]]
     assert lines(tmp_path) == {
         "date=2026-01-05/journey_0.ndjson": ["0000000000000000"],
         "date=2026-01-05/journey_1.ndjson": ["0000000000000001", "0000000000000003"],
@@ -229,15 +230,15 @@ def test_sending_again_leaves_each_line_once(batches: list[list[int]]) -> None:
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure before the last step leaves the old file, and what it left behind is no obstacle."""
+    """A failure before the last step leaves the old file and nothing else, and is the outcome of the messages."""
     channel = FileChannel(tmp_path)
     channel.send(outbound(1))
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", fail)
-        with pytest.raises(OSError, match="disk full"):
-            channel.send(outbound(3))
-    old = lines(tmp_path, hidden=False)
+        outcomes = channel.send(outbound(3))
+    old = lines(tmp_path)
     channel.send(outbound(3))
+    assert set(outcomes.select("status", "reason", "is_final").rows()) == {("failed", "outbox: disk full", False)}
     assert old == {"date=2026-01-05/journey_0.ndjson": ["0000000000000000"]}
     assert lines(tmp_path)["date=2026-01-05/journey_0.ndjson"] == ["0000000000000000", "0000000000000002"]
 
@@ -265,63 +266,94 @@ def fail(*_: object) -> None:
     raise OSError("disk full")
 
 
-def lines(outbox: Path, *, hidden: bool = True) -> dict[str, list[str]]:
+def lines(outbox: Path) -> dict[str, list[str]]:
     """Keys by file."""
     return {
         str(path.relative_to(outbox)): [json.loads(line)["idempotency_key"] for line in path.read_text("utf-8").split("\n")[:-1]]
         for path in sorted(outbox.rglob("*"))
-        if path.is_file() and (hidden or not path.name.startswith("."))
+        if path.is_file()
     }
 
 
 def test_a_dry_run_counts() -> None:
     """Every message is one that would be sent."""
     channel = DryRun()
-    assert channel.send(outbound(2)).rows() == [(f"{number:016x}", "would_send", None) for number in range(2)]
+    assert channel.send(outbound(2)).rows() == [(f"{number:016x}", "would_send", None, False) for number in range(2)]
     channel.send(outbound(3))
     assert channel.messages == 5
 
 
-def connect(home: Path, environment: dict[str, str]) -> dict[str, Channel]:
+@pytest.fixture
+def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Channels as the environment configures them."""
-    return Channels.from_environment(str(home), environment).connect(["website", "email", "app"], wall_clock)
+
+    def connected(**environment: str) -> dict[str, Channel]:
+        for name in ("ATC_LIVE", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return Channels.from_environment(str(tmp_path), environment).connect(["website", "email", "app"], wall_clock)
+
+    return connected
 
 
-@pytest.mark.parametrize("live", [{}, {"ATC_LIVE": ""}, {"ATC_LIVE": "false"}, {"ATC_LIVE": "0"}])
-def test_nothing_is_live_unless_configured(tmp_path: Path, live: dict[str, str]) -> None:
+@pytest.mark.parametrize("live", [{}, {"ATC_LIVE": ""}, {"ATC_LIVE": "false"}])
+def test_nothing_is_live_unless_configured(connect: Connect, live: dict[str, str]) -> None:
     """Every channel is a dry run, with webhooks and without, and no secret is needed."""
-    channels = connect(tmp_path, {**live, "ATC_WEBHOOKS": "email=https://example.com/hook"})
+    channels = connect(**live, ATC_WEBHOOKS="email=https://example.com/hook")
     assert channels.keys() == {"app", "email", "website"}
     assert all(channel.is_dry for channel in channels.values())
 
 
-def test_live_channels_are_webhooks_or_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_channels_are_webhooks_or_files(connect: Connect, tmp_path: Path) -> None:
     """A channel with a webhook uses it, any other writes files; connecting touches nothing."""
-    monkeypatch.setenv("ATC_WEBHOOK_SECRET", SECRET)
     urls = " email = https://example.com/hook?a=b , app=http://127.0.0.1:1,"
-    channels = connect(tmp_path, {"ATC_LIVE": "True", "ATC_WEBHOOKS": urls})
+    channels = connect(ATC_LIVE="true", ATC_WEBHOOKS=urls, ATC_WEBHOOK_SECRET=SECRET)
     assert channels == {
         "app": WebhookChannel("http://127.0.0.1:1", SECRET, wall_clock),
         "email": WebhookChannel("https://example.com/hook?a=b", SECRET, wall_clock),
         "website": FileChannel(tmp_path / "outbox"),
     }
-    assert SECRET not in repr(channels)
     assert not list(tmp_path.iterdir())
 
 
-def test_files_need_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_shown(connect: Connect) -> None:
+    """Neither what signs nor what may be part of a URL is in what a traceback or a log would show of channels or of the configuration."""
+    environment = {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=https://user:hush1@example.com/hush2?t=hush3", "ATC_WEBHOOK_SECRET": "hush4"}
+    assert "hush" not in repr(connect(**environment))
+    assert "hush" not in repr(Channels.from_environment("home", environment))
+
+
+def test_files_need_no_secret(connect: Connect, tmp_path: Path) -> None:
     """Live without webhooks is complete."""
-    monkeypatch.delenv("ATC_WEBHOOK_SECRET", raising=False)
-    assert set(connect(tmp_path, {"ATC_LIVE": "1"}).values()) == {FileChannel(tmp_path / "outbox")}
+    assert set(connect(ATC_LIVE="true").values()) == {FileChannel(tmp_path / "outbox")}
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"ATC_LIVE": "perhaps"}, "ATC_LIVE is 'perhaps'; expected true or false"),
-        ({"ATC_WEBHOOKS": "https://example.com"}, "ATC_WEBHOOKS has no URL for 'https://example.com'; expected <channel>=https://..."),
-        ({"ATC_WEBHOOKS": "email=example.com"}, "ATC_WEBHOOKS has no URL for 'email'; expected <channel>=https://..."),
-        ({"ATC_WEBHOOKS": "email=http://a,email=http://b"}, "ATC_WEBHOOKS names the channel 'email' twice"),
+        *(
+            ({"ATC_LIVE": word}, "ATC_LIVE is ")
+            for word in ("perhaps", "1", "0", "TRUE", "True", " true", "true ", "yes", "False", "\u202etrue")
+        ),
+        ({"ATC_LIVE": "yes"}, "ATC_LIVE is 'yes': expected exactly true (messages are sent) or false (a dry run)"),
+        ({"ATC_WEBHOOKS": "https://example.com/?hush=hush"}, "ATC_WEBHOOKS has no channel in entry 1 of 1; expected <channel>=https://"),
+        ({"ATC_WEBHOOKS": "email=example.com/hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there does not begin with https://"),
+        ({"ATC_WEBHOOKS": "email=http://a:99999/hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has a port that is no number"),
+        ({"ATC_WEBHOOKS": "email=http://a:0/hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has the port 0"),
+        ({"ATC_WEBHOOKS": "email=http://a:hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has a port that is no number"),
+        ({"ATC_WEBHOOKS": "email=https:///hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there names no host"),
+        ({"ATC_WEBHOOKS": "email=https://[hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has a port that is no number from 1"),
+        ({"ATC_WEBHOOKS": "email=https://*/hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there names a host that cannot be one"),
+        ({"ATC_WEBHOOKS": f"email=https://{'a' * 64}.de/"}, "ATC_WEBHOOKS has no URL for 'email': what is there names a host that cannot"),
+        ({"ATC_WEBHOOKS": "email=https://a/hu sh"}, "ATC_WEBHOOKS has no URL for 'email': what is there has blanks or control characters"),
+        (
+            {"ATC_WEBHOOKS": "email=https://a/\x1bhush"},
+            "ATC_WEBHOOKS has no URL for 'email': what is there has blanks or control characters",
+        ),
+        ({"ATC_WEBHOOKS": "email=https://a/#hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has a #"),
+        ({"ATC_WEBHOOKS": "email=https://a/?t=x,hush==y"}, "ATC_WEBHOOKS has no URL in entry 2 of 2: what is there does not begin"),
+        ({"ATC_WEBHOOKS": "email=http://a,email=http://b"}, "ATC_WEBHOOKS names a channel twice, for 'email'"),
         ({"ATC_WEBHOOKS": "emial=http://a"}, "ATC_WEBHOOKS names 'emial', which is no channel of journeys.yaml; nearest: 'email'"),
         (
             {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=http://a,app=http://b"},
@@ -329,11 +361,19 @@ def test_files_need_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ),
     ],
 )
-def test_wrong_configuration_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+def test_wrong_configuration_is_refused_and_explained(
+    connect: Connect, caplog: pytest.LogCaptureFixture, environment: dict[str, str], message: str
 ) -> None:
-    """The message names the variable, what was found and what was expected."""
-    monkeypatch.setenv("ATC_WEBHOOK_SECRET", "")
-    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
-        connect(tmp_path, environment)
+    """The message names the variable and what was expected, and shows nothing that may be part of a token; nor does any log."""
+    with pytest.raises(WrongSettingError) as error:
+        connect(**environment)
     assert str(error.value).startswith(message)
+    assert "hush" not in str(error.value) + caplog.text
+
+
+def test_webhooks_that_the_run_does_not_have_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run without the variable that the code location had would write files instead, and call them delivered."""
+    monkeypatch.delenv("ATC_WEBHOOKS", raising=False)
+    channels = Channels.from_environment(str(tmp_path), {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=https://example.com/hook"})
+    with pytest.raises(WrongSettingError, match=r"ATC_WEBHOOKS has URLs for \[\], and had them for \['email'\]"):
+        channels.connect(["email"], wall_clock)

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.channels import Channel, DryRun
-from resources.delivery import deliver
+from resources.delivery import deliver, unanswered_messages
 from resources.ledger import Ledger
 from tests.edges.receiver import Answer, Receiver
 from tests.edges.sender import SECRET, outbound, processes, send_all, wall_clock, ways_out
@@ -59,7 +60,9 @@ class Recorder:
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """Answer for all messages, or for none."""
         self.batches.append(messages["customer_id"].to_list())
-        answers = messages.select("idempotency_key", status=pl.lit(self.answer), reason=pl.lit(None, pl.String))
+        answers = messages.select(
+            "idempotency_key", status=pl.lit(self.answer), reason=pl.lit(None, pl.String), is_final=pl.lit(self.answer == "delivered")
+        )
         return answers.drop_nulls("status")
 
 
@@ -67,7 +70,8 @@ def test_a_dry_run_says_what_would_be_sent_and_leaves_no_trace(tmp_path: Path) -
     """Every message is accounted for; there is no ledger, no outbox, nothing."""
     dry = DryRun()
     activation = deliver(outbound(3, withheld=[1]), {"email": dry}, Ledger(home=str(tmp_path / "home")), wall_clock)
-    assert activation.columns == ["date", "idempotency_key", "customer_id", "journey_id", "channel", "status"]
+    assert activation.columns == ["date", "idempotency_key", "customer_id", "journey_id", "channel", "status", "reason"]
+    assert activation["reason"].to_list() == [None, "no_consent", None]
     assert activation["status"].to_list() == ["would_send", "withheld", "would_send"]
     assert dry.messages == 2
     assert not list(tmp_path.iterdir())
@@ -83,7 +87,7 @@ def test_what_was_delivered_is_not_sent_again(tmp_path: Path, receiver: Receiver
     assert outbox(tmp_path) == [f"{number:016x}" for number in (1, 3, 5)]
     assert deliver(messages, ways, ledger, wall_clock).equals(first)
     assert deliver(messages, dict.fromkeys(ways, DryRun()), ledger, wall_clock).equals(first)
-    assert deliver(messages.with_columns(withheld=pl.lit("suppressed")), ways, ledger, wall_clock).equals(first)
+    assert deliver(messages.with_columns(withheld=pl.lit("suppressed")), ways, ledger, wall_clock)["status"].equals(first["status"])
     assert len(receiver.requests) == 1
     assert statuses(ledger, messages) == ["delivered"] * 6
 
@@ -165,10 +169,21 @@ def test_a_message_another_process_delivers_meanwhile_is_left_to_it(ledger: Ledg
 
 
 def test_reasons_are_logged(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    """The tables have no room for reasons, so the run's log says why messages were not delivered."""
+    """The run's log and the table say why messages were not delivered."""
     receiver.answers.append(Answer(400, is_acting=False))
-    deliver(outbound(3), ways_out(tmp_path, receiver.url()), ledger, wall_clock)
+    activation = deliver(outbound(3), ways_out(tmp_path, receiver.url()), ledger, wall_clock)
+    assert activation["reason"].to_list() == ["127.0.0.1 answered 400 Bad Request"] * 3
     assert caplog.messages == ["email: 3 of 3 messages failed: 127.0.0.1 answered 400 Bad Request"]
+
+
+def test_what_a_receiver_says_is_text(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """Its words reach the log and the table without control characters, and not at any length."""
+    said = {"idempotency_key": outbound(1)["idempotency_key"][0], "status": "failed", "reason": "\x1b[2J\r\n\u202eno" + "!" * 10_000}
+    receiver.answers.append(Answer(body=json.dumps({"results": [said]}).encode()))
+    (reason,) = deliver(outbound(1), ways_out(tmp_path, receiver.url()), ledger, wall_clock)["reason"]
+    assert reason.startswith(r"\x1b[2J\r\n\u202eno!!!")
+    assert len(reason) < 300
+    assert caplog.messages == [f"email: 1 of 1 messages failed: {reason}"]
 
 
 def test_a_channel_that_is_not_connected_is_an_error_before_anything_is_sent(ledger: Ledger) -> None:
@@ -179,11 +194,80 @@ def test_a_channel_that_is_not_connected_is_an_error_before_anything_is_sent(led
     assert not email.batches
 
 
-def test_two_messages_with_one_key_are_an_error(ledger: Ledger) -> None:
-    """One of them would silently never be sent."""
-    twins = pl.concat([outbound(2), outbound(1)])
-    with pytest.raises(ValueError, match=r"two messages have the key 0000000000000000 \(customer c0, journey journey_0\)"):
-        deliver(twins, {"email": Recorder()}, ledger, wall_clock)
+def test_two_messages_with_one_key_concern_nobody_else(ledger: Ledger) -> None:
+    """Both are withheld with the reason, since one of them would silently never be sent; the others go out."""
+    email = Recorder()
+    twins = pl.concat([outbound(3), outbound(1).with_columns(customer_id=pl.lit("twin"))])
+    activation = deliver(twins, {"email": email}, ledger, wall_clock)
+    assert activation.select("customer_id", "status", "reason").rows() == [
+        ("c0", "withheld", "key_collision"),
+        ("twin", "withheld", "key_collision"),
+        ("c1", "delivered", None),
+        ("c2", "delivered", None),
+    ]
+    assert email.batches == [["c1", "c2"]]
+
+
+def test_what_went_out_under_another_key_is_the_same_message(ledger: Ledger) -> None:
+    """Delivered under an older key or as a visitor it stays delivered; what may have arrived is sent again under the key it had, and
+    only a key of that customer counts."""
+    before = outbound(4).with_columns(
+        idempotency_key=pl.format("before {}", "customer_id"), customer_id=pl.format("anon:{}", "customer_id")
+    )
+    first = Recorder()
+    deliver(before.head(1), {"email": first}, ledger, wall_clock)
+    deliver(before[1:2], {"email": Recorder(answer="unknown")}, ledger, wall_clock)
+    deliver(before[2:3], {"email": first}, ledger, wall_clock)
+    names = outbound(4).select("idempotency_key", name=pl.format("anon:{}", "customer_id"), other_key=pl.format("before {}", "customer_id"))
+    names = names.with_columns(name=pl.when(pl.col("name") != "anon:c2").then("name").otherwise(pl.lit("somebody else")))
+    sent: list[str] = []
+
+    class Keys(Recorder):
+        def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+            sent.extend(messages["idempotency_key"])
+            return super().send(messages)
+
+    again = [deliver(outbound(4), {"email": Keys()}, ledger, wall_clock, names) for _ in range(2)]
+    key = outbound(4)["idempotency_key"]
+    assert sent == [key[2], key[3], "before c1"]
+    for activation in again:
+        assert activation.select("idempotency_key", "status").rows() == [(one, "delivered") for one in key]
+
+
+def test_a_dead_receiver_stops_its_channel_and_no_other(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """After three batches in a row that were not taken the rest is not tried, and says so; a refusal by message is a sign of life."""
+
+    class Choosy(Recorder):
+        def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+            return super().send(messages).with_columns(is_final=pl.lit(value=True))
+
+    dead, alive, choosy = Recorder("unknown"), Recorder(), Choosy("failed")
+    messages = outbound(30, ["app", "email", "website"])
+    activation = deliver(messages, {"app": dead, "email": choosy, "website": alive}, ledger, wall_clock)
+    assert [len(channel.batches) for channel in (dead, choosy, alive)] == [3, 5, 5]
+    counts = activation.group_by("channel", "status").len().sort("channel", "status").rows()
+    assert counts == [("app", "not_tried", 4), ("app", "unknown", 6), ("email", "failed", 10), ("website", "delivered", 10)]
+    assert activation.filter(pl.col("status") == "not_tried")["reason"].unique().to_list() == [
+        "the channel was given up after 3 batches in a row that were not taken"
+    ]
+    assert len(statuses(ledger, messages)) == 26
+    assert any("app: given up for this run" in line for line in caplog.messages)
+    again = deliver(messages, {"app": dead, "email": choosy, "website": alive}, ledger, wall_clock)
+    assert again.filter(pl.col("channel") == "app")["status"].value_counts(sort=True).rows() == [("unknown", 6), ("not_tried", 4)]
+
+
+def test_what_nobody_answered_for_is_found_again(ledger: Ledger) -> None:
+    """Unknown, pending of the dead, refused as a whole, never tried; not what a receiver decided, what is withheld or was never sent."""
+    ledger.claim(outbound(6), wall_clock())
+    final = {"delivered": True, "failed": True, "unknown": False, "refused": False}
+    rows = [
+        (f"{number:016x}", "failed" if word == "refused" else word, word, is_final) for number, (word, is_final) in enumerate(final.items())
+    ]
+    ledger.settle(pl.DataFrame(rows, schema=["idempotency_key", "status", "reason", "is_final"], orient="row"))
+    messages = outbound(9, withheld=[5])
+    unanswered = unanswered_messages(messages, messages["idempotency_key"][7:8], ledger, None)
+    assert unanswered["customer_id"].to_list() == ["c2", "c3", "c4", "c7"]
+    assert unanswered.columns == messages.columns
 
 
 def test_a_day_without_messages_has_an_empty_result(ledger: Ledger) -> None:
@@ -256,14 +340,24 @@ def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Pat
     assert statuses(ledger, messages) == ["delivered"] * 300
 
 
-def test_two_processes_may_send_the_same_messages(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
-    """They take turns at the ledger and at the files; every message has its effect once, and neither fails."""
+def test_two_processes_send_every_message_once(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """They share the work: no message is sent twice, not even with the same key, and neither fails."""
     messages = outbound(60, ["email", "website"])
     senders = [start(messages, tmp_path, receiver.url(), batch_size=5) for _ in range(2)]
     for sender in senders:
         sender.join()
     assert [sender.exitcode for sender in senders] == [0, 0]
     by_channel = messages.sort("idempotency_key").partition_by("channel", as_dict=True)
-    assert sorted(effect["idempotency_key"] for effect in receiver.effects) == by_channel["email",]["idempotency_key"].to_list()
+    assert sorted(key for request in receiver.requests for key in request.keys) == by_channel["email",]["idempotency_key"].to_list()
     assert outbox(tmp_path) == by_channel["website",]["idempotency_key"].to_list()
+    assert statuses(ledger, messages) == ["delivered"] * 60
+
+
+def test_two_threads_send_every_message_once(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """Two clicks in one process are two senders; what the other has in hand is told as pending, and nothing as delivered that is not."""
+    messages = outbound(60)
+    with ThreadPoolExecutor(2) as clicks:
+        runs = [clicks.submit(deliver, messages, ways_out(tmp_path, receiver.url(), 5), ledger, wall_clock) for _ in range(2)]
+    assert sorted(key for request in receiver.requests for key in request.keys) == messages["idempotency_key"].to_list()
+    assert set(pl.concat([run.result() for run in runs])["status"]) <= {"delivered", "pending"}
     assert statuses(ledger, messages) == ["delivered"] * 60

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from resources.ledger import Ledger
+from resources.ledger import TABLE, Ledger
 from tests.edges.sender import DAY, outbound
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -42,9 +43,23 @@ def test_a_claimed_message_is_pending(ledger: Ledger) -> None:
     deliveries = rows(ledger)
     assert deliveries.columns == [
         "idempotency_key", "date", "customer_id", "journey_id", "channel", "status",
-        "attempts", "first_attempt_at", "last_attempt_at", "decision",
+        "attempts", "first_attempt_at", "last_attempt_at", "decision", "sender", "reason", "is_final",
     ]  # fmt: skip
-    assert deliveries.row(1) == ("0000000000000001", DAY, "c1", "journey_1", "email", "pending", 1, NOON, NOON, '{"score":1}')
+    assert deliveries.row(1) == (
+        "0000000000000001",
+        DAY,
+        "c1",
+        "journey_1",
+        "email",
+        "pending",
+        1,
+        NOON,
+        NOON,
+        '{"score":1}',
+        None,
+        None,
+        None,
+    )
 
 
 def test_only_a_delivered_message_is_not_sent_again(ledger: Ledger) -> None:
@@ -104,7 +119,66 @@ def test_a_ledger_in_use_is_waited_for(ledger: Ledger) -> None:
         other.stdout.readline()
         with pytest.raises(duckdb.IOException, match="lock"):
             duckdb.connect(f"{ledger.home}/ledger.duckdb", read_only=True)
-        threading.Timer(0.25, other.stdin.write, ["\n"]).start()
-        threading.Timer(0.3, other.stdin.flush).start()
+        threading.Timer(0.25, print, [], {"file": other.stdin, "flush": True}).start()
         assert ledger.claim(outbound(2), NOON).height == 2
     assert other.returncode == 0
+
+
+def test_what_a_living_sender_has_claimed_is_left_to_it(ledger: Ledger) -> None:
+    """Until it settles or ends: then what it left pending is anybody's, what it delivered is nobody's."""
+    with ledger.sender() as first, ledger.sender() as second:
+        assert ledger.claim(outbound(3), NOON, first).height == 3
+        assert ledger.claim(outbound(5), NOON, second)["customer_id"].to_list() == ["c3", "c4"]
+        assert ledger.claim(outbound(3), NOON, first).height == 3  # its own are its own
+        ledger.settle(outcomes(n0="delivered", n1="unknown"))
+        assert ledger.claim(outbound(5), NOON, second)["customer_id"].to_list() == ["c1", "c3", "c4"]
+    with ledger.sender() as third:
+        assert ledger.claim(outbound(5), NOON, third)["customer_id"].to_list() == ["c1", "c2", "c3", "c4"]
+    assert not list(Path(ledger.home).glob(".senders/*"))
+
+
+def test_a_killed_sender_leaves_its_claims_to_others(ledger: Ledger) -> None:
+    """The lock it lived by goes with its process, however that ends; the file it left is tidied away by the next."""
+    program = (
+        "import sys; from tests.edges.test_ledger import *; ledger = Ledger(home=sys.argv[1])\n"
+        "with ledger.sender() as me: print(ledger.claim(outbound(2), NOON, me).height, flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, ledger.home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "2\n"
+        with ledger.sender() as me:
+            assert ledger.claim(outbound(3), NOON, me)["customer_id"].to_list() == ["c2"]
+        other.kill()
+        other.wait()
+        assert len(list(Path(ledger.home).glob(".senders/*"))) == 1
+        with ledger.sender() as me:
+            assert [path.name for path in Path(ledger.home).glob(".senders/*")] == [me]
+            assert ledger.claim(outbound(3), NOON, me).height == 3
+
+
+def test_a_ledger_of_an_older_version_is_read_and_written(ledger: Ledger) -> None:
+    """Columns that it lacks are added, its rows stay; its keys of 16 digits are noticed from their day on; and it can be made anew."""
+    Path(ledger.home).mkdir()
+    with duckdb.connect(ledger.path) as connection:
+        connection.execute(TABLE.replace(",\n    sender varchar,\n    reason varchar,\n    is_final boolean", ""))
+        columns = connection.execute("from deliveries").description
+        connection.execute("insert into deliveries values ('00', ?, 'c', 'a', 'email', 'delivered', 1, ?, ?, '{}')", [DAY, NOON, NOON])
+    assert len(columns) == 10
+    assert not ledger.has_older_keys(DAY)
+    ledger.claim(outbound(2), NOON)
+    ledger.settle(outcomes(n0="failed").with_columns(reason=pl.lit("no"), is_final=pl.lit(value=True)))
+    assert ledger.has_older_keys(DAY)
+    assert not ledger.has_older_keys(DAY + timedelta(days=1))
+    ledger.forget(["c1"])
+    assert rows(ledger).select("idempotency_key", "status", "reason", "is_final").rows() == [
+        ("00", "delivered", None, None),
+        ("0000000000000000", "failed", "no", True),
+    ]
+
+
+def test_calls_of_threads_take_turns(ledger: Ledger) -> None:
+    """Twenty at once write one row each, and none meets another's unfinished one."""
+    with ThreadPoolExecutor(20) as threads:
+        claimed = list(threads.map(lambda batch: ledger.claim(batch, NOON).height, outbound(20).iter_slices(1)))
+    assert claimed == [1] * 20
+    assert rows(ledger).height == 20

@@ -98,9 +98,13 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
         queued = queues.queue_customers(
             people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day, absorbed=new
         ).collect()
+        sent = pl.concat(by_day["outbound_messages"]).lazy() if by_day else None
+        earlier = None if sent is None else survivors(sent, identity.absorbed(known))
         goal_names = [one.name for one in measures.goals(portfolio)]
         goals = goal_events(features.recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
-        decided = decide_by_engine(state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, absorbed=new)
+        decided = decide_by_engine(
+            state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, absorbed=new, earlier=earlier
+        )
         state = decided["journey_state"]
         for table, frame in {**made, "micro_segment_memberships": members, "journey_queues": queued, **decided}.items():
             by_day.setdefault(table, []).append(frame)
@@ -116,11 +120,13 @@ def decide_by_engine(
     day: date,
     delivered: pl.DataFrame | None = None,
     absorbed: pl.LazyFrame | None = None,
+    earlier: pl.LazyFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Run the engine's stages from the journeys that end to the messages, for one day; ``delivered`` are rows of that day that stay.
 
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
-    ``absorbed``: who is somebody else since that day; ``goals``, ``people`` and ``queued`` name nobody of those any more.
+    ``absorbed``: who is somebody else since that day; ``goals``, ``people``, ``queued`` and ``earlier`` (messages of the days before)
+    name nobody of those any more.
     """
     remembered = merge(state, absorbed, today=day)
     decided = decide(
@@ -130,5 +136,7 @@ def decide_by_engine(
         "scored_candidates": decided.candidates.collect(),
         "journey_state": decided.state,
         "journey_assignments": decided.assignments,
-        "outbound_messages": messages.write_messages(decided.assignments.lazy(), people.lazy(), portfolio, today=day).collect(),
+        "outbound_messages": messages.write_messages(
+            decided.assignments.lazy(), people.lazy(), portfolio, today=day, earlier=earlier
+        ).collect(),
     }

@@ -11,6 +11,7 @@ against them every row is derived from them.
 """
 
 import gzip
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -1316,8 +1317,11 @@ def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
 # --- SPEC 9: activation ----------------------------------------------------------------------------------------------
 
 
-def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio) -> list[Row]:
-    """Return ``outbound_messages`` of a day."""
+def messages(
+    assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio, earlier: Iterable[Row] = ()
+) -> list[Row]:
+    """Return ``outbound_messages`` of a day; ``earlier`` are those of the days before, of customers as they are known today."""
+    gone_out = [row for row in earlier if row["withheld"] is None]
     journeys = {journey.id: journey for journey in portfolio.journeys}
     channels = {channel.id: channel for channel in portfolio.channels}
     suppressed = holds(portfolio.policy.suppressed_when, profile_rows, without=False)
@@ -1338,24 +1342,41 @@ def messages(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: d
                 withheld = "suppressed"
             elif covers((*portfolio.policy.suppress, *journey.suppress), day):
                 withheld = "blackout"
+            elif any(
+                (past["customer_id"], past["journey_id"], past["channel"], past["content"])
+                == (row["customer_id"], journey.id, step.channel, step.content)
+                and past["date"] >= row["entered_on"]
+                and not any((one.day, one.channel, one.content) == (past["step_day"], step.channel, step.content) for one in journey.steps)
+                for past in gone_out
+            ):
+                withheld = "already_sent"
             zone = ZoneInfo(profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone)
             hour = 10 if profile["best_hour"] is None else profile["best_hour"]
             key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
             rows.append(
                 {
                     "date": day,
-                    "idempotency_key": f"{xxh64(key):016x}",
+                    "idempotency_key": hashlib.sha256(key.encode()).hexdigest()[:32],
                     "customer_id": row["customer_id"],
                     "journey_id": journey.id,
                     "step_day": step.day,
                     "channel": step.channel,
                     "content": step.content,
                     "variant": step.variant,
-                    "send_at": datetime.combine(day + DAY, time(hour), zone).astimezone(UTC),
+                    "send_at": send_at(day, hour, zone, ZoneInfo(portfolio.timezone)),
                     "withheld": withheld,
                 }
             )
     return sort(rows, "idempotency_key")
+
+
+def send_at(day: date, hour: int, zone: ZoneInfo, business: ZoneInfo) -> datetime:
+    """Return the first time after the end of the day, where the business is, that it is the hour on a later day where the customer is."""
+    end = datetime.combine(day + DAY, time(0), business).astimezone(UTC)
+    later = day + DAY
+    while (at := datetime.combine(later, time(hour), zone).astimezone(UTC)) < end:
+        later += DAY
+    return at
 
 
 def audience_changes(assignment_rows: Sequence[Row], day: date) -> list[Row]:
@@ -1381,11 +1402,12 @@ def decide_day(
     day: date,
     delivered: Iterable[Row] = (),
     placements: Mapping[str, str] | None = None,
+    earlier: Iterable[Row] = (),
 ) -> dict[str, list[Row]]:
     """Decide a day and remember it: the tables from the option rows to activation, and what is wrong with the ``placements``.
 
     ``delivered`` are assignment rows of this day whose messages are out; ``placements`` say who enters which journey, if somebody
-    else has decided that.
+    else has decided that. ``earlier`` as in ``messages``.
     """
     merged = memory.merge(survivors(events_so_far, day), day)
     kept = kept_rows(delivered, memory, portfolio)
@@ -1405,7 +1427,7 @@ def decide_day(
         "scored_candidates": ruled,
         "journey_state": state,
         "journey_assignments": assignments,
-        "outbound_messages": messages(assignments, profile_rows, day, portfolio),
+        "outbound_messages": messages(assignments, profile_rows, day, portfolio, earlier),
         "audience_changes": audience_changes(assignments, day),
     }
 
@@ -1435,6 +1457,8 @@ def run(
         profile_rows = profiles(history, day, portfolio, (models or {}).get(day))
         member_rows = memberships(profile_rows, yesterday.get("micro_segment_memberships", []), day, portfolio, now)
         queue_rows = queues(profile_rows, member_rows, yesterday.get("journey_queues", []), day, portfolio, now)
+        sent = [{**row, "customer_id": now.get(row["customer_id"], row["customer_id"])} for row in tables.get("outbound_messages", [])]
+        chosen = placements and placements[day]
         today = {
             "raw_events": raw,
             "rejected_events": rejected,
@@ -1444,7 +1468,7 @@ def run(
             "customer_profiles": profile_rows,
             "micro_segment_memberships": member_rows,
             "journey_queues": queue_rows,
-            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day, placements=placements and placements[day]),
+            **decide_day(memory, history, profile_rows, queue_rows, portfolio, day, placements=chosen, earlier=sent),
         }
         for table, rows in today.items():
             tables.setdefault(table, []).extend(rows)

@@ -218,7 +218,7 @@ def read(folder: Path) -> Ingested:
 def test_a_file_is_the_same_in_every_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain, .gz, .zst and Parquet, read in pieces smaller than a line: the same events at the same lines."""
     monkeypatch.setattr("resources.landing.BLOCK", 50)
-    monkeypatch.setattr("resources.landing.ROWS", 2)
+    monkeypatch.setattr("resources.parquet.ROWS", 2)
     lines = [{**GOOD, "messageId": f"m{number}", "properties": {"n": number}, "context": {"timezone": "Asia/Tokyo"}} for number in range(7)]
     data = b"\xef\xbb\xbf" + "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
     packed = {
@@ -244,7 +244,7 @@ def test_parquet_of_a_warehouse_is_read_in_each_of_its_shapes(tmp_path: Path) ->
     common = {"type": "track", "event": "E", "user_id": 7, "timestamp": at}
     shapes = {
         "structures": {"message_id": "1", "properties": {"n": 1}, "context": {"timezone": "Asia/Tokyo"}},
-        "texts": {"message_id": "2", "properties": '{"n":\n 1}', "context": '{"timezone":"Asia/Tokyo"}', "uuid_ts": at, "raw": b"\xff"},
+        "texts": {"message_id": "2", "properties": '{"n":\n 1}', "context": '{"timezone":"Asia/Tokyo"}', "uuid_ts": at, "raw": b"/w=="},
         "columns": {"message_id": "3", "properties": "none", "context_timezone": "Asia/Tokyo", "revenue": 1.5, "on": date(2026, 1, 1)},
     }
     (tmp_path / str(TODAY)).mkdir()
@@ -382,7 +382,7 @@ def test_ten_thousand_mutated_lines_crash_nothing_and_none_is_lost(tmp_path: Pat
     assert done.lines == sum(bool(line.strip()) for line in lines)
     assert done.lines == done.accepted.height + done.rejected.height + done.duplicates
     assert {row["line"]: row["raw"] for row in done.rejected.iter_rows(named=True)} == {
-        number: lines[number - 1].decode(errors="replace") for number in done.rejected["line"]
+        number: lines[number - 1].removeprefix(b"\xef\xbb\xbf").decode(errors="replace") for number in done.rejected["line"]
     }
     assert set(done.rejected["reason"]) >= {"malformed_json", "unknown_type", "missing_identity", "missing_event_name", "bad_timestamp"}
     assert done.accepted.height > 500

@@ -68,6 +68,7 @@ def test_the_example_loads_with_every_key_of_the_grammar() -> None:
     policy = portfolio.policy
 
     assert (portfolio.version, portfolio.timezone, portfolio.starts_on) == ("2026-11", "Europe/Berlin", date(2026, 1, 1))
+    assert (portfolio.ends_on, portfolio.backfill_days, portfolio.blocked) == (date(2027, 12, 31), 30, ("web-kiosk", "store-tablet"))
     assert portfolio.channels[1:3] == (Channel("app", "opt_out", human=False), Channel("website", "none", human=False))
     assert portfolio.channels[3].human
     assert portfolio.predictions == Predictions("Order Completed", "revenue", 90, 7)
@@ -100,7 +101,7 @@ def test_the_example_loads_with_every_key_of_the_grammar() -> None:
     assert handbags.queue.none == ("leaving_skiers",)
     assert (handbags.reentry, handbags.max_entries) == (Reentry(60, "exit"), 4)
     assert handbags.not_after == (NotAfter("winback", 14),)
-    assert (handbags.daily_entries, handbags.active, handbags.holdout) == (500, 4000, 0.1)
+    assert (handbags.daily_entries, handbags.active, handbags.holdout, handbags.holdout_version) == (500, 4000, 0.1, "b")
     assert winback.suppress == (Period(date(2026, 12, 24), date(2026, 12, 26)),)
     assert (winback.can_interrupt, winback.interruptible, winback.must_finish) == (True, False, True)
     assert winback.exit_when is not None
@@ -116,7 +117,8 @@ def test_version_and_calendar_are_enough(tmp_path: Path) -> None:
     policy = portfolio.policy
 
     assert [getattr(portfolio, name) for name in ("channels", "traits", "topics", "intents", "segments", "journeys")] == [()] * 6
-    assert (portfolio.engagement, portfolio.predictions) == (None, None)
+    assert (portfolio.engagement, portfolio.predictions, portfolio.blocked) == (None, None, ())
+    assert (portfolio.ends_on, portfolio.backfill_days) == (None, 30)
     assert (policy.score.text, policy.none.text) == (DEFAULT_SCORE, "0")
     assert (policy.prior_propensity, policy.waiting_weight, policy.linked_boost, policy.switch_margin) == (1, 0, 1, 0)
     assert (policy.rest_days, policy.cap, policy.suppress, policy.suppressed_when) == (0, None, (), None)
@@ -156,6 +158,7 @@ def test_the_defaults_of_a_journey_protect_the_customer(tmp_path: Path) -> None:
         "daily_entries": None,
         "active": None,
         "holdout": 0,
+        "holdout_version": None,
         "suppress": (),
         "steps": (),
     }
@@ -367,6 +370,10 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
         ),
         # keys that must fit each other
         (
+            HEAD.replace("2026-01-01", "2026-01-01, ends_on: 2025-12-31"),
+            ":2: field 'calendar.ends_on': ends_on 2025-12-31 is before starts_on 2026-01-01",
+        ),
+        (
             WELCOME + ", only_after: [b]}\n  - {id: b, only_after: [welcome], length_days: 1, queue: {where: 'true'}}",
             ":4: journey 'welcome', field 'only_after': goes in a circle, so nobody could enter: welcome after b after welcome",
         ),
@@ -489,7 +496,7 @@ def test_the_json_schema_explains_every_key() -> None:
 @pytest.mark.parametrize(
     ("written", "resolved_as", "elsewhere"),
     [
-        (JourneysDocument, resolved.Portfolio, {"calendar", "interests"}),
+        (JourneysDocument, resolved.Portfolio, {"calendar", "identity", "interests"}),
         (Journey, resolved.Journey, {"capacity"}),
         (Policy, resolved.Policy, set()),
     ],

@@ -98,7 +98,8 @@ def journey(journey_id: str, **changes: Any) -> Journey:
         id=journey_id, name=journey_id, owner=None, description=None, status="live", starts_on=None, ends_on=None, length_days=10,
         queue=Queue((), (), (), None), priority=0.0, value=1.0, mandatory=False, interests=(), intents=(), channels=(), goal=None,
         exit_on_goal=True, exit_when=None, next_journeys=(), only_after=(), not_after=(), reentry=None, max_entries=None,
-        can_interrupt=False, interruptible=True, must_finish=False, daily_entries=None, active=None, holdout=0.0, suppress=(), steps=(),
+        can_interrupt=False, interruptible=True, must_finish=False, daily_entries=None, active=None, holdout=0.0,
+        holdout_version=None, suppress=(), steps=(),
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -115,7 +116,7 @@ def policy(**changes: Any) -> Policy:
 def portfolio(*journeys: Journey, policies: Mapping[str, Any] | None = None, **changes: Any) -> Portfolio:
     """Return a portfolio of these journeys with two channels and nothing else."""
     plain = Portfolio(
-        version="1", timezone="Europe/Berlin", starts_on=date(2026, 1, 1),
+        version="1", timezone="Europe/Berlin", starts_on=date(2026, 1, 1), ends_on=None, backfill_days=30, blocked=(),
         channels=(Channel("email", "opt_in", False), Channel("app", "opt_out", False), Channel("web", "none", False)),
         traits=(), interest_half_life_days=10.0, topics=(), intents=(), engagement=None, predictions=None, segments=(),
         journeys=journeys, policy=policy(**(policies or {})),
@@ -1468,7 +1469,7 @@ def test_todays_steps_are_sent_tomorrow_morning_in_the_customers_time() -> None:
         assert [(row["content"], row["variant"], row["send_at"]) for row in rows] == [
             ("hello", "b", datetime(2026, 1, 11, hour, tzinfo=UTC))
         ]
-        assert rows[0]["idempotency_key"] == f"{xxh64('c:a:2026-01-10:1:web'):016x}"
+        assert rows[0]["idempotency_key"] == "3ed3b1455bd7992e434cb7ab5018edba"
         assert rows[0]["withheld"] is None
     assert messages([assignment_of(arm="control")], [profile()], TODAY, config) == []
     assert [row["content"] for row in messages([assignment_of(day_index=2)], [profile()], TODAY, config)] == ["again"]

@@ -1,0 +1,35 @@
+"""Texts that do something where they are shown as more than text: what an event, a customer or a file may be called."""
+
+MUTATION = "mutation%7BsetNuxSeen%7D"
+
+ATTACKS = [
+    "![x](/attack-image.png)",
+    f"![x](/graphql?query={MUTATION})",
+    "![y][r] [r]: /attack-reference.png",
+    "[click](javascript:alert(1))",
+    "[click](/attack-link)",
+    "<img src=/attack-html.png onerror=alert(1)>",
+    "<!-- hidden --><iframe src='/attack-frame'></iframe>",
+    '</table></td><script src="/attack.js"></script>',
+    "<style>@import '/attack.css';</style>",
+    "<video poster=/attack-poster.png><svg onload=alert(1)>",
+    "<https://attack.example/autolink>",
+    "http://attack.example/auto",
+    "see HTTPS://attack.example, or www.attack.example",
+    "mail someone@attack.example",
+    "`b` ![t](/attack-tick.png) ``",
+    "a | b | ![p](/attack-pipe.png)",
+    "\\| ![q](/attack-escaped-pipe.png)",
+    "*bold* _it_ __b__ ~~no~~ ~no~",
+    "# heading",
+    "- item",
+    "1. item",
+    "&lt;img&gt; &amp; &#60;img src=/attack-entity.png&#62;",
+    "ends with \\",
+    "new\nline | and\r\nmore\u2028lines",
+    "esc \x1b[31mred\x1b]0;title\x07 \x9b1m bell\x07 nul\x00",
+    "a\u202egnp.exe\u202c",
+    "zero\u200bwidth\ufeff",
+    "]]> --> CDATA ' \" <a xlink:href='/attack-svg'>",
+    "long " + "l" * 3000,
+]
