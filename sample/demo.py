@@ -1,6 +1,7 @@
 """``make demo``: a real retailer's year through the whole lineage, then a short summary.
 
-It does what a user does: fills the landing zone, runs the job ``daily`` for the days that are missing, and asks the tables. It imports nothing of the project. Run again, it resumes after the last whole stretch of days.
+It does what a user does: fills the landing zone, runs the job ``daily`` for the days that are missing, and asks the tables.
+It imports nothing of the project. Run again, it resumes after the last whole stretch of days.
 """
 
 import json

@@ -47,7 +47,7 @@ def finish(environment: dict[str, str]) -> float:
 
 
 def test_kills_give_the_same_tables_and_no_message_twice(tmp_path: Path) -> None:
-    """A run killed with SIGKILL at random moments, 20 of them unless told otherwise, and then left to finish writes the bytes of an undisturbed one."""
+    """A run killed with SIGKILL at random moments, 20 unless told otherwise, and then left to finish writes the bytes of a calm one."""
     chance = random.Random(20)  # noqa: S311
     with Receiver(SECRET) as undisturbed, Receiver(SECRET) as receiver:
         live = {"ATC_LIVE": "true", "ATC_WEBHOOKS": f"email={undisturbed.url()},app={undisturbed.url()}"}
