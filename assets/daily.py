@@ -16,7 +16,7 @@ from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
 from atc_pipeline.escaping import terminal
 from atc_pipeline.events import DEDUPLICATION_DAYS
-from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError
+from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError, refusal
 from resources.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
@@ -83,6 +83,13 @@ def each_day(
             if isinstance(problem, _TOLD):
                 # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
                 raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from None
+            if (refused := refusal(problem)) is not None:  # not a table: the spill, the ledger, what days were made from
+                where = getattr(problem, "filename", None) or lake.root
+                raise dg.Failure(
+                    f"{terminal(str(where))}: cannot be written ({refused}). Is the disk full, or the folder read-only? Days that are "
+                    f"written are whole: when that is mended, run {day} again, and the days after it",
+                    allow_retries=False,
+                ) from None
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
                 raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
