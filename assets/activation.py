@@ -34,7 +34,9 @@ class ActivationConfig(dg.Config):
 def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Build ``outbound_messages`` and ``activation``."""
 
-    @dg.asset(**daily(partitions, "activation", after(["journey_assignments", "customer_profiles"])))
+    @dg.asset(
+        **daily(partitions, "activation", after(["journey_assignments", "customer_profiles", "identity_map"], itself="outbound_messages"))
+    )
     def outbound_messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey step due for a treated customer on the day, withheld ones with the reason."""
         portfolio = journeys.load()
@@ -106,17 +108,16 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
 def _messages_before(lake: Lake, portfolio: Portfolio) -> Callable[[date], pl.LazyFrame | None]:
     """Read messages of the days before one, as far back as a journey reaches, of customers as they are known then.
 
-    Raises MissingDayError where one is missing: what was planned on it, and went out, would be planned again.
+    Raises MissingDayError where one of those days has none: what it sent could not be told from what it did not.
     """
     columns = ["date", "customer_id", "journey_id", "step_day", "channel", "content", "withheld"]
     longest = max((journey.length_days for journey in portfolio.journeys), default=0)
     window = Rolling(lake, "outbound_messages", longest, columns, since=portfolio.starts_on)
 
     def before(day: date) -> pl.LazyFrame | None:
-        yesterday = day - timedelta(days=1)
         if day <= portfolio.starts_on:
             return None
-        recent = window.until(yesterday)
+        recent = window.until(day - timedelta(days=1))
         return rules.survivors(recent, absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=longest + 1)))
 
     return before

@@ -20,12 +20,14 @@ import polars as pl
 
 from assets.daily import days_of
 from assets.facts import markdown_table
-from atc_pipeline import invariants, schemas
+from atc_pipeline import coverage, invariants, schemas
+from atc_pipeline.activity import asked_for
 from atc_pipeline.decision.memory import STATE
 from atc_pipeline.escaping import MOST
-from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed_by
+from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import KEY_COLLISION
+from atc_pipeline.rules import survivors
 from resources.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.lake import DamagedFileError, Lake
@@ -95,13 +97,25 @@ def _absorbed(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.broken_rules, portfolio=portfolio)
     before = _day_before("journey_state", STATE)
-    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed]
+    sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed, _sent]
     return _between(rule, *sources)(lake, portfolio, days)
 
 
 def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(invariants.overfull_journeys, portfolio=portfolio)
-    return _between(rule, _table("journey_assignments"))(lake, portfolio, days)
+    return _between(rule, _table("journey_assignments"), _sent)(lake, portfolio, days)
+
+
+def _sent(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read what was sent on these days before they were decided again, under the names that people have on them by now."""
+    schema = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
+    found = [pl.DataFrame(schema=schema)]
+    for day in days:
+        sent = lake.scan("activation", [day])
+        arrived = None if sent is None else sent.filter(pl.col("status").is_in(["delivered", "unknown"])).select(*schema).collect()
+        if arrived is not None and arrived.height:
+            found.append(survivors(arrived.lazy(), absorbed(lake.lazy("identity_map", day))).collect())
+    return pl.concat(found).lazy()
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -119,6 +133,12 @@ def _day_before(table: str, schema: Mapping[str, pl.DataType]) -> Callable[[Lake
     return read
 
 
+def _map_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
+    """Read the maps of the days before, also those made before there was an ``arm_id``."""
+    before = lake.scan("identity_map", [day - timedelta(days=1) for day in days], may_lack=True)
+    return pl.LazyFrame(schema=IDENTITY_MAP) if before is None else complete(before)
+
+
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     if portfolio.policy.keep_candidates is not None:
         return pl.DataFrame()  # losers that were not kept cannot be told from options that were not there
@@ -133,21 +153,6 @@ def _failed_fits(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.D
         if models is None
         else models.filter(pl.col("note").is_not_null() & later).select("date", "note", "fitted_on").collect()
     )
-
-
-def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    """Find days that stand on a day before that was made anew since: up to the day after these, and before them where it is but one."""
-    shown = range(-LOOKED_BACK if len(days) == 1 else 0, (days[-1] - days[0]).days + 2)
-    origins, rows = lake.origins, []
-    for day in (days[0] + timedelta(days=number) for number in shown):
-        before = day - timedelta(days=1)
-        rows += [
-            (day, table, f"{day}...{lake.days(table)[-1]}")
-            for table, origin in sorted(origins.of(day).items())
-            if before >= portfolio.starts_on and origin["yesterday"] and lake.has(table, day) and lake.has(table, before)
-            if lake.version(table, before) != origin["yesterday"]
-        ]
-    return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "days_to_run": pl.String}, orient="row")
 
 
 def _undelivered_messages(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -168,12 +173,71 @@ def _colliding_keys(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.DataFr
     return planned.filter(pl.col("withheld") == KEY_COLLISION).select("date", "idempotency_key", "journey_id", "channel").collect()
 
 
+MOST_NAMES = 1000
+"""Names of events, the most frequent of a day, among which a similar one is looked for."""
+
+
+def _never_found(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Look at all days of the lake: what the last day of a run has not brought, an earlier one may have."""
+    last = max(days)
+    found = lake.scan("feature_coverage", [day for day in lake.days("feature_coverage") if day <= last])
+    return pl.DataFrame() if found is None else coverage.never_found(found, asked_for(portfolio), partial(_occurring, lake, last))
+
+
+def _occurring(lake: Lake, day: date) -> list[str]:
+    if not lake.has("raw_events", day):
+        return []
+    names = lake.lazy("raw_events", day).select("event").drop_nulls().group_by("event").len()
+    return names.sort("len", "event", descending=[True, False]).head(MOST_NAMES).collect()["event"].to_list()
+
+
+def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Find days that stand on a day before that was made anew since: up to the day after these, and before them where it is but one."""
+    shown = range(-LOOKED_BACK if len(days) == 1 else 0, (days[-1] - days[0]).days + 2)
+    origins, rows = lake.origins, []
+    for day in (days[0] + timedelta(days=number) for number in shown):
+        before = day - timedelta(days=1)
+        rows += [
+            (day, table, f"{day}...{lake.days(table)[-1]}")
+            for table, origin in sorted(origins.of(day).items())
+            if before >= portfolio.starts_on and origin["yesterday"] and lake.has(table, day) and lake.has(table, before)
+            if lake.version(table, before) != origin["yesterday"]
+        ]
+    return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "days_to_run": pl.String}, orient="row")
+
+
 PROMISES = (
     Promise(
         "identity_map",
         "ids_lead_to_survivors",
-        "No id is said to be a customer who was absorbed, and no id of the day before is missing (SPEC 2).",
-        _between(invariants.broken_identities, _table("identity_map"), _day_before("identity_map", IDENTITY_MAP)),
+        "No id is said to be a customer who was absorbed, none of the day before is missing, and everybody is drawn by one name, the "
+        "same as the day before (SPEC 2). If it fails, make identity_map of the day again, from the first day that fails.",
+        _between(invariants.broken_identities, _table("identity_map"), _map_before),
+    ),
+    Promise(
+        "feature_coverage",
+        "values_are_readable",
+        "At most 1 % of the values of a trait or signal, over the days of a run, are of a type that cannot be read; these are skipped "
+        "(SPEC 1). Look the message up in raw_events, and have the source send numbers as numbers and lists as lists, "
+        "or name another property in journeys.yaml.",
+        _between(coverage.unreadable, _table("feature_coverage")),
+        is_blocking=False,
+    ),
+    Promise(
+        "feature_coverage",
+        "consent_is_understood",
+        "What is said about consent is yes or no, and about a channel of ours (SPEC 3). What is neither grants nothing; Unsubscribed from "
+        "another channel withdraws all. Look the message up in raw_events, and have the source send true or false.",
+        _between(coverage.unclear_consent, _table("feature_coverage")),
+        is_blocking=False,
+    ),
+    Promise(
+        "feature_coverage",
+        "every_feature_is_found",
+        "Every trait, signal and goal has matched an event since the first day. Correct the name of the event, or the condition, in "
+        "journeys.yaml; leave it if the event is yet to come.",
+        _never_found,
+        is_blocking=False,
     ),
     Promise(
         "customer_profiles",

@@ -9,11 +9,12 @@ import dagster as dg
 import polars as pl
 
 from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
-from assets.daily import Tables, after, chosen, daily, each_day, made, spec, together
+from assets.daily import Tables, after, chosen, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
-from atc_pipeline.activity import roll_up, roll_up_again
+from atc_pipeline.activity import Rollup, roll_up, roll_up_again
+from atc_pipeline.coverage import COVERAGE
 from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
 from resources.journeys import JourneysFile
 from resources.lake import Lake
@@ -30,7 +31,7 @@ RECONCILED = dg.AssetCheckSpec(
 
 
 def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``raw_events``, ``rejected_events`` and ``customer_activity``."""
+    """Build ``raw_events``, ``rejected_events``, ``customer_activity`` and ``feature_coverage``."""
 
     @dg.multi_asset(
         name="ingest",
@@ -64,8 +65,15 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
             passed[day] = landing.passed_over(day)
-            blocks = landing.read(day, passed[day])
-            done = ingest(blocks, recent, arrival=day, timezone=portfolio.timezone, erased=erased, park=spill.park)
+            done = ingest(
+                landing.read(day, passed[day]),
+                recent,
+                arrival=day,
+                timezone=portfolio.timezone,
+                erased=erased,
+                blocked=portfolio.blocked,
+                park=spill.park,
+            )
             if "raw_events" in chosen(context) and (facts := facts_of_day(passed[day], done.mended)):
                 context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
@@ -82,25 +90,45 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         asked = {key.name for key in context.selected_asset_check_keys}
         yield from (result for result in results if result.check_name in asked)
 
-    @dg.asset(**daily(partitions, "events", after(["raw_events", "identity_map"])))
-    def customer_activity(context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat."""
+    @dg.multi_asset(
+        name="customer_activity",
+        specs=[
+            dg.AssetSpec(
+                "customer_activity",
+                description="One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat.",
+                **spec(partitions, "events", after(["raw_events", "identity_map"])),
+            ),
+            dg.AssetSpec(
+                "feature_coverage",
+                description="One row per trait or signal and event it names: how many matched that day, and how many values were skipped.",
+                **spec(partitions, "events", after(["raw_events"])),
+            ),
+        ],
+        **together(partitions),
+    )
+    def rolled_up(
+        context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
+    ) -> Iterator[dg.MaterializeResult]:
+        """Take out of the events what the portfolio asks for."""
         portfolio = journeys.load()
         made_by = measures.definitions(portfolio)
         definitions = Definitions(lake, made_by, portfolio.starts_on)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
             events, absorbed = lake.lazy("raw_events", day), identity.absorbed(lake.lazy("identity_map", day))
-            if not config.only_changed:
-                return {"customer_activity": roll_up(events, portfolio, arrival=day, absorbed=absorbed)}
-            changed = definitions.changed("customer_activity", day)
-            rollup = lake.read("customer_activity", day)
-            return {"customer_activity": roll_up_again(rollup, events, portfolio, changed, arrival=day, absorbed=absorbed)}
+            if config.only_changed:
+                changed = definitions.changed("customer_activity", day)
+                coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)
+                before = Rollup(lake.read("customer_activity", day), coverage)
+                rolled = roll_up_again(before, events, portfolio, changed, arrival=day, absorbed=absorbed)
+            else:
+                rolled = roll_up(events, portfolio, arrival=day, absorbed=absorbed)
+            return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
 
         each_day(context, lake, make, made_by)
-        return dg.MaterializeResult()
+        yield from made(context, ["customer_activity", "feature_coverage"])
 
-    return [ingested, customer_activity]
+    return [ingested, rolled_up]
 
 
 @dataclass(frozen=True)

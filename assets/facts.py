@@ -19,6 +19,7 @@ Facts = Mapping[str, Any]
 
 BAR_WIDTH = 24
 SHOWN_MERGES = 20
+SHOWN_SKIPPED = 50
 
 SHOWN_ROWS = 50
 """Rows of a table, and numbers of one kind, that Dagster is told of: it keeps them for ever, and of the others it is told how many."""
@@ -106,6 +107,13 @@ def _rejects(frame: pl.DataFrame) -> Facts:
         pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first()
     )
     return {"rejected_by_reason": markdown_table(examples.sort("reason"))}
+
+
+def _coverage(frame: pl.DataFrame) -> Facts:
+    """Say which values were skipped: what they look like and where they are, as what Dagster was told cannot be taken back."""
+    skipped = frame.filter(pl.col("skipped") > 0).sort("skipped", "feature", descending=[True, False])
+    shown = skipped.select("feature", "event", "read", "skipped", looks_like="sample", message_id="sample_message_id")
+    return {"values_skipped": markdown_table(shown.head(SHOWN_SKIPPED))} if skipped.height else {}
 
 
 def _identities(frame: pl.DataFrame) -> Facts:
@@ -263,10 +271,12 @@ def _state(frame: pl.DataFrame) -> Facts:
 
 
 def _assignments(frame: pl.DataFrame) -> Facts:
+    counts = {name: frame.filter(pl.col("decision") == name).height for name in ("start", "continue", "switch", "none")}
+    if frame.is_empty():
+        return counts
     decisions = frame.group_by(pl.col("journey_id").alias("journey").fill_null("(none)"), "decision").len("customers")
     by_journey = decisions.pivot("decision", index="journey", values="customers", sort_columns=True)
     by_journey = by_journey.sort(pl.sum_horizontal(pl.exclude("journey")), "journey", descending=[True, False])
-    counts = {name: frame.filter(pl.col("decision") == name).height for name in ("start", "continue", "switch", "none")}
     return {"decisions_by_journey": markdown_table(by_journey), **counts}
 
 
@@ -287,6 +297,7 @@ _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = 
 _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "raw_events": _events,
     "rejected_events": _rejects,
+    "feature_coverage": _coverage,
     "identity_changes": _identities,
     "customer_profiles": _profiles,
     "journey_queues": _queues,

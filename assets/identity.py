@@ -32,10 +32,11 @@ def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     )
     def identified(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
         """Carry the map from day to day, in order."""
-        starts_on = journeys.load().starts_on
+        portfolio = journeys.load()
 
         def make(day: date) -> Tables:
-            identities = map_identities(lake.lazy("raw_events", day), yesterday_of(lake, "identity_map", day, starts_on), today=day)
+            yesterday = yesterday_of(lake, "identity_map", day, portfolio.starts_on)
+            identities = map_identities(lake.lazy("raw_events", day), yesterday, today=day, blocked=portfolio.blocked)
             return {"identity_map": identities.map, "identity_changes": identities.changes}
 
         each_day(context, lake, make)

@@ -14,10 +14,13 @@ from assets.daily import STATE_TAG
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.origins import Origins, Stale
+from resources.records import delete, ended_runs
 from resources.turn import is_alive
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
+A_DAY = timedelta(days=1)
+"""How long the records of that job are kept."""
 
 ONLY_CHANGED = {"ops": {op: {"config": {"only_changed": True}} for op in ("customer_activity", "profile")}}
 """The config of the job ``catch_up``; a range that is started from the command line must be given it."""
@@ -40,7 +43,7 @@ def jobs() -> list[Job]:
     built = [dg.define_asset_job(name, selection, description=about, tags=STATE_TAG) for name, (selection, about) in purposes.items()]
     catch_up = dg.define_asset_job(
         "catch_up",
-        dg.AssetSelection.assets("customer_activity", "customer_profiles", "purchase_models"),
+        dg.AssetSelection.assets("customer_activity", "feature_coverage", "customer_profiles", "purchase_models"),
         description="After traits, interests or intents were added or changed: makes these again on days that are there, and nothing else.",
         tags=STATE_TAG,
         config=ONLY_CHANGED,
@@ -285,15 +288,12 @@ def forget_erasures() -> dg.SensorDefinition:
         name="forget_erasures",
         minimum_interval_seconds=3600,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Deletes Dagster's records of erase_customer runs that ended a day ago or earlier: their configuration names the "
-        "person. What was removed, and when, stays in the tombstone.",
+        description="Deletes Dagster's records and logs of erase_customer runs that ended a day ago or earlier: their configuration names "
+        "the person. What was removed, and when, stays in the tombstone.",
     )
     def forget(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-        a_day_ago = datetime.now(UTC) - timedelta(days=1)
-        runs = context.instance.get_runs(dg.RunsFilter(job_name=ERASURE, statuses=ended, updated_before=a_day_ago))
-        for run in runs:
-            context.instance.delete_run(run.run_id)
+        runs = ended_runs(context.instance, ERASURE, before=datetime.now(UTC) - A_DAY)
+        delete(context.instance, runs)
         return dg.SkipReason(f"{len(runs)} records of erasures deleted")
 
     return forget

@@ -19,6 +19,7 @@ from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
+from atc_pipeline.identity import arms
 from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import MESSAGES
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     sql = commands.add_parser("sql", help="run a DuckDB query over the tables, also while runs are writing")
     sql.add_argument("query", help="for instance: select * from journey_assignments limit 5")
     why = commands.add_parser("explain", help="tell why a customer is in this journey today, and in no other")
-    why.add_argument("customer", help="a customer_id")
+    why.add_argument("customer", help="a customer_id, also one that was merged into another since")
     why.add_argument("--day", help="YYYY-MM-DD; the latest day decided, if left out")
     why.add_argument("--all", action="store_true", help="say too why the customer is not queued for the other journeys")
     who = commands.add_parser("journey", help="show a customer's path through micro-segments and journeys")
@@ -117,8 +118,9 @@ def _journeys() -> JourneysFile:
 
 
 def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool) -> str:
-    """Gather what the lake knows of the customer and the day, and tell it."""
+    """Gather what the lake knows of the customer and the day, and tell it; of one who was merged into another, that one's."""
     day = _day(lake, asked)
+    asked_for, customer = customer, _names(lake, customer, [day])["customer_id"].item()
     assignment = _rows(lake, "journey_assignments", day, customer)
     if assignment.is_empty():
         raise UnansweredError(_unknown(lake, customer, day))
@@ -127,7 +129,7 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
             raise UnansweredError(f"{table} has no data for {day}: materialize it first")
     yesterday = day - timedelta(days=1)
     state = _rows(lake, "journey_state", day, customer)
-    return explain(
+    page = explain(
         Day(
             customer_id=customer,
             today=day,
@@ -143,9 +145,19 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
             else assignment.clear(),
             state_before=_rows(lake, "journey_state", yesterday, customer) if lake.has("journey_state", yesterday) else state.clear(),
             funnel=lake.read("journey_funnel", day) if lake.has("journey_funnel", day) else pl.DataFrame(),
+            arm_id=_arm_id(lake, customer, day),
         ),
         with_others=with_others,
     )
+    if customer == asked_for:
+        return page
+    return f"{plain(asked_for)} is customer {plain(customer)} on {day}: they are one person, whose day this is.\n\n{page}"
+
+
+def _arm_id(lake: Lake, customer: str, day: date) -> str:
+    """Return what a customer's lots are drawn by (SPEC 2): their own name, unless they were first known under another."""
+    known = arms(lake.lazy("identity_map", day)).filter(customer_id=customer).collect() if lake.has("identity_map", day) else None
+    return customer if known is None or known.is_empty() else str(known["arm_id"].item())
 
 
 def path_of(lake: Lake, customer: str, first: str | None, last: str | None) -> path.Path:

@@ -2,7 +2,8 @@
 
 The rollup is what keeps the cost of a day flat: profiles read it, never the events (SPEC 3, "Cost").
 
-What belongs here: taking properties out of events, and which events count for what. What does not: history.
+What belongs here: taking properties out of events, and which events count for what. What does not: history, and whether what
+was found is as it should be (``coverage``).
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,85 +12,108 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline import documents, measures, rules
+from atc_pipeline import consent, documents, measures, rules
+from atc_pipeline.coverage import ANY, Counted, Feature, counted, summed
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
-"""Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md)."""
+"""Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md, 0018-facts.md)."""
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
 
 _KEYS = ("customer_id", "event_date")
-_COLUMNS = ("message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "event_date", "properties", "traits", "context")
+_COLUMNS = (
+    "message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "received_at", "event_date", "properties", "traits", "context",
+)  # fmt: skip
 
 
-def roll_up(
-    events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None
-) -> pl.DataFrame:
-    """Roll one arrival day's events up: one row per customer and event date.
+@dataclass(frozen=True)
+class Rollup:
+    """One day's events: what they add to customers, and how much of what was asked for was found in them.
+
+    ``activity``: one row per customer and event date (``measures.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
+    """
+
+    activity: pl.DataFrame
+    coverage: pl.DataFrame
+
+
+def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None) -> Rollup:
+    """Roll one arrival day's events up.
 
     ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
-    (``rules.survivors``). Columns of the result: ``measures.rollup_schema``.
+    (``rules.survivors``).
     """
     schema = measures.rollup_schema(portfolio)
-    keyed = rules.survivors(events.lazy().select(_COLUMNS).with_columns(rules.customer_id()), absorbed)
+    keyed = rules.survivors(events.lazy().select(_COLUMNS).with_columns(rules.whose(portfolio.blocked)), absorbed)
     shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
     parts = [
-        _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio)
+        _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
         for shard in range(shards)
     ]
-    return (
-        pl.concat(parts)
+    activity = (
+        pl.concat([part for part, _ in parts])
         .with_columns(pl.lit(arrival).alias("date"))
         .select(*schema)
         .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "event_date")
     )
+    return Rollup(activity, summed((one for _, found in parts for one in found), arrival))
 
 
 def roll_up_again(
-    rollup: pl.DataFrame,
+    before: Rollup,
     events: pl.DataFrame | pl.LazyFrame,
     portfolio: Portfolio,
     features: Sequence[str],
     *,
     arrival: date,
     absorbed: pl.LazyFrame | None = None,
-) -> pl.DataFrame:
-    """Roll only these features of a day up again (``measures.definitions``), and keep the other columns of its ``rollup``."""
+) -> Rollup:
+    """Roll only these features of a day up again (``measures.definitions``), and keep the rest of what there was ``before``."""
     some = measures.only(portfolio, features)
     part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
     schema = measures.rollup_schema(portfolio)
     new = [name for name in schema if name in measures.feature_columns(some)]
-    old = [name for name in schema if name in rollup.columns and name not in new]
-    return rollup.select(old).join(part.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left").select(*schema)
+    old = [name for name in schema if name in before.activity.columns and name not in new]
+    activity = before.activity.select(old).join(part.activity.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left")
+    asked = {feature.name for feature in asked_for(portfolio)}
+    again = part.coverage["feature"].unique().implode()
+    kept = before.coverage.filter(pl.col("feature").is_in(asked) & ~pl.col("feature").is_in(again))
+    return Rollup(activity.select(*schema), pl.concat([kept, part.coverage]).sort("feature", "part", "event"))
 
 
-def _roll_up(events: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
+def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple[pl.DataFrame, list[Counted]]:
     keyed = events.collect()
     contributions = list(_contributions(portfolio))
     arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
+    found: list[Counted] = []
+    names = keyed.group_by("event").len()
+    happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: keyed.height}
     # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
     facts = [
         _every_event(keyed),
-        *(_properties(keyed, [one for one in contributions if one.selector.each == each], each) for each in arrays),
-        pl.concat([_traits(keyed, portfolio), _subscriptions(keyed, portfolio)], how="diagonal"),
+        *(_properties(keyed, [one for one in contributions if one.selector.each == each], each, happened, found) for each in arrays),
+        pl.concat([_traits(keyed, portfolio, arrival, found), _subscriptions(keyed, portfolio, arrival, found)], how="diagonal"),
         _timezones(keyed),
     ]
     accumulators = measures.in_rollup(portfolio)
     grouped = pl.collect_all([_grouped(rows, accumulators) for rows in facts])
-    return _side_by_side(grouped, accumulators)
+    return _side_by_side(grouped, accumulators), found
 
 
 def _grouped(rows: pl.DataFrame, accumulators: Iterable[measures.Accumulator]) -> pl.LazyFrame:
     """One row per customer and event date, with those of the accumulators that the rows add to."""
-    there = [one for one in accumulators if one.name in rows.columns or f"{one.name}.at" in rows.columns]
-    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in there if one.merge != "tally" for expression in one.gather())
+    there = [one for one in accumulators if next(iter(one.columns())) in rows.columns]
+    plain = [one for one in there if one.merge not in ("tally", "consent")]
+    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in plain for expression in one.gather())
     for one in there:
         if one.merge == "tally":
             values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
             whole = whole.join(measures.tally(values, _KEYS, one.name), on=_KEYS, how="left")
+        elif one.merge == "consent":
+            whole = whole.join(consent.merged(rows.lazy(), _KEYS, one.name), on=_KEYS, how="left")
     return whole
 
 
@@ -115,12 +139,24 @@ def _every_event(events: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class _Contribution:
-    """What the matching rows add to one accumulator: 1, a weight in micro-units, the event date, or a property."""
+    """What the matching rows add to one accumulator: 1, a weight in micro-units, the event date, or a property.
+
+    ``feature``: whose it is, where that is to be told.
+    """
 
     accumulator: measures.Accumulator
     selector: Selector
     property: str | None = None
     micro_weight: int = 1
+    feature: Feature | None = None
+
+
+def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
+    """Name what ``coverage`` has rows of."""
+    yield from (one.feature for one in _contributions(portfolio) if one.feature is not None)
+    yield from (Feature(trait.id) for trait in portfolio.traits if trait.kind == "profile")
+    yield from (Feature(f"consent_{channel.id}") for channel in portfolio.channels)
+    yield Feature(CONSENT)
 
 
 def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
@@ -128,49 +164,86 @@ def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
         if trait.selector is None:
             continue
         for part in measures.of_trait(trait):
-            yield _Contribution(part, trait.selector, trait.property)
+            yield _Contribution(part, trait.selector, trait.property, feature=Feature(trait.id))
     remembered = {accumulator.name: accumulator for accumulator in measures.remembered(portfolio)}
     weighted = {f"interest_{topic.id}": topic.signals for topic in portfolio.topics}
     weighted |= {f"intent_{intent.id}": intent.signals for intent in portfolio.intents}
     for name, signals in weighted.items():
-        for signal in signals:
-            yield _Contribution(remembered[name], signal.selector, micro_weight=round(signal.weight * rules.MICRO))
+        for number, signal in enumerate(signals, start=1):
+            weight = round(signal.weight * rules.MICRO)
+            yield _Contribution(remembered[name], signal.selector, micro_weight=weight, feature=Feature(name, number))
     if portfolio.engagement is not None:
         sides = zip(measures.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
         for accumulator, names in sides:
-            yield _Contribution(accumulator, Selector(names), micro_weight=rules.MICRO)
+            yield _Contribution(accumulator, Selector(names), micro_weight=rules.MICRO, feature=Feature(accumulator.name))
         for channel, accumulator in measures.responses_by_channel(portfolio).items():
             answered = Selector(portfolio.engagement.responses, where=measures.channel_is(channel))
             yield _Contribution(accumulator, answered, micro_weight=rules.MICRO)
     if portfolio.predictions is not None:
-        first, last, orders, valued, total, days = measures.purchases(portfolio)
+        first, last, high, low, days, valued_days = measures.purchases(portfolio)
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
         sold = Selector(ordered.events, where=measures.is_worth_something(value))
-        yield from (_Contribution(one, ordered) for one in (first, last, orders, days))
-        yield from (_Contribution(valued, sold), _Contribution(total, sold, value))
+        yield from (_Contribution(one, ordered, feature=Feature("predictions.order")) for one in (first, last, days))
+        yield from (_Contribution(one, sold, value, feature=Feature("predictions.value")) for one in (high, low))
+        yield _Contribution(valued_days, sold)
     for accumulator in measures.goals(portfolio):
-        yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)))
+        yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)), feature=Feature(accumulator.name))
 
 
-def _properties(events: pl.DataFrame, contributions: list[_Contribution], each: str | None) -> pl.DataFrame:
-    """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to."""
+def _properties(
+    events: pl.DataFrame, contributions: list[_Contribution], each: str | None, happened: dict[str, int], found: list[Counted]
+) -> pl.DataFrame:
+    """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to.
+
+    ``happened``: number of events by name. What is told of the features goes into ``found``.
+    """
     events = _named(events, contributions)
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
     wanted = {field for one in contributions for field in _needed(one)}
+    no_items = rows.clear().with_columns(shape=pl.lit(None, dtype=pl.String))
     if each is None:
         read = [one for one in contributions if one.property is not None or one.selector.where is not None]
         typed = rows.with_columns(documents.read_fields(_properties_of(events, _names(read)), wanted))
     else:
-        owners, places, values = documents.read_items(events["properties"], each, wanted)
-        said = pl.concat_str("said", pl.lit("#"), places.cast(pl.String).str.zfill(5))
-        typed = rows[owners].with_columns(said.alias("said"), *values)
+        items = documents.read_items(events["properties"], each, wanted)
+        said = pl.concat_str("said", pl.lit("#"), items.places.cast(pl.String).str.zfill(5))
+        typed = rows[items.owners].with_columns(said.alias("said"), *items.columns)
+        if items.unread:
+            owners, shapes = zip(*items.unread, strict=True)
+            no_items = rows[list(owners)].with_columns(shape=pl.Series(shapes, dtype=pl.String))
     held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
+    typed = typed.with_columns(held)
+    masks = {id(one.selector): _mask(one.selector) for one in contributions}
+    typed = typed.with_columns(mask.alias(f"mask:{name}") for name, mask in masks.items())
     columns: dict[str, list[pl.Expr]] = {}
+    told: dict[Feature, _Contribution] = {}
     for one in contributions:
-        for name, expression in _filled(one, _mask(one.selector)).items():
+        for name, expression in _filled(one, pl.col(f"mask:{id(one.selector)}")).items():
             columns.setdefault(name, []).append(expression)
-    return typed.with_columns(held).select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+        if one.feature is not None:
+            told.setdefault(one.feature, one)
+    found += [_told(feature, one, typed, no_items, happened) for feature, one in told.items()]
+    return typed.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+
+
+def _told(feature: Feature, one: _Contribution, rows: pl.DataFrame, no_items: pl.DataFrame, happened: dict[str, int]) -> Counted:
+    """Count what was found of a feature; values that cannot be read are few, and looked at only where there are any."""
+    is_meant, is_named = pl.col(f"mask:{id(one.selector)}"), _is_named(one.selector)
+    skipped = [no_items.filter(is_named).select("said", "shape")] if no_items.height else []
+    fields = [(documents.unread(*field), is_named) for field in (one.selector.where.columns.items() if one.selector.where else ())]
+    if one.property is not None:
+        fields.append((documents.unread(one.property, _value_type(one.accumulator)), is_meant))
+    for column, among in dict(reversed(fields)).items():
+        if column in rows.columns:
+            skipped.append(rows.filter(among & pl.col(column).is_not_null()).select("said", shape=column))
+    matched = int(rows[f"mask:{id(one.selector)}"].sum())
+    if one.property is not None:
+        value = documents.column(one.property, _value_type(one.accumulator))
+        read = rows.select((is_meant & pl.col(value).is_not_null()).sum()).item()
+    else:
+        read = matched if not skipped else max(0, rows.filter(is_named).height - sum(frame.height for frame in skipped))
+    return counted(feature, {name: happened.get(name, 0) for name in one.selector.events or (ANY,)}, matched, read, skipped)
 
 
 def _names(contributions: list[_Contribution]) -> list[str] | None:
@@ -208,8 +281,11 @@ def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
 
 def _mask(selector: Selector) -> pl.Expr:
     """True in the rows that the selector means."""
-    is_named = pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
-    return is_named if selector.where is None else is_named & pl.col(_holds(selector.where))
+    return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_holds(selector.where))
+
+
+def _is_named(selector: Selector) -> pl.Expr:
+    return pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
 
 
 def _holds(condition: Condition) -> str:
@@ -257,33 +333,72 @@ def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
         return {accumulator.name: pl.when(said).then(value)}
     if accumulator.name.endswith(".n"):
         return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
-    return {accumulator.name: pl.when(said).then((value * rules.MICRO).round().cast(pl.Int64))}
+    micro = (value * rules.MICRO).round().cast(pl.Int64)
+    if accumulator.merge == "add":
+        micro = measures.split(micro, accumulator.name)
+    return {accumulator.name: pl.when(said).then(micro)}
 
 
-def _traits(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
     """One row per ``identify``: profile traits and consent."""
-    words = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
-    words += [(f"consent_{channel.id}",) * 2 + (pl.Boolean(),) for channel in portfolio.channels]
-    typed = _with_fields(events.filter(pl.col("type") == "identify"), "traits", {word[1:] for word in words})
-    return typed.select(
-        *_KEYS, *(column for name, property_, dtype in words for column in _word(name, pl.col(documents.column(property_, dtype))))
-    )
-
-
-def _subscriptions(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
-    """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named; unsubscribing from nothing in
-    particular withdraws it for all."""
-    said = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
-    typed = _with_fields(said, "properties", [("channel", pl.String())])
-    named, is_given = pl.col(documents.column("channel", pl.String())), pl.col("event") == SUBSCRIBED
+    profile = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
+    agreed = [f"consent_{channel.id}" for channel in portfolio.channels]
+    said = events.filter(pl.col("type") == "identify")
+    said = said.with_columns(documents.spelled_as(said["traits"], agreed))
+    typed = _with_fields(said, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
+    found += [_asked(name, typed, property_, dtype) for name, property_, dtype in profile]
+    found += [_asked(name, typed, name, documents.CONSENT) for name in agreed]
+    consents: list[pl.Expr] = []
+    for name in agreed:
+        value = pl.col(documents.column(name, documents.CONSENT))
+        consents += consent.words(name, is_granted=value == 1, is_withdrawn=value == 0, arrival=arrival, timezone=portfolio.timezone)
     return typed.select(
         *_KEYS,
-        *(
-            column
-            for channel in portfolio.channels
-            for column in _word(f"consent_{channel.id}", pl.when((named == channel.id) | (named.is_null() & ~is_given)).then(is_given))
-        ),
+        *(column for name, property_, dtype in profile for column in _word(name, pl.col(documents.column(property_, dtype)))),
+        *consents,
     )
+
+
+def _asked(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType) -> Counted:
+    """Count what was found of a feature that is read from ``identify`` traits."""
+    unread = documents.unread(property_, dtype)
+    skipped = [typed.filter(pl.col(unread).is_not_null()).select("said", shape=unread)] if unread in typed.columns else []
+    read = typed[documents.column(property_, dtype)].count()
+    return counted(Feature(feature), {"identify": typed.height}, read, read, skipped)
+
+
+CONSENT = "consent"
+"""What tells of ``Subscribed`` and ``Unsubscribed`` in ``coverage``."""
+
+
+def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
+    """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named, in any case; unsubscribing from nothing in
+    particular, or from nothing of ours, withdraws it for all."""
+    said = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
+    typed = _with_fields(said, "properties", [("channel", pl.String())])
+    unread = documents.unread("channel", pl.String())
+    shape = pl.col(unread) if unread in typed.columns else pl.lit(None, dtype=pl.String)
+    written = pl.col(documents.column("channel", pl.String()))
+    named = written.str.strip_chars().str.to_lowercase()
+    ours = [channel.id.lower() for channel in portfolio.channels]
+    is_ours, is_given = named.is_in(ours).fill_null(value=False), pl.col("event") == SUBSCRIBED
+    is_foreign = shape.is_not_null() | ((named.fill_null("") != "") & ~is_ours)
+    foreign = typed.filter(is_foreign).select("said", shape=pl.coalesce(shape, pl.lit("a channel that is not ours")))
+    happened = {name: typed.filter(pl.col("event") == name).height for name in (SUBSCRIBED, UNSUBSCRIBED)}
+    found.append(counted(Feature(CONSENT), happened, typed.height, typed.height - foreign.height, [foreign]))
+    consents: list[pl.Expr] = []
+    for channel in portfolio.channels:
+        is_this = (named == channel.id.lower()).fill_null(value=False)
+        # Of channels that differ in case only, a grant is for the one that is written so.
+        is_sure = is_this if ours.count(channel.id.lower()) == 1 else (written == channel.id).fill_null(value=False)
+        consents += consent.words(
+            f"consent_{channel.id}",
+            is_granted=is_sure & is_given,
+            is_withdrawn=(is_this | ~is_ours) & ~is_given,
+            arrival=arrival,
+            timezone=portfolio.timezone,
+        )
+    return typed.select(*_KEYS, *consents)
 
 
 def _timezones(events: pl.DataFrame) -> pl.DataFrame:
@@ -301,4 +416,4 @@ def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
 
 def _with_fields(events: pl.DataFrame, objects: str, wanted: Iterable[documents.Field]) -> pl.DataFrame:
     """One row per event, with fields of one of its JSON objects."""
-    return events.select(*_KEYS, "event", "timestamp", *documents.read_fields(events[objects], wanted), said="message_id")
+    return events.select(*_KEYS, "event", "timestamp", "received_at", *documents.read_fields(events[objects], wanted), said="message_id")

@@ -3,6 +3,9 @@
 An event is the person's where it carries their user id, or no user and an anonymous id that is theirs, or names one of their
 ids as the previous one. On a shared device that leaves the others' events alone: an event is whose user id it carries.
 
+Whoever types an id may type it otherwise: in capitals, with a blank, escaped for an address, in the middle of a sentence. Such text
+is found, and never taken for theirs: it is told, and somebody must say what it means.
+
 What belongs here: matching, of rows by their columns and of lines by their fields. What does not: where rows and lines are
 kept and how files are rewritten (``resources.traces``), and how the ids are remembered (``resources.tombstones``).
 """
@@ -11,10 +14,12 @@ import codecs
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 import polars as pl
@@ -24,10 +29,16 @@ from atc_pipeline import rules
 
 Kind = Literal["theirs", "shared", "elsewhere"]
 """What a row or line has to do with the person: it is about them (and goes), it is somebody else's on a device they shared (and
-stays), or it has the same text somewhere else (and somebody must say what that means)."""
+stays), or it has the same text somewhere else, or one that may be meant for it (and somebody must say what that means)."""
 
 FEW = 1000
 """Names up to which Polars can hold their pattern (10 MB compiled); of more, text that has one anywhere is looked at closely."""
+
+MOST_WRITTEN = 80
+"""Characters shown of a text that may be meant for the person."""
+MOST_VALUES = 200_000
+"""Values that are looked at closely at a time."""
+_VALUE = ("row", "column", "field", "text")
 
 _CUSTOMERS = re.compile(r"(.+_)?customer_id|(.+_)?absorbed|(.+_)?survivor")
 """Columns whose text is a customer, in any table: those of today and those to come."""
@@ -35,22 +46,130 @@ _FIELDS = {"userId": "user_id", "anonymousId": "anonymous_id", "previousId": "pr
 _BLOCKED = re.compile(rules.BLOCKED_IDENTITY)
 
 
+_LETTERS = [chr(code) for code in range(0x21, 0x7F)]
+_DIGITS = {
+    letter: str(unicodedata.decimal(letter)) for letter in map(chr, range(0x80, 0x1FC00)) if unicodedata.decimal(letter, None) is not None
+}
+_WIDE = {chr(ord(letter) + 0xFEE0): letter for letter in _LETTERS}
+_HIDDEN = dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "") | dict.fromkeys(" \t\n\u00a0", " ")
+_CODED = r"[^\x20-\x7e]|[%\\&`+]|  "
+"""Text that has something to be undone, and not only capitals."""
+_BLANK = "[\\s\\p{Z}]"
+
+
+class Spellings:
+    """All the ways in which the same ids may be written by people, browsers and exports; they are compared as ``plain`` text.
+
+    Text matches where an id stands in it as a word; one of eight characters or more that is no word, number or address, anywhere. A
+    number matches with leading zeros and with ``.0``, and not where it is a part of another number, of a date or of a time.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        """Learn the letters of these ids, which may be coded."""
+        ids = sorted(ids)
+        forms = {form for one in ids for kind in ("NFC", "NFD") for form in unicodedata.normalize(kind, one)}
+        letters = {letter: letter for form in forms for letter in (*form.lower(), *form.upper())}
+        undone = letters | {letter: letter for letter in _LETTERS} | _WIDE | _DIGITS | _HIDDEN
+        self._codes: dict[str, str] = _DIGITS | {"`@`": "@"}  # what keeps an address from being a link (``escaping.markdown``)
+        for letter, meant in undone.items():
+            if "\ud800" <= letter <= "\udfff":
+                continue
+            self._codes[quote(letter, safe="") if len(quote(letter, safe="")) > 1 else f"%{ord(letter):02x}"] = meant.lower()
+            self._codes["".join(f"\\u{unit:04x}" for unit in _utf16(letter))] = meant.lower()
+            self._codes[f"&#{ord(letter)};"] = meant.lower()
+        self.plain_ids = sorted({one for one in self.plain(pl.Series(ids, dtype=pl.String)) if one})
+        self._pattern = "|".join(filter(None, (_as_numbers(self.plain_ids), _as_words(self.plain_ids), _as_parts(self.plain_ids))))
+
+    def plain(self, texts: pl.Series) -> pl.Series:
+        """Write text without capitals, codes, what takes no room, blanks around it, and what follows a + in front of an @."""
+        low = texts.str.to_lowercase()
+        odd = low.str.contains(_CODED).fill_null(value=False).arg_true()
+        if odd.len():
+            coded = low.gather(odd)
+            for _ in range(2):  # one code may be written in the other
+                coded = coded.str.replace_all(r"%(?:25)+", "%").str.replace_all(r"(?:\\+|%)u", r"\u")
+                coded = coded.str.replace_many(list(self._codes), list(self._codes.values()), ascii_case_insensitive=True)
+            coded = coded.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\p{DI}", "").str.replace_all("ß", "ss")
+            coded = coded.str.replace_all(r"\\+[nrtbf]", " ").str.replace_all(r"\\+", "").str.replace_all(f"{_BLANK}+", " ")
+            low = low.scatter(odd, coded.str.replace_all(r"\+[^@\s\"'<>&,;]*@", "@"))
+        return low.str.strip_chars()
+
+    def are_in(self, texts: pl.Series) -> pl.Series:
+        """True for text that may be meant for one of the ids."""
+        plain = self.plain(texts)
+        if not self.plain_ids:
+            found = pl.repeat(False, texts.len(), eager=True)
+        elif len(self.plain_ids) <= FEW:
+            found = plain.str.contains(self._pattern)
+        else:
+            found = plain.str.contains_any(self.plain_ids)
+        return found.fill_null(value=False).alias(texts.name)
+
+
+def _utf16(letter: str) -> Iterator[int]:
+    units = letter.encode("utf-16-be")
+    return (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+
+
+def _spaced(text: str) -> str:
+    """A pattern of a text with a blank anywhere, or none."""
+    return " ?".join(re.escape(letter) for letter in text if letter != " ")
+
+
+def _as_numbers(ids: Iterable[str]) -> str:
+    numbers = {one.lstrip("0") or "0" for one in ids if one.isdecimal()}
+    any_of = "|".join(_spaced(number) for number in sorted(numbers))
+    before, after = r"(?:^|[^\p{L}\p{N}.,:\-]|[^\p{N}][.,:]|\p{L}-)", r"(?:$|[^\p{L}\p{N}.,:\-]|[.,:\-](?:$|[^\p{N}]))"
+    return rf"{before}0*(?:{any_of})(?:[.,]0+)?{after}" if numbers else ""
+
+
+def _as_words(ids: Iterable[str]) -> str:
+    words = [_spaced(one) for one in ids if not one.isdecimal() and not _is_unmistakable(one)]
+    return rf"(?:^|[^\p{{L}}\p{{N}}])(?:{'|'.join(words)})(?:$|[^\p{{L}}\p{{N}}])" if words else ""
+
+
+def _as_parts(ids: Iterable[str]) -> str:
+    return "|".join(_spaced(one) for one in ids if _is_unmistakable(one))
+
+
+def _is_unmistakable(one: str) -> bool:
+    return len(one) >= 8 and not one.isalpha() and not one.isdecimal() and "@" not in one
+
+
 @dataclass(frozen=True)
 class Person:
-    """All ids of one person: as a user, and as an anonymous visitor."""
+    """All ids of one person: as a user, and as an anonymous visitor.
+
+    A user's id that comes as an anonymous one is theirs, too, unless it is one of their ``namesakes``: the anonymous id of a
+    visitor who is known to be somebody else. A visitor's id that comes as a user's is somebody else's.
+    """
 
     users: frozenset[str]
     visitors: frozenset[str] = frozenset()
+    namesakes: frozenset[str] = frozenset()
+    blocked: frozenset[str] = frozenset()
+    """What names nobody, beside the values of SPEC 2 (``identity.blocked``)."""
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """Every id of theirs, of either kind."""
+        return self.users | self.visitors
+
+    @cached_property
+    def devices(self) -> frozenset[str]:
+        """Every anonymous id of theirs; our own name for a visitor may come back as one."""
+        own = self.visitors | (self.users - self.namesakes)
+        return own | {f"{rules.VISITOR}{one}" for one in own}
 
     @cached_property
     def customers(self) -> frozenset[str]:
-        """Every customer id the person has, or ever had."""
-        return self.users | {f"{rules.VISITOR}{one}" for one in self.visitors}
+        """Every customer id the person has, ever had, or would have if they came back."""
+        return self.users | {f"{rules.VISITOR}{one}" for one in self.devices}
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every text that stands for the person."""
-        return self.customers | self.visitors
+        return self.customers | self.devices
 
     @cached_property
     def fingerprints(self) -> list[str]:
@@ -58,13 +177,14 @@ class Person:
 
         A visitor's name counts as a user's id too: it may come back as one from where we sent it.
         """
-        ids = [f"user:{one}" for one in self.customers] + [f"anonymous:{one}" for one in self.visitors]
+        ids = [f"user:{one}" for one in self.customers] + [f"anonymous:{one}" for one in self.devices]
         return sorted(hashlib.sha256(one.encode()).hexdigest() for one in ids)
 
     @cached_property
     def pattern(self) -> str:
         """A regular expression that finds every whole JSON or text value that is a name; it may find a little more."""
-        return rf"(?:^|[\"\s:,\[\\])(?:{'|'.join(re.escape(one) for one in sorted(self.names))})(?:$|[\"\s,}}\]\\])"
+        ids = "|".join(re.escape(one) for one in sorted(self.ids))
+        return rf"(?:^|[\"\s:,\[\\])(?:{rules.VISITOR})*(?:{ids})(?:$|[\"\s,}}\]\\])"
 
     @cached_property
     def escapes(self) -> str:
@@ -73,82 +193,155 @@ class Person:
             r"\\" if any(json_text[1:-1] != one for one in self.names if (json_text := json.dumps(one, ensure_ascii=False))) else r"\\[u/]"
         )
 
+    @cached_property
+    def spellings(self) -> Spellings:
+        """How else the ids may be written."""
+        return Spellings(self.ids)
 
-def identify(customer_id: str, identity_map: pl.LazyFrame | None) -> tuple[Person, bool]:
+    def together_with(self, other: "Person") -> "Person":
+        """Return both as one person."""
+        users, visitors = self.users | other.users, self.visitors | other.visitors
+        return Person(users, visitors, (self.namesakes | other.namesakes) - visitors, self.blocked | other.blocked)
+
+    def is_nobody(self, text: str | None) -> bool:
+        """True where the text of an id names nobody at all."""
+        return not is_identity(text, self.blocked)
+
+
+def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Iterable[str] = ()) -> tuple[Person, bool]:
     """Find all ids of a customer, who may be given by an absorbed id too; and whether the map knows them.
 
-    ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself.
+    ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself. ``blocked``: ``identity.blocked``.
     Raises ValueError for an id that identifies nobody.
     """
     visitor = customer_id.removeprefix(rules.VISITOR)
     is_visitor = visitor != customer_id
-    if not is_identity(visitor):
-        raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, or only zeros and dashes (SPEC 2)")
-    own = Person(frozenset(), frozenset({visitor})) if is_visitor else Person(frozenset({customer_id}))
+    nobody = frozenset(one.strip().lower() for one in blocked)
+    if not is_identity(visitor, nobody):
+        raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, only zeros and dashes, or blocked (SPEC 2)")
+    users, visitors = (frozenset[str](), frozenset({visitor})) if is_visitor else (frozenset({customer_id}), frozenset[str]())
     if identity_map is None:
-        return own, False
+        return Person(users, visitors, blocked=nobody), False
     is_asked = (pl.col("id_type") == ("anonymous" if is_visitor else "user")) & (pl.col("id") == visitor)
     rows = identity_map.select("id_type", "id", "customer_id")
     asked = rows.filter(is_asked | (pl.col("customer_id") == customer_id)).select("customer_id").unique()
     ids = rows.join(asked, on="customer_id", how="semi").collect()
-    users, visitors = (frozenset(ids.filter(pl.col("id_type") == kind)["id"]) for kind in ("user", "anonymous"))
-    return Person(own.users | users, own.visitors | visitors), not ids.is_empty()
+    users |= frozenset(ids.filter(pl.col("id_type") == "user")["id"])
+    visitors |= frozenset(ids.filter(pl.col("id_type") == "anonymous")["id"])
+    claimed = rows.filter(
+        pl.col("id_type") == "anonymous",
+        pl.col("id").is_in(sorted(users - visitors)),
+        pl.col("customer_id") != pl.concat_str(pl.lit(rules.VISITOR), "id"),
+    )
+    return Person(users, visitors, frozenset(claimed.select("id").collect()["id"]), nobody), not ids.is_empty()
 
 
-def is_identity(text: str | None) -> bool:
-    """True where the text names somebody; ``rules.is_identity`` for one value."""
-    return text is not None and _BLOCKED.fullmatch(text) is None
+def is_identity(text: str | None, blocked: frozenset[str] = frozenset()) -> bool:
+    """True where the text names somebody; ``rules.is_identity`` for one value. ``blocked``: in small letters, without blanks around."""
+    return text is not None and _BLOCKED.fullmatch(text) is None and text.strip().lower() not in blocked
 
 
 def is_about(schema: Mapping[str, pl.DataType], person: Person) -> pl.Expr:
     """True for rows about the person, told by the columns a table has; false everywhere in a table without ids."""
     named = [_FIELDS.get(column, column) for column in schema]
-    columns = {
-        name: pl.col(column).cast(pl.String) for name, column in zip(named, schema, strict=True) if _is_text_or_number(schema[column])
-    }
+    columns = {name: _as_id(column, schema[column]) for name, column in zip(named, schema, strict=True) if _may_be_id(schema[column])}
     tests = [column.is_in(sorted(person.customers)) for name, column in columns.items() if _CUSTOMERS.fullmatch(name)]
     if "user_id" in columns:
         tests.append(columns["user_id"].is_in(sorted(person.customers)))
     if "anonymous_id" in columns:
-        tests.append(_is_nobody(columns) & columns["anonymous_id"].is_in(sorted(person.visitors)))
+        tests.append(_is_nobody(columns, person) & columns["anonymous_id"].is_in(sorted(person.devices)))
     if "previous_id" in columns:
         tests.append(columns["previous_id"].is_in(sorted(person.names)))
     if "id_type" in columns and "id" in columns:
-        for kind, ids in (("user", person.users), ("anonymous", person.visitors)):
+        for kind, ids in (("user", person.customers), ("anonymous", person.devices)):
             tests.append((columns["id_type"] == kind) & columns["id"].is_in(sorted(ids)))
     return pl.any_horizontal(pl.lit(value=False), *(test.fill_null(value=False) for test in tests))
 
 
 def find_rows(rows: pl.LazyFrame, person: Person) -> pl.DataFrame:
-    """One row per row that names the person: ``row`` (from 0), ``kind``, and for ``elsewhere`` the ``column``.
+    """One row per row that names the person, or may: ``row`` (from 0), ``kind``, and for ``elsewhere`` the ``column`` and how it is
+    ``written`` there.
 
-    Text is searched in every column, nested ones included: as the whole text, and as a whole value of the JSON it may hold.
-    ``raw`` is a line as it arrived, which ``kind_of_line`` reads.
+    Text is searched in every column, nested ones included: as the whole text, as a whole value of the JSON it may hold, and by
+    ``Spellings``. ``raw`` is a line as it arrived, which ``kind_of_line`` reads.
     """
     schema = rows.collect_schema()
     searched = [name for name, dtype in schema.items() if _holds_text(dtype)]
-    may_name = [_may_name(pl.col(name), schema[name], person) for name in searched]
+    may_name = [test(pl.col(name), schema[name], person) for name in searched for test in (_may_name, _may_mean)]
     candidates = (
-        rows.select(*dict.fromkeys([*searched, *(name for name, dtype in schema.items() if _is_text_or_number(dtype))]))
+        rows.select(*dict.fromkeys([*searched, *(name for name, dtype in schema.items() if _may_be_id(dtype))]))
         .with_row_index("row:")
         .with_columns(is_about(schema, person).alias("about:"))
         .filter(pl.any_horizontal("about:", *may_name))
         .collect(engine="streaming")
         .sort("row:")
     )
-    found: list[tuple[int, Kind, str | None]] = []
+    found = _Found(person)
     for row in candidates.iter_rows(named=True):
-        found += [(row["row:"], kind, column) for kind, column in _kinds_of_row(row, searched, person)]
-    return pl.DataFrame(found, schema={"row": pl.UInt32, "kind": pl.String, "column": pl.String}, orient="row")
+        kinds = dict(_kinds_of_row(row, searched, person))
+        found.add(row["row:"], kinds, {} if "theirs" in kinds.values() else {column: row[column] for column in searched})
+    return found.frame()
 
 
 def find_lines(lines: Iterable[bytes], person: Person) -> pl.DataFrame:
-    """One row per line that names the person: ``row`` (from 0) and ``kind``; as ``find_rows``, for JSON lines."""
+    """One row per line that names the person, or may; as ``find_rows``, for JSON lines, whose column is ``line``."""
     raw = list(lines)
     text = pl.Series("text", [line.decode(errors="replace") for line in raw], dtype=pl.String)
-    candidates = text.to_frame().select(pl.arg_where(_may_name(pl.col("text"), pl.String(), person))).to_series()
-    kinds = [(row, kind) for row in candidates if (kind := kind_of_line(raw[row], person)) is not None]
-    return pl.DataFrame(kinds, schema={"row": pl.UInt32, "kind": pl.String}, orient="row")
+    may_name = text.to_frame().select(_may_name(pl.col("text"), pl.String(), person)).to_series()
+    found = _Found(person)
+    for row in (may_name | person.spellings.are_in(text)).arg_true():
+        kind = kind_of_line(raw[row], person)
+        found.add(row, {} if kind is None else {"line": kind}, {} if kind == "theirs" else {"line": raw[row]})
+    return found.frame()
+
+
+def count_named(lines: Iterable[bytes], person: Person) -> int:
+    """Count the lines of text that name the person, or may."""
+    text = pl.Series("text", [line.decode(errors="replace") for line in lines], dtype=pl.String)
+    is_few = len(person.names) <= FEW
+    named = text.str.contains(person.pattern) if is_few else text.str.contains_any(sorted(person.ids))
+    return int((named | person.spellings.are_in(text)).sum())
+
+
+class _Found:
+    """Rows found so far, and the values in them that may be meant for the person."""
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.kinds: list[tuple[int, str, Kind]] = []
+        self.values: list[tuple[int, str, str, str]] = []
+        self.alike: list[pl.DataFrame] = []
+
+    def add(self, row: int, kinds: Mapping[str, Kind], texts: Mapping[str, object]) -> None:
+        """Add a row: what its columns say, and those columns that may say more."""
+        self.kinds += [(row, column, kind) for column, kind in kinds.items()]
+        self.values += [(row, column, *value) for column, text in texts.items() for value in _values(text)]
+        if len(self.values) > MOST_VALUES:
+            self._settle()
+
+    def _settle(self) -> None:
+        values = pl.DataFrame(self.values, schema=dict.fromkeys(_VALUE, pl.String) | {"row": pl.UInt32}, orient="row")
+        self.alike.append(values.filter(self.person.spellings.are_in(values["text"])))
+        self.values = []
+
+    def frame(self) -> pl.DataFrame:
+        """Return what was found; of what is said by column, how it is written there."""
+        self._settle()
+        kinds = pl.DataFrame(self.kinds, schema={"row": pl.UInt32, "column": pl.String, "kind": pl.String}, orient="row")
+        shared = kinds.filter(pl.col("kind") == "shared").select("row").unique().with_columns(is_shared=True)
+        is_named = pl.col("text").is_in(sorted(self.person.visitors)) & pl.col("is_shared").fill_null(value=False)
+        written = pl.when(pl.col("field") == "").then("text").otherwise(pl.concat_str("field", pl.lit(": "), "text"))
+        alike = (
+            pl.concat(self.alike)
+            .join(shared, on="row", how="left", maintain_order="left")
+            .filter(~is_named)
+            .select("row", "column", kind=pl.lit("elsewhere"), written=written.str.slice(0, MOST_WRITTEN))
+            .unique(maintain_order=True)
+        )
+        is_said = pl.col("kind") == "elsewhere"
+        unsaid = pl.concat([kinds.filter(~is_said), kinds.filter(is_said).join(alike, on=["row", "column"], how="anti")])
+        found = pl.concat([unsaid, alike], how="diagonal").sort("row", maintain_order=True)
+        return found.select("row", "kind", pl.when(pl.col("kind") == "elsewhere").then("column"), "written").unique(maintain_order=True)
 
 
 def kind_of_line(line: bytes, person: Person) -> Kind | None:
@@ -161,42 +354,50 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
     if (
         user in person.customers
         or previous in person.names
-        or (not is_identity(user) and visitor in person.visitors)
+        or (person.is_nobody(user) and visitor in person.devices)
         or (user is visitor is None and customer in person.customers)
     ):
         return "theirs"
     found = {name for key, raw in document.items() for name in (key, *_named(_decoded(bytes(raw)), person)) if name in person.names}
     if not found:
         return None
-    if not any(is_identity(one) for one in (user, visitor, customer)):
+    if all(person.is_nobody(one) for one in (user, visitor, customer)):
         return "theirs"
-    return "shared" if is_identity(user) and found <= person.visitors else "elsewhere"
+    return "shared" if not person.is_nobody(user) and found <= person.visitors else "elsewhere"
 
 
-def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person) -> Iterator[tuple[Kind, str | None]]:
+def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person) -> Iterator[tuple[str, Kind]]:
     if row["about:"]:
-        yield "theirs", None
+        yield "", "theirs"
         return
     raw = row.get("raw")
     if isinstance(raw, str | bytes) and (kind := kind_of_line(raw.encode() if isinstance(raw, str) else raw, person)) is not None:
-        yield kind, None if kind != "elsewhere" else "raw"
+        yield "raw", kind
         return
     user = row.get("user_id", row.get("userId"))
-    is_anothers = is_identity(None if user is None else str(user))
+    is_anothers = not person.is_nobody(None if user is None else str(user))
     for column in searched:
         found = set(_named(row[column], person))
         if found:
-            is_shared = is_anothers and found <= person.visitors
-            yield ("shared", None) if is_shared else ("elsewhere", column)
+            yield column, "shared" if is_anothers and found <= person.visitors else "elsewhere"
 
 
-def _is_nobody(columns: Mapping[str, pl.Expr]) -> pl.Expr:
+def _is_nobody(columns: Mapping[str, pl.Expr], person: Person) -> pl.Expr:
     user = columns.get("user_id")
-    return pl.lit(value=True) if user is None else user.is_null() | user.str.contains(rules.BLOCKED_IDENTITY).fill_null(value=True)
+    if user is None:
+        return pl.lit(value=True)
+    is_blocked = user.str.strip_chars().str.to_lowercase().is_in(sorted(person.blocked))
+    return (user.str.contains(rules.BLOCKED_IDENTITY) | is_blocked).fill_null(value=True)
 
 
-def _is_text_or_number(dtype: pl.DataType) -> bool:
-    return dtype == pl.String or dtype.is_integer() or isinstance(dtype, pl.Categorical | pl.Enum)
+def _may_be_id(dtype: pl.DataType) -> bool:
+    return dtype == pl.String or dtype.is_numeric() or isinstance(dtype, pl.Categorical | pl.Enum)
+
+
+def _as_id(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Read an id as ingest does: whole numbers without a fraction, as exports write integers beside nulls."""
+    text = pl.col(column).cast(pl.String)
+    return text if not dtype.is_numeric() or dtype.is_integer() else text.str.replace(r"\.0+$", "")
 
 
 def _holds_text(dtype: pl.DataType) -> bool:
@@ -223,8 +424,18 @@ def _may_name(value: pl.Expr, dtype: pl.DataType, person: Person) -> pl.Expr:
         return value.is_not_null()
     text = value.cast(pl.String)
     is_few = len(person.names) <= FEW
-    named = text.str.contains(person.pattern) if is_few else text.str.contains_any(sorted(person.names))
+    named = text.str.contains(person.pattern) if is_few else text.str.contains_any(sorted(person.ids))
     return (named | text.str.contains(person.escapes)).fill_null(value=False)
+
+
+def _may_mean(value: pl.Expr, dtype: pl.DataType, person: Person) -> pl.Expr:
+    """True where a value could hold one of the ids written otherwise."""
+    text = value.cast(pl.String) if not dtype.is_nested() else pl.struct(value).struct.json_encode()
+    return (
+        text.map_batches(person.spellings.are_in, return_dtype=pl.Boolean, is_elementwise=True)
+        if dtype != pl.Binary
+        else pl.lit(value=False)
+    )
 
 
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -268,6 +479,40 @@ def _named(value: object, person: Person) -> Iterator[str]:
             yield from _named(held, person)
     elif isinstance(value, int | float) and str(value) in person.names:
         yield str(value)
+
+
+def _values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text and number anywhere in a value, with the name of the field it is in; of two fields with one name, both."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        inner = _pairs(value) if value.lstrip("\ufeff \t\r\n")[:1] in tuple('{["') else value
+        if isinstance(inner, str):
+            yield name, inner
+        else:
+            yield from _values(inner, name)
+    elif isinstance(value, _Pairs):
+        for key, held in value:
+            yield name, key
+            yield from _values(held, key)
+    elif isinstance(value, dict):
+        yield from _values(_Pairs(value.items()), name)
+    elif isinstance(value, list):
+        for held in value:
+            yield from _values(held, name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, str(value)
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object's fields: of those with one name a dictionary would keep the last."""
+
+
+def _pairs(text: str) -> object:
+    try:
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_Pairs, parse_float=str)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _unescaped(text: str) -> str:

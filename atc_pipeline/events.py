@@ -120,6 +120,7 @@ def ingest(
     arrival: date,
     timezone: str,
     erased: pl.Series | None = None,
+    blocked: Sequence[str] = (),
     park: Park | None = None,
 ) -> Ingested:
     """Accept, reject or recognise as a duplicate each line that arrived on one day.
@@ -127,7 +128,7 @@ def ingest(
     ``recent_ids``: message ids accepted on the ``DEDUPLICATION_DAYS`` days before.
     ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user or previous id, or as its
     anonymous visitor where it names no user, is dropped before anything else and leaves its count only; a malformed line names
-    nobody and cannot be matched.
+    nobody and cannot be matched. ``blocked``: ids that name nobody, beside those of SPEC 2.
     ``park``: what to do with the events of a day that is larger than ``HELD``; without it they are held in memory, too.
     """
     recent = (recent_ids.to_frame() if isinstance(recent_ids, pl.Series) else recent_ids).lazy().select(pl.first().alias("message_id"))
@@ -135,7 +136,7 @@ def ingest(
     runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
     starts: list[pl.Series] = []
     lines = erased_lines = mended = held = 0
-    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased)):
+    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
         fit.append(judged.fit)
         rejected.append(judged.rejected)
         lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
@@ -222,7 +223,7 @@ def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
     return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
 
 
-def _names_one_of(erased: pl.Series) -> pl.Expr:
+def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
     """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
 
     Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
@@ -233,7 +234,7 @@ def _names_one_of(erased: pl.Series) -> pl.Expr:
 
     return (
         is_erased("user", "user_id")
-        | (~rules.is_identity("user_id") & is_erased("anonymous", "anonymous_id"))
+        | (~rules.is_identity("user_id", blocked) & is_erased("anonymous", "anonymous_id"))
         | is_erased("user", "previous_id")
         | is_erased("anonymous", "previous_id")
     )
@@ -259,15 +260,15 @@ def _with_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
 _FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
 
 
-def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None) -> Judged:
+def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None, blocked: Sequence[str] = ()) -> Judged:
     """Tell the lines that are fit to be accepted from those that are rejected."""
     lines = kept = read_lines(block)
     if erased is not None and not erased.is_empty():
-        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased))
+        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased, blocked))
     kept = kept.with_columns(
         pl.lit(arrival).alias("date"),
         event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
-        reason=_reason(arrival, timezone),
+        reason=_reason(arrival, timezone, blocked),
     )
     unfit = kept.filter(pl.col("reason").is_not_null())
     fit = kept.filter(pl.col("reason").is_null()) if unfit.height else kept
@@ -292,14 +293,14 @@ def _named(fit: pl.DataFrame) -> pl.DataFrame:
     return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
 
 
-def _reason(arrival: date, timezone: str) -> pl.Expr:
+def _reason(arrival: date, timezone: str, blocked: Sequence[str]) -> pl.Expr:
     end_of_day = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone))
     latest = end_of_day.astimezone(ZoneInfo("UTC")) + timedelta(hours=24)
     tests = {
         "too_large": pl.col("is_too_large"),
         "malformed_json": pl.col("is_malformed"),
         "unknown_type": ~pl.col("type").is_in(TYPES).fill_null(value=False),
-        "missing_identity": rules.customer_id().is_null(),
+        "missing_identity": rules.customer_id(blocked).is_null(),
         "missing_event_name": (pl.col("type") == "track") & (pl.col("event").fill_null("").str.strip_chars() == ""),
         "bad_timestamp": pl.col("timestamp").is_null() | (pl.col("timestamp") < EARLIEST),
         "from_the_future": pl.col("timestamp") > latest,

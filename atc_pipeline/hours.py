@@ -19,8 +19,8 @@ COUNTS = pl.Array(pl.Int32(), HOURS_A_DAY)
 def count(customers: pl.DataFrame, *, moved: pl.LazyFrame, within: pl.LazyFrame, timezone: str) -> pl.Series:
     """Return 24 counts per row of ``customers``, in their order.
 
-    ``customers``: ``customer_id``, ``zone`` and ``zone_before`` (today's and yesterday's time zone; null or nonsense = the
-    calendar's ``timezone``), ``is_merged``, and yesterday's counts. ``moved``: one row per customer and quarter of an hour
+    ``customers``: ``row`` (their number in that order), ``zone`` and ``zone_before`` (today's and yesterday's time zone; null or
+    nonsense = the calendar's ``timezone``), ``is_merged``, and yesterday's counts. ``moved``: one row per customer and quarter of an hour
     that came into the window (``n`` above 0) or left it (below): ``value``, ``n``. ``within``: the same for all of the window,
     read only where somebody has another time zone than yesterday or was merged.
     """
@@ -28,7 +28,7 @@ def count(customers: pl.DataFrame, *, moved: pl.LazyFrame, within: pl.LazyFrame,
     zones = {zone: zone for zone in told if is_time_zone(zone)}
     zone = pl.col("zone").replace_strict(zones, default=timezone, return_dtype=pl.String)
     zone_before = pl.col("zone_before").replace_strict(zones, default=timezone, return_dtype=pl.String)
-    known = customers.with_row_index("row").with_columns(
+    known = customers.with_columns(
         zone=zone,
         is_anew=pl.col("is_merged").fill_null(value=False) | (pl.col("hours").is_not_null() & (zone != zone_before)),
     )
@@ -55,7 +55,7 @@ def _counts_before(known: pl.DataFrame) -> np.ndarray:
 
 def _add(counts: np.ndarray, customers: pl.DataFrame, rows: pl.LazyFrame) -> None:
     """Add the rows of these customers to their counts, each at the hour it was where the customer lives."""
-    found = rows.join(customers.lazy().select("customer_id", "row", "zone"), on="customer_id").select("row", "zone", "value", "n").collect()
+    found = rows.join(customers.lazy().select("row", "zone"), on="row").select("row", "zone", "value", "n").collect()
     for (zone,), part in found.partition_by("zone", as_dict=True).items():
         moments = pl.from_epoch(part["value"] * QUARTER_HOUR).dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
         places = part["row"].to_numpy().astype(np.int64) * HOURS_A_DAY + moments.dt.hour().to_numpy()

@@ -23,16 +23,26 @@ def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl
 
 
 def broken_identities(identity_map: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
-    """Return ids that are said to be a customer who was absorbed that day, and days on which the map has fewer ids than the day before.
+    """Return ids that are said to be a customer who was absorbed that day, days on which the map has fewer ids than the day before, and
+    customers who are drawn by more than one name, or by another one than the day before.
 
     A day is compared with what changed on it, not with all that ever did: earlier days were checked by themselves.
     """
     name = pl.when(pl.col("id_type") == "user").then("id").otherwise(pl.concat_str(pl.lit(VISITOR), "id"))
-    is_absorbed = (pl.col("valid_from") == pl.col("date")) & (pl.col("customer_id") != name)
-    astray = identity_map.join(identity_map.filter(is_absorbed).select("date", customer_id=name), on=["date", "customer_id"], how="semi")
+    key = ["date", "customer_id"]
+    is_new = pl.col("valid_from") == pl.col("date")
+    is_absorbed = is_new & (pl.col("customer_id") != name)
+    astray = identity_map.join(identity_map.filter(is_absorbed).select("date", customer_id=name), on=key, how="semi")
     before = yesterday.group_by(pl.col("date").dt.offset_by("1d")).agg(ids_before=pl.len())
     shrunk = identity_map.group_by("date").agg(ids=pl.len()).join(before, on="date").filter(pl.col("ids") < pl.col("ids_before"))
-    return pl.concat([astray, shrunk], how="diagonal")
+    changed = identity_map.filter(is_new).select(key).unique()
+    arms = identity_map.join(changed, on=key, how="semi").group_by(key).agg(pl.col("arm_id").unique().sort().alias("arms"))
+    arms_before = yesterday.filter(pl.col("customer_id") == name).select(
+        pl.col("date").dt.offset_by("1d"), "customer_id", arm_before=pl.coalesce("arm_id", "customer_id")
+    )
+    arm = pl.col("arms").list.first()
+    split = arms.join(arms_before, on=key, how="left").filter((pl.col("arms").list.len() > 1) | (arm != pl.col("arm_before")))
+    return pl.concat([astray, shrunk, split.with_columns(pl.col("arms").list.join(", "))], how="diagonal")
 
 
 def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
@@ -147,11 +157,13 @@ def broken_rules(
     yesterday: pl.LazyFrame,
     profiles: pl.LazyFrame,
     absorbed: pl.LazyFrame,
+    sent: pl.LazyFrame,
     portfolio: Portfolio,
 ) -> pl.LazyFrame:
     """Return starts and switches that reentry, the number of entries, a blackout or the frequency cap forbids.
 
-    ``state``, ``yesterday``: the memory after the decision of the day, and of the day before.
+    ``state``, ``yesterday``: the memory after the decision of the day, and of the day before. ``sent``: ``date``, ``customer_id`` and
+    ``journey_id`` of what was sent already when the day was decided: that stands, whatever is known or allowed by now.
     """
     key = ["date", "customer_id", "journey_id"]
     before = _entered_before(yesterday, absorbed)
@@ -161,6 +173,7 @@ def broken_rules(
     return (
         assignments.filter(pl.col("decision").is_in(["start", "switch"]))
         .select(*key, "decision")
+        .join(sent, on=key, how="anti")
         .join(state.select(*key, "times_entered"), on=key, how="left")
         .join(before, on=key, how="left")
         .join(_entry_rules(portfolio), on="journey_id", how="left")
@@ -222,21 +235,28 @@ def _is_blackout(portfolio: Portfolio) -> pl.Expr:
 
 
 def _starts_too_many(state: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
-    """One row per customer and day: starts within the cap's window, today included, beyond what the cap allows."""
+    """One row per customer and day: by how much one more start is beyond what the cap allows, after those within its window."""
     cap = portfolio.policy.cap
     if cap is None:
         return pl.LazyFrame(schema={"date": pl.Date, "customer_id": pl.String, "starts_too_many": pl.Float64})
     allowed = profiles.select("date", "customer_id", allowed=cap.starts.expr.cast(pl.Float64))
-    return (
-        state.group_by("date", "customer_id")
-        .agg(starts=pl.col("recent_starts").list.len().sum())
-        .join(allowed, on=["date", "customer_id"], how="inner")
-        .select("date", "customer_id", starts_too_many=pl.col("starts").cast(pl.Float64) - pl.col("allowed"))
+    earlier = (
+        state.select("date", "customer_id", "recent_starts")
+        .filter(pl.col("recent_starts").list.len() > 0)
+        .explode("recent_starts")
+        .filter(pl.col("recent_starts") < pl.col("date"))
+        .group_by("date", "customer_id")
+        .agg(starts=pl.len().cast(pl.Int64))
+    )
+    return allowed.join(earlier, on=["date", "customer_id"], how="left").select(
+        "date", "customer_id", starts_too_many=pl.col("starts").fill_null(0) + 1.0 - pl.col("allowed")
     )
 
 
-def overfull_journeys(assignments: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+def overfull_journeys(assignments: pl.LazyFrame, sent: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
     """Return journeys that more customers entered than there were places: ``entered``, ``places``.
+
+    Places that were taken by what was ``sent`` already are taken, also where they are more than there are by now.
 
     In flight when places were given out are those who continue and, because a place that a switch frees opens the day after,
     those who are interrupted (SPEC 8, step 5).
@@ -247,7 +267,10 @@ def overfull_journeys(assignments: pl.LazyFrame, portfolio: Portfolio) -> pl.Laz
         schema={"journey_id": pl.String, "daily_entries": pl.Int64, "active": pl.Int64},
         orient="row",
     ).filter(pl.col("daily_entries").is_not_null() | pl.col("active").is_not_null())
-    entered = assignments.filter(pl.col("decision").is_in(["start", "switch"])).group_by(key).agg(entered=pl.len())
+    starts = assignments.filter(pl.col("decision").is_in(["start", "switch"])).select(*key, "customer_id")
+    was_sent = sent.unique().with_columns(was_sent=pl.lit(value=True))
+    starts = starts.join(was_sent, on=[*key, "customer_id"], how="left")
+    entered = starts.group_by(key).agg(entered=pl.len(), anew=pl.col("was_sent").is_null().sum())
     continued = assignments.filter(pl.col("decision") == "continue").select(*key)
     interrupted = assignments.filter(pl.col("ended_reason") == "interrupted").select("date", journey_id="ended_journey_id")
     in_flight = pl.concat([continued, interrupted]).group_by(key).agg(in_flight=pl.len())
@@ -256,7 +279,7 @@ def overfull_journeys(assignments: pl.LazyFrame, portfolio: Portfolio) -> pl.Laz
         entered.join(limits, on="journey_id")
         .join(in_flight, on=key, how="left")
         .with_columns(places=pl.max_horizontal(0, pl.min_horizontal("daily_entries", left)))
-        .filter(pl.col("entered").cast(pl.Int64) > pl.col("places"))
+        .filter((pl.col("entered").cast(pl.Int64) > pl.col("places")) & (pl.col("anew") > 0))
         .select(*key, "entered", "places")
     )
 

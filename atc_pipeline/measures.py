@@ -14,11 +14,20 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline import consent
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector, Signal, Trait
-from atc_pipeline.rules import MICRO, quotient
+from atc_pipeline.rules import AT, MICRO, quotient
 
-Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay", "tally"]
-AT = pl.Datetime("us", "UTC")
+Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay", "tally", "consent"]
+
+READING = 2
+"""Of how values are read from events; counts for every feature (``definitions``). 2: numbers, arrays and objects written as text."""
+
+LOW_BITS = 28
+"""A sum of values is kept in two columns, ``.high`` and ``.low``: high * 2^28 + low micro-units. Values are below 1e17 of them, so
+that 2.5e10 of them fit; in one Int64 it would be 92."""
+LARGEST_HIGH = 2**62
+"""Where a sum is no longer trusted to fit: half of an Int64."""
 
 QUARTER_HOUR = 900
 """Seconds: every time zone's offset is a whole number of these, so that an hour anywhere can be told later."""
@@ -26,6 +35,8 @@ HOURS = "hours"
 """When a customer's events happened: quarters of an hour since 1970, tallied; the running state keeps 24 counts of local hours."""
 PURCHASE_DAYS, SETTLED = "predictions.days", "predictions.settled"
 """Recent days with an order; the number of older ones, in the running state only."""
+VALUED_DAYS, SETTLED_VALUED = "predictions.valued_days", "predictions.settled_valued"
+"""The same for days on which something of value was ordered."""
 PURCHASES_WITHIN_DAYS = 90
 """An order that arrives later than that counts as on a day of its own."""
 HOURS_WITHIN_DAYS = 90
@@ -38,7 +49,10 @@ class Accumulator:
 
     ``add``, ``least`` and ``greatest`` are one column; ``earliest`` and ``latest`` are three (``.at``, ``.id``, ``.value``:
     the value of the first or last word, ties by message id); ``decay`` is a sum halved every ``half_life_days``; ``tally`` is
-    a list of different values, sorted, each with its number.
+    a list of different values, sorted, each with its number; ``consent`` is what ``consent.columns`` says.
+
+    A decayed sum is that of today, or of the day in the state's column ``on``: sums that are only compared with each other are
+    kept as they were when the last of them was added to, so that no age makes nothing of them.
     """
 
     name: str
@@ -46,6 +60,7 @@ class Accumulator:
     dtype: pl.DataType
     half_life_days: float = 1.0
     within_days: int | None = None
+    on: str | None = None
 
     @property
     def slides(self) -> bool:
@@ -68,6 +83,8 @@ class Accumulator:
             return {f"{self.name}.at": AT, f"{self.name}.id": pl.String(), f"{self.name}.value": self.dtype}
         if self.merge == "tally":
             return {self.name: pl.List(pl.Struct({"value": self.dtype, "n": pl.Int64()}))}
+        if self.merge == "consent":
+            return consent.columns(self.name)
         return {self.name: self.dtype}
 
     def state_columns(self) -> dict[str, pl.DataType]:
@@ -75,7 +92,7 @@ class Accumulator:
         return {self.name: pl.Float64()} if self.merge == "decay" else self.columns()
 
     def gather(self, where: pl.Expr | None = None) -> Iterator[pl.Expr]:
-        """Merge the rows of a group, those for which ``where`` holds, into one; for all but tallies (``tally``)."""
+        """Merge the rows of a group, those for which ``where`` holds, into one; for all but tallies and consent (``merged``)."""
 
         def column(name: str) -> pl.Expr:
             return pl.col(name) if where is None else pl.col(name).filter(where)
@@ -94,8 +111,11 @@ class Accumulator:
 
     def decayed(self, age_days: pl.Expr) -> pl.Expr:
         """Weigh a rollup's micro-weights by age, in whole 1e-12 units: the sum of a group then has no rounding order."""
-        weight = pl.col(self.name) * (0.5 ** (age_days / self.half_life_days)) * MICRO
-        return weight.round().cast(pl.Int128).alias(self.name)
+        return (pl.col(self.name) * self.left(age_days) * MICRO).round().cast(pl.Int128).alias(self.name)
+
+    def left(self, age_days: pl.Expr) -> pl.Expr:
+        """Say what is left of 1 after so many days."""
+        return 0.5 ** (age_days / self.half_life_days)
 
     def absorb(self, new: str) -> Iterator[pl.Expr]:
         """Merge today's columns (the names with suffix ``new``) into the state of yesterday."""
@@ -116,8 +136,14 @@ class Accumulator:
         elif self.merge == "add":
             yield (pl.col(self.name).fill_null(0) + pl.col(f"{self.name}{new}").fill_null(0)).alias(self.name)
         else:
-            kept = pl.col(self.name).fill_null(0.0) * 0.5 ** (1.0 / self.half_life_days)
-            yield (kept + quotient(pl.col(f"{self.name}{new}").fill_null(0), MICRO**2)).alias(self.name)
+            kept, added = pl.col(self.name).fill_null(0.0), quotient(pl.col(f"{self.name}{new}").fill_null(0), MICRO**2)
+            if self.on is None:
+                yield (kept * 0.5 ** (1.0 / self.half_life_days) + added).alias(self.name)
+            else:
+                now = pl.max_horizontal(self.on, f"{self.on}{new}")
+                parts = ((kept, self.on), (added, f"{self.on}{new}"))
+                faded = (part * self.left((now - pl.col(on)).dt.total_days()) for part, on in parts)
+                yield pl.sum_horizontal(faded).alias(self.name)  # where there is no day there is nothing to fade
 
 
 def tally(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
@@ -140,11 +166,39 @@ def spread(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
 def merged(rows: pl.LazyFrame, keys: Sequence[str], accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
     """One row per key: its rows' accumulators merged."""
     accumulators = list(accumulators)
-    whole = rows.group_by(*keys).agg(expression for one in accumulators if one.merge != "tally" for expression in one.gather())
+    plain = [one for one in accumulators if one.merge not in ("tally", "consent")]
+    whole = rows.group_by(*keys).agg(expression for one in plain for expression in one.gather())
     for one in accumulators:
         if one.merge == "tally":
             whole = whole.join(tally(spread(rows, keys, one.name), keys, one.name), on=list(keys), how="left")
+        elif one.merge == "consent":
+            whole = whole.join(consent.merged(rows, keys, one.name), on=list(keys), how="left")
     return whole
+
+
+def split(micro: pl.Expr, name: str) -> pl.Expr:
+    """Return the part of a number of micro-units that the column ``name`` keeps: ``.high`` or ``.low``."""
+    high: pl.Expr = micro // 2**LOW_BITS
+    return high if name.endswith(".high") else micro - high * 2**LOW_BITS
+
+
+def total(name: str) -> pl.Expr:
+    """Return a sum that is kept in two columns, in micro-units, as the real number next to it: both parts are exact as such."""
+    high, low = (pl.col(f"{name}.{part}").fill_null(0).cast(pl.Float64) for part in ("high", "low"))
+    return high * float(2**LOW_BITS) + low
+
+
+def _sum(name: str) -> tuple[Accumulator, Accumulator]:
+    return Accumulator(f"{name}.high", "add", pl.Int64()), Accumulator(f"{name}.low", "add", pl.Int64())
+
+
+def unsafe_sums(state: pl.DataFrame) -> list[str]:
+    """Name the sums that have come near to what their columns can hold."""
+    names = [name for name in state.columns if name.endswith((".high", ".low")) and state.schema[name] == pl.Int64()]
+    if not names or state.is_empty():
+        return []
+    least, largest = (extremes.row(0, named=True) for extremes in (state.select(names).min(), state.select(names).max()))
+    return [name for name in names if max(largest[name] or 0, -(least[name] or 0)) >= LARGEST_HIGH]
 
 
 def of_trait(trait: Trait) -> tuple[Accumulator, ...]:
@@ -157,9 +211,9 @@ def _of_kind(trait: Trait) -> tuple[Accumulator, ...]:
         case "count":
             return (Accumulator(f"{trait.id}.n", "add", pl.Int64()),)
         case "sum":
-            return (Accumulator(f"{trait.id}.total", "add", pl.Int64()),)
+            return _sum(trait.id)
         case "avg":
-            return (Accumulator(f"{trait.id}.total", "add", pl.Int64()), Accumulator(f"{trait.id}.n", "add", pl.Int64()))
+            return (*_sum(trait.id), Accumulator(f"{trait.id}.n", "add", pl.Int64()))
         case "min":
             return (Accumulator(f"{trait.id}.least", "least", pl.Int64()),)
         case "max":
@@ -182,8 +236,8 @@ def of_profiles(portfolio: Portfolio) -> list[Accumulator]:
     """Return what profiles are made from, but for the hours."""
     return [
         Accumulator("timezone", "latest", pl.String()),
-        *(Accumulator(f"consent_{channel.id}", "latest", pl.Boolean()) for channel in portfolio.channels),
-        *(Accumulator(f"interest_{topic.id}", "decay", pl.Int64(), portfolio.interest_half_life_days) for topic in portfolio.topics),
+        *(Accumulator(f"consent_{channel.id}", "consent", pl.Boolean()) for channel in portfolio.channels),
+        *interests(portfolio),
         *(Accumulator(f"intent_{intent.id}", "decay", pl.Int64(), intent.half_life_days) for intent in portfolio.intents),
         *engagement(portfolio),
         *responses_by_channel(portfolio).values(),
@@ -193,8 +247,8 @@ def of_profiles(portfolio: Portfolio) -> list[Accumulator]:
 
 
 def remembered(portfolio: Portfolio) -> list[Accumulator]:
-    """Return the accumulators of the running state: everything without a window, and the windows that slide."""
-    return [one for one in of_profiles(portfolio) if not one.is_reread]
+    """Return the accumulators of the running state: everything without a window, the windows that slide, and ``fading_days``."""
+    return [*(one for one in of_profiles(portfolio) if not one.is_reread), *fading_days(portfolio)]
 
 
 def reread(portfolio: Portfolio) -> list[Accumulator]:
@@ -202,12 +256,25 @@ def reread(portfolio: Portfolio) -> list[Accumulator]:
     return [one for one in of_profiles(portfolio) if one.is_reread]
 
 
+def interests(portfolio: Portfolio) -> list[Accumulator]:
+    """Return the decayed signals of each topic: shares of one total, whenever that was last added to."""
+    half_life = portfolio.interest_half_life_days
+    return [Accumulator(f"interest_{topic.id}", "decay", pl.Int64(), half_life, on="interests.on") for topic in portfolio.topics]
+
+
+def fading_days(portfolio: Portfolio) -> list[Accumulator]:
+    """Return the days that decayed sums of the state are as of: in the running state only."""
+    days = dict.fromkeys(one.on for one in of_profiles(portfolio) if one.on is not None)
+    return [Accumulator(day, "greatest", pl.Date()) for day in days]
+
+
 def engagement(portfolio: Portfolio) -> list[Accumulator]:
     """Return decayed touches and decayed responses, if the portfolio defines engagement."""
     if portfolio.engagement is None:
         return []
     half_life = portfolio.engagement.half_life_days
-    return [Accumulator(f"engagement.{side}", "decay", pl.Int64(), half_life) for side in ("touches", "responses")]
+    sides = ("engagement.touches", "engagement.responses")
+    return [Accumulator(side, "decay", pl.Int64(), half_life, on=f"{side}.on") for side in sides]
 
 
 def responses_by_channel(portfolio: Portfolio) -> dict[str, Accumulator]:
@@ -216,7 +283,8 @@ def responses_by_channel(portfolio: Portfolio) -> dict[str, Accumulator]:
         return {}
     half_life = portfolio.engagement.half_life_days
     channels = sorted(channel.id for channel in portfolio.channels)
-    return {channel: Accumulator(f"engagement.on.{channel}", "decay", pl.Int64(), half_life) for channel in channels}
+    on = "engagement.responses.on"
+    return {channel: Accumulator(f"engagement.on.{channel}", "decay", pl.Int64(), half_life, on=on) for channel in channels}
 
 
 def purchases(portfolio: Portfolio) -> list[Accumulator]:
@@ -230,10 +298,9 @@ def purchases(portfolio: Portfolio) -> list[Accumulator]:
     return [
         Accumulator("predictions.first_on", "least", pl.Date()),
         Accumulator("predictions.last_on", "greatest", pl.Date()),
-        Accumulator("predictions.orders", "add", pl.Int64()),
-        Accumulator("predictions.valued", "add", pl.Int64()),
-        Accumulator("predictions.total", "add", pl.Int64()),
+        *_sum("predictions.value"),
         Accumulator(PURCHASE_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
+        Accumulator(VALUED_DAYS, "tally", pl.Date(), within_days=PURCHASES_WITHIN_DAYS),
     ]
 
 
@@ -272,9 +339,10 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     """
     channels = sorted(channel.id for channel in portfolio.channels)
     said: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
-    said |= {f"consent_{channel}": [channel] for channel in channels}
+    said |= {f"consent_{channel}": [channel, _kept([Accumulator(f"consent_{channel}", "consent", pl.Boolean())])] for channel in channels}
     if portfolio.topics:
         said["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+        said["interests"] += _kept(interests(portfolio))
     for intent in portfolio.intents:
         said[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
     if portfolio.engagement is not None:
@@ -292,11 +360,12 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     for trait in portfolio.traits:
         if trait.kind == "percentile" and trait.property is not None:
             traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
-    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | traits).items()}
+    read = {name: [READING, *what] for name, what in (said | traits).items() if name != "calendar"}
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | read).items()}
 
 
 def _kept(accumulators: Iterable[Accumulator]) -> list[object]:
-    return [(name, str(dtype)) for one in accumulators for name, dtype in one.columns().items()]
+    return [(name, str(dtype), one.on) for one in accumulators for name, dtype in one.columns().items()]
 
 
 def _signals(signals: Sequence[Signal]) -> object:
@@ -326,7 +395,7 @@ def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
 def feature_columns(portfolio: Portfolio) -> set[str]:
     """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
     always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}
-    return {column for one in in_rollup(portfolio) for column in one.columns()} - always
+    return {column for one in (*in_rollup(portfolio), *fading_days(portfolio)) for column in one.columns()} - always
 
 
 def channel_is(channel: str) -> Condition:

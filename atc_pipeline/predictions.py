@@ -30,10 +30,10 @@ HISTORY = {
     "first_order_on": pl.Date(),
     "last_order_on": pl.Date(),
     "valued_orders": pl.Int64(),
-    "order_value_total": pl.Int64(),
+    "order_value_total": pl.Float64(),
 }
-"""What the models know of a customer: orders, their first and last day, and of those with a value, number and total in
-micro-units (``rules.MICRO``)."""
+"""What the models know of a customer: days with an order, the first and the last of them; on how many something of value was
+ordered, and for how many micro-units (``rules.MICRO``)."""
 
 PREDICTED = ("predicted_orders", "predicted_value", "churn_risk")
 
@@ -55,6 +55,8 @@ NEWTON_WIDTH = 1e-3
 
 VALUE_DIGITS = 4
 """Significant digits of a customer's total that the value model is fitted on, so that millions have few different ones."""
+LARGEST_VALUE = 1000
+"""A customer's mean day is bounded at so many times the median day with a value: one order of 1e11 would drag everybody's value."""
 DIGITS = 6
 """Significant digits that parameters are kept with: far below their sampling error, and above where the optimiser stops."""
 
@@ -83,12 +85,17 @@ class OrderModel:
 
 @dataclass(frozen=True)
 class ValueModel:
-    """Gamma-Gamma: values of a customer's orders are Gamma(p, nu), and nu is Gamma(q, v); v in units of value."""
+    """Gamma-Gamma: values of a customer's orders are Gamma(p, nu), and nu is Gamma(q, v); v in units of value.
+
+    ``value_bound`` is what a customer's mean day counts for at most, ``bounded_customers`` are those it was more for.
+    """
 
     value_fitted_on: date
     p: float
     q: float
     v: float
+    value_bound: float
+    bounded_customers: int
     valued_customers: int
     value_log_likelihood: float
 
@@ -116,6 +123,8 @@ PURCHASE_MODELS = {
     "p": pl.Float64(),
     "q": pl.Float64(),
     "v": pl.Float64(),
+    "value_bound": pl.Float64(),
+    "bounded_customers": pl.Int64(),
     "valued_customers": pl.Int64(),
     "value_log_likelihood": pl.Float64(),
     "is_refitted": pl.Boolean(),
@@ -222,7 +231,7 @@ def fit_orders(customers: pl.LazyFrame, fitted_on: date) -> OrderModel:
 
 
 def fit_values(customers: pl.LazyFrame, fitted_on: date) -> ValueModel:
-    """Fit Gamma-Gamma by maximum likelihood to number and total of the orders with a value; raises FitError."""
+    """Fit Gamma-Gamma by maximum likelihood to number and total of the days with a value; raises FitError."""
     rows = (
         customers.filter((pl.col("valued_orders") > 0) & (pl.col("order_value_total") > 0))
         .group_by(n="valued_orders", total=pl.col("order_value_total").cast(pl.Float64).round_sig_figs(VALUE_DIGITS))
@@ -234,6 +243,9 @@ def fit_values(customers: pl.LazyFrame, fitted_on: date) -> ValueModel:
     _expect_enough(repeat, 3, "customers have more than one order with a value")
     n, total, weight = _arrays(rows, "n", "total", "weight")
     number = int(weight.sum())
+    bound = _rounded(LARGEST_VALUE * _median(total / n, weight * n))
+    is_bounded = total > n * bound
+    total = np.where(is_bounded, n * bound, total)
     unit = float(np.sum(weight * total) / np.sum(weight * n))  # micro-units
     likelihood = _value_likelihood(n, total / unit, weight)
     p, q, v = _maximise("values", likelihood, 3, number)
@@ -245,9 +257,18 @@ def fit_values(customers: pl.LazyFrame, fitted_on: date) -> ValueModel:
         p=_rounded(p),
         q=_rounded(q),
         v=_rounded(v * unit / MICRO),
+        value_bound=bound / MICRO,
+        bounded_customers=int(weight[is_bounded].sum()),
         valued_customers=number,
         value_log_likelihood=_rounded(reached),
     )
+
+
+def _median(values: Floats, weight: Floats) -> float:
+    """Return the least value that at least half of the weight does not exceed."""
+    order = np.argsort(values, kind="stable")
+    until = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(until, until[-1] / 2)])
 
 
 def _expect_enough(found: int, parameters: int, what: str) -> None:
@@ -458,4 +479,5 @@ def _order_value(rows: pl.DataFrame, model: ValueModel | None) -> Floats:
     if model is None:
         return np.full(len(rows), np.nan)
     number, total = _arrays(rows.fill_null(0), "valued_orders", "order_value_total")
-    return model.p * (model.v + total / MICRO) / (model.p * number + model.q - 1)
+    value = np.minimum(total / MICRO, number * model.value_bound)
+    return model.p * (model.v + value) / (model.p * number + model.q - 1)

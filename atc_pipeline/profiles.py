@@ -7,12 +7,12 @@ What belongs here: traits, interests, intents, engagement, consent, habits. What
 predictions (``predictions``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline import hours, measures
+from atc_pipeline import consent, hours, measures
 from atc_pipeline.journeys.portfolio import Portfolio, Trait, profile_schema
 from atc_pipeline.measures import Accumulator
 from atc_pipeline.rules import MICRO, quotient, survivors
@@ -39,8 +39,8 @@ def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 def state_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Fields and types of the ``state`` struct."""
     columns = {name: dtype for one in measures.remembered(portfolio) for name, dtype in one.state_columns().items()}
-    settled = {measures.SETTLED: pl.Int64()} if portfolio.predictions else {}
-    return {**columns, **settled, measures.HOURS: hours.COUNTS}
+    settled = (measures.SETTLED, measures.SETTLED_VALUED) if portfolio.predictions else ()
+    return {**columns, **dict.fromkeys(settled, pl.Int64()), measures.HOURS: hours.COUNTS}
 
 
 def lookback_days(portfolio: Portfolio) -> int:
@@ -70,18 +70,23 @@ def update_profiles(
     least since the first of those days, with ``valid_from``. Cost: customers + what is new + what leaves a window.
     """
     remembered = measures.remembered(portfolio)
-    # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
     merges = None if absorbed is None else absorbed.collect()
     absorbed = None if merges is None or merges.is_empty() else merges.lazy()
-    coming = survivors(_coming(activity, remembered, today), absorbed).collect().lazy()
-    leaving = survivors(_leaving(activity, remembered, today), absorbed).collect().lazy()
     seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
+    people = _state(yesterday, portfolio, absorbed, today).join(seen, on="customer_id", how="full", coalesce=True)
+    people = people.sort("customer_id").with_row_index("row").collect().lazy()
+
+    def known(rows: pl.LazyFrame) -> pl.LazyFrame:
+        # From here on a customer is a number: what moves is looked for by customer a dozen times, and names take thrice as long.
+        return survivors(rows, absorbed).join(people.select("customer_id", "row"), on="customer_id").drop("customer_id")
+
+    # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
+    coming = _faded(known(_coming(activity, remembered, today)), remembered, today).collect().lazy()
+    leaving = known(_leaving(activity, remembered, today)).collect().lazy()
     moved = pl.concat([coming, leaving], how="diagonal")
-    plain = [one for one in remembered if one.merge != "tally"]
+    plain = [one for one in remembered if one.merge not in ("tally", "consent")]
     state = (
-        _state(yesterday, portfolio, absorbed, today)
-        .join(seen, on="customer_id", how="full", coalesce=True)
-        .join(measures.merged(moved, ["customer_id"], plain), on="customer_id", how="left", suffix="+")
+        people.join(measures.merged(moved, ["row"], plain), on="row", how="left", suffix="+", maintain_order="left")
         .with_columns(
             *(expression for one in plain for expression in one.absorb("+")),
             zone_before="timezone.value",
@@ -91,21 +96,28 @@ def update_profiles(
         .collect()
         .lazy()  # the tallies look at it twice each
     )
-    tallies = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
-    state = _with_changes(state, pl.collect_all(tallies))
+    changes = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
+    channels = [one.name for one in remembered if one.merge == "consent"]
+    if channels:
+        news = [coming, known(_withdrawn_ahead(activity, channels, today))]
+        changes.append(_changed_consent(state, news, channels))
     if portfolio.predictions is not None:
-        state = _settle(state, coming, leaving, today)
+        changes += _settled(state, coming, leaving, today)
+    state = _with_changes(state, pl.collect_all(changes))
     rereads = measures.reread(portfolio)
     if rereads:
-        state = state.join(_reread(survivors(activity, absorbed), rereads, today), on="customer_id", how="left")
-    known = state.sort("customer_id").collect()
+        state = state.join(_reread(known(activity), rereads, today), on="row", how="left", maintain_order="left")
+    made = state.collect()
+    unsafe = measures.unsafe_sums(made)
+    if unsafe:
+        raise OverflowError(f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen measures.LOW_BITS' two columns")
     counts = hours.count(
-        known.select("customer_id", "zone_before", "is_merged", measures.HOURS, zone="timezone.value"),
-        moved=measures.spread(moved, ["customer_id"], measures.HOURS),
-        within=measures.spread(survivors(_within_hours(activity, today), absorbed), ["customer_id"], measures.HOURS),
+        made.select("row", "zone_before", "is_merged", measures.HOURS, zone="timezone.value"),
+        moved=measures.spread(moved, ["row"], measures.HOURS),
+        within=measures.spread(known(_within_hours(activity, today)), ["row"], measures.HOURS),
         timezone=portfolio.timezone,
     )
-    return _columns(known.lazy().with_columns(counts.alias(measures.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
+    return _columns(made.lazy().with_columns(counts.alias(measures.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
 
 
 def update_again(
@@ -129,7 +141,7 @@ def update_again(
     # What is not defined any more is null, as on a day that is made whole.
     names |= {"engagement", "preferred_channel"} if some.engagement or not portfolio.engagement else set()
     names |= set() if portfolio.predictions else {"predicted_orders", "predicted_value", "churn_risk"}
-    fields = {*measures.feature_columns(some), measures.SETTLED} & set(state_schema(some))
+    fields = {*measures.feature_columns(some), measures.SETTLED, measures.SETTLED_VALUED} & set(state_schema(some))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
     return (
@@ -140,20 +152,20 @@ def update_again(
 
 
 def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per customer: number, first and last of the days with an order; on how many something was bought, for how much.
-
-    Days with a value are not told apart from the others: they are as many of the days as orders with a value are of the orders.
-    """
+    """One row per customer: number, first and last of the days with an order; on how many something was bought, for how much."""
     state = pl.col(STATE).struct
-    days = state.field(measures.SETTLED).fill_null(0) + state.field(measures.PURCHASE_DAYS).list.len().fill_null(0)
-    orders, valued = state.field("predictions.orders"), state.field("predictions.valued")
+
+    def days(recent: str, settled: str) -> pl.Expr:
+        return state.field(settled).fill_null(0) + state.field(recent).list.len().fill_null(0)
+
+    high, low = (state.field(f"predictions.value.{part}").cast(pl.Float64) for part in ("high", "low"))
     return profiles.select(
         "customer_id",
-        orders=days,
+        orders=days(measures.PURCHASE_DAYS, measures.SETTLED),
         first_order_on=state.field("predictions.first_on"),
         last_order_on=state.field("predictions.last_on"),
-        valued_orders=pl.when(valued > 0).then(pl.max_horizontal(1, (2 * days * valued + orders) // (2 * orders))).otherwise(0),
-        order_value_total=state.field("predictions.total"),
+        valued_orders=days(measures.VALUED_DAYS, measures.SETTLED_VALUED),
+        order_value_total=high * float(2**measures.LOW_BITS) + low,
     )
 
 
@@ -172,14 +184,41 @@ def rank_population(profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFram
 def _coming(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
     """One row per rollup that counts from today on: arrived today, or arrived before and dated today."""
     is_due = ((pl.col("date") == today) & (pl.col("event_date") <= today)) | ((pl.col("date") < today) & (pl.col("event_date") == today))
-    age = (pl.lit(today) - pl.col("event_date")).dt.total_days()
     return activity.filter(is_due).with_columns(
-        *(one.decayed(age) for one in remembered if one.merge == "decay"),
-        *(
-            pl.when(pl.col("event_date") > today - timedelta(days=days)).then(name).alias(name)
-            for name, days in _sliding(remembered).items()
-        ),
+        pl.when(pl.col("event_date") > today - timedelta(days=days)).then(name).alias(name) for name, days in _sliding(remembered).items()
     )
+
+
+def _faded(coming: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
+    """Weigh what fades by its age: today, or on the last day of it that comes for the customer, which is set."""
+    fading = [one for one in remembered if one.merge == "decay"]
+    together = {one.on: [other.name for other in fading if other.on == one.on] for one in fading if one.on is not None}
+    last = {on: pl.when(pl.max_horizontal(names) > 0).then("event_date").max().over("row").alias(on) for on, names in together.items()}
+    as_of = {one.name: pl.lit(today) if one.on is None else pl.col(one.on) for one in fading}
+    return coming.with_columns(last.values()).with_columns(
+        # What is younger than the last of its kind adds nothing to it.
+        one.decayed((as_of[one.name] - pl.col("event_date")).dt.total_days().fill_null(0).clip(lower_bound=0))
+        for one in fading
+    )
+
+
+def _withdrawn_ahead(activity: pl.LazyFrame, channels: Sequence[str], today: date) -> pl.LazyFrame:
+    """One row per rollup that arrived today and is not of today yet, with nothing but what was withdrawn: that counts at once."""
+    ahead = (pl.col("date") == today) & (pl.col("event_date") > today)
+    said = [name for channel in channels for name in consent.columns(channel)]
+    nothing = [pl.lit(None, dtype=consent.GRANTS).alias(f"{channel}.granted") for channel in channels]
+    return activity.filter(ahead).select("customer_id", *said).with_columns(nothing)
+
+
+def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.LazyFrame], channels: Sequence[str]) -> pl.LazyFrame:
+    """One row per customer who said something about a channel, with what is remembered of it and of all other channels."""
+    said = ["row", *(name for channel in channels for name in consent.columns(channel))]
+    new = pl.concat([rows.select(said) for rows in news]).filter(pl.any_horizontal(map(consent.is_said, channels)))
+    changed = new.select("row").unique()
+    rows = pl.concat([state.join(changed, on="row", how="semi").select(said), new])
+    for channel in channels:
+        changed = changed.join(consent.merged(rows, ["row"], channel), on="row", how="left")
+    return changed
 
 
 def _leaving(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
@@ -219,15 +258,19 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     if new is None or new.limit(1).collect().is_empty():
         return state
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
-    people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new)
     remembered = measures.remembered(portfolio)
+    people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new).with_columns(
+        pl.col(one.name) * one.left((pl.col(one.on).max().over("customer_id") - pl.col(one.on)).dt.total_days())
+        for one in remembered
+        if one.on is not None
+    )
     together = (
         measures.merged(people, ["customer_id"], [one for one in remembered if one.merge != "decay"])
         .join(
             people.group_by("customer_id").agg(
                 pl.col("first_seen_on").min(),
                 pl.col("last_seen_on").max(),
-                *(pl.col(name).sum() for name in fields if name == measures.SETTLED),
+                *(pl.col(name).sum() for name in fields if name in (measures.SETTLED, measures.SETTLED_VALUED)),
                 # By size, because how Polars groups and rounds a sum of real numbers depends on its number of threads; it drops a sort
                 # before a plain sum.
                 *(pl.col(one.name).sort().cum_sum().last() for one in remembered if one.merge == "decay"),
@@ -243,29 +286,37 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
 
 def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
     """One row per customer to whom something came or whom something left, with the tally as it is now (null: nothing is left)."""
-    news = measures.spread(moved, ["customer_id"], name)
-    changed = news.select("customer_id").unique()
-    before = measures.spread(state.join(changed, on="customer_id", how="semi"), ["customer_id"], name)
-    return changed.join(measures.tally(pl.concat([before, news]), ["customer_id"], name), on="customer_id", how="left")
+    news = measures.spread(moved, ["row"], name)
+    changed = news.select("row").unique()
+    before = measures.spread(state.join(changed, on="row", how="semi"), ["row"], name)
+    return changed.join(measures.tally(pl.concat([before, news]), ["row"], name), on="row", how="left")
 
 
-def _with_changes(state: pl.LazyFrame, tallies: Sequence[pl.DataFrame]) -> pl.LazyFrame:
-    """Put the tallies that changed in the place of those that were."""
-    for number, changed in enumerate(tallies):
-        state = state.join(changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}")), on="customer_id", how="left", suffix="+")
-    names = [next(name for name in changed.columns if name != "customer_id") for changed in tallies]
-    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in enumerate(names))
-
-
-def _settle(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> pl.LazyFrame:
-    """Count the days with an order that leave the window, or arrive when it is too late to tell them apart."""
+def _settled(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> Iterator[pl.LazyFrame]:
+    """Count the days with an order, and with one of value, that leave the window or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
-    late = coming.filter((pl.col("event_date") <= oldest) & pl.col("predictions.last_on").is_not_null())
-    gone = leaving.filter(pl.col(measures.PURCHASE_DAYS).is_not_null())
-    days = pl.concat([frame.select("customer_id", "event_date") for frame in (late, gone)]).unique()
-    settled = days.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("settled+"))
-    both = pl.col(measures.SETTLED).fill_null(0) + pl.col("settled+").fill_null(0)
-    return state.join(settled, on="customer_id", how="left").with_columns(both.alias(measures.SETTLED)).drop("settled+")
+    is_sold = pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
+    kinds = (
+        (measures.PURCHASE_DAYS, measures.SETTLED, pl.col("predictions.last_on").is_not_null()),
+        (measures.VALUED_DAYS, measures.SETTLED_VALUED, is_sold),
+    )
+    for recent, settled, is_there in kinds:
+        late = coming.filter((pl.col("event_date") <= oldest) & is_there)  # which is not in the window's column any more
+        gone = leaving.filter(pl.col(recent).is_not_null())
+        days = pl.concat([frame.select("row", "event_date") for frame in (late, gone)]).unique()
+        counted = days.group_by("row").agg(pl.len().cast(pl.Int64).alias("more"))
+        before = state.select("row", settled).join(counted, on="row")
+        yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more"))
+
+
+def _with_changes(state: pl.LazyFrame, changes: Sequence[pl.DataFrame]) -> pl.LazyFrame:
+    """Put what changed for a customer in the place of what was."""
+    some = {number: changed for number, changed in enumerate(changes) if changed.height}
+    for number, changed in some.items():
+        marked = changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}"))
+        state = state.join(marked, on="row", how="left", suffix="+", maintain_order="left")
+    names = [(number, name) for number, changed in some.items() for name in changed.columns if name != "row"]
+    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in names)
 
 
 def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
@@ -278,7 +329,7 @@ def _reread(activity: pl.LazyFrame, accumulators: list[Accumulator], today: date
     first = {one.name: today - timedelta(days=one.within_days or 0) for one in accumulators}
     return (
         activity.filter(pl.col("event_date").is_between(min(first.values()), today, closed="right"))
-        .group_by("customer_id")
+        .group_by("row")
         .agg(expression for one in accumulators for expression in one.gather(pl.col("event_date") > first[one.name]))
     )
 
@@ -294,7 +345,7 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
         "last_seen_on": pl.col("last_seen_on"),
         "tenure_days": _days_since("first_seen_on", today),
         "timezone": pl.col("timezone.value"),
-        **{f"consent_{channel.id}": pl.col(f"consent_{channel.id}.value") for channel in portfolio.channels},
+        **{f"consent_{channel.id}": consent.is_given(f"consent_{channel.id}") for channel in portfolio.channels},
         **{topic: pl.when(total > 0).then(pl.col(topic) / total).otherwise(0.0) for topic in topics},
         **{
             f"intent_{intent.id}": pl.min_horizontal(1.0, quotient(pl.col(f"intent_{intent.id}"), intent.full_at))
@@ -316,12 +367,15 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
 def _engagement(portfolio: Portfolio) -> pl.Expr:
     if not measures.engagement(portfolio):
         return pl.lit(None, dtype=pl.Float64)
-    touches, responses = (pl.col(one.name) for one in measures.engagement(portfolio))
-    return pl.when(touches > 0).then(pl.min_horizontal(1.0, responses / touches))
+    touches, responses = measures.engagement(portfolio)
+    # Each is as of its own day: the older the responses are than the touches, the less is left of them.
+    older = (pl.col(str(touches.on)) - pl.col(str(responses.on))).dt.total_days()
+    ratio = pl.col(responses.name) / pl.col(touches.name) * responses.left(older)
+    return pl.when(pl.col(touches.name) > 0).then(pl.min_horizontal(1.0, ratio.fill_null(0.0)))
 
 
 def _preferred_channel(portfolio: Portfolio) -> pl.Expr:
-    # Sums of halves are not exact: equal ones may differ in their last digits.
+    # Sums of halves are not exact: equal ones may differ in their last digits. They are as of the customer's last response.
     channels = {channel: pl.col(one.name).round(9) for channel, one in measures.responses_by_channel(portfolio).items()}
     most = pl.max_horizontal(*channels.values()) if channels else pl.lit(0.0)
     return pl.coalesce(
@@ -336,10 +390,10 @@ def _trait(trait: Trait, today: date) -> pl.Expr:
         case "count":
             return pl.col(parts[0].name).fill_null(0)
         case "sum":
-            return quotient(pl.col(parts[0].name).fill_null(0), MICRO)
+            return quotient(measures.total(trait.id), MICRO)
         case "avg":
-            total, number = (pl.col(part.name) for part in parts)
-            return pl.when(number > 0).then(total / (number * MICRO))
+            number = pl.col(parts[-1].name)
+            return pl.when(number > 0).then(measures.total(trait.id) / (number * MICRO))
         case "min" | "max":
             return quotient(pl.col(parts[0].name), MICRO)
         case "first" | "last" | "profile":

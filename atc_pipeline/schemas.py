@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandera.polars as pa
 import polars as pl
 
-from atc_pipeline import events, identity, measures, messages, predictions, profiles, queues, rules, segments
+from atc_pipeline import coverage, events, identity, measures, messages, predictions, profiles, queues, rules, segments
 from atc_pipeline.decision import day, memory
 from atc_pipeline.escaping import markdown
 from atc_pipeline.explanation import matrix
@@ -133,6 +133,8 @@ def _identity_map(_: Portfolio) -> Table:
             "id": "userId or anonymousId, as it arrived.",
             "customer_id": "Who it is: the end of a user's aliases; of a visitor, the user first seen with, else `anon:<anonymousId>`.",
             "valid_from": "The arrival day since which it has been this customer.",
+            "arm_id": "The name under which that customer was first known: holdouts and exploration are drawn by it.",
+            "is_seen": "False of a user whom only an alias has named so far, as its previousId.",
         },
         checks={"id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER])},
     )
@@ -141,16 +143,16 @@ def _identity_map(_: Portfolio) -> Table:
 def _identity_changes(_: Portfolio) -> Table:
     return _table(
         "identity_changes",
-        ("message_id", "id_type"),
+        ("message_id", "id_type", "id"),
         identity.IDENTITY_CHANGES,
         nullable={"id", "customer_id"},
         descriptions={
             "message_id": "The event that says so.",
-            "id_type": "user for an alias, anonymous for a visitor who turned out to be a user.",
+            "id_type": "user for an alias of a user, anonymous for a visitor who turned out to be one, or is said to.",
             "id": "Whose customer changed, or who an ignored alias was about.",
             "customer_id": "Who it is now; null where nobody was named.",
             "change": "merged or claimed: a customer of the day before is absorbed. "
-            "second_alias, alias_cycle, alias_of_nobody: the alias is ignored.",
+            "second_alias, alias_cycle, alias_of_nobody, second_claim (of a visitor): the alias is ignored.",
         },
         checks={
             "id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER]),
@@ -169,6 +171,28 @@ def _customer_activity(portfolio: Portfolio) -> Table:
         nullable=set(columns) - {"date", *key, "events"},
         descriptions={"event_date": "The day the events happened; they arrived on `date`.", "events": "Events of that day."},
         checks={"events": _POSITIVE},
+    )
+
+
+def _feature_coverage(_: Portfolio) -> Table:
+    counts = ("events", "matched", "read", "skipped")
+    return _table(
+        "feature_coverage",
+        ("feature", "part", "event"),
+        coverage.COVERAGE,
+        nullable={"sample", "sample_message_id"},
+        descriptions={
+            "feature": "A trait, interest, intent, side of the engagement, prediction, goal, or consent.",
+            "part": "Which signal of an interest or intent, from 1.",
+            "event": "An event that it names; * = any.",
+            "events": "Events of that name that arrived on `date`.",
+            "matched": "Events or items that the part as a whole matched.",
+            "read": "Values of them that were read.",
+            "skipped": "Values that could not be read.",
+            "sample": "What one of these looks like.",
+            "sample_message_id": "The event it is in.",
+        },
+        checks={"part": _POSITIVE, **dict.fromkeys(counts, _NEVER_NEGATIVE)},
     )
 
 
@@ -225,6 +249,8 @@ def _purchase_models(_: Portfolio) -> Table:
             "customers": "Customers with an order.",
             "repeat_customers": "Customers with orders on more than one day.",
             "value_fitted_on": "Last day of the data that Gamma-Gamma was fitted on.",
+            "value_bound": "What a customer's mean day with a value counts for at most: 1,000 times the median.",
+            "bounded_customers": "Customers for whom it would have been more.",
             **dict.fromkeys(("p", "q", "v"), "Gamma-Gamma: values of orders are Gamma(p, nu), nu is Gamma(q, v)."),
             "is_refitted": "Whether a model is a new fit today.",
             "note": "Why the last fit was kept, or why there is none.",
@@ -418,6 +444,7 @@ _BUILDERS: tuple[Callable[[Portfolio], Table], ...] = (
     _identity_map,
     _identity_changes,
     _customer_activity,
+    _feature_coverage,
     _customer_profiles,
     _purchase_models,
     _micro_segment_memberships,

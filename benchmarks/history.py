@@ -159,7 +159,7 @@ def run_day(made: Made, portfolio: Portfolio, window: Rolling, day: date) -> Fig
     seconds["identities"] = time.perf_counter() - began
     began = time.perf_counter()
     now = absorbed(lake.lazy("identity_map", day))
-    lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now))
+    lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now).activity)
     seconds["roll up"] = time.perf_counter() - began
     began = time.perf_counter()
     for table, frame in profile_day(lake, window.until(day), portfolio, day).items():

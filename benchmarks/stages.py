@@ -17,7 +17,7 @@ from statistics import median
 import polars as pl
 
 from assets.customers import profile_day
-from assets.decisions import decide_day, goal_activity
+from assets.decisions import Goals, decide_day
 from atc_pipeline.activity import roll_up
 from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.events import ingest
@@ -69,10 +69,8 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
         return None if day == FIRST else lake.read(table, day - timedelta(days=1)).lazy()
 
     nothing_delivered = pl.DataFrame(schema=ASSIGNMENTS)
-    window, goals = (
-        Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on),
-        goal_activity(lake, portfolio),
-    )
+    window = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
+    goals = Goals(lake, portfolio)
     for day in days:
         before = lake.scan("raw_events", [day - timedelta(days=1), day - timedelta(days=2)])
         seen = pl.Series(dtype=pl.String) if before is None else before.select("message_id").collect()["message_id"]
@@ -84,7 +82,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             lake.write("identity_map", day, map_identities(lake.lazy("raw_events", day), yesterday("identity_map", day), today=day).map)
         with watch.measure("roll up"):
             now = absorbed(lake.lazy("identity_map", day))
-            lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now))
+            lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now).activity)
         with watch.measure("profiles"):
             for name, made in profile_day(lake, window.until(day), portfolio, day).items():
                 lake.write(name, day, made)

@@ -303,6 +303,8 @@ def _merge_lines(path: Path, lines: list[str]) -> None:
             .unique("key", keep="first")
             .sort("key")
         )
+        for left in path.parent.glob(".*.part"):  # by a process that is gone: we hold its lock
+            left.unlink()
         part = path.with_name(f".{path.name}.part")
         try:
             with part.open("w", encoding="utf-8", newline="\n") as file:

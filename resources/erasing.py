@@ -7,10 +7,15 @@ What belongs here: that order. What does not: what is theirs (``atc_pipeline.era
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import compress
+
+import polars as pl
 
 from atc_pipeline.erasure import Person
 from resources.tombstones import Tombstones
-from resources.traces import UNREADABLE, Found, Keeper
+from resources.traces import LANDED, UNREADABLE, Foreign, Found, Frame, Keeper, Lines
+
+FILE_NAMES = "landing file names"
 
 Clock = Callable[[], datetime]
 
@@ -20,8 +25,14 @@ class NotErasedError(Exception):
 
 
 def search(keepers: Iterable[Keeper], person: Person) -> list[tuple[Keeper, Found]]:
-    """Search every file of the system; return those that have something of the person, and what."""
-    return [(keeper, found) for keeper in keepers if (found := _find(keeper, person))]
+    """Search every file of the system, and the names of those that came from outside; return what has something of the person."""
+    searched = list(keepers)
+    found = [(keeper, found) for keeper in searched if (found := _find(keeper, person))]
+    landed = [(keeper, keeper.name) for keeper in searched if isinstance(keeper, Frame | Lines | Foreign) and keeper.place == LANDED]
+    is_named = person.spellings.are_in(pl.Series([name for _, name in landed], dtype=pl.String))
+    for keeper, name in compress(landed, is_named):
+        found.append((keeper, Found(LANDED, name, elsewhere=Counter({FILE_NAMES: 1}), written=Counter({(FILE_NAMES, name): 1}))))
+    return found
 
 
 def _find(keeper: Keeper, person: Person) -> Found:
@@ -72,7 +83,7 @@ def erase(
 
 
 def places_of_same_text(found: Iterable[Found]) -> Counter[str]:
-    """Count the rows of others, by place, that hold the text of an id."""
+    """Count the rows, by place, that hold the text of an id, or one that may be meant for it, where it does not say whose they are."""
     return sum((one.elsewhere for one in found), Counter())
 
 
@@ -89,6 +100,7 @@ def _refuse(places: dict[str, int], says: str) -> None:
     if places:
         where = ", ".join(f"{place} ({rows} rows)" for place, rows in places.items())
         raise NotErasedError(
-            f"{says} in {where}. In others' rows, and in files that are none of ours, see to them by hand; where the same text means "
-            "something else (a quantity of 42 is not customer 42), name the place in same_text."
+            f"{says} in {where}. Where the text is an id of theirs, written otherwise, name it in also; where it means something else "
+            "(a quantity of 42 is not customer 42), name the place in same_text; in others' rows, and in files that are none of ours, see "
+            "to it by hand. Without confirm the report shows how it is written."
         )

@@ -24,6 +24,7 @@ import zstandard
 
 from atc_pipeline.lines import LARGEST_LINE, Lines
 from resources.parquet import RefusedFileError, read_rows
+from resources.unfinished import beside
 
 BLOCK = 16 * 2**20
 """Bytes of lines that are judged at a time."""
@@ -108,7 +109,7 @@ class LandingZone(dg.ConfigurableResource):
         rewritten.chmod(stat.st_mode)
         known, before = _noted(notes), self._facts(path, path)
         known[self._facts(path, rewritten)] = known.pop(before, before)
-        unfinished = notes.with_name(f"{REPLACED}.{os.getpid()}")
+        unfinished = beside(notes)
         unfinished.write_text(json.dumps(known, indent=1))
         unfinished.replace(notes)  # before the file: a note of a file that is not there yet harms nobody
         rewritten.replace(path)

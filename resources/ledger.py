@@ -18,6 +18,8 @@ import polars as pl
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from resources.unfinished import beside
+
 TABLE = """
 create table if not exists deliveries (
     idempotency_key varchar primary key,
@@ -189,7 +191,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         return sent.select(pl.col("decision").str.json_decode(pl.Struct(dict(schema))).struct.unnest()).sort("date", "customer_id")
 
     def search(self, words: Sequence[str]) -> pl.DataFrame:
-        """Return the rows that have one of the words anywhere in their text. Does not create the ledger."""
+        """Return the rows that have one of the words anywhere in their text, in any case. Does not create the ledger."""
         if not self.path.exists():
             return pl.DataFrame()
         with self._open() as connection:
@@ -197,7 +199,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             found: pl.DataFrame = connection.sql(
                 """
                 select * from deliveries semi join words
-                on contains(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision, reason), word)
+                on contains(lower(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision, reason)), lower(word))
                 """
             ).pl()
         return found
@@ -206,9 +208,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         """Drop all rows of these customers by writing the file anew: deleted rows would stay in the blocks it keeps for reuse."""
         if not self.path.exists():
             return
-        for abandoned in self.path.parent.glob(".ledger.duckdb.*"):
-            abandoned.unlink()
-        anew = self.path.with_name(f".ledger.duckdb.{os.getpid()}")
+        anew = beside(self.path)
         with self._open() as connection:
             connection.register("gone", pl.DataFrame({"customer_id": customers}))
             connection.execute("checkpoint")

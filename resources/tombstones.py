@@ -16,6 +16,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from resources.unfinished import beside, tidy
+
 
 class Tombstones(dg.ConfigurableResource):
     """One JSON file per person: ``fingerprints``, and ``erasures`` - when, on whose request, how many rows of which table.
@@ -59,7 +61,8 @@ class Tombstones(dg.ConfigurableResource):
 
 def _write(path: Path, tombstone: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    tidy(path.parent)
+    unfinished = beside(path)
     with unfinished.open("w") as file:
         json.dump(tombstone, file, indent=1)
         file.flush()

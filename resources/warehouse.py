@@ -3,13 +3,14 @@
 What belongs here: views, and running a query over them. What does not: the delivery ledger, and any data of its own.
 """
 
-import os
 from pathlib import Path
 
 import dagster as dg
 import duckdb
 import polars as pl
 from dagster_duckdb import DuckDBResource
+
+from resources.unfinished import beside
 
 HIDDEN = {"customer_profiles": "state"}
 """Columns that tables keep for themselves."""
@@ -32,8 +33,7 @@ class Warehouse(dg.ConfigurableResource):
 
     def publish(self) -> list[str]:
         """Write the views anew under a temporary name and rename: whoever has the old file open keeps it. Return the tables."""
-        unfinished = self.path.with_name(f".atc.duckdb.{os.getpid()}")
-        unfinished.unlink(missing_ok=True)
+        unfinished = beside(self.path)
         tables = self.tables()
         with DuckDBResource(database=str(unfinished)).get_connection() as connection:
             create_views(connection, Path(self.lake).resolve(), tables)

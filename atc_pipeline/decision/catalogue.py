@@ -70,6 +70,7 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         "again_from_exit": (fact(lambda one: one.reentry is not None and one.reentry.counted_from == "exit", without=False), pl.Boolean()),
         "max_entries": (fact(lambda one: one.max_entries, None), pl.Int64()),
         "held_out": (fact(lambda one: round(one.holdout * rules.BUCKETS), 0), pl.UInt64()),
+        "salt": (fact(_salt, None), pl.String()),
         "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
     }
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
@@ -89,6 +90,11 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         only_after=pl.DataFrame(links, schema=numbers, orient="row"),
         not_after=pl.DataFrame(pairs, schema={**numbers, "within_days": pl.Int64}, orient="row"),
     )
+
+
+def _salt(journey: Journey) -> str:
+    """Return what a journey's control group is drawn by (SPEC 8, step 6)."""
+    return journey.id if journey.holdout_version is None else f"{journey.id}:{journey.holdout_version}"
 
 
 def _static_gates(journey: Journey, suppressed: Sequence[Period], today: date) -> int:

@@ -78,7 +78,7 @@ class Settled:
 def contest(
     options: pl.DataFrame,
     entry_scores: np.ndarray,
-    customers: pl.Series,
+    arm_ids: pl.Series,
     portfolio: Portfolio,
     catalogue: Catalogue,
     *,
@@ -88,7 +88,7 @@ def contest(
 
     ``options``: scored, of one shard, whose first customer has the number 0; ``failed`` has the bits of all gates shut, to which
     the journey in flight and "none" are not subject. ``entry_scores``: by customer, the score at entry of the journey in
-    flight. ``customers``: their ids, by number.
+    flight. ``arm_ids``: by customer, what lots are drawn by.
     """
     customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
     is_none, is_incumbent = journey == catalogue.none, options["is_incumbent"].to_numpy()
@@ -116,7 +116,7 @@ def contest(
             is_eligible &= ~has_incumbent[group] | may_interrupt
     best = _first_of_groups(order[is_eligible[order]], group, len(first))
     wish, probability, is_eligible = _explored(
-        is_eligible, mandatory, best, first, group, has_incumbent, customers.gather(customer[first]), portfolio, today
+        is_eligible, mandatory, best, first, group, has_incumbent, arm_ids.gather(customer[first]), portfolio, today
     )
     return Contest(options, first, group, order, rank, failed, is_eligible, wish, none, incumbent, fallback_score, probability)
 
@@ -156,7 +156,7 @@ def _explored(
     first: np.ndarray,
     group: np.ndarray,
     has_incumbent: np.ndarray,
-    ids: pl.Series,
+    arm_ids: pl.Series,
     portfolio: Portfolio,
     today: date,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,12 +167,12 @@ def _explored(
     has_mandatory = np.logical_or.reduceat(is_eligible & mandatory, first)
     options = np.add.reduceat(is_eligible.astype(np.int64), first)
     is_drawn_for = ~has_incumbent & ~has_mandatory & (options > 0)
-    buckets = ids.filter(pl.Series(is_drawn_for)).to_frame("id").select(rules.bucket("explore", "id", f":{today}")).to_series()
+    buckets = arm_ids.filter(pl.Series(is_drawn_for)).to_frame("arm_id").select(rules.bucket("explore", f":{today}")).to_series()
     explores = np.zeros(len(first), dtype=bool)
     explores[np.flatnonzero(is_drawn_for)[(buckets < round(share * rules.BUCKETS)).to_numpy()]] = True
     pick = np.zeros(len(first), dtype=np.uint64)
-    drawn = rules.xxh64(pl.format("pick:{}:{}", "id", pl.lit(str(today))))
-    pick[explores] = ids.filter(pl.Series(explores)).to_frame("id").select(drawn).to_series().to_numpy()
+    drawn = rules.xxh64(pl.format("pick:{}:{}", "arm_id", pl.lit(str(today))))
+    pick[explores] = arm_ids.filter(pl.Series(explores)).to_frame("arm_id").select(drawn).to_series().to_numpy()
     pick %= np.maximum(options, 1).astype(np.uint64)
     before = np.cumsum(is_eligible) - is_eligible
     place = (before - before[first][group]).astype(np.uint64)  # rows of a group are sorted by journey_id

@@ -96,10 +96,11 @@ class Decided:
 
 @dataclass(frozen=True, eq=False)
 class _Shard:
-    """Customers from number ``offset`` on: their profiles, memory, last finished journeys, and options contested."""
+    """Customers from number ``offset`` on: profiles, what lots are drawn by, memory, last finished journeys, and options contested."""
 
     offset: int
     profiles: pl.DataFrame
+    arm_ids: pl.Series
     past: pl.DataFrame
     finished: pl.Series
     contested: choice.Contest
@@ -124,19 +125,24 @@ def decide(
     *,
     today: date,
     delivered: pl.DataFrame | None = None,
+    absorbed: pl.LazyFrame | None = None,
+    arms: pl.LazyFrame | None = None,
     shard: int = SHARD,
 ) -> Decided:
     """Rule every option row and pick at most one journey per customer (SPEC 8).
 
     ``state``: the memory of yesterday, of customers as they are today (``memory.merge``). ``goals``: ``memory.goal_events``.
     ``delivered``: the assignments that messages of today were delivered for, if the day was activated before: they stand, and take
-    their places first.
+    their places first. ``absorbed``: who is somebody else by now (``identity.absorbed``), as far as these were written to under
+    older names. ``arms``: who draws lots by another name than their own (``identity.arms``).
     """
     people = profiles.select(columns_needed(portfolio)).sort("customer_id").collect()
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
+    arm_ids = _arm_ids(people, arms)
     past = memory.number(state, customers, catalogue)
-    kept = _kept(delivered, past, customers, catalogue)
+    kept, given_up = _kept(delivered, absorbed, past, customers, catalogue)
+    past = memory.note_given_up(past, given_up, today=today)
     past = memory.advance(past, goals.join(customers, on="customer_id"), people, kept, portfolio, today=today)
     coded = code_options(number_queues(queues, customers, catalogue), _carried(past, kept))
 
@@ -151,11 +157,12 @@ def decide(
         shut = memory.gates_of(options, mine, these, portfolio, catalogue, today=today)
         scored = scored.with_columns(pl.col("failed") | pl.Series(shut))
         entry_scores = _entry_scores(mine, these.height)
-        contested = choice.contest(scored, entry_scores, these["customer_id"], portfolio, catalogue, today=today)
-        return _Shard(offset, these, mine, finished, contested)
+        their_arms = arm_ids.slice(offset, shard)
+        contested = choice.contest(scored, entry_scores, their_arms, portfolio, catalogue, today=today)
+        return _Shard(offset, these, their_arms, mine, finished, contested)
 
     shards = in_parallel(contest, range(0, people.height, shard))
-    places = _places(past, kept, portfolio, catalogue)
+    places = _places(past, pl.concat([kept, given_up]), portfolio, catalogue)
     is_limited = np.zeros(catalogue.facts.height, dtype=bool)
     is_limited[places["journey"]] = True
     wishes = [choice.wishes_for(one.contested, is_limited, catalogue, one.offset) for one in shards] or [pl.DataFrame(schema=choice.WISHES)]
@@ -189,29 +196,50 @@ def columns_needed(portfolio: Portfolio) -> list[str]:
     return ["customer_id", *sorted(read - {"customer_id"})]
 
 
-def _kept(delivered: pl.DataFrame | None, past: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """One row per assignment that stands because it was delivered, numbered, by customer.
+def _arm_ids(people: pl.DataFrame, arms: pl.LazyFrame | None) -> pl.Series:
+    """By customer number, the name that lots are drawn by: that under which they were first known (SPEC 2)."""
+    if arms is None:
+        return people["customer_id"].alias("arm_id")
+    known = people.lazy().select("customer_id").join(arms, on="customer_id", how="left", maintain_order="left")
+    return known.select(pl.coalesce("arm_id", "customer_id").alias("arm_id")).collect().to_series()
+
+
+def _kept(
+    delivered: pl.DataFrame | None, absorbed: pl.LazyFrame | None, past: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One row per assignment that stands because it was delivered, numbered, by customer; and those that had to give way.
 
     It falls, and the customer is decided anew, where it cannot be true any more: its journey is gone from the portfolio, or
-    yesterday, decided again since, left the customer somewhere else.
+    yesterday, decided again since, left the customer somewhere else. Somebody may have been written to under several names: what
+    they have now counts before older ones, then the latest entry. What starts under an older name and cannot go on has begun all
+    the same: it gives way to the journey that does (``memory.note_given_up``).
     """
     if delivered is None or delivered.is_empty():
-        return pl.DataFrame(schema={**ASSIGNMENTS, "customer": pl.UInt32, "journey": pl.UInt16})
+        nothing = pl.DataFrame(schema={**ASSIGNMENTS, "customer": pl.UInt32, "journey": pl.UInt16})
+        return nothing, nothing
     running = past.lazy().filter(pl.col("ended_on").is_null()).select("customer", running="journey_id", running_since="entered_on")
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
+    is_entry = pl.col("decision").is_in(["start", "switch"])
     goes_on = (pl.col("running") == pl.col("journey_id")) & (pl.col("running_since") == pl.col("entered_on"))
     begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))  # merged is told only where a journey continues
-    return (
-        delivered.lazy()
-        .select(*ASSIGNMENTS)
+    fits = pl.when(is_entry).then(begins).otherwise(goes_on)
+    rows = (
+        rules.survivors(delivered.lazy().select(*ASSIGNMENTS, name="customer_id"), absorbed)
         .join(customers, on="customer_id")
         .join(known.lazy(), on="journey_id")
         .join(running, on="customer", how="left")
-        .filter(pl.when(pl.col("decision") == "continue").then(goes_on).otherwise(begins))
-        .sort("customer")
-        .select(*ASSIGNMENTS, "customer", "journey")
+        .with_columns(fits=fits.fill_null(value=False), is_own=pl.col("name") == pl.col("customer_id"))
+        .sort("customer", "fits", "is_own", "entered_on", "journey_id", "name", descending=[False, True, True, True, False, False])
+        .with_columns(is_kept=pl.col("fits") & pl.col("customer").is_first_distinct(), is_entry=is_entry)
         .collect()
     )
+    columns = [*ASSIGNMENTS, "customer", "journey"]
+    kept = rows.filter("is_kept").select(columns)
+    others = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry")).join(
+        kept.select("customer", stands="journey_id"), on="customer", how="left"
+    )
+    goes_on = pl.coalesce("stands", "running").is_not_null() & pl.col("stands").ne_missing(pl.col("journey_id"))
+    return kept, others.filter(goes_on).sort("customer", "journey_id", "name").select(columns)
 
 
 def _carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
@@ -329,7 +357,7 @@ def _answers(
         is_none=pl.Series(is_none),
         is_entry=pl.Series(~is_none & ~is_carried),
     )
-    arms = _arms(answers.filter("is_entry"), one.profiles["customer_id"], portfolio, catalogue)
+    arms = _arms(answers.filter("is_entry"), one.arm_ids, portfolio, catalogue)
     answers = answers.join(arms, on="customer", how="left", maintain_order="left").join(
         in_flight, on="customer", how="left", maintain_order="left"
     )
@@ -345,17 +373,13 @@ def _answers(
     )
 
 
-def _arms(entries: pl.DataFrame, ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+def _arms(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
     """One row per entry, ``customer`` and ``drawn_arm``: held out of everything, or of this journey (SPEC 8, step 6)."""
     named = entries.select(
-        "customer",
-        ids.gather(entries["customer"]).alias("customer_id"),
-        catalogue.journey_ids.gather(entries["journey"]).alias("journey_id"),
-        catalogue.facts["held_out"].gather(entries["journey"]),
+        "customer", arm_ids.gather(entries["customer"]), *catalogue.facts.select("salt", "held_out")[entries["journey"]].get_columns()
     )
-    is_control = rules.is_held_out(portfolio.version, portfolio.policy.holdout) | (
-        rules.xxh64(pl.concat_str("journey_id", pl.lit(":"), "customer_id")) % rules.BUCKETS < pl.col("held_out")
-    )
+    of_everything = rules.bucket(portfolio.version) < round(portfolio.policy.holdout * rules.BUCKETS)
+    is_control = of_everything | (rules.bucket(pl.col("salt")) < pl.col("held_out"))
     return named.select("customer", drawn_arm=pl.when(is_control).then(pl.lit("control")).otherwise(pl.lit("treated")))
 
 

@@ -102,6 +102,40 @@ def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
     )
 
 
+def note_given_up(past: pl.DataFrame, given_up: pl.DataFrame, *, today: date) -> pl.DataFrame:
+    """Remember what was started today under an older name of somebody who is in another journey: it has ended ``merged`` (SPEC 2).
+
+    ``past``: numbered. ``given_up``: assignments of today with the numbers ``customer`` and ``journey``. Where it is the very journey
+    that goes on, it was entered twice.
+    """
+    if given_up.is_empty():
+        return past
+    key = ["customer", "journey"]
+    starts = given_up.group_by(key, maintain_order=True).agg(
+        pl.col("customer_id", "journey_id", "date").first(),
+        *(pl.col(name).first().alias(f"{name}:") for name in ("arm", "score")),
+        more=pl.len().cast(pl.Int64),
+    )
+    both = past.join(starts, on=key, how="full", coalesce=True, suffix="+")
+    is_over = pl.col("more").is_not_null() & (pl.col("ended_on").is_not_null() | pl.col("times_entered").is_null())
+    ended = {"entered_on": pl.lit(today), "ended_on": pl.lit(today), "left_on": pl.lit(today), "ended_reason": pl.lit("merged")}
+    ended |= {"arm": pl.col("arm:"), "entry_score": pl.col("score:")}
+    start = pl.when(pl.col("more").is_not_null()).then(pl.lit([today], dtype=pl.List(pl.Date)))
+    none = pl.lit([], dtype=pl.List(pl.Date))
+    return (
+        both.with_columns(
+            *(pl.coalesce(name, f"{name}+").alias(name) for name in ("customer_id", "journey_id", "date")),
+            *(pl.when(is_over).then(value).otherwise(name).alias(name) for name, value in ended.items()),
+            times_entered=pl.col("times_entered").fill_null(0) + pl.col("more").fill_null(0),
+            times_completed=pl.col("times_completed").fill_null(0),
+            recent_starts=pl.concat_list(pl.col("recent_starts").fill_null(none), start.fill_null(none)),
+        )
+        .select(past.columns)
+        .cast(past.schema)
+        .sort("customer", "journey", nulls_last=True)
+    )
+
+
 def number(state: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Add the numbers ``customer`` (null for those without a profile today) and ``journey``, sorted by both."""
     names = pl.Enum(catalogue.journey_ids)
@@ -201,6 +235,38 @@ def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) 
         .filter(pl.col("times") > 0)
         .select("customer_id", "event_date", event=pl.col("event").str.strip_prefix("goal."))
     )
+
+
+def goals_awaited(state: pl.DataFrame, portfolio: Portfolio) -> dict[str, date]:
+    """Return the goals of the journeys in flight, each with the day on which the first of them was entered: it counts after that."""
+    goals = {journey.id: journey.goal.event for journey in portfolio.journeys if journey.goal and journey.exit_on_goal}
+    in_flight = state.filter(pl.col("ended_on").is_null()).group_by("journey_id").agg(pl.col("entered_on").min())
+    awaited: dict[str, date] = {}
+    for journey, entered_on in in_flight.iter_rows():
+        if journey in goals:
+            awaited[goals[journey]] = min(entered_on, awaited.get(goals[journey], entered_on))
+    return awaited
+
+
+def goals_in(events: pl.LazyFrame, goals: Sequence[str], blocked: Sequence[str]) -> pl.LazyFrame:
+    """One row per customer, goal event and date on which it happened, as ``goal_events``, from ``raw_events``, under their own names."""
+    reached = events.filter(pl.col("event").is_in(goals))
+    return reached.select(rules.whose(blocked), "event_date", "event").unique()
+
+
+def cap_days(portfolio: Portfolio) -> int:
+    """Return over how many days starts are remembered."""
+    return portfolio.policy.cap.days if portfolio.policy.cap else 0
+
+
+def recall_starts(state: pl.DataFrame, started: pl.LazyFrame) -> pl.DataFrame:
+    """Write ``recent_starts`` anew, where they were remembered over fewer days than they count for now.
+
+    ``started``: one row per start, ``customer_id``, ``journey_id``, ``entered_on``, of customers as they are in ``state``.
+    """
+    recent = started.group_by("customer_id", "journey_id").agg(recent_starts=pl.col("entered_on").sort())
+    again = state.lazy().drop("recent_starts").join(recent, on=["customer_id", "journey_id"], how="left", maintain_order="left")
+    return again.with_columns(pl.col("recent_starts").fill_null([])).select(state.columns).collect()
 
 
 def last_finished(past: pl.DataFrame, customers: int) -> pl.Series:
@@ -338,7 +404,7 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
 
 def _note_starts(memory: pl.DataFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
     """Add today's entries to ``recent_starts`` and drop those that no cap will count again."""
-    window = portfolio.policy.cap.days if portfolio.policy.cap else 0
+    window = cap_days(portfolio)
     is_entered, oldest = pl.col("new_arm").is_not_null(), pl.col("recent_starts").list.first()  # they are in order
     forgotten = today - timedelta(days=window)
     start = pl.lit([today] if window else [], dtype=pl.List(pl.Date))

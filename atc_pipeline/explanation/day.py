@@ -24,7 +24,7 @@ class Day:
     """What the lake knows of one customer and one day; each frame holds this customer's rows only.
 
     ``yesterday``, ``state_before``: of the day before, without rows where it is not known. ``funnel``: one row per journey,
-    without rows where it is not known. ``messages``: None where they were not written yet.
+    without rows where it is not known. ``messages``: None where they were not written yet. ``arm_id``: what lots are drawn by.
     """
 
     customer_id: str
@@ -39,6 +39,7 @@ class Day:
     yesterday: pl.DataFrame
     state_before: pl.DataFrame
     funnel: pl.DataFrame
+    arm_id: str
 
     @cached_property
     def answer(self) -> Row:
@@ -97,7 +98,7 @@ class Day:
     def doubt(self) -> str | None:
         """Return why it cannot be said what would have won, if so."""
         incumbent = self.contest.incumbent
-        if incumbent is None and what_if.is_drawn(self.customer_id, self.today, self.portfolio.policy.explore) and self._has_lots():
+        if incumbent is None and what_if.is_drawn(self.arm_id, self.today, self.portfolio.policy.explore) and self._has_lots():
             return "Today this customer's journey was drawn by lot, to learn from (policy.explore): neither score nor priority decided."
         if incumbent is None and self.answer["decision"] in ("switch", "continue"):
             return "What would have won cannot be said: the row of the journey in flight was not kept (policy.keep_candidates)."

@@ -235,7 +235,7 @@ def rescore(candidate: pl.DataFrame, profile: pl.DataFrame, portfolio: Portfolio
     return trial[1:] if is_same else None
 
 
-def is_drawn(customer_id: str, today: date, explore: float) -> bool:
+def is_drawn(arm_id: str, today: date, explore: float) -> bool:
     """Return whether the customer's option is picked by lot today, if there is any to pick (SPEC 8, step 7)."""
-    whom = pl.DataFrame({"whom": [f"{customer_id}:{today}"]})
-    return bool(whom.select(rules.bucket("explore", "whom") < round(explore * rules.BUCKETS)).item())
+    whom = pl.DataFrame({"arm_id": [arm_id]})
+    return bool(whom.select(rules.bucket("explore", f":{today}") < round(explore * rules.BUCKETS)).item())

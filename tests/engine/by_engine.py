@@ -38,12 +38,12 @@ class Features:
         """Make the next day and return its tables."""
         recent_ids = [made["raw_events"]["message_id"] for made in self.days[-events.DEDUPLICATION_DAYS :]]
         known_ids = pl.concat(recent_ids) if recent_ids else pl.Series("message_id", [], dtype=pl.String)
-        ingested = events.ingest(self.landing.read(day), known_ids, arrival=day, timezone=portfolio.timezone)
+        ingested = events.ingest(self.landing.read(day), known_ids, arrival=day, timezone=portfolio.timezone, blocked=portfolio.blocked)
         before = self.yesterday("identity_map")
-        resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day)
+        resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
         known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
         absorbed = identity.absorbed(known.lazy())
-        self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed))
+        self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed).activity)
         counts = {
             "date": day,
             "lines": ingested.lines,
@@ -72,10 +72,9 @@ class Features:
 def identity_counts(changes: pl.DataFrame, known: pl.DataFrame, before: pl.DataFrame | None, day: date) -> pl.DataFrame:
     """Return the day's customers as ``reference.identity_counts`` does: those of yesterday, new, merged, of today; ignored aliases."""
     today, yesterday = (set() if one is None else set(one["customer_id"]) for one in (known, before))
-    ignored = ("second_alias", "alias_cycle", "alias_of_nobody")
     merged = identity.absorbed_by(changes.lazy()).collect()
     counts = {"yesterday": len(yesterday), "new": len(today - yesterday), "merged": merged.height, "today": len(today)}
-    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in ignored}}])
+    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in identity.IGNORED}}])
 
 
 def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio]) -> dict[str, pl.DataFrame]:
@@ -103,7 +102,7 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
         goal_names = [one.name for one in measures.goals(portfolio)]
         goals = goal_events(features.recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
         decided = decide_by_engine(
-            state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, absorbed=new, earlier=earlier
+            state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, known, earlier=earlier
         )
         state = decided["journey_state"]
         for table, frame in {**made, "micro_segment_memberships": members, "journey_queues": queued, **decided}.items():
@@ -118,20 +117,29 @@ def decide_by_engine(
     queued: pl.DataFrame,
     portfolio: Portfolio,
     day: date,
+    identity_map: pl.LazyFrame,
     delivered: pl.DataFrame | None = None,
-    absorbed: pl.LazyFrame | None = None,
     earlier: pl.LazyFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Run the engine's stages from the journeys that end to the messages, for one day; ``delivered`` are rows of that day that stay.
 
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
-    ``absorbed``: who is somebody else since that day; ``goals``, ``people``, ``queued`` and ``earlier`` (messages of the days before)
-    name nobody of those any more.
+    ``identity_map``: of that day; ``goals``, ``people``, ``queued`` and ``earlier`` (messages of the days before) name nobody any more
+    who is absorbed there.
     """
-    remembered = merge(state, absorbed, today=day)
+    absorbed = identity.absorbed(identity_map)
     decided = decide(
-        queued.lazy(), people.lazy(), remembered, goals, portfolio, today=day, delivered=delivered, shard=16
-    )  # so few that there are several shards
+        queued.lazy(),
+        people.lazy(),
+        merge(state, absorbed, today=day),
+        goals,
+        portfolio,
+        today=day,
+        delivered=delivered,
+        absorbed=absorbed,
+        arms=identity.arms(identity_map),
+        shard=16,  # so few that there are several shards
+    )
     return {
         "scored_candidates": decided.candidates.collect(),
         "journey_state": decided.state,

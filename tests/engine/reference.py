@@ -14,11 +14,13 @@ import gzip
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -63,7 +65,8 @@ def parse(text: str) -> Any:
 
 @cache
 def members(text: str | None) -> Mapping[str, str]:
-    """Name -> JSON text of each value of an object; nothing for anything else."""
+    """Name -> JSON text of each value of an object, or of one written as text; nothing for anything else."""
+    text = opened(text)
     if text is None or not isinstance(parse(text), dict):
         return {}
     return {parse(key): value for key, value in _split(text, is_object=True)}
@@ -71,10 +74,26 @@ def members(text: str | None) -> Mapping[str, str]:
 
 @cache
 def elements(text: str | None) -> tuple[str, ...]:
-    """Return the JSON texts of the elements of an array; nothing for anything else."""
+    """Return the JSON texts of the elements of an array, written as one, as text, or as PHP does; nothing for anything else."""
+    text = opened(text)
+    numbered = members(text)
+    if numbered and all(key.isdigit() and key.isascii() for key in numbered):
+        return tuple(numbered[key] for key in sorted(numbered, key=lambda key: (len(key), key)))
     if text is None or not isinstance(parse(text), list):
         return ()
     return tuple(value for _, value in _split(text, is_object=False))
+
+
+def opened(text: str | None) -> str | None:
+    """Return the JSON text of an array or object that is written as a text; any other as it is."""
+    value = None if text is None else parse(text)
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        try:
+            parse(value)
+        except (ValueError, RecursionError):
+            return text
+        return value
+    return text
 
 
 def _split(text: str, *, is_object: bool) -> Iterator[tuple[str, str]]:
@@ -113,8 +132,13 @@ def as_text(raw: str | None) -> str | None:
 
 
 def as_number(raw: str | None) -> float | None:
-    """Return a JSON number (never a boolean) to 6 decimals, or nothing where it is missing, something else, or too large to sum."""
+    """Return a JSON number (never a boolean) or a text that is a decimal number, to 6 decimals.
+
+    Nothing where it is missing, something else, or too large to sum.
+    """
     value = None if raw is None else parse(raw)
+    if isinstance(value, str) and re.fullmatch(r"[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)", value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= LARGEST_VALUE:
         return None
     return round(float(value), 6)
@@ -207,12 +231,14 @@ def end_of_day(day: date, timezone: str) -> datetime:
     return datetime.combine(day + DAY, time(), ZoneInfo(timezone)).astimezone(UTC)
 
 
+BLOCKED = {"null", "none", "nil", "nan", "undefined", "[object object]", "unknown", "guest", "n/a", "anonymous", "-1"}
+
+
 def identity(value: Any) -> str | None:
     """Return an id that says who somebody is; the blocked values of SPEC 2 do not."""
     text = name_of(value)
-    if text is None or text.strip() in {"null", "-1", "anonymous"} or set(text.strip()) <= {"0", "-"}:
-        return None
-    return text
+    plain = (text or "").removeprefix("anon:").strip().lower()
+    return None if plain in BLOCKED or set(plain) <= {"0", "-"} else text
 
 
 def name_of(value: Any) -> str | None:
@@ -318,68 +344,141 @@ def in_order(events: Iterable[Row]) -> list[Row]:
     return sorted(events, key=lambda event: (event["date"], event["timestamp"], event["message_id"]))
 
 
-def end_of(user: str, followed: Mapping[str, str]) -> str:
-    """Return who a user is, at the end of the chain of aliases."""
-    while user in followed:
-        user = followed[user]
-    return user
-
-
-def aliases(events: Iterable[Row]) -> tuple[dict[str, str], list[Row]]:
-    """Return previous id -> user id of the aliases that are followed, and of the others on which day each is ignored, and why."""
-    followed: dict[str, str] = {}
-    ignored = []
-    for event in in_order(events):
-        if event["type"] != "alias":
-            continue
-        previous, user = identity(event.get("previous_id")), identity(event["user_id"])
-        if previous is None or user is None:
-            ignored.append({"date": event["date"], "reason": "alias_of_nobody"})
-        elif previous in followed:
-            ignored.append({"date": event["date"], "reason": "second_alias"})
-        elif end_of(user, followed) == previous:
-            ignored.append({"date": event["date"], "reason": "alias_cycle"})
-        else:
-            followed[previous] = user
-    return followed, ignored
-
-
 Who = Mapping[tuple[str, str], str]
 """Type of an id (``user`` or ``anonymous``) and the id -> the customer it belongs to."""
 
 
+def user_of(event: Row, name: str = "user_id") -> str | None:
+    """Return the user whom an event names; our own name for a visitor is none."""
+    user = identity(event.get(name))
+    return None if user is None or user.startswith("anon:") else user
+
+
+def visitor_of(event: Row) -> str | None:
+    """Return the visitor whom an event names, also by our own name."""
+    user = identity(event["user_id"])
+    return user.removeprefix("anon:") if user is not None and user.startswith("anon:") else identity(event["anonymous_id"])
+
+
+@dataclass
+class People:
+    """Everybody who is known, day by day."""
+
+    arms: dict[str, str] = field(default_factory=dict)
+    """User -> under which name that person was first known."""
+    since: dict[str, date] = field(default_factory=dict)
+    """Visitor -> the day first seen."""
+    followed: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    awaited: dict[str, str] = field(default_factory=dict)
+    """What aliases named before anybody had that id -> the user it will be."""
+    ignored: list[Row] = field(default_factory=list)
+
+    def end_of(self, user: str) -> str:
+        """Return who a user is, at the end of the chain of aliases."""
+        while user in self.followed:
+            user = self.followed[user]
+        return user
+
+    def who(self) -> Who:
+        """Return whom every id belongs to."""
+        users = {("user", user): self.end_of(user) for user in self.arms.keys() | self.followed.keys()}
+        visitors = {one: self.end_of(self.owners[one]) if one in self.owners else f"anon:{one}" for one in self.since}
+        return users | {("anonymous", one): customer for one, customer in visitors.items()}
+
+    def arm_of(self, customer: str) -> str:
+        """Return the name under which a customer was first known."""
+        return self.arms.get(customer, customer)
+
+    def add(self, day: date, events: Sequence[Row]) -> None:
+        """Add the events that arrived on a day, in order."""
+        aliases = [event for event in events if event["type"] == "alias"]
+        by_name = {
+            event["message_id"]: previous.removeprefix("anon:")
+            for event in aliases
+            if user_of(event) and (previous := identity(event["previous_id"])) and previous.startswith("anon:")
+        }
+        users = {user for event in events if (user := user_of(event))} | self.arms.keys()
+        visitors = {visitor for event in events if (visitor := visitor_of(event))} | set(by_name.values()) | self.since.keys()
+        for visitor in visitors - self.since.keys() - users:
+            if visitor in self.awaited:
+                self.owners[visitor] = self.awaited[visitor]
+        claimed: dict[str, list[str]] = {}
+        for event in events:
+            user = user_of(event)
+            pairs = [visitor_of(event)] if user else []
+            if event["type"] == "alias":
+                pairs += self._follow(event, by_name, users, visitors)
+            for visitor in pairs:
+                if visitor is not None and visitor not in self.owners:
+                    self.owners[visitor] = user
+                    claimed.setdefault(user, []).append(visitor)
+        for user in users - self.arms.keys():
+            self.arms[user] = self._first_name(user, claimed.get(user, []), events)
+        self.since |= dict.fromkeys(visitors - self.since.keys(), day)
+
+    def _follow(self, event: Row, by_name: Mapping[str, str], users: set[str], visitors: set[str]) -> list[str]:
+        """Merge two users, or return the visitor that an alias claims."""
+        user, previous = user_of(event), user_of(event, "previous_id")
+        claims = by_name.get(event["message_id"], previous if previous in visitors - users else None)
+        reason = None
+        if user is None or (previous is None and claims is None):
+            reason = "alias_of_nobody"
+        elif claims is not None:
+            reason = "second_claim" if claims in self.owners and claims != visitor_of(event) else None
+            if reason is None:
+                return [claims]
+        elif previous in self.followed:
+            reason = "second_alias"
+        elif self.end_of(user) == previous:
+            reason = "alias_cycle"
+        else:
+            self.followed[previous] = user
+            if previous not in users:
+                self.awaited[previous] = user
+        self.ignored += [{"date": event["date"], "reason": reason}] if reason else []
+        return []
+
+    def _first_name(self, user: str, visitors: Sequence[str], events: Sequence[Row]) -> str:
+        earlier = [(self.since[visitor], visitor) for visitor in visitors if visitor in self.since]
+        if earlier:
+            return f"anon:{min(earlier)[1]}"
+        names = [(user_of(event), visitor_of(event)) for event in events]
+        return next(
+            f"anon:{visitor}" if name is None else name for name, visitor in names if name == user or (not name and visitor in visitors)
+        )
+
+
+def people(events: Iterable[Row]) -> People:
+    """Return who is known once these events have arrived."""
+    known = People()
+    for day, of_day in groupby(in_order(events), key=lambda event: event["date"]):
+        known.add(day, list(of_day))
+    return known
+
+
 def who_is(events: Iterable[Row]) -> Who:
     """Return whom every id belongs to, once these events have arrived."""
-    events = in_order(events)
-    followed, _ = aliases(events)
-    owners: dict[str, str] = {}
-    who = {("user", previous): end_of(previous, followed) for previous in followed}
-    for event in events:
-        user, anonymous = identity(event["user_id"]), identity(event["anonymous_id"])
-        if user is not None:
-            who["user", user] = end_of(user, followed)
-        if anonymous is not None:
-            if user is not None:
-                owners.setdefault(anonymous, user)
-            who["anonymous", anonymous] = end_of(owners[anonymous], followed) if anonymous in owners else f"anon:{anonymous}"
-    return who
+    return people(events).who()
 
 
 def customer_of(event: Row, who: Who) -> str:
     """Return the customer of an event: that of its user, else that of its anonymous id, whoever owns it."""
-    user = identity(event["user_id"])
-    return who["user", user] if user is not None else who["anonymous", event["anonymous_id"]]
+    user = user_of(event)
+    return who["user", user] if user is not None else who["anonymous", visitor_of(event)]
 
 
 def identity_map(events_so_far: Sequence[Row], day: date) -> list[Row]:
-    """Return ``identity_map`` of a day: every id known by then, whose it is, and since which arrival day it has been so."""
+    """Return ``identity_map`` of a day: every id known by then, whose it is, since which arrival day, and how that one was first known."""
     since: dict[tuple[str, str], tuple[str, date]] = {}
+    known = People()
     for arrival in sorted({event["date"] for event in events_so_far if event["date"] <= day}):
-        for at, customer in who_is(event for event in events_so_far if event["date"] <= arrival).items():
+        known.add(arrival, in_order(event for event in events_so_far if event["date"] == arrival))
+        for at, customer in known.who().items():
             if at not in since or since[at][0] != customer:
                 since[at] = customer, arrival
     rows = [
-        {"date": day, "id_type": id_type, "id": one, "customer_id": customer, "valid_from": valid_from}
+        {"date": day, "id_type": id_type, "id": one, "customer_id": customer, "valid_from": valid_from, "arm_id": known.arm_of(customer)}
         for (id_type, one), (customer, valid_from) in since.items()
     ]
     return sort(rows, "id_type", "id")
@@ -392,13 +491,16 @@ def survivors(events_so_far: Sequence[Row], day: date) -> dict[str, str]:
     return {were[at]: customer for at, customer in who.items() if were[at] != customer}
 
 
+IGNORED = ("second_alias", "alias_cycle", "alias_of_nobody", "second_claim")
+
+
 def identity_counts(events_so_far: Sequence[Row], day: date) -> Row:
     """Return what happened to identities on a day: customers of yesterday, new, merged, of today, and aliases ignored by reason."""
     before = set(who_is(event for event in events_so_far if event["date"] < day).values())
     after = set(who_is(event for event in events_so_far if event["date"] <= day).values())
-    ignored = [one["reason"] for one in aliases(events_so_far)[1] if one["date"] == day]
+    ignored = [one["reason"] for one in people(events_so_far).ignored if one["date"] == day]
     counts = {"yesterday": len(before), "new": len(after - before), "merged": len(before - after), "today": len(after)}
-    return {"date": day, **counts, **{reason: ignored.count(reason) for reason in ("second_alias", "alias_cycle", "alias_of_nobody")}}
+    return {"date": day, **counts, **{reason: ignored.count(reason) for reason in IGNORED}}
 
 
 # --- SPEC 3: customer profiles ---------------------------------------------------------------------------------------
@@ -428,7 +530,7 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
             found.append(Occurrence(event, 0, members(event["properties"])))
         else:
             items = elements(value_at(members(event["properties"]), selector.each))
-            found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(item), dict)]
+            found += [Occurrence(event, at, members(item)) for at, item in enumerate(items) if isinstance(parse(opened(item) or ""), dict)]
     if selector.where is None:
         return found
     columns = selector.where.columns
@@ -469,37 +571,84 @@ def trait_value(trait: Trait, mine: list[Occurrence], day: date) -> Any:
     return len(set(texts)) if trait.kind == "unique_count" else sorted(set(texts))
 
 
-def consent(events: Sequence[Row], channel: str) -> bool | None:
-    """Return the last word of one customer's events, in order, about a channel."""
-    word = None
-    for event in events:
-        properties = members(event["properties"])
-        if event["type"] == "identify":
-            said = as_boolean(members(event["traits"]).get(f"consent_{channel}"))
-            word = word if said is None else said
-        elif event["type"] == "track" and event["event"] in {"Subscribed", "Unsubscribed"}:
-            named = None if properties.get("channel") == "null" else properties.get("channel")
-            if named is None and event["event"] == "Unsubscribed":
-                word = False
-            elif named is not None and as_text(named) == channel:
-                word = event["event"] == "Subscribed"
-    return word
+def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | None:
+    """Return whether an event grants consent for a channel or withdraws it: yes only in so many words, no in any (SPEC 3)."""
+
+    def read(raw: str) -> bool | None:
+        value = parse(raw)
+        if isinstance(value, str):
+            return True if value == "true" else False if value.strip().lower() in {"false", "0", "no", "off"} else None
+        return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
+
+    if event["type"] == "identify":
+        said = [read(raw) for name, raw in members(event["traits"]).items() if name.lower() == f"consent_{channel}"]
+        return False if False in said else True if True in said else None
+    if event["type"] != "track" or event["event"] not in {"Subscribed", "Unsubscribed"}:
+        return None
+    raw = members(event["properties"]).get("channel")
+    named = None if raw is None else (as_text(raw) or "").strip().lower()
+    if event["event"] == "Subscribed":
+        return True if named == channel else None
+    return False if named == channel or named not in {one.id for one in portfolio.channels} else None
 
 
-def decayed(found: Iterable[Occurrence], half_life_days: float, day: date) -> float:
-    """Return how many occurrences are left when each halves with its age in whole days."""
-    return sum(0.5 ** ((day - one.event["event_date"]).days / half_life_days) for one in found)
+def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> datetime:
+    """Return when a word arrived: when it was received, else when it was said, but on its arrival day.
+
+    What is from the future says nothing of when it came; then a grant was first on that day and a withdrawal last.
+    """
+    end = end_of_day(event["date"], portfolio.timezone)
+    first = end_of_day(event["date"] - DAY, portfolio.timezone)
+    moment = event["received_at"]
+    if moment is None and event["timestamp"] < end:
+        moment = event["timestamp"]
+    if moment is None:
+        return first if word else end
+    return min(max(moment, first + timedelta(microseconds=1)), end - timedelta(microseconds=1))
+
+
+def consent(arrived: Iterable[Row], channel: str, day: date, portfolio: Portfolio) -> bool | None:
+    """Return what one customer's events say of a channel: a grant stands that is later than all withdrawals, in both ways."""
+    said = [(event, word) for event in arrived if (word := word_on_consent(event, channel, portfolio)) is not None]
+    withdrawn = [(event["timestamp"], arrival_of(event, word, portfolio)) for event, word in said if not word]
+    granted = [(one["timestamp"], arrival_of(one, word, portfolio)) for one, word in said if word and one["event_date"] <= day]
+    if any(all(at > earlier and came >= other for earlier, other in withdrawn) for at, came in granted):
+        return True
+    return False if withdrawn else None
+
+
+def faded(weights: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the sum of weights that halve with every unit of age, as of the youngest of them, and how old that is."""
+    weights = [(weight, age) for weight, age in weights if weight > 0]
+    youngest = min((age for _, age in weights), default=0.0)
+    return sum(weight * 0.5 ** (age - youngest) for weight, age in weights), youngest
+
+
+def ages(found: Iterable[Occurrence], half_life_days: float, day: date) -> list[tuple[float, float]]:
+    """Return weight 1 and the age in half-lives of each."""
+    return [(1.0, (day - one.event["event_date"]).days / half_life_days) for one in found]
 
 
 def preferred_channel(responses: Sequence[Occurrence], day: date, portfolio: Portfolio) -> str | None:
     """Return the channel of ours that one customer responds through most, decayed; of equal ones the first by name."""
     assert portfolio.engagement is not None
+    half_life = portfolio.engagement.half_life_days
+    _, youngest = faded(ages(responses, half_life, day))
     strengths = {}
     for channel in portfolio.channels:
         through = [one for one in responses if as_text(one.values.get("channel")) == channel.id]
         if through:
-            strengths[channel.id] = round(decayed(through, portfolio.engagement.half_life_days, day), 9)
-    return min(strengths, key=lambda name: (-strengths[name], name), default=None)
+            strengths[channel.id] = round(sum(0.5 ** (age - youngest) for _, age in ages(through, half_life, day)), 9)
+    return min((name for name in strengths if strengths[name] > 0), key=lambda name: (-strengths[name], name), default=None)
+
+
+def engaged(touches: Sequence[Occurrence], responses: Sequence[Occurrence], half_life_days: float, day: date) -> float | None:
+    """Return decayed responses / decayed touches, at most 1; nothing without touches."""
+    (touched, touch_age), (answered, answer_age) = (faded(ages(found, half_life_days, day)) for found in (touches, responses))
+    if not touched:
+        return None
+    newer = touch_age - answer_age
+    return 0.0 if not answered else 1.0 if newer > 1000 else min(1.0, answered / touched * 2.0**newer)
 
 
 def best_hour(events: Iterable[Row], timezone: str | None, day: date, portfolio: Portfolio) -> int | None:
@@ -511,7 +660,10 @@ def best_hour(events: Iterable[Row], timezone: str | None, day: date, portfolio:
 
 @dataclass(frozen=True)
 class PurchaseModel:
-    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days), and Gamma-Gamma (p, q, v) if that could be fitted, too."""
+    """The parameters of a fit: BG/NBD (r, alpha, a, b; time in days), and Gamma-Gamma (p, q, v) if that could be fitted, too.
+
+    ``bound`` is the largest value of a day that counts.
+    """
 
     r: float
     alpha: float
@@ -520,6 +672,7 @@ class PurchaseModel:
     p: float | None = None
     q: float | None = None
     v: float | None = None
+    bound: float = math.inf
 
 
 def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model: PurchaseModel | None) -> Row:
@@ -547,9 +700,8 @@ def predictions(orders: Sequence[Occurrence], day: date, of: Predictions, model:
     if model.p is not None and model.q is not None and model.v is not None:
         numbers = [as_number(value_at(one.values, of.value)) for one in orders]
         valued = [number for number in numbers if number is not None and number > 0]
-        days = len({one.event["event_date"] for one in orders})
-        with_value = max(1, (2 * days * len(valued) + len(orders)) // (2 * len(orders))) if valued else 0
-        value = model.p * (model.v + sum(valued)) / (model.p * with_value + model.q - 1)
+        with_value = len({one.event["event_date"] for one, number in zip(orders, numbers, strict=True) if (number or 0) > 0})
+        value = model.p * (model.v + min(sum(valued), model.bound * with_value)) / (model.p * with_value + model.q - 1)
     return {
         "predicted_orders": mean_orders,
         "predicted_value": None if value is None else mean_orders * value,
@@ -590,15 +742,15 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
             groups[customer_of(one.event, who)].append(one)
         return groups
 
-    def strength(signals: Iterable[Signal], half_life_days: float) -> dict[str, float]:
-        total = dict.fromkeys(customers, 0.0)
+    def signalled(signals: Iterable[Signal], half_life_days: float) -> dict[str, list[tuple[float, float]]]:
+        found: dict[str, list[tuple[float, float]]] = {customer: [] for customer in customers}
         for signal in signals:
             for customer, mine in by_customer(occurrences(signal.selector, happened)).items():
-                total[customer] += signal.weight * decayed(mine, half_life_days, day)
-        return total
+                found[customer] += [(signal.weight, age) for _, age in ages(mine, half_life_days, day)]
+        return found
 
-    topics = {topic.id: strength(topic.signals, portfolio.interest_half_life_days) for topic in portfolio.topics}
-    intents = {intent.id: strength(intent.signals, intent.half_life_days) for intent in portfolio.intents}
+    topics = {topic.id: signalled(topic.signals, portfolio.interest_half_life_days) for topic in portfolio.topics}
+    intents = {intent.id: signalled(intent.signals, intent.half_life_days) for intent in portfolio.intents}
     engagement = portfolio.engagement
     touches: dict[str, list[Occurrence]] = {}
     responses: dict[str, list[Occurrence]] = {}
@@ -612,6 +764,7 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
     for customer in customers:
         arrivals = [event["date"] for event in arrived if customer_of(event, who) == customer]
         mine = [event for event in happened if customer_of(event, who) == customer]
+        everything = [event for event in arrived if customer_of(event, who) == customer]
         timezones = [zone for event in mine if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
         row: Row = {
             "date": day,
@@ -622,16 +775,17 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
             "timezone": timezones[-1] if timezones else None,
         }
         for channel in portfolio.channels:
-            row[f"consent_{channel.id}"] = consent(mine, channel.id)
-        total = sum(strengths[customer] for strengths in topics.values())
-        for topic, strengths in topics.items():
-            row[f"interest_{topic}"] = strengths[customer] / total if total > 0 else 0.0
+            row[f"consent_{channel.id}"] = consent(everything, channel.id, day, portfolio)
+        total, youngest = faded(one for mine_of_topic in topics.values() for one in mine_of_topic[customer])
+        for topic, signals in topics.items():
+            part = sum(weight * 0.5 ** (age - youngest) for weight, age in signals[customer] if weight > 0)
+            row[f"interest_{topic}"] = part / total if total > 0 else 0.0
         for intent in portfolio.intents:
-            row[f"intent_{intent.id}"] = min(1.0, intents[intent.id][customer] / intent.full_at)
+            strength = sum(weight * 0.5**age for weight, age in intents[intent.id][customer])
+            row[f"intent_{intent.id}"] = min(1.0, strength / intent.full_at)
         row["engagement"] = None
-        if engagement is not None and touches[customer]:
-            answered = decayed(responses[customer], engagement.half_life_days, day)
-            row["engagement"] = min(1.0, answered / decayed(touches[customer], engagement.half_life_days, day))
+        if engagement is not None:
+            row["engagement"] = engaged(touches[customer], responses[customer], engagement.half_life_days, day)
         row["preferred_channel"] = None if engagement is None else preferred_channel(responses[customer], day, portfolio)
         row["best_hour"] = best_hour(mine, row["timezone"], day, portfolio)
         row |= dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
@@ -802,6 +956,13 @@ class Memory:
                 self.spells.setdefault((survivor, journey), []).extend(self.spells.pop((who, journey)))
         return ended
 
+    def give_up(self, customer: str, journey: str, spell: Spell) -> bool:
+        """Remember a start that gives way at once: return whether it has ended ``merged``, or else is behind the same journey."""
+        is_over = not any(one.is_in_flight for one in self.of(customer, journey))
+        ended = replace(spell, ended_on=spell.entered_on, ended_reason="merged")
+        self.enter(customer, journey, ended if is_over else replace(spell, is_behind=True))
+        return is_over
+
     def _put_behind(self, who: str, goes_on: tuple[str, str], since: date) -> None:
         """Mark what does not go on in the journey that does: others in flight, and whoever entered it later but has left it."""
         at = who, goes_on[1]
@@ -819,24 +980,48 @@ class Memory:
         return max(done)[1] if done else None
 
 
-def kept_rows(delivered: Iterable[Row], memory: Memory, portfolio: Portfolio) -> dict[str, Row]:
+def kept_rows(
+    delivered: Iterable[Row], now: Mapping[str, str], memory: Memory, portfolio: Portfolio
+) -> tuple[dict[str, Row], list[tuple[str, Row]]]:
     """Return customer -> the assignment row that was delivered today and still stands, ``memory`` being yesterday's.
 
-    It stands for whatever a re-run would decide. It falls, and the customer is decided anew, where it cannot be told any more:
-    its journey is gone from the portfolio, or yesterday, decided again in between, left the customer somewhere else.
+    It stands for whatever a re-run would decide, and for whoever the customer is by ``now``. It falls, and the customer is decided
+    anew, where it cannot be told any more: its journey is gone from the portfolio, or yesterday, decided again in between, left the
+    customer somewhere else. Of several, under several names, one stands: that of the name of now, else the latest entry.
+
+    Returned as well are starts under an older name that give way, as (customer, row): another journey goes on.
     """
     journeys = {journey.id for journey in portfolio.journeys}
-    kept = {}
+    of_customer: dict[str, list[tuple[bool, Row]]] = {}
     for row in delivered:
-        customer = row["customer_id"]
+        customer = now.get(row["customer_id"], row["customer_id"])
         yesterday = memory.in_flight(customer)
         if row["decision"] == "continue":
             fits = yesterday == row["journey_id"] and memory.latest(customer, yesterday).entered_on == row["entered_on"]
         else:
             fits = yesterday == row["ended_journey_id"]
-        if fits and (row["journey_id"] is None or row["journey_id"] in journeys):
-            kept[customer] = row
-    return kept
+        if row["journey_id"] is None or row["journey_id"] in journeys:
+            of_customer.setdefault(customer, []).append((fits, row))
+    kept: dict[str, Row] = {}
+    given_up: list[tuple[str, Row]] = []
+    for customer, rows in of_customer.items():
+        fitting = [row for fits, row in rows if fits]
+        if fitting:
+            stands = min(
+                fitting,
+                key=lambda row: (row["customer_id"] != customer, -row["entered_on"].toordinal(), row["journey_id"], row["customer_id"]),
+            )
+            kept[customer] = {**stands, "customer_id": customer}
+        goes_on = kept[customer]["journey_id"] if customer in kept else memory.in_flight(customer)
+        given_up += [
+            (customer, row)
+            for _, row in sorted(rows, key=lambda one: (one[1]["journey_id"], one[1]["customer_id"]))
+            if row["customer_id"] != customer
+            and row["decision"] in {"start", "switch"}
+            and goes_on is not None
+            and not (customer in kept and row["journey_id"] == goes_on)
+        ]
+    return kept, given_up
 
 
 def advance(
@@ -1040,10 +1225,11 @@ def may_interrupt(challenger: Row, incumbent: Row, challenging: Journey, running
     return challenging.can_interrupt and challenger["score"] > score + portfolio.policy.switch_margin * abs(score)
 
 
-def arm_of(customer: str, journey: Journey, portfolio: Portfolio) -> str:
+def arm_of(arm_id: str, journey: Journey, portfolio: Portfolio) -> str:
     """Return ``control`` for the customers held out of everything or of this journey, else ``treated``."""
-    for salt, share in ((portfolio.version, portfolio.policy.holdout), (journey.id, journey.holdout)):
-        if xxh64(f"{salt}:{customer}") % 10_000 < round(share * 10_000):
+    of_journey = journey.id if journey.holdout_version is None else f"{journey.id}:{journey.holdout_version}"
+    for salt, share in ((portfolio.version, portfolio.policy.holdout), (of_journey, journey.holdout)):
+        if xxh64(f"{salt}:{arm_id}") % 10_000 < round(share * 10_000):
             return "control"
     return "treated"
 
@@ -1053,6 +1239,7 @@ class Choice:
     """What one customer may get today, between the gates and the choice."""
 
     customer: str
+    arm_id: str
     options: list[Row]
     none: Row | None
     incumbent: Row | None
@@ -1065,7 +1252,13 @@ class Choice:
 
 
 def choices(
-    profile_rows: Sequence[Row], option_rows: Sequence[Row], memory: Memory, day: date, portfolio: Portfolio, kept: Mapping[str, Row]
+    profile_rows: Sequence[Row],
+    option_rows: Sequence[Row],
+    memory: Memory,
+    day: date,
+    portfolio: Portfolio,
+    kept: Mapping[str, Row],
+    known: People,
 ) -> list[Choice]:
     """Return the choice of each customer: all gates but the last three, and what is left."""
     policy = portfolio.policy
@@ -1087,24 +1280,24 @@ def choices(
         eligible.sort(key=total_order)
         wishes, chances = eligible, 1.0
         if incumbent is None and not any(row["mandatory"] for row in eligible):
-            wishes, chances = explored(customer, eligible, day, policy.explore)
-        found.append(Choice(customer, options, none, incumbent, wishes, chances, kept.get(customer)))
+            wishes, chances = explored(known.arm_of(customer), eligible, day, policy.explore)
+        found.append(Choice(customer, known.arm_of(customer), options, none, incumbent, wishes, chances, kept.get(customer)))
     return found
 
 
-def explored(customer: str, eligible: list[Row], day: date, explore: float) -> tuple[list[Row], float]:
+def explored(arm_id: str, eligible: list[Row], day: date, explore: float) -> tuple[list[Row], float]:
     """Return what a customer wishes after the draw of SPEC 8.7, and the probability that the first wish is this one."""
     if not eligible or explore == 0:
         return eligible, 1.0
     by_name = sorted(eligible, key=lambda row: row["journey_id"])
     wishes = eligible
-    if xxh64(f"explore:{customer}:{day.isoformat()}") % 10_000 < round(explore * 10_000):
-        wishes = [by_name[xxh64(f"pick:{customer}:{day.isoformat()}") % len(by_name)]]
+    if xxh64(f"explore:{arm_id}:{day.isoformat()}") % 10_000 < round(explore * 10_000):
+        wishes = [by_name[xxh64(f"pick:{arm_id}:{day.isoformat()}") % len(by_name)]]
     by_chance = explore / len(by_name)
     return wishes, 1 - explore + by_chance if wishes[0] is eligible[0] else by_chance
 
 
-def places(found: Sequence[Choice], memory: Memory, portfolio: Portfolio) -> dict[str, int]:
+def places(found: Sequence[Choice], given_up: Sequence[Row], memory: Memory, portfolio: Portfolio) -> dict[str, int]:
     """Return how many may enter each limited journey today, after those whose start was delivered."""
     free = {}
     for journey in portfolio.journeys:
@@ -1112,7 +1305,8 @@ def places(found: Sequence[Choice], memory: Memory, portfolio: Portfolio) -> dic
         limits = [
             limit for limit in (journey.daily_entries, None if journey.active is None else journey.active - in_flight) if limit is not None
         ]
-        taken = [one for one in found if one.kept and one.kept["decision"] in {"start", "switch"} and one.kept["journey_id"] == journey.id]
+        sent = [*given_up, *(one.kept for one in found if one.kept)]
+        taken = [row for row in sent if row["decision"] in {"start", "switch"} and row["journey_id"] == journey.id]
         if limits:
             free[journey.id] = max(0, min(limits) - len(taken))
     return free
@@ -1259,7 +1453,7 @@ def decide(
             memory.end(customer, ended_journey, day, ended_reason)
         if decision in {"start", "switch"}:
             journey = journeys[chosen["journey_id"]]
-            score, arm = (kept["score"], kept["arm"]) if kept is not None else (chosen["score"], arm_of(customer, journey, portfolio))
+            score, arm = (kept["score"], kept["arm"]) if kept is not None else (chosen["score"], arm_of(one.arm_id, journey, portfolio))
             memory.enter(customer, journey.id, Spell(day, score, arm))
         if kept is not None:
             assignments.append(kept)
@@ -1410,13 +1604,17 @@ def decide_day(
     else has decided that. ``earlier`` as in ``messages``.
     """
     merged = memory.merge(survivors(events_so_far, day), day)
-    kept = kept_rows(delivered, memory, portfolio)
+    now = people(event for event in events_so_far if event["date"] <= day)
+    kept, given_up = kept_rows(delivered, survivors(events_so_far, day), memory, portfolio)
+    for customer, row in given_up:
+        if memory.give_up(customer, row["journey_id"], Spell(day, row["score"], row["arm"])):
+            merged[customer] = min(row["journey_id"], merged.get(customer, row["journey_id"]))
     ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
     ended = {**{customer: (journey, "merged") for customer, journey in merged.items()}, **ended}
     option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)
-    found = choices(profile_rows, option_rows, memory, day, portfolio, kept)
+    found = choices(profile_rows, option_rows, memory, day, portfolio, kept, now)
     wishes = {one.customer: worths(one, memory) for one in found if one.kept is None}
-    free = places(found, memory, portfolio)
+    free = places(found, [row for _, row in given_up], memory, portfolio)
     got = {customer: name for customer, name in (placements or {}).items() if customer not in kept}
     says = [] if placements is None else objections(wishes, free, got)
     if placements is None or says:

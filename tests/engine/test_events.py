@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 
 from atc_pipeline import events
 from atc_pipeline.activity import roll_up
+from atc_pipeline.erasure import Person
 from atc_pipeline.events import Ingested, ingest
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.lines import MOST_NAMES, Lines, parse_time, read_times
@@ -68,6 +69,32 @@ def test_lines_that_name_an_erased_id_leave_their_count_only() -> None:
     assert done.erased == 10
     assert done.accepted["message_id"].to_list() == ["a", "b", "c"]
     assert done.rejected["reason"].to_list() == ["malformed_json"]
+
+
+def test_an_erased_user_does_not_come_back_in_another_field() -> None:
+    """As an anonymous id, as our own name for one, as that again, as previous id; a user with the id of a device stays, and whoever
+    only borrows the device or is written otherwise is somebody else."""
+    erased = Person(frozenset({"42"}), frozenset({"phone"})).fingerprints
+    nobody = {**GOOD, "userId": None}
+    lines = (
+        {**GOOD, "userId": 42},
+        {**GOOD, "userId": "anon:42"},
+        {**GOOD, "userId": "anon:phone"},
+        {**nobody, "anonymousId": "42"},
+        {**nobody, "anonymousId": "anon:42"},
+        {**nobody, "anonymousId": "anon:phone"},
+        {**nobody, "userId": "-1", "anonymousId": 42},
+        *({**GOOD, "type": "alias", "previousId": one} for one in ("42", "anon:42", "phone", "anon:phone", "anon:anon:42")),
+        {**GOOD, "messageId": "a", "anonymousId": "42"},
+        {**GOOD, "messageId": "b", "userId": "phone"},
+        {**GOOD, "messageId": "c", "userId": "042"},
+        {**GOOD, "messageId": "d", "userId": "42 "},
+        {**nobody, "messageId": "e", "anonymousId": "4.2"},
+    )
+    seen = pl.Series(dtype=pl.String)
+    done = ingest([block(*lines)], seen, arrival=TODAY, timezone="Europe/Berlin", erased=pl.Series(erased))
+    assert done.accepted["message_id"].to_list() == ["a", "b", "c", "d", "e"]
+    assert (done.erased, done.rejected.height) == (12, 0)
 
 
 def test_fields_that_the_spec_does_not_know_are_kept() -> None:
@@ -390,5 +417,5 @@ def test_ten_thousand_mutated_lines_crash_nothing_and_none_is_lost(tmp_path: Pat
         for text in done.accepted[name].drop_nulls():
             assert isinstance(msgspec.json.decode(text, type=msgspec.Raw), msgspec.Raw)
     (tmp_path / "journeys.yaml").write_text(JOURNEYS)
-    rolled = roll_up(done.accepted, load_portfolio(tmp_path / "journeys.yaml"), arrival=TODAY)
+    rolled = roll_up(done.accepted, load_portfolio(tmp_path / "journeys.yaml"), arrival=TODAY).activity
     assert rolled["events"].sum() == done.accepted.height

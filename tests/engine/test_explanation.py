@@ -119,6 +119,7 @@ def day_of(
         yesterday=pl.DataFrame(schema=decision.ASSIGNMENTS),
         state_before=pl.DataFrame(before or [], schema=memory.STATE),
         funnel=pl.DataFrame() if funnel is None else funnel,
+        arm_id="x",
     )
 
 
@@ -448,7 +449,7 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         frames["memberships"] = people.select("customer_id", segment_id=pl.lit("everyone_else"), member_since=pl.lit(today))
         for customer in random.sample(crowd.customers, k=4):
             own = {name: frame.filter(pl.col("customer_id") == customer) for name, frame in frames.items()}
-            day = Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), **own)
+            day = Day(customer_id=customer, today=today, portfolio=portfolio, funnel=pl.DataFrame(), arm_id=customer, **own)
             assert "by the journeys.yaml of that day" not in told(day, with_others=True)
             was_refused = any("capacity" in row["failed_gates"] for row in day.options)
             # Where a lot is drawn, one more option changes which one is drawn: no score is sure to win, and none sure not to.

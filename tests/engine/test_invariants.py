@@ -9,11 +9,14 @@ import pytest
 from atc_pipeline import invariants
 from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.decision.memory import STATE
+from atc_pipeline.identity import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 
 TODAY = date(2026, 3, 2)
 YESTERDAY = TODAY - timedelta(days=1)
+SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
+NOTHING_SENT = pl.LazyFrame(schema=SENT)
 
 
 @pytest.fixture
@@ -74,8 +77,10 @@ def test_a_journey_is_overfull_when_more_enter_than_there_are_places(
     portfolio: Portfolio, today: list[tuple[str, str, str | None, str | None]], overfull: list[str]
 ) -> None:
     """Daily entries, and active places of those in flight after what ended."""
-    found = invariants.overfull_journeys(answers(TODAY, *today), portfolio).collect()
+    found = invariants.overfull_journeys(answers(TODAY, *today), NOTHING_SENT, portfolio).collect()
     assert found["journey_id"].to_list() == overfull
+    entered = answers(TODAY, *today).filter(pl.col("decision").is_in(["start", "switch"]))
+    assert invariants.overfull_journeys(answers(TODAY, *today), entered.select(*SENT), portfolio).collect().is_empty()
 
 
 def names(*absorbed: tuple[str, str], day: date = TODAY) -> pl.LazyFrame:
@@ -196,23 +201,37 @@ def test_what_absorbed_customers_were_in_counts_for_reentry(
     start = rows(ASSIGNMENTS, TODAY, is_in("u", "j", "start"))
     state = rows(STATE, TODAY, {"customer_id": "u", "journey_id": "j", "entered_on": TODAY, "times_entered": 3, "recent_starts": []})
     people = pl.LazyFrame({"date": [TODAY], "customer_id": ["u"]})
-    found = invariants.broken_rules(start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), load_portfolio(file))
+    found = invariants.broken_rules(
+        start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), NOTHING_SENT, load_portfolio(file)
+    )
     assert found.collect().is_empty() != is_broken
+    found = invariants.broken_rules(
+        start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), start.select(*SENT), load_portfolio(file)
+    )
+    assert found.collect().is_empty()
 
 
 @pytest.mark.parametrize(
     ("today", "is_broken"),
     [
-        pytest.param([("user", "u", "u", 9), ("user", "v", "u", 0), ("anonymous", "a", "u", 0)], False, id="all follow"),
-        pytest.param([("user", "u", "u", 9), ("user", "v", "u", 0), ("anonymous", "a", "v", 9)], True, id="one stays behind"),
-        pytest.param([("user", "u", "u", 9), ("anonymous", "a", "u", 0), ("user", "w", "anon:a", 9)], True, id="with a visitor"),
-        pytest.param([("user", "u", "u", 9), ("user", "v", "u", 0)], True, id="one is missing"),
+        pytest.param([("user", "u", "u", 9, "u"), ("user", "v", "u", 0, "u"), ("anonymous", "a", "u", 0, "u")], False, id="all follow"),
+        pytest.param(
+            [("user", "u", "u", 9, "u"), ("user", "v", "u", 0, "u"), ("anonymous", "a", "v", 9, "u")], True, id="one stays behind"
+        ),
+        pytest.param([("user", "u", "u", 9, "u"), ("anonymous", "a", "u", 0, "u"), ("user", "w", "anon:a", 9, "u")], True, id="a visitor"),
+        pytest.param([("user", "u", "u", 9, "u"), ("user", "v", "u", 0, "u")], True, id="one is missing"),
+        pytest.param([("user", "u", "u", 9, "u"), ("user", "v", "u", 0, "v"), ("user", "w", "w", 9, "w")], True, id="drawn by two names"),
+        pytest.param([("user", "u", "u", 9, "v"), ("user", "v", "u", 0, "v"), ("user", "w", "w", 9, "w")], True, id="by another name"),
+        pytest.param(
+            [*(("user", one, one, 9, one) for one in "uvw"), ("user", "x", "x", 0, "anon:x"), ("anonymous", "x", "x", 0, "anon:x")],
+            False,
+            id="a new user who was a visitor",
+        ),
     ],
 )
-def test_ids_lead_to_survivors(today: list[tuple[str, str, str, int]], is_broken: bool) -> None:
-    """No id is somebody who was absorbed today, and none is lost."""
-    schema = {"date": pl.Date, "id_type": pl.String, "id": pl.String, "customer_id": pl.String, "valid_from": pl.Date}
-    now = [(TODAY, kind, id, customer, TODAY - timedelta(days=age)) for kind, id, customer, age in today]
-    before = [(YESTERDAY, "user", one, one, YESTERDAY) for one in "uvw"]
-    frames = (pl.LazyFrame(one, schema=schema, orient="row") for one in (now, before))
+def test_ids_lead_to_survivors(today: list[tuple[str, str, str, int, str]], is_broken: bool) -> None:
+    """No id is somebody who was absorbed today, none is lost, and all of one person are drawn by one name, that of yesterday."""
+    now = [(TODAY, kind, id, customer, TODAY - timedelta(days=age), arm, True) for kind, id, customer, age, arm in today]
+    before = [(YESTERDAY, "user", one, one, YESTERDAY, one, True) for one in "uvw"]
+    frames = (pl.LazyFrame(one, schema=IDENTITY_MAP, orient="row") for one in (now, before))
     assert invariants.broken_identities(*frames).collect().is_empty() != is_broken

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from atc_pipeline import invariants, profiles, queues, segments
-from atc_pipeline.decision.day import Decided, decide
+from atc_pipeline import invariants, profiles, queues, rules, segments
+from atc_pipeline.decision.day import ASSIGNMENTS, Decided, decide
 from atc_pipeline.decision.memory import STATE, merge, no_state
 from atc_pipeline.journeys.portfolio import Journey, Portfolio, Segment
 from atc_pipeline.journeys.resolution import load_portfolio
+from tests.engine.reference import xxh64
 from tests.engine.worlds import DAY, Crowd, World, decision_worlds
 
 TODAY = date(2026, 3, 31)
@@ -367,6 +368,155 @@ def test_an_ending_by_merging_is_told_where_nothing_else_ended(
     assert again.state.equals(done.state)
 
 
+def sent(*rows: tuple[str, str, str, int | None, str | None]) -> pl.DataFrame:
+    """Assignments of today that were delivered: name, decision, journey, the day it was entered, the journey that ended."""
+    return pl.DataFrame(
+        [
+            {"date": TODAY, "customer_id": who, "decision": decision, "journey_id": journey, "entered_on": day(entered or TODAY.day)}
+            | {"arm": "control" if who == "w" else "treated", "score": 5.0, "ended_journey_id": ended}
+            for who, decision, journey, entered, ended in rows
+        ],
+        schema=ASSIGNMENTS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "delivered", "answer", "in_memory"),
+    [
+        pytest.param(
+            [], [("v", "start", "j", None, None)], ("start", "j", "treated"), {"j": (31, None, 1)}, id="it stands for the survivor"
+        ),
+        pytest.param([], [("w", "start", "j", None, None)], ("start", "j", "control"), {"j": (31, None, 1)}, id="with its arm"),
+        pytest.param(
+            [Row("v", "k", 30)], [("v", "continue", "k", 30, None)], ("continue", "k", "treated"), {"k": (30, None, 1)}, id="in flight"
+        ),
+        pytest.param(
+            [Row("v", "k", 30)],
+            [("v", "switch", "j", None, "k")],
+            ("switch", "j", "treated"),
+            {"j": (31, None, 1), "k": (30, "interrupted", 1)},
+            id="a switch",
+        ),
+        pytest.param(
+            [],
+            [("u", "start", "k", None, None), ("v", "start", "j", None, None)],
+            ("start", "k", "treated"),
+            {"j": (31, "merged", 1), "k": (31, None, 1)},
+            id="the survivor's own before others",
+        ),
+        pytest.param(
+            [],
+            [("v", "start", "k", None, None), ("w", "start", "j", None, None)],
+            ("start", "j", "control"),
+            {"j": (31, None, 1), "k": (31, "merged", 1)},
+            id="of two of a day the least journey",
+        ),
+        pytest.param(
+            [Row("w", "k", 29)],
+            [("w", "continue", "k", 29, None), ("v", "start", "j", None, None)],
+            ("continue", "k", "control"),
+            {"j": (31, "merged", 1), "k": (29, None, 1)},
+            id="what is in flight goes on, and what began is not forgotten",
+        ),
+        pytest.param(
+            [Row("u", "k", 29)],
+            [("v", "start", "j", None, None)],
+            ("continue", "k", "treated"),
+            {"j": (31, "merged", 1), "k": (29, None, 1)},
+            id="also where only the other was written to",
+        ),
+        pytest.param(
+            [over("u", "j", 1, 2), Row("u", "k", 29)],
+            [("v", "start", "j", None, None)],
+            ("continue", "k", "treated"),
+            {"j": (31, "merged", 2), "k": (29, None, 1)},
+            id="counts add",
+        ),
+        pytest.param(
+            [Row("u", "j", 29)],
+            [("v", "start", "j", None, None)],
+            ("continue", "j", "treated"),
+            {"j": (29, None, 2)},
+            id="the same journey",
+        ),
+        pytest.param(
+            [],
+            [("v", "start", "j", None, None), ("w", "start", "j", None, None)],
+            ("start", "j", "treated"),
+            {"j": (31, None, 1)},
+            id="the same start twice is one",
+        ),
+    ],
+)
+def test_what_was_delivered_to_somebody_counts_for_who_they_are_by_now(
+    journeys: Portfolio,
+    before: list[Row],
+    delivered: list[tuple[str, str, str, int | None, str | None]],
+    answer: tuple[str, str, str],
+    in_memory: dict[str, tuple[int, str | None, int]],
+) -> None:
+    """One row for the survivor, in one journey; what was started under another name and gives way has ended ``merged`` (SPEC 2, 8)."""
+    state = merge(memory([replace(row, arm="control") if row.customer == "w" else row for row in before]), absorbed(INTO_U), today=TODAY)
+    goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
+    people = pl.LazyFrame({"customer_id": ["u"]})
+    queued = pl.LazyFrame([(TODAY, "l", "u", TODAY, 0)], schema=queues.QUEUES, orient="row")
+    done = decide(queued, people, state, goals, journeys, today=TODAY, delivered=sent(*delivered), absorbed=absorbed(INTO_U))
+    (row,) = done.assignments.iter_rows(named=True)
+    assert (row["customer_id"], row["decision"], row["journey_id"], row["arm"]) == ("u", *answer)
+    told = done.state.select("journey_id", pl.col("entered_on").dt.day(), "ended_reason", "times_entered").rows()
+    assert {journey: tuple(rest) for journey, *rest in told} == in_memory
+    assert done.state["customer_id"].unique().to_list() == ["u"]
+
+
+def test_a_place_that_was_given_to_somebody_merged_since_is_taken(tmp_path: Path) -> None:
+    """One place a day: whoever else wants it does not get it, whether the start stands for the survivor or gives way."""
+    file = tmp_path / "journeys.yaml"
+    file.write_text(
+        "version: '1'\ncalendar: {timezone: UTC, starts_on: 2026-03-01}\njourneys:\n"
+        "  - {id: j, length_days: 9, queue: {where: 'true'}, capacity: {daily_entries: 1}}\n"
+        "  - {id: k, length_days: 9, queue: {where: 'true'}}\n",
+        encoding="utf-8",
+    )
+    portfolio = load_portfolio(file)
+    goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
+    queued = pl.LazyFrame([(TODAY, "j", who, TODAY, 0) for who in ("u", "x")], schema=queues.QUEUES, orient="row")
+    for before, journey in (([], "j"), ([Row("u", "k", 29)], "k")):
+        done = decide(
+            queued,
+            pl.LazyFrame({"customer_id": ["u", "x"]}),
+            merge(memory(before), absorbed(INTO_U), today=TODAY),
+            goals,
+            portfolio,
+            today=TODAY,
+            delivered=sent(("v", "start", "j", None, None)),
+            absorbed=absorbed(INTO_U),
+        )
+        assert done.assignments.select("customer_id", "journey_id").rows() == [("u", journey), ("x", None)]
+
+
+@pytest.mark.parametrize("holdout_version", [None, "2"])
+def test_whoever_is_held_out_stays_held_out_after_logging_in(tmp_path: Path, holdout_version: str | None) -> None:
+    """The arm is drawn by the name under which somebody was first known, and by the version of the journey's holdout."""
+    version = f", holdout_version: '{holdout_version}'" if holdout_version else ""
+    file = tmp_path / "journeys.yaml"
+    file.write_text(
+        "version: '1'\ncalendar: {timezone: UTC, starts_on: 2026-03-01}\njourneys:\n"
+        f"  - {{id: j, length_days: 9, queue: {{where: 'true'}}, holdout: 0.5{version}}}\n",
+        encoding="utf-8",
+    )
+    names = [f"u{number}" for number in range(40)]
+    arms = pl.LazyFrame({"customer_id": names[:20], "arm_id": [f"anon:{name}" for name in names[:20]]})
+    queued = pl.LazyFrame([(TODAY, "j", who, TODAY, 0) for who in names], schema=queues.QUEUES, orient="row")
+    goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
+    done = decide(queued, pl.LazyFrame({"customer_id": names}), no_state(), goals, load_portfolio(file), today=TODAY, arms=arms, shard=7)
+    salt = "j:2" if holdout_version else "j"
+    drawn_by = [f"anon:{name}" if name in names[:20] else name for name in names]
+    is_control = [xxh64(f"{salt}:{name}") % 10_000 < 5_000 for name in drawn_by]
+    expected = dict(zip(names, ["control" if one else "treated" for one in is_control], strict=True))
+    assert dict(done.assignments.select("customer_id", "arm").iter_rows()) == expected
+    assert 8 < sum(is_control) < 32
+
+
 def merges_of(random: Random, customers: list[str]) -> dict[str, str]:
     """Draw who is absorbed by whom, one now and then by somebody never seen before."""
     gone = random.sample(customers, min(random.choice([0, 0, 1, 3, 5]), len(customers) - 1))
@@ -374,10 +524,13 @@ def merges_of(random: Random, customers: list[str]) -> dict[str, str]:
     return {one: random.choice([*left, left[0], f"new-{gone[0]}"]) for one in gone}
 
 
+@pytest.mark.parametrize("is_decided_again", [False, True])
 @settings(max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(decision_worlds(10, is_limited=True), st.integers(0, 10**6))
-def test_no_invariant_breaks_when_customers_merge(tmp_path_factory: pytest.TempPathFactory, world: World, seed: int) -> None:
-    """Customers who merge while they are queued, in flight and held out: every day adds up, and every rule holds."""
+@given(world=decision_worlds(10, is_limited=True), seed=st.integers(0, 10**6))
+def test_no_invariant_breaks_when_customers_merge(
+    tmp_path_factory: pytest.TempPathFactory, world: World, seed: int, *, is_decided_again: bool
+) -> None:
+    """Customers who merge while they are queued, in flight and held out, and after they were written to: every day adds up."""
     folder = tmp_path_factory.mktemp("world")
     loaded = {first: load_portfolio(path) for first, path in world.write_journeys(folder).items()}
     portfolio, random = loaded[world.days[0]], Random(seed)  # noqa: S311  # no secrets here
@@ -388,37 +541,63 @@ def test_no_invariant_breaks_when_customers_merge(tmp_path_factory: pytest.TempP
     for today in world.days:
         portfolio = loaded.get(today, portfolio)
         who = merges_of(random, names) if before is not None else {}
+
+        def decided(  # this day, by what is known of who is who
+            names: list[str],
+            merged: dict[str, str],
+            who: dict[str, str],
+            sent: pl.DataFrame | None = None,
+            *,
+            today: date = today,
+            portfolio: Portfolio = portfolio,
+            state: pl.DataFrame = state,
+        ) -> tuple[Decided, pl.LazyFrame]:
+            people = [{**row, "customer_id": name} for name, row in zip(names, crowd.profiles(portfolio, today), strict=False)]
+            queued = [row for row in crowd.queues(portfolio, today) if row["customer_id"] in names]
+            goals = [
+                (merged.get(one["user_id"], one["user_id"]), one["event"], one["event_date"]) for one in events if one["date"] <= today
+            ]
+            frame = pl.LazyFrame(people, profiles.table_schema(portfolio))
+            done = decide(
+                pl.LazyFrame(queued, queues.QUEUES),
+                frame,
+                merge(state, absorbed(who), today=today),
+                pl.LazyFrame(goals, {"customer_id": pl.String, "event": pl.String, "event_date": pl.Date}, orient="row"),
+                portfolio,
+                today=today,
+                delivered=sent,
+                absorbed=absorbed(who),
+                shard=5,
+            )
+            return done, frame
+
+        sent = None
+        if is_decided_again:  # before it was known who merges today
+            first = decided(names, merged, {})[0].assignments.filter(pl.col("arm") == "treated")
+            sent = first.filter(pl.Series([random.random() < 0.7 for _ in range(first.height)], dtype=pl.Boolean))
         merged = {name: who.get(survivor, survivor) for name, survivor in merged.items()} | who
         names = sorted({who.get(name, name) for name in names})
-        people = [{**row, "customer_id": name} for name, row in zip(names, crowd.profiles(portfolio, today), strict=False)]
-        queued = [row for row in crowd.queues(portfolio, today) if row["customer_id"] in names]
-        goals = [(merged.get(one["user_id"], one["user_id"]), one["event"], one["event_date"]) for one in events if one["date"] <= today]
-        frame = pl.LazyFrame(people, profiles.table_schema(portfolio))
-        done = decide(
-            pl.LazyFrame(queued, queues.QUEUES),
-            frame,
-            merge(state, absorbed(who), today=today),
-            pl.LazyFrame(goals, {"customer_id": pl.String, "event": pl.String, "event_date": pl.Date}, orient="row"),
-            portfolio,
-            today=today,
-            shard=5,
-        )
-        assert broken(done, before, frame, absorbed(who).with_columns(date=pl.lit(today)), portfolio) == []
+        done, frame = decided(names, merged, who, sent)
+        assert broken(done, before, frame, absorbed(who).with_columns(date=pl.lit(today)), sent, portfolio) == []
         state, before = done.state, done
 
 
-def broken(done: Decided, before: Decided | None, people: pl.LazyFrame, who: pl.LazyFrame, portfolio: Portfolio) -> list[Any]:
+def broken(
+    done: Decided, before: Decided | None, people: pl.LazyFrame, who: pl.LazyFrame, delivered: pl.DataFrame | None, portfolio: Portfolio
+) -> list[Any]:
     """Return the rows that break an invariant of a decision."""
+    rows = done.assignments.clear() if delivered is None else delivered
+    sent = rules.survivors(rows.lazy().select("date", "customer_id", "journey_id"), who)
     answers, state, candidates = done.assignments.lazy(), done.state.lazy(), done.candidates.collect().lazy()
     found = [
         invariants.misruled_options(candidates, portfolio),
         invariants.unassigned_customers(people, answers),
         invariants.double_booked_customers(state, answers),
-        invariants.overfull_journeys(answers, portfolio),
+        invariants.overfull_journeys(answers, sent, portfolio),
     ]
     if before is not None:
         found += [
             invariants.unaccounted_journeys(answers, before.assignments.lazy(), state, who),
-            invariants.broken_rules(answers, state, before.state.lazy(), people, who, portfolio),
+            invariants.broken_rules(answers, state, before.state.lazy(), people, who, sent, portfolio),
         ]
     return [row for rows in found for row in rows.collect().to_dicts()]

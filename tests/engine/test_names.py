@@ -44,7 +44,7 @@ def profile(portfolio: Portfolio, *properties: dict[str, object]) -> dict[str, o
     ]
     raw = pl.DataFrame(events, schema=RAW_EVENTS)
     absorbed = identity.absorbed(identity.map_identities(raw.lazy(), None, today=TODAY).map)
-    rollup = roll_up(raw, portfolio, arrival=TODAY, absorbed=absorbed)
+    rollup = roll_up(raw, portfolio, arrival=TODAY, absorbed=absorbed).activity
     return update_profiles(None, rollup.lazy(), portfolio, today=TODAY, absorbed=absorbed).collect().row(0, named=True)
 
 

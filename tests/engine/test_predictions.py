@@ -66,7 +66,7 @@ def cdnow_customers(cdnow: pl.DataFrame) -> pl.DataFrame:
             first_order_on=pl.col("bought_on").min(),
             last_order_on=pl.col("bought_on").max(),
             valued_orders=(repeat > 0).sum().cast(pl.Int64),
-            order_value_total=(repeat.sum() * MICRO).round().cast(pl.Int64),
+            order_value_total=(repeat.sum() * MICRO).round(),
         )
     )
 
@@ -81,7 +81,7 @@ def history(
         "first_order_on": first if orders else None,
         "last_order_on": first + recency * DAY if orders else None,
         "valued_orders": (orders or 0) if valued is None else valued,
-        "order_value_total": round(value * MICRO),
+        "order_value_total": float(round(value * MICRO)),
     }
 
 
@@ -95,7 +95,9 @@ def bg_nbd(r: float = 0.243, alpha: float = 30.9, a: float = 0.793, b: float = 2
     return OrderModel(TODAY - DAY, r, alpha, a, b, customers=1, repeat_customers=1, log_likelihood=0.0)
 
 
-GAMMA_GAMMA = ValueModel(TODAY - DAY, p=6.25, q=3.74, v=15.44, valued_customers=1, value_log_likelihood=0.0)
+GAMMA_GAMMA = ValueModel(
+    TODAY - DAY, p=6.25, q=3.74, v=15.44, value_bound=1e9, bounded_customers=0, valued_customers=1, value_log_likelihood=0.0
+)
 
 
 def predicted(
@@ -191,6 +193,21 @@ def test_value_is_orders_times_the_value_expected_of_one() -> None:
     )
 
 
+def test_one_order_of_a_hundred_billion_does_not_drag_everybodys_value() -> None:
+    """A mean day counts for at most 1,000 times the median day, in the fit and in what is predicted; the model says for how many."""
+    usual = [history(3, 50, 100, value=10.0 * 1.5 ** (number % 9)) for number in range(90)]
+    without = fit_values(customers(*usual), TODAY)
+    mad = history(2, 50, 100, value=1e11)
+    with_it = fit_values(customers(*usual, mad), TODAY)
+
+    assert (without.bounded_customers, with_it.bounded_customers) == (0, 1)
+    assert with_it.value_bound == pytest.approx(1000 * 10 * 1.5**4 / 3, rel=1e-3)
+    bounded = fit_values(customers(*usual, mad | {"order_value_total": 2 * with_it.value_bound * MICRO}), TODAY)
+    assert (with_it.p, with_it.q, with_it.v) == pytest.approx((bounded.p, bounded.q, bounded.v), rel=1e-3)
+    told = predicted(customers(mad, mad | {"order_value_total": 2 * with_it.value_bound * MICRO}), bg_nbd(), with_it)
+    assert told["predicted_value"][0] == pytest.approx(told["predicted_value"][1])
+
+
 def test_no_predictions_without_orders_or_models() -> None:
     """Null, not zero: nothing is known of who never ordered; without a value model, orders are predicted still."""
     frame = customers(history(None), history(0), history(2, 10, 20, value=30.0))
@@ -254,7 +271,9 @@ def extreme_histories(draw: Any) -> list[dict[str, Any]]:
 @given(
     histories=extreme_histories(),
     model=st.builds(bg_nbd, PARAMETER, st.floats(-4.0, 8.0).map(lambda power: 10**power), PARAMETER, PARAMETER),
-    values=st.builds(ValueModel, st.just(TODAY), PARAMETER, st.floats(1.00001, 1e4), PARAMETER, st.just(1), st.just(0.0)),
+    values=st.builds(
+        ValueModel, st.just(TODAY), PARAMETER, st.floats(1.00001, 1e4), PARAMETER, st.just(1e9), st.just(0), st.just(1), st.just(0.0)
+    ),
     horizon=st.integers(1, 1000),
 )
 def test_predictions_are_numbers_within_their_bounds(

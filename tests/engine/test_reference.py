@@ -491,6 +491,7 @@ def event(days: int, name: str | None = "E", kind: str = "track", arrived: int |
         "previous_id": None,
         "timestamp": datetime(TODAY.year, TODAY.month, TODAY.day, hour, tzinfo=UTC) - days * DAY,
         "event_date": ago(days),
+        "received_at": said.get("received"),
         **texts,
     }
 
@@ -530,10 +531,10 @@ IS_A = condition("s = 'a'", s=TEXT)
         (trait("count", w=5), 3),
         (trait("count", where=IS_A), 2),
         (trait("count", each="items"), 2),
-        (trait("sum", "n"), 7.5),
+        (trait("sum", "n"), 12.5),
         (trait("sum", "n", each="items", where=condition("s = 'y'", s=TEXT)), 2.0),
         (trait("sum", "nothing"), 0.0),
-        (trait("avg", "n"), 3.75),
+        (trait("avg", "n"), 12.5 / 3),
         (trait("min", "n"), 2.5),
         (trait("max", "n"), 5.0),
         (trait("max", "nothing"), None),
@@ -604,16 +605,36 @@ def test_an_unknown_visitor_is_a_customer_by_the_anonymous_id() -> None:
         ([("identify", {"consent_email": True}), ("Unsubscribed", {})], False, False),
         ([("Unsubscribed", {"channel": "app"}), ("identify", {"consent_email": "yes"})], None, False),
         ([("Unsubscribed", {}), ("Subscribed", {"channel": "app"}), ("Subscribed", {})], False, True),
+        ([("Subscribed", {"channel": "Email"}), ("Unsubscribed", {"channel": "fax"})], False, False),
+        ([("identify", {"CONSENT_EMAIL": "true", "consent_app": "TRUE"})], True, None),
+        ([("identify", {"consent_email": 1, "consent_app": 0})], True, False),
+        ([("identify", {"consent_email": "true", "consent_app": "Off "}), ("Unsubscribed", {"channel": " APP"})], True, False),
     ],
 )
 def test_the_last_word_on_consent_wins(said: list[tuple[str, dict[str, Any]]], email: bool | None, app: bool | None) -> None:
-    """Unsubscribing from nothing in particular withdraws everything; subscribing to nothing in particular grants nothing."""
+    """Unsubscribing from nothing in particular, or of ours, withdraws everything; what is unclear grants nothing."""
     events = [
-        event(0, None, "identify", traits=words) if kind == "identify" else event(0, kind, properties=words)
-        for kind, words in [("E", {}), *said]
+        event(0, None, "identify", hour=hour, traits=words) if kind == "identify" else event(0, kind, hour=hour, properties=words)
+        for hour, (kind, words) in enumerate([("E", {}), *said])
     ]
     row = profiles(events, TODAY, portfolio())[0]
     assert (row["consent_email"], row["consent_app"]) == (email, app)
+
+
+def test_a_grant_counts_only_if_it_is_later_in_both_ways() -> None:
+    """By its own time and by arrival; a withdrawal from a clock that is fast counts at once, a grant when it is time."""
+
+    def told(*words: tuple[int, int, int, bool]) -> list[bool | None]:
+        said = [event(ago_, None, "identify", arrived=came, hour=hour, traits={"consent_email": word}) for ago_, hour, came, word in words]
+        return [profiles(said, ago(day), portfolio())[0]["consent_email"] for day in (1, 0)]
+
+    assert told((3, 12, 3, False), (2, 12, 2, True)) == [True, True]
+    assert told((3, 12, 1, False), (2, 12, 2, True)) == [False, False]  # the withdrawal is older, and came later
+    assert told((2, 12, 2, False), (3, 12, 1, True)) == [False, False]  # the grant is older
+    assert told((0, 6, 1, True), (1, 12, 1, False)) == [False, False]  # nobody knows when the grant of tomorrow came
+    assert told((0, 6, 1, True), (1, 12, 2, True)) == [True, True]
+    assert told((0, 6, 1, True)) == [None, True]
+    assert told((1, 8, 1, True), (0, 4, 1, False)) == [False, False]
 
 
 def test_interest_is_a_share_of_decayed_weights_and_intent_a_capped_sum() -> None:

@@ -413,7 +413,7 @@ BLOCKED = ("", " ", "null", "-1", "0", " 0", 0, "anonymous", "00-00", None, True
 TIMEZONES = ("Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", 5)
 """Far away, nowhere, off by half an hour, by a quarter, with clocks that change by half an hour; and no time zone at all."""
 NUMBER_VALUES = st.sampled_from([1, 2, 3, 10, 12.5, 20, 25.25, 40, 99.99, -3, -12.5, 0, 3.0, 0.1, 0.1234567, 0.1234567])
-WRONG_VALUES = st.sampled_from([None, "12", True, [1], {"a": 1}, "", 1e11, -99_999_999_999])
+WRONG_VALUES = st.sampled_from([None, "12", "-0.5", "twelve", True, [1], {"a": 1}, "", 1e11, -99_999_999_999])
 NUMERIC = st.one_of(NUMBER_VALUES, NUMBER_VALUES, NUMBER_VALUES, WRONG_VALUES)
 TEXTS = st.one_of(*[st.sampled_from(CATEGORIES)] * 4, st.sampled_from([None, 3, True, 2.5, [], {}]))
 
@@ -428,7 +428,9 @@ def bodies(draw: Draw) -> dict[str, Any]:
     )
     if kind == ORDER:
         product = st.fixed_dictionaries({}, optional={"category": TEXTS, "quantity": NUMERIC, "price": NUMBER_VALUES})
-        products = st.one_of(*[st.lists(product, max_size=3)] * 4, st.sampled_from(["none", {}, None]))
+        some = st.lists(product, max_size=3)
+        otherwise = st.one_of(some.map(json.dumps), some.map(lambda one: {str(2 * at): item for at, item in enumerate(one)}))
+        products = st.one_of(*[some] * 4, otherwise, st.sampled_from(["none", {}, None, ["ski"], '[{"category": "ski"']))
         properties = draw(
             st.fixed_dictionaries({}, optional={"revenue": NUMERIC, "products": products, "game": st.just("poker"), "net": NUMERIC})
         )
@@ -450,14 +452,18 @@ def bodies(draw: Draw) -> dict[str, Any]:
     elif kind == "consent":
         said = draw(st.sampled_from(["Subscribed", "Unsubscribed"]))
         channel = draw(
-            st.sampled_from([{"channel": "email"}, {"channel": "app"}, {"channel": "app"}, {"channel": "fax"}, {"channel": None}, {}])
+            st.sampled_from(
+                [{"channel": "email"}, {"channel": "app"}, {"channel": "App"}, {"channel": "fax"}, {"channel": None}, {"channel": ""}, {}]
+            )
         )
         return {"type": "track", "event": said, "properties": channel}
     elif kind == "identify":
         yes_or_no = st.sampled_from([True, True, False, "yes", None])
+        word = st.sampled_from([True, True, True, 1, "true", "TRUE", False, 0, "No", "off ", "yes", None])
         traits = {
-            "consent_email": yes_or_no,
-            "consent_app": yes_or_no,
+            "consent_email": word,
+            "consent_app": word,
+            "Consent_App": word,
             "income": TEXTS,
             "age": NUMERIC,
             "unsubscribed": yes_or_no,

@@ -30,7 +30,7 @@ CHANGES = {
     "engagement and predictions": [("segments:", f"{ENGAGEMENT}predictions: {{order: Order Completed, value: revenue}}\nsegments:")],
     "a trait less": [("  last_city: {last: city, of: Order Completed}\n", "")],
 }
-MADE_AGAIN = ("customer_activity", "customer_profiles", "purchase_models")
+MADE_AGAIN = ("customer_activity", "feature_coverage", "customer_profiles", "purchase_models")
 
 
 def edit(environment: dict[str, str], old: str, new: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from atc_pipeline.__main__ import main
 from resources.lake import Lake
-from small_world import DAYS, FIRST, make_world, run
+from small_world import DAYS, FIRST, line, make_world, run
 
 LAST = DAYS[-1]
 
@@ -77,6 +77,31 @@ def test_a_question_without_an_answer_says_what_to_ask_instead(
     code, text = told(capsys, *arguments)
     assert code == 1
     assert said in text
+
+
+def test_whoever_was_merged_is_told_as_who_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for an absorbed user, or a visitor who has logged in, the survivor's day is told, and that it is; before, their own."""
+    environment = make_world(tmp_path / "world")
+    first, second = DAYS[:2]
+    lines = {
+        first: [line("", first, 100, userId=None, anonymousId="phone", event="Product Viewed")],
+        second: [line("c03", second, 105, type="alias", previousId="c04"), line("c03", second, 106, anonymousId="phone", event="Seen")],
+    }
+    for day, texts in lines.items():
+        (Path(environment["ATC_HOME"]) / "landing" / str(day) / "more.ndjson").write_text("\n".join(texts) + "\n")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, first, second, instance=instance).success
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    capsys.readouterr()
+    _, of_survivor = told(capsys, "c03")
+    for asked in ("c04", "anon:phone"):
+        assert told(capsys, asked) == (0, f"{asked} is customer c03 on {second}: they are one person, whose day this is. {of_survivor}")
+        code, before = told(capsys, asked, "--day", str(first))
+        assert code == 0
+        assert before.startswith(f"Customer {asked} on ")
 
 
 def test_an_empty_lake_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

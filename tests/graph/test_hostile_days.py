@@ -57,6 +57,16 @@ def test_properties_beyond_measure_stop_nothing(tmp_path: Path) -> None:
     assert (profile["orders"], profile["spend"], profile["timezone"]) == (5, 5.0, "Factory")
 
 
+def test_days_on_which_every_line_is_rejected_run(tmp_path: Path) -> None:
+    """A lake without a single customer is decided, described and checked like any other."""
+    environment = make_world(tmp_path)
+    for file in (Path(environment["ATC_HOME"]) / "landing").rglob("*.ndjson"):
+        file.write_text("{broken\n")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, SECOND, instance=instance).success
+    assert Lake(root=f"{environment['ATC_HOME']}/lake").read("journey_assignments", SECOND).is_empty()
+
+
 def test_a_portfolio_without_journeys_runs(tmp_path: Path) -> None:
     """A calendar and nothing else is a portfolio: profiles are kept and everyone is assigned nothing."""
     environment = make_world(tmp_path, 'version: "1"\ncalendar: {timezone: Europe/Berlin, starts_on: 2026-03-01}\n')
@@ -111,17 +121,18 @@ def test_starts_beyond_the_cap_or_too_soon_again_are_found(tmp_path: Path) -> No
     profiles, state = lake.lazy("customer_profiles", SECOND), lake.lazy("journey_state", SECOND)
     before, answers = lake.lazy("journey_state", FIRST), lake.lazy("journey_assignments", SECOND)
     nobody = pl.LazyFrame(schema={"date": pl.Date, "absorbed": pl.String, "customer_id": pl.String})
+    nothing = answers.select("date", "customer_id", "journey_id").clear()
     started = answers.filter(pl.col("decision").is_in(["start", "switch"]))
     assert started.collect().height > 0
-    assert invariants.broken_rules(answers, state, before, profiles, nobody, portfolio).collect().is_empty()
+    assert invariants.broken_rules(answers, state, before, profiles, nobody, nothing, portfolio).collect().is_empty()
     crowded = state.with_columns(recent_starts=pl.lit([FIRST, FIRST, SECOND]))
-    found = invariants.broken_rules(answers, crowded, before, profiles, nobody, portfolio).collect()
+    found = invariants.broken_rules(answers, crowded, before, profiles, nobody, nothing, portfolio).collect()
     assert set(found["customer_id"]) == set(started.collect()["customer_id"])
     club = started.with_columns(journey_id=pl.lit("tea_club"))
     just_left = state.with_columns(date=FIRST, journey_id=pl.lit("tea_club"), ended_on=SECOND)
     again = state.with_columns(journey_id=pl.lit("tea_club"), times_entered=2, recent_starts=pl.lit([SECOND]))
     assert (
-        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, portfolio)
+        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, nothing, portfolio)
         .collect()
         .height
         > 0

@@ -63,6 +63,17 @@ def test_tests_are_no_packages_and_shadow_none() -> None:
     assert not {folder.name for folder in folders} & {"assets", "atc_pipeline", "resources", "sample"}
 
 
+def test_the_license_is_told_and_nobodys_data_is_tracked() -> None:
+    """Apache-2.0, as a file and as the project's own word; and my_data/, where the README lets people put theirs, is ignored."""
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+    assert (PROJECT["project"]["license"], PROJECT["project"]["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert all(part in text for part in ("Apache License", "Version 2.0, January 2004", "APPENDIX", "The atc_pipeline authors"))
+    assert not [path for path in tracked_files() if path.relative_to(ROOT).parts[0] == "my_data"]
+    ignored = subprocess.run(["git", "check-ignore", "my_data/events.ndjson"], cwd=ROOT, check=False, capture_output=True)
+    assert ignored.returncode == 0
+
+
 def test_lock_names_no_host() -> None:
     """Any mirror will do: the lock holds names, versions and hashes, no address."""
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -1,0 +1,74 @@
+"""Consent: what counts as a word about it, and which of a customer's words stand (SPEC 3, docs/adr/0018-facts.md).
+
+A grant stands if it is later than every withdrawal, both by its own time and by arrival. Of the withdrawals the two latest
+moments are therefore enough; of the grants, those that stand and are not earlier than another one in both. Any number of
+words, in any order, merge to that: later words only take grants away.
+
+What belongs here: words and how they merge. What does not: reading events, and who may be written to (``rules``).
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from atc_pipeline.rules import AT
+
+GRANTS = pl.List(pl.Struct({"at": AT, "arrived": AT}))
+_TICK = timedelta(microseconds=1)
+
+
+def columns(name: str) -> dict[str, pl.DataType]:
+    """Columns and types of what is remembered of a channel's words: the latest withdrawal, by its own time and by arrival; grants."""
+    return {f"{name}.withdrawn": AT, f"{name}.withdrawn_arrived": AT, f"{name}.granted": GRANTS}
+
+
+def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: date, timezone: str) -> list[pl.Expr]:
+    """Return the columns of a word said at ``timestamp``, of an event that arrived on a day.
+
+    It arrived when it was received; where that is not told, when it happened, within that day. A word from the future then has
+    no time of arrival but its day: a grant came at the day's beginning, a withdrawal at its end.
+    """
+    zone = ZoneInfo(timezone)
+    first, end = (datetime.combine(day, time(), zone).astimezone(ZoneInfo("UTC")) for day in (arrival, arrival + timedelta(days=1)))
+    happened = pl.when(pl.col("timestamp") < pl.lit(end, AT)).then("timestamp")
+    arrived = pl.coalesce("received_at", happened).clip(pl.lit(first + _TICK, AT), pl.lit(end - _TICK, AT))
+    granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(pl.lit(first, AT))))
+    return [
+        pl.when(is_withdrawn).then("timestamp").cast(AT).alias(f"{name}.withdrawn"),
+        pl.when(is_withdrawn).then(arrived.fill_null(pl.lit(end - _TICK, AT))).cast(AT).alias(f"{name}.withdrawn_arrived"),
+        pl.when(is_granted).then(granted).cast(GRANTS).alias(f"{name}.granted"),
+    ]
+
+
+def is_said(name: str) -> pl.Expr:
+    """True in rows that hold a word about the channel."""
+    return pl.col(f"{name}.withdrawn").is_not_null() | pl.col(f"{name}.granted").is_not_null()
+
+
+def merged(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
+    """One row per key with a word: its rows' words merged."""
+    withdrawn, withdrawn_arrived, granted = columns(name)
+    said = rows.select(*keys, withdrawn, withdrawn_arrived, granted).filter(is_said(name))
+    latest = said.group_by(*keys).agg(pl.col(withdrawn).max(), pl.col(withdrawn_arrived).max())
+    stands = pl.col(withdrawn).is_null() | ((pl.col("at") > pl.col(withdrawn)) & (pl.col("arrived") >= pl.col(withdrawn_arrived)))
+    arrived_before = pl.col("arrived").cum_max().shift(1).over(keys)
+    grants = (
+        said.select(*keys, granted)
+        .explode(granted, empty_as_null=False, keep_nulls=False)
+        .unnest(granted)
+        .join(latest, on=list(keys), how="left")
+        .filter(stands)
+        .sort(*keys, "at", "arrived", descending=[False] * len(keys) + [True, True])
+        .filter(arrived_before.is_null() | (pl.col("arrived") > arrived_before))
+        .group_by(*keys, maintain_order=True)
+        .agg(pl.struct("at", "arrived").alias(granted))
+    )
+    return latest.join(grants, on=list(keys), how="left")
+
+
+def is_given(name: str) -> pl.Expr:
+    """True where a grant stands, false where none does but consent was withdrawn, null where nothing was said."""
+    stands = pl.col(f"{name}.granted").list.len() > 0
+    return pl.when(stands).then(pl.lit(value=True)).when(pl.col(f"{name}.withdrawn").is_not_null()).then(pl.lit(value=False))

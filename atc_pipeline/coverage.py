@@ -1,0 +1,149 @@
+"""How much of what a portfolio asks for is in the events: matched, read, and skipped because it cannot be read (SPEC 1).
+
+What belongs here: the table that tells of it by day, and what in it is worth a warning. What does not: reading events
+(``activity``).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from typing import Any
+
+import polars as pl
+
+ANY = "*"
+"""Stands for the event's name where every event is meant."""
+
+COVERAGE = {
+    "date": pl.Date(),
+    "feature": pl.String(),
+    "part": pl.Int64(),
+    "event": pl.String(),
+    "events": pl.Int64(),
+    "matched": pl.Int64(),
+    "read": pl.Int64(),
+    "skipped": pl.Int64(),
+    "sample": pl.String(),
+    "sample_message_id": pl.String(),
+}
+"""One row per feature, part of it (the first, second signal of an interest) and event named: how many of these events arrived on
+the day; and of the part as a whole, how many events or items it matched, how many values were read and how many skipped, with what
+one of those looks like and where it is. What it looks like is no value: that may name somebody."""
+
+MOST_SKIPPED = 0.01
+"""The share of a feature's values that may be skipped in silence."""
+
+ALIKE = 0.75
+"""From which similarity on (``difflib``) the name of one event is offered for another."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What is told of: a trait, an interest or intent, a side of the engagement, a goal; and which signal of it, from 1."""
+
+    name: str
+    part: int = 1
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was found of a feature in some events; ``events`` by name. ``sample``: message and shape, the least of all."""
+
+    feature: Feature
+    events: Mapping[str, int]
+    matched: int
+    read: int
+    skipped: int
+    sample: tuple[str, str] | None
+
+
+def counted(feature: Feature, events: Mapping[str, int], matched: int, read: int, skipped: Sequence[pl.DataFrame]) -> Counted:
+    """Count; ``skipped``: one row per value that cannot be read, where it is ``said`` and its ``shape``."""
+    samples = [frame.select("said", "shape").sort("said", "shape").row(0) for frame in skipped if frame.height]
+    return Counted(feature, events, matched, read, sum(frame.height for frame in skipped), min(samples, default=None))
+
+
+def summed(found: Iterable[Counted], day: date) -> pl.DataFrame:
+    """Return ``COVERAGE`` of a day, of what was found in its parts."""
+    rows: dict[tuple[str, int, str], list[Any]] = {}
+    for one in found:
+        for event, number in one.events.items():
+            row = rows.setdefault((one.feature.name, one.feature.part, event), [0, 0, 0, 0, None])
+            more = (number, one.matched, one.read, one.skipped)
+            row[:4] = [had + new for had, new in zip(row[:4], more, strict=True)]
+            row[4] = min((sample for sample in (row[4], one.sample) if sample is not None), default=None)
+    told = [(day, *key, *row[:4], *((None, None) if row[4] is None else (row[4][1], row[4][0]))) for key, row in sorted(rows.items())]
+    return pl.DataFrame(told, schema=COVERAGE, orient="row")
+
+
+def parts(coverage: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per day, feature and part: what was found of it in all its events."""
+    same = pl.col("matched", "read", "skipped", "sample", "sample_message_id").first()
+    return (
+        coverage.sort("date", "feature", "part", "event")
+        .group_by("date", "feature", "part", maintain_order=True)
+        .agg(pl.col("event").str.join(", ").alias("events_named"), pl.col("events").sum(), same)
+    )
+
+
+def unreadable(coverage: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per feature of which more than ``MOST_SKIPPED`` of the values of these days were skipped, with the last sample."""
+    skipped, read = pl.col("skipped").sum(), pl.col("read").sum()
+    return (
+        parts(coverage)
+        .filter(~_is_consent())
+        .group_by("feature", "part", maintain_order=True)
+        .agg(
+            pl.col("date").max(),
+            skipped,
+            share=skipped / (skipped + read),
+            looks_like=pl.col("sample").drop_nulls().last(),
+            message_id=pl.col("sample_message_id").drop_nulls().last(),
+        )
+        .filter((pl.col("skipped") > 0) & (pl.col("share") > MOST_SKIPPED))  # of no values the share is NaN, and that is more
+        .sort("share", "feature", "part", descending=[True, False, False])
+    )
+
+
+def unclear_consent(coverage: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per day and channel with words about consent that are neither yes nor no, or about a channel that is not ours."""
+    return (
+        parts(coverage)
+        .filter(_is_consent() & (pl.col("skipped") > 0))
+        .select("date", "feature", words="skipped", looks_like="sample", message_id="sample_message_id")
+        .sort("date", "feature")
+    )
+
+
+def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Callable[[], Sequence[str]]) -> pl.DataFrame:
+    """One row per feature and event named that never matched in all these days, or that never came while a similar name does.
+
+    ``occurring``: names of events that occur, asked for only if something was never found.
+    """
+    keys = {"feature": pl.String, "part": pl.Int64}
+    wanted = pl.LazyFrame([(one.name, one.part) for one in dict.fromkeys(asked)], schema=keys, orient="row")
+    ever = (
+        coverage.filter(~_is_consent())
+        .join(wanted, on=["feature", "part"], how="semi")
+        .group_by("feature", "part", "event")
+        .agg(pl.col("date").max(), pl.col("events", "matched").sum())
+        .sort("feature", "part", "event")
+        .collect()
+    )
+    missing = ever.filter((pl.col("matched") == 0) | ((pl.col("events") == 0) & (pl.col("event") != ANY)))
+    names = occurring() if missing.height else []
+    rows = []
+    for row in missing.iter_rows(named=True):
+        others = [name for name in names if name != row["event"]]
+        close = get_close_matches(row["event"], others, 1, ALIKE) if row["events"] == 0 else []
+        if row["matched"] > 0 and not close:
+            continue  # a part of several events, one of which is yet to come
+        found = "never came" if row["events"] == 0 else f"came {row['events']:,} times, and what is asked of it never held"
+        rows.append((row["date"], row["feature"], row["part"], row["event"], found, close[0] if close else None))
+    schema = {"date": pl.Date, **keys, "event": pl.String, "found": pl.String, "there_is": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _is_consent() -> pl.Expr:
+    return pl.col("feature").str.starts_with("consent")

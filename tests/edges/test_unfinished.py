@@ -1,0 +1,156 @@
+"""What killed processes leave behind: the next one to write there removes it, and never what a living process is writing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from atc_pipeline.erasure import Person
+from resources.channels import FileChannel
+from resources.erasing import NotErasedError, erase, search
+from resources.lake import Lake
+from resources.landing import LandingZone
+from resources.ledger import Ledger
+from resources.spill import Spill
+from resources.tombstones import Tombstones
+from resources.traces import keepers
+from resources.warehouse import Warehouse
+
+DAY = date(2026, 3, 1)
+NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
+ANN = Person(frozenset({"ann"}))
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def message() -> pl.DataFrame:
+    """One message to somebody else, as channels and the ledger take it."""
+    texts = ("idempotency_key", "customer_id", "journey_id", "channel", "content", "variant", "decision")
+    return pl.DataFrame({name: ["bob"] for name in texts}).with_columns(date=DAY, step_day=pl.lit(1), send_at=pl.lit(NOON))
+
+
+def erase_ann(home: Path) -> None:
+    """Erase somebody from what is in this home."""
+
+    def every() -> list[object]:
+        return list(keepers(Lake(root=f"{home}/lake"), LandingZone(root=f"{home}/landing"), home / "outbox", Ledger(home=str(home))))
+
+    found = search(every(), ANN)  # type: ignore[arg-type]  # a list of Keepers
+    erase(ANN, every, found, Tombstones(home=str(home)), reference="", ours=[], now=lambda: NOON)  # type: ignore[arg-type]
+
+
+def lay_tombstone(home: Path) -> None:
+    """Write down an erasure."""
+    Tombstones(home=str(home)).lay(ANN.fingerprints, reference="", at=NOON, found={})
+
+
+def forget(home: Path) -> None:
+    """Write the ledger anew."""
+    ledger = Ledger(home=str(home))
+    ledger.claim(message(), NOON)
+    ledger.forget(["ann"])
+
+
+def replace(home: Path) -> None:
+    """Write a landing file anew."""
+    landed = home / "landing" / str(DAY) / "a.ndjson"
+    landed.write_text("{}\n")
+    (home / "anew").write_text("\n")
+    LandingZone(root=f"{home}/landing").replace(landed, home / "anew")
+
+
+PLACES: list[tuple[str, Callable[[Path], object]]] = [
+    (".atc.duckdb.{pid}", lambda home: Warehouse(home=str(home), lake=f"{home}/lake").publish()),
+    (".atc.duckdb.{pid}.wal", lambda home: Warehouse(home=str(home), lake=f"{home}/lake").publish()),
+    (".ledger.duckdb.{pid}", forget),
+    (".ledger.duckdb.{pid}.wal", forget),
+    ("tombstones/.of-another.json.{pid}", lay_tombstone),
+    (f"landing/{DAY}/.replaced.json.{{pid}}", replace),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), PLACES)
+def test_the_next_to_write_removes_what_a_killed_process_has_left(
+    tmp_path: Path, dead: int, name: str, write: Callable[[Path], object]
+) -> None:
+    """Of a process that is gone; the file of one that lives stays, and is whole."""
+    left, living = (tmp_path / name.format(pid=pid) for pid in (dead, os.getppid()))
+    for path in (left, living):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half a file")
+    write(tmp_path)
+    assert not left.exists()
+    assert living.read_text() == "half a file"
+
+
+def test_the_next_message_removes_half_files_of_the_outbox(tmp_path: Path) -> None:
+    """Whoever has the folder's lock is the only one to write there: of whatever journey the file is."""
+    left = tmp_path / "outbox" / f"date={DAY}" / ".another.ndjson.part"
+    left.parent.mkdir(parents=True)
+    left.write_text("half a file")
+    FileChannel(tmp_path / "outbox").send(message())
+    assert [path.name for path in left.parent.iterdir()] == ["bob.ndjson"]
+
+
+def test_the_next_erasure_removes_what_killed_ones_have_left(tmp_path: Path, dead: int) -> None:
+    """In the lake, the landing zone, the outbox and the home itself; while a living process writes there, nothing is removed."""
+    lake = Lake(root=f"{tmp_path}/lake")
+    lake.write("raw_events", DAY, pl.DataFrame({"user_id": ["ann", "bob"]}))
+    (tmp_path / "landing" / str(DAY)).mkdir(parents=True)
+    (tmp_path / "outbox" / f"date={DAY}").mkdir(parents=True)
+    places = (
+        f"lake/raw_events/date={DAY}/.part.parquet.erasing",
+        f"lake/raw_events/date={DAY}/.part.parquet",
+        "lake/segment_matrix/.picture.svg",
+        f"landing/{DAY}/.a.ndjson.erasing",
+        f"outbox/date={DAY}/.b.ndjson.erasing",
+        ".ledger.duckdb",
+    )
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{place}.{dead}").write_text("half a file of ann")
+    living = tmp_path / f"{places[0]}.{os.getppid()}"
+    living.write_text("half a file of ann")
+    with pytest.raises(NotErasedError, match=r"Nothing was removed.*erasing\.\d+, which is being written"):
+        erase_ann(tmp_path)
+    assert (tmp_path / f"{places[1]}.{dead}").exists()
+    living.unlink()
+    erase_ann(tmp_path)
+    assert [path for place in places for path in (tmp_path / place).parent.glob(".*.[0-9]*")] == []
+    assert lake.read("raw_events", DAY)["user_id"].to_list() == ["bob"]
+
+
+def test_what_a_killed_process_has_spilled_is_removed_by_the_next(tmp_path: Path) -> None:
+    """The lock on its folder is gone with it."""
+    (tmp_path / ".spill-killed").mkdir()
+    (tmp_path / ".spill-killed" / "0.parquet").write_text("half a file")
+    with Spill(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_for_real(tmp_path: Path) -> None:
+    """A process that dies by SIGKILL at the rename leaves its file, and the next publication is alone in the folder again."""
+    script = """
+import os, signal, sys
+from pathlib import Path
+from resources.warehouse import Warehouse
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Warehouse(home=sys.argv[1], lake=sys.argv[1]).publish()
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] != []
+    Warehouse(home=str(tmp_path), lake=str(tmp_path)).publish()
+    assert [path.name for path in tmp_path.iterdir()] == ["atc.duckdb"]
