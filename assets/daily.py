@@ -14,7 +14,7 @@ from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFo
 
 from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
-from atc_pipeline.escaping import terminal
+from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.events import DEDUPLICATION_DAYS
 from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError, refusal
 from resources.landing import UnreadableFileError
@@ -82,11 +82,11 @@ def each_day(
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
             if isinstance(problem, _TOLD):
                 # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
-                raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from None
+                raise dg.Failure(description=plain(str(problem), None), allow_retries=False) from None
             if (refused := refusal(problem)) is not None:  # not a table: the spill, the ledger, what days were made from
                 where = getattr(problem, "filename", None) or lake.root
                 raise dg.Failure(
-                    f"{terminal(str(where))}: cannot be written ({refused}). Is the disk full, or the folder read-only? Days that are "
+                    f"{plain(str(where), None)}: cannot be written ({refused}). Is the disk full, or the folder read-only? Days that are "
                     f"written are whole: when that is mended, run {day} again, and the days after it",
                     allow_retries=False,
                 ) from None

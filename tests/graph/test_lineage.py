@@ -304,7 +304,8 @@ def test_the_example_portfolio_runs(tmp_path: Path) -> None:
         result = run(environment, days[0], days[-1], instance=instance)
     assert result.success
     failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
-    assert failed == {"models_could_be_fitted"}  # a dozen customers are no population
+    # A dozen customers are no population, and two days do not have every event of the grammar.
+    assert failed == {"models_could_be_fitted", "every_feature_is_found"}
     profiles = Lake(root=f"{environment['ATC_HOME']}/lake").read("customer_profiles", days[-1])
     assert profiles["orders"].sum() > 0
     assert profiles["spend_percentile"].max() == 1
