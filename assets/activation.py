@@ -11,6 +11,7 @@ import polars as pl
 from assets.daily import after, daily, days_of, each_day
 from assets.facts import markdown_table
 from atc_pipeline import rules
+from atc_pipeline.escaping import terminal
 from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import due_again, other_keys, write_messages
@@ -84,6 +85,13 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         tried again.
         """
         portfolio = journeys.load()
+        strangers = [day for day in config.past_days if not partitions.has_partition_key(day)]
+        if strangers:
+            raise dg.Failure(
+                f"past_days: {', '.join(map(terminal, strangers))}: no day of the calendar of {journeys.path} that is over. "
+                f"Days are written as {portfolio.starts_on}, the first one. Nothing was sent",
+                allow_retries=False,
+            )
         names = [channel.id for channel in portfolio.channels]
         try:
             connected, is_live = channels.connect(names, _now), channels.is_live

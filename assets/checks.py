@@ -198,12 +198,12 @@ def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[
     for day in (days[0] + timedelta(days=number) for number in shown):
         before = day - timedelta(days=1)
         rows += [
-            (day, table, f"--partition-range {day}...{lake.days(table)[-1]}")
+            (day, table, f"{day}...{lake.days(table)[-1]}")
             for table, origin in sorted(origins.of(day).items())
             if before >= portfolio.starts_on and origin["yesterday"] and lake.has(table, day) and lake.has(table, before)
             if lake.version(table, before) != origin["yesterday"]
         ]
-    return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "run": pl.String}, orient="row")
+    return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "days_to_run": pl.String}, orient="row")
 
 
 PROMISES = (

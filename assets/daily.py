@@ -16,7 +16,7 @@ from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
 from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.events import DEDUPLICATION_DAYS
-from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError
+from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError, refusal
 from resources.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
@@ -67,8 +67,7 @@ def each_day(
     """
     finished: list[tuple[str, date]] = []
     days = days_of(context)
-    chosen = {key.to_user_string() for key in context.selected_asset_keys}
-    origins = lake.origins
+    asked, origins = chosen(context), lake.origins
     for number, day in enumerate(days, start=1):
         try:
             signature = landed(day) if landed else None  # before reading: what comes meanwhile is news
@@ -84,11 +83,18 @@ def each_day(
             if isinstance(problem, _TOLD):
                 # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
                 raise dg.Failure(description=plain(str(problem), None), allow_retries=False) from None
+            if (refused := refusal(problem)) is not None:  # not a table: the spill, the ledger, what days were made from
+                where = getattr(problem, "filename", None) or lake.root
+                raise dg.Failure(
+                    f"{plain(str(where), None)}: cannot be written ({refused}). Is the disk full, or the folder read-only? Days that are "
+                    f"written are whole: when that is mended, run {day} again, and the days after it",
+                    allow_retries=False,
+                ) from None
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
                 raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
         for table, described in facts.items():
-            if table in chosen:
+            if table in asked:
                 finished.append((table, day))
                 context.add_asset_metadata(described, asset_key=table, partition_key=day.isoformat())
             else:  # made with it, though not asked for
@@ -103,8 +109,13 @@ _TOLD = (MissingDayError, UnreadableFileError, OutdatedDayError, DamagedFileErro
 
 def made(context: dg.AssetExecutionContext, tables: Iterable[str]) -> Iterator[dg.MaterializeResult]:
     """Yield what a step returns that makes several tables together: one result for each that was asked for."""
-    chosen = {key.to_user_string() for key in context.selected_asset_keys}
-    yield from (dg.MaterializeResult(asset_key=table) for table in tables if table in chosen)
+    asked = chosen(context)
+    yield from (dg.MaterializeResult(asset_key=table) for table in tables if table in asked)
+
+
+def chosen(context: dg.AssetExecutionContext) -> set[str]:
+    """Return which of the tables that a step makes were asked for: only of these can more be told than that they were made."""
+    return {key.to_user_string() for key in context.selected_asset_keys}
 
 
 def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:

@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 
 from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
-from assets.daily import Tables, after, each_day, made, spec, together
+from assets.daily import Tables, after, chosen, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
@@ -74,7 +74,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 blocked=portfolio.blocked,
                 park=spill.park,
             )
-            if facts := facts_of_day(passed[day], done.mended):
+            if "raw_events" in chosen(context) and (facts := facts_of_day(passed[day], done.mended)):
                 context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
@@ -82,10 +82,13 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         with Spill(Path(lake.root)) as spill:
             each_day(context, lake, make, landed=landing.signature)
         yield from made(context, ["raw_events", "rejected_events"])
-        if context.selected_asset_check_keys:
-            yield _reconciled(pl.DataFrame([each.read(lake) for each in counts]))
-            yield passed_over(landing, passed, portfolio.starts_on)
-            yield lines_arrived(landing, lake, {each.day: each.lines for each in counts})
+        results = [
+            _reconciled(pl.DataFrame([each.read(lake) for each in counts])),
+            passed_over(landing, passed, portfolio.starts_on),
+            lines_arrived(landing, lake, {each.day: each.lines for each in counts}),
+        ]
+        asked = {key.name for key in context.selected_asset_check_keys}
+        yield from (result for result in results if result.check_name in asked)
 
     @dg.multi_asset(
         name="customer_activity",

@@ -3,6 +3,7 @@
 What belongs here: where tables live, reading and writing them, one run at a time. What does not: what is in them.
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,8 @@ DEFINITIONS = "atc_definitions"
 """The key of a file's Parquet metadata under which it says what it was made by."""
 
 
-_OS_ERROR = re.compile(r"[^:]+\(os error \d+\)")
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_OS_ERROR = re.compile(r"[^:]+\(os error (\d+)\)")
 """What Polars says that the system said."""
 _tested: dict[Path, tuple[int, int, int]] = {}
 """Files whose seal this process has laid or tested: size, time, inode."""
@@ -128,11 +130,11 @@ class Lake(dg.ConfigurableResource):
             unfinished.replace(path)
         except (OSError, PolarsError) as problem:
             unfinished.unlink(missing_ok=True)
-            reason = problem.strerror if isinstance(problem, OSError) else _OS_ERROR.search(str(problem))
+            reason = refusal(problem)
             if reason is None:
                 raise
             raise UnwritableError(
-                f"{path}: cannot be written ({reason if isinstance(reason, str) else reason[0]}). Is the disk full, or the folder "
+                f"{path}: cannot be written ({reason}). Is the disk full, or the folder "
                 f"read-only? The day is as it was: when that is mended, run {day} again, and the days after it"
             ) from problem
         _tested[path] = _facts(path)
@@ -215,6 +217,14 @@ class Lake(dg.ConfigurableResource):
                 ) from problem
             _tested[path] = facts
         return path
+
+
+def refusal(problem: Exception) -> str | None:
+    """Return what the system said where it refused to write; None where something else is wrong."""
+    if isinstance(problem, OSError):
+        return problem.strerror if problem.errno in _REFUSALS else None
+    found = _OS_ERROR.search(str(problem)) if isinstance(problem, PolarsError) else None
+    return found[0].strip() if found and int(found[1]) in _REFUSALS else None
 
 
 def _facts(path: Path) -> tuple[int, int, int]:

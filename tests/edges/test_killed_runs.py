@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+import pytest
 
 from receiver import Receiver
 from resources.ledger import Ledger
@@ -74,3 +76,22 @@ def test_kills_give_the_same_tables_and_no_message_twice(tmp_path: Path) -> None
     statuses = Ledger(home=killed["ATC_HOME"]).statuses(pl.Series(sorted(expected)))
     assert set(statuses["status"]) == {"delivered"}
     assert statuses.height == len(expected)
+
+
+@pytest.mark.parametrize("most", [900, 4000, 6000])
+def test_a_full_disk_stops_the_run_with_a_sentence_and_the_next_run_makes_the_same_bytes(tmp_path: Path, most: int) -> None:
+    """No file may grow beyond so many bytes: the run says which file and what to do; nothing is left half written."""
+    calm, full = make_world(tmp_path / "calm"), make_world(tmp_path / "full")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(calm, FIRST, LAST, instance=instance)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        try:
+            failed = run(full, FIRST, LAST, instance=instance, must_succeed=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        (failure,) = (event for event in failed.all_events if event.is_step_failure)
+        assert "cannot be written (File too large" in failure.step_failure_data.user_failure_data.description
+        assert not list(Path(full["ATC_HOME"]).rglob(".part.parquet*"))
+        assert run(full, FIRST, LAST, instance=instance).success
+    assert tables(full) == tables(calm)

@@ -20,6 +20,7 @@ from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 LAST = DAYS[-1]
 TOGETHER = (
     ("raw_events", "rejected_events"),
+    ("customer_activity", "feature_coverage"),
     ("identity_map", "identity_changes"),
     ("customer_profiles", "purchase_models"),
     ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"),

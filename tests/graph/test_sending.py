@@ -240,3 +240,15 @@ def test_who_was_written_to_as_a_visitor_is_not_written_to_again(tmp_path: Path,
     assert before.count("\n") == 1
     assert outbox.read_text() == before
     assert sent.select("customer_id", "status").rows() == [("u1", "delivered")]
+
+
+@pytest.mark.parametrize("named", ["2026-02-28", "01.03.2026", "9999-01-01"])
+def test_a_past_day_that_is_none_of_the_calendar_is_refused(tmp_path: Path, named: str) -> None:
+    """A typing error sends nothing, and is not a run that went well."""
+    environment = make_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        named_day = {"ops": {"activation": {"config": {"past_days": [named]}}}}
+        result = run(environment, DAYS[0], DAYS[0], instance=instance, config=named_day, must_succeed=False)
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert failure.step_key == "activation"
+    assert f"past_days: {named}: no day of the calendar" in failure.step_failure_data.user_failure_data.description

@@ -156,7 +156,7 @@ def test_a_day_that_was_run_alone_leaves_the_next_ones_to_be_run(watcher: Watche
     result = run(watcher.world, DAYS[1], DAYS[1], instance=watcher.instance)
     (check,) = (one for one in result.get_asset_check_evaluations() if one.check_name == "days_stand_on_their_yesterday")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert f"--partition-range {THREE}...{THREE}" in str(check.metadata["first_failing_rows"].value)
+    assert f"| {THREE}...{THREE} |" in str(check.metadata["first_failing_rows"].value)
     assert watcher.ran() == (THREE, LAST_OVER)
     assert watcher.look() == UP_TO_DATE
 
@@ -257,3 +257,15 @@ def test_every_run_that_writes_state_carries_the_tag(world: dict[str, str]) -> N
     definitions = build_definitions(world)
     names = ("daily", "ingest_events", "decide_again", "activate", "erase_customer")
     assert {definitions.resolve_job_def(name).tags.get("atc/state") for name in names} == {"lake"}
+
+
+def test_a_mistake_in_the_portfolio_that_comes_while_runs_go_on_is_told_by_its_lines(watcher: Watcher) -> None:
+    """The code location is loaded, and then the file is broken: the run fails with what is wrong in it, without a trace of ours."""
+    portfolio = Path(watcher.world["ATC_JOURNEYS"])
+    job = build_definitions(watcher.world).resolve_job_def("daily")
+    portfolio.write_text(portfolio.read_text().replace("length_days: 3", "length_days: 0"))
+    result = job.execute_in_process(instance=watcher.instance, partition_key=THREE, raise_on_error=False)
+    (said,) = reasons(watcher.instance, result.run_id)
+    assert "length_days" in said
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert failure.step_failure_data.error.cause is None
