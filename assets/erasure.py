@@ -80,7 +80,7 @@ def erase_op(
     try:
         found = search(every(), person)
     except NotErasedError as problem:
-        raise dg.Failure(str(problem), allow_retries=False) from problem
+        raise dg.Failure(plain(str(problem), None), allow_retries=False) from None
     report = Report([one for _, one in found], person, config, context.instance)
     context.log.info(report.text())
     is_known = is_mapped or any(one.theirs and one.place not in {UNFINISHED, PLACE} for _, one in found)
@@ -99,7 +99,7 @@ def erase_op(
             compact(context.instance)
         except (NotErasedError, *BUSY) as problem:
             says = str(problem) if isinstance(problem, NotErasedError) else f"Run this again: Dagster's database is in use ({problem})"
-            raise dg.Failure(says, metadata=told, allow_retries=False) from problem
+            raise dg.Failure(plain(says, None), metadata=told, allow_retries=False) from None
         told |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(one.shared for one in left)}
         context.log.info(f"removed and searched again: {told['left']}. {kept_for_a_day(context.instance, context.run_id)}")
     else:
@@ -131,7 +131,7 @@ def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tu
         for one in config.also:
             person = person.together_with(identify(one, theirs, blocked)[0])
     except ValueError as problem:
-        raise dg.Failure(str(problem), allow_retries=False) from problem
+        raise dg.Failure(plain(str(problem), None), allow_retries=False) from None
     if person.spellings.are_in(pl.Series([config.reference])).any():
         raise dg.Failure("reference contains an id of the person, and is kept: choose a text that names nobody", allow_retries=False)
     return person, is_mapped

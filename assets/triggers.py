@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from assets.daily import STATE_TAG
+from atc_pipeline.escaping import log_line
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.origins import Origins, Stale
@@ -66,7 +67,7 @@ def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.Sch
         today = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone)).date()
         day = (today - timedelta(days=1)).isoformat()
         if not partitions.has_partition_key(day):
-            return dg.SkipReason("the calendar of journeys.yaml starts later")
+            return dg.SkipReason(f"{day} is outside the calendar of journeys.yaml (calendar.starts_on, calendar.ends_on)")
         return dg.RunRequest(run_key=day, partition_key=day, tags=STATE_TAG)
 
     return daily_at_five
@@ -213,7 +214,9 @@ def failure_log() -> dg.SensorDefinition:
         day = run.tags.get("dagster/partition") or "...".join(
             run.tags.get(f"dagster/asset_partition_range_{end}", "no partition") for end in ("start", "end")
         )
-        context.log.error(f"run {run.run_id} of {run.job_name} ({day}) failed: {' · '.join(reasons(context.instance, run.run_id))}")
+        context.log.error(
+            f"run {run.run_id} of {run.job_name} ({day}) failed: {' · '.join(map(log_line, reasons(context.instance, run.run_id)))}"
+        )
 
     return log_run_failures
 

@@ -216,14 +216,45 @@ def sort(rows: list[Row], *key: str) -> list[Row]:
 
 
 def instant(value: Any) -> datetime | None:
-    """Read an ISO 8601 time; zoneless is UTC."""
+    """Read an ISO 8601 time, or one as warehouses write it; zoneless is UTC, and no clock is more than 14 hours away from it."""
     if not isinstance(value, str):
         return None
+    text = value.strip()
+    for zone in ("UTC", "GMT", "Z"):
+        if text.upper().endswith(zone):
+            text = text[: -len(zone)].rstrip() + "+00:00"
+    for sign in "+-":
+        wall, blank, offset = text.rpartition(f" {sign}")
+        text = f"{wall}{sign}{offset}" if blank and ":" in wall else text
+    if re.search(r"[+-]\d\d:?[6-9]\d$", text) and ":" in text[:-6]:
+        return None  # Python lets an offset of 60 minutes pass
     try:
-        read = datetime.fromisoformat(value)
+        read = datetime.fromisoformat(text)
+        if abs(read.utcoffset() or timedelta()) > timedelta(hours=14):
+            return None
         return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def whole(text: str) -> str:
+    """Return JSON text with U+FFFD for each escape of half a surrogate pair."""
+    told, at = "", 0
+    while at < len(text):
+        unit, low = (int(text[first + 2 : first + 6], 16) if is_escape(text, first) else 0 for first in (at, at + 6))
+        size = 2 if text[at] == "\\" else 1
+        if 0xD800 <= unit < 0xDC00 and 0xDC00 <= low < 0xE000:
+            size = 12
+        elif 0xD800 <= unit < 0xE000:
+            told, at, size = told + "\\ufffd", at + 6, 0
+        told, at = told + text[at : at + size], at + size
+    return told
+
+
+def is_escape(text: str, first: int) -> bool:
+    """Return whether a UTF-16 unit is written in hexadecimal here."""
+    digits = text[first + 2 : first + 6]
+    return text[first : first + 2] == "\\u" and len(digits) == 4 and set(digits.lower()) <= set("0123456789abcdef")
 
 
 def end_of_day(day: date, timezone: str) -> datetime:
@@ -242,22 +273,34 @@ def identity(value: Any) -> str | None:
 
 
 def name_of(value: Any) -> str | None:
-    """Return a name or id as text: a string as it is, a whole number as its digits, anything else is none."""
+    """Return a name or id as text: a string as it is, a whole number as its digits (``42.0``, too), anything else is none."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_lines(landing: Path, day: date) -> Iterator[tuple[str, int, bytes]]:
     """Yield file (below the landing zone), line number and bytes of each line of a day that is not blank."""
-    for file in sorted((landing / day.isoformat()).rglob("*")):
-        name = file.name.removesuffix(".gz")
-        if not file.is_file() or file.name.startswith(".") or not name.endswith((".ndjson", ".jsonl")):
+    for file in sorted(file for folder in (day.isoformat(), f"date={day}") for file in (landing / folder).rglob("*")):
+        name = file.name.lower()
+        is_hidden = any(part.startswith((".", "_")) for part in file.relative_to(landing).parts)
+        if not file.is_file() or is_hidden or not name.endswith((".ndjson", ".jsonl", ".json", ".gz")):
             continue
-        data = gzip.decompress(file.read_bytes()) if file.name.endswith(".gz") else file.read_bytes()
+        data = gzip.decompress(file.read_bytes()) if name.endswith(".gz") else file.read_bytes()
         for number, line in enumerate(data.split(b"\n"), start=1):
-            if line.strip():
-                yield file.relative_to(landing).as_posix(), number, line
+            unmarked = head(line).removeprefix(b"\xef\xbb\xbf")
+            if unmarked.strip():
+                yield file.relative_to(landing).as_posix(), number, unmarked
+
+
+def head(line: bytes) -> bytes:
+    """Return what is kept of a line: its first 32 KiB and 4 bytes, to the end of a character; it is too large still."""
+    end = LARGEST_LINE + 4
+    while end < len(line) and 0x80 <= line[end] < 0xC0:
+        end += 1
+    return line[:end]
 
 
 def read_event(line: bytes, day: date, timezone: str) -> Row | str:
@@ -265,9 +308,9 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
     if len(line) > LARGEST_LINE:
         return "too_large"
     try:
-        text = line.decode()
+        hashed = line.decode()
+        text = whole(hashed)
         event = parse(text)
-        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return "malformed_json"
     if not isinstance(event, dict):
@@ -288,13 +331,13 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
         timestamp = received - (sent - original)
     else:
         timestamp = None
-    if timestamp is None:
+    if timestamp is None or timestamp < datetime(2000, 1, 1, tzinfo=UTC):
         return "bad_timestamp"
     if timestamp > end_of_day(day, timezone) + timedelta(hours=24):
         return "from_the_future"
     return {
         "date": day,
-        "message_id": name_of(event.get("messageId")) or f"{xxh64(text):016x}",
+        "message_id": name_of(event.get("messageId")) or f"{xxh64(hashed):016x}",
         "type": event["type"],
         "event": name,
         "user_id": name_of(event.get("userId")),
@@ -304,7 +347,7 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
         "event_date": timestamp.astimezone(ZoneInfo(timezone)).date(),
         "received_at": received,
         **{name: raw[name] if event.get(name) is not None else None for name in ("properties", "traits", "context")},
-        "line_hash": xxh64(text),
+        "line_hash": xxh64(hashed),
     }
 
 
@@ -989,7 +1032,7 @@ def kept_rows(
     anew, where it cannot be told any more: its journey is gone from the portfolio, or yesterday, decided again in between, left the
     customer somewhere else. Of several, under several names, one stands: that of the name of now, else the latest entry.
 
-    Returned as well are starts under an older name that give way, as (customer, row): another journey goes on.
+    Returned as well are starts under an older name that give way, as (customer, row): there is another journey.
     """
     journeys = {journey.id for journey in portfolio.journeys}
     of_customer: dict[str, list[tuple[bool, Row]]] = {}
@@ -1016,12 +1059,20 @@ def kept_rows(
         given_up += [
             (customer, row)
             for _, row in sorted(rows, key=lambda one: (one[1]["journey_id"], one[1]["customer_id"]))
-            if row["customer_id"] != customer
-            and row["decision"] in {"start", "switch"}
-            and goes_on is not None
-            and not (customer in kept and row["journey_id"] == goes_on)
+            if row["customer_id"] != customer and row["decision"] in {"start", "switch"} and goes_on is not None
         ]
     return kept, given_up
+
+
+def kept_after_all(
+    kept: dict[str, Row], given_up: Sequence[tuple[str, Row]], memory: Memory, ended: Mapping[str, tuple[str, str]]
+) -> list[tuple[str, Row]]:
+    """Let a start stand where the journey that it gave way to has ended today; return the others but those of the same journey."""
+    for customer, row in given_up:
+        if customer not in kept and memory.in_flight(customer) is None:
+            journey, reason = ended[customer]
+            kept[customer] = {**row, "customer_id": customer, "decision": "start", "ended_journey_id": journey, "ended_reason": reason}
+    return [(customer, row) for customer, row in given_up if customer not in kept or kept[customer]["journey_id"] != row["journey_id"]]
 
 
 def advance(
@@ -1192,7 +1243,8 @@ def memory_gates(option: Row, journey: Journey, starts: float | None, memory: Me
 
     def was_in(other: str, on: date) -> bool:
         return any(
-            spell.entered_on <= on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on))
+            spell.entered_on == on
+            or (spell.entered_on < on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on)))
             for spell in memory.of(customer, other)
         )
 
@@ -1606,10 +1658,11 @@ def decide_day(
     merged = memory.merge(survivors(events_so_far, day), day)
     now = people(event for event in events_so_far if event["date"] <= day)
     kept, given_up = kept_rows(delivered, survivors(events_so_far, day), memory, portfolio)
+    ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
+    given_up = kept_after_all(kept, given_up, memory, ended)
     for customer, row in given_up:
         if memory.give_up(customer, row["journey_id"], Spell(day, row["score"], row["arm"])):
             merged[customer] = min(row["journey_id"], merged.get(customer, row["journey_id"]))
-    ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
     ended = {**{customer: (journey, "merged") for customer, journey in merged.items()}, **ended}
     option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)
     found = choices(profile_rows, option_rows, memory, day, portfolio, kept, now)
