@@ -5,7 +5,6 @@ What belongs here: the job, what it may be told, and what it tells. What does no
 """
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
-from resources.records import PLACE, Records, compact, delete, ended_runs, folders, is_in_files, named_runs
+from resources.records import BUSY, PLACE, Records, compact, delete, ended_runs, folders, is_in_files, named_runs
 from resources.tombstones import Tombstones
 from resources.traces import MOST_WAYS, UNFINISHED, Found, Keeper, keepers, latest_map
 
@@ -98,7 +97,7 @@ def erase_op(
             left = erase(person, every, found, tombstones, reference=config.reference, ours=config.same_text, now=_now)
             delete(context.instance, earlier_erasures(context.instance, person, but=context.run_id))
             compact(context.instance)
-        except (NotErasedError, sqlite3.OperationalError) as problem:
+        except (NotErasedError, *BUSY) as problem:
             says = str(problem) if isinstance(problem, NotErasedError) else f"Run this again: Dagster's database is in use ({problem})"
             raise dg.Failure(plain(says, None), metadata=told, allow_retries=False) from None
         told |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(one.shared for one in left)}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +15,7 @@ from atc_pipeline.escaping import log_line
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.origins import Origins, Stale
-from resources.records import compact, delete, ended_runs
+from resources.records import BUSY, compact, delete, ended_runs
 from resources.turn import is_alive
 
 ERASURE = "erase_customer"
@@ -303,7 +302,7 @@ def forget_erasures() -> dg.SensorDefinition:
         if runs or context.cursor:
             try:
                 compact(context.instance)
-            except sqlite3.OperationalError as problem:
+            except BUSY as problem:
                 context.update_cursor(BYTES_LEFT)
                 return dg.SkipReason(f"{says}; {BYTES_LEFT}, until the next look ({problem})")
             context.update_cursor("")

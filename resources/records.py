@@ -25,6 +25,7 @@ import dagster as dg
 import polars as pl
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from atc_pipeline.erasure import Person, Spellings
 from resources.traces import Found
@@ -33,6 +34,8 @@ PLACE = "dagster"
 """What the report calls Dagster's records."""
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+BUSY = (sqlite3.OperationalError, OperationalError)
+"""What a database raises that somebody else keeps busy."""
 BUSY_SECONDS = 30
 MOST_READ = 2**24
 """Bytes of a log that are searched at a time."""
