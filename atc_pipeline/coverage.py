@@ -15,6 +15,9 @@ import polars as pl
 ANY = "*"
 """Stands for the event's name where every event is meant."""
 
+CONSENT, SUBSCRIPTIONS = "consent.", "consent.*"
+"""What the feature of a channel's consent begins with, and the feature of ``Subscribed`` and ``Unsubscribed``. No trait has a dot."""
+
 COVERAGE = {
     "date": pl.Date(),
     "feature": pl.String(),
@@ -146,4 +149,4 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
 
 
 def _is_consent() -> pl.Expr:
-    return pl.col("feature").str.starts_with("consent")
+    return pl.col("feature").str.starts_with(CONSENT)

@@ -141,9 +141,10 @@ def decide(
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
     arm_ids = _arm_ids(people, arms)
     past = memory.number(state, customers, catalogue)
-    kept, given_up = _kept(delivered, absorbed, past, customers, catalogue)
-    past = memory.note_given_up(past, given_up, today=today)
+    kept, others = _kept(delivered, absorbed, past, customers, catalogue)
     past = memory.advance(past, goals.join(customers, on="customer_id"), people, kept, portfolio, today=today)
+    kept, given_up = _kept_after_all(kept, others, past, today)
+    past = memory.note_given_up(past, given_up, today=today)
     coded = code_options(number_queues(queues, customers, catalogue), _carried(past, kept))
 
     numbers_only = past.drop("date", "customer_id", "journey_id")
@@ -207,12 +208,12 @@ def _arm_ids(people: pl.DataFrame, arms: pl.LazyFrame | None) -> pl.Series:
 def _kept(
     delivered: pl.DataFrame | None, absorbed: pl.LazyFrame | None, past: pl.DataFrame, customers: pl.LazyFrame, catalogue: Catalogue
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One row per assignment that stands because it was delivered, numbered, by customer; and those that had to give way.
+    """One row per assignment that stands because it was delivered, numbered, by customer; and those of older names that do not yet.
 
     It falls, and the customer is decided anew, where it cannot be true any more: its journey is gone from the portfolio, or
     yesterday, decided again since, left the customer somewhere else. Somebody may have been written to under several names: what
-    they have now counts before older ones, then the latest entry. What starts under an older name and cannot go on has begun all
-    the same: it gives way to the journey that does (``memory.note_given_up``).
+    they have now counts before older ones, then the latest entry. What started under an older name has begun all the same
+    (``_kept_after_all``).
     """
     if delivered is None or delivered.is_empty():
         nothing = pl.DataFrame(schema={**ASSIGNMENTS, "customer": pl.UInt32, "journey": pl.UInt16})
@@ -235,11 +236,29 @@ def _kept(
     )
     columns = [*ASSIGNMENTS, "customer", "journey"]
     kept = rows.filter("is_kept").select(columns)
-    others = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry")).join(
-        kept.select("customer", stands="journey_id"), on="customer", how="left"
+    others = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry"))
+    is_in_one = pl.col("running").is_not_null() | pl.col("customer").is_in(kept["customer"].implode())
+    return kept, others.filter(is_in_one).sort("customer", "journey_id", "name").select(columns)
+
+
+def _kept_after_all(kept: pl.DataFrame, others: pl.DataFrame, past: pl.DataFrame, today: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Let starts under older names stand where what the customer was in has ended today; return what stands, and what gives way.
+
+    What gives way was started and has ended ``merged`` (``memory.note_given_up``), unless it is the very journey that goes on.
+    """
+    if others.is_empty():
+        return kept, others
+    in_flight = past.filter(pl.col("ended_on").is_null())
+    ended = past.filter((pl.col("ended_on") == today) & (pl.col("ended_reason") != "merged"))
+    free = others.join(kept, on="customer", how="anti").join(in_flight, on="customer", how="anti").unique("customer", keep="first")
+    stands = (
+        free.drop("ended_journey_id", "ended_reason")
+        .join(ended.select("customer", "ended_reason", ended_journey_id="journey_id"), on="customer")
+        .with_columns(decision=pl.lit("start"))
+        .select(kept.columns)
     )
-    goes_on = pl.coalesce("stands", "running").is_not_null() & pl.col("stands").ne_missing(pl.col("journey_id"))
-    return kept, others.filter(goes_on).sort("customer", "journey_id", "name").select(columns)
+    kept = pl.concat([kept, stands]).sort("customer")
+    return kept, others.join(kept, on=["customer", "journey"], how="anti")
 
 
 def _carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
@@ -453,6 +472,8 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
         pl.Series("rank", contested.rank),
         pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
     ).cast(pl.Schema(CANDIDATES))
+    # A journey that was removed, and left by a switch that stands because it was delivered, is no option any more.
+    table = table.filter(is_none | catalogue.facts["is_known"].gather(options["journey"]))
     keep = portfolio.policy.keep_candidates
     return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
 

@@ -344,12 +344,13 @@ def _links_met(past: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 def _too_close(past: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
     """One row per customer and journey that must not follow another one the customer was in within so many days.
 
-    Only the latest spell matters: an earlier one cannot reach further. A spell covers entered_on up to the day before ended_on.
+    Only the latest spell matters: an earlier one cannot reach further. A spell covers entered_on up to the day before ended_on, and
+    entered_on even where what was started gave way at once.
     """
-    last_day_in = pl.col("ended_on").dt.offset_by("-1d").fill_null(today)
+    last_day_in = pl.max_horizontal("entered_on", pl.col("ended_on").dt.offset_by("-1d").fill_null(today))
     return (
         past.lazy()
-        .select("customer", "ended_on", other="journey")
+        .select("customer", "entered_on", "ended_on", other="journey")
         .join(catalogue.not_after.lazy(), on="other", how="inner")
         .filter((pl.lit(today) - last_day_in).dt.total_days() < pl.col("within_days"))
         .select("customer", "journey")

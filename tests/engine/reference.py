@@ -1032,7 +1032,7 @@ def kept_rows(
     anew, where it cannot be told any more: its journey is gone from the portfolio, or yesterday, decided again in between, left the
     customer somewhere else. Of several, under several names, one stands: that of the name of now, else the latest entry.
 
-    Returned as well are starts under an older name that give way, as (customer, row): another journey goes on.
+    Returned as well are starts under an older name that give way, as (customer, row): there is another journey.
     """
     journeys = {journey.id for journey in portfolio.journeys}
     of_customer: dict[str, list[tuple[bool, Row]]] = {}
@@ -1059,12 +1059,20 @@ def kept_rows(
         given_up += [
             (customer, row)
             for _, row in sorted(rows, key=lambda one: (one[1]["journey_id"], one[1]["customer_id"]))
-            if row["customer_id"] != customer
-            and row["decision"] in {"start", "switch"}
-            and goes_on is not None
-            and not (customer in kept and row["journey_id"] == goes_on)
+            if row["customer_id"] != customer and row["decision"] in {"start", "switch"} and goes_on is not None
         ]
     return kept, given_up
+
+
+def kept_after_all(
+    kept: dict[str, Row], given_up: Sequence[tuple[str, Row]], memory: Memory, ended: Mapping[str, tuple[str, str]]
+) -> list[tuple[str, Row]]:
+    """Let a start stand where the journey that it gave way to has ended today; return the others but those of the same journey."""
+    for customer, row in given_up:
+        if customer not in kept and memory.in_flight(customer) is None:
+            journey, reason = ended[customer]
+            kept[customer] = {**row, "customer_id": customer, "decision": "start", "ended_journey_id": journey, "ended_reason": reason}
+    return [(customer, row) for customer, row in given_up if customer not in kept or kept[customer]["journey_id"] != row["journey_id"]]
 
 
 def advance(
@@ -1235,7 +1243,8 @@ def memory_gates(option: Row, journey: Journey, starts: float | None, memory: Me
 
     def was_in(other: str, on: date) -> bool:
         return any(
-            spell.entered_on <= on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on))
+            spell.entered_on == on
+            or (spell.entered_on < on and (spell.is_in_flight or (spell.ended_on is not None and on < spell.ended_on)))
             for spell in memory.of(customer, other)
         )
 
@@ -1649,10 +1658,11 @@ def decide_day(
     merged = memory.merge(survivors(events_so_far, day), day)
     now = people(event for event in events_so_far if event["date"] <= day)
     kept, given_up = kept_rows(delivered, survivors(events_so_far, day), memory, portfolio)
+    ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
+    given_up = kept_after_all(kept, given_up, memory, ended)
     for customer, row in given_up:
         if memory.give_up(customer, row["journey_id"], Spell(day, row["score"], row["arm"])):
             merged[customer] = min(row["journey_id"], merged.get(customer, row["journey_id"]))
-    ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
     ended = {**{customer: (journey, "merged") for customer, journey in merged.items()}, **ended}
     option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)
     found = choices(profile_rows, option_rows, memory, day, portfolio, kept, now)

@@ -276,8 +276,9 @@ def test_values_that_identify_nobody_do_so_in_any_case(value: str, more: list[st
 
 def test_the_portfolio_adds_values_that_identify_nobody() -> None:
     """``identity.blocked``, in any case: of a user, a visitor and an alias."""
-    rows = pl.LazyFrame({"id": ["kiosk", "KIOSK ", "n/a", "-1", "0-00", "kiosk1", "0x", None]})
-    assert rows.select(rules.is_identity("id", [" Kiosk"])).collect()["id"].to_list() == [False] * 5 + [True, True, False]
+    rows = pl.LazyFrame({"id": ["kiosk", "KIOSK ", "n/a", "-1", "0-00", "a  b", "(x.y)", "a\nb", None, "kiosk1", "0x", "(xay)"]})
+    blocked = [" Kiosk", "A  B", "(x.y)", "a\nb"]
+    assert rows.select(rules.is_identity("id", blocked)).collect()["id"].to_list() == [False] * 9 + [True] * 3
     calls = [seen("Kiosk", "a"), seen("u", "a", 1), alias("kiosk", "u", 2), seen("v", "KIOSK", 3)]
     numbered = frame(replace(call, number=number) for number, call in enumerate(calls))
     identities = map_identities(numbered, None, today=FIRST, blocked=["kiosk"])

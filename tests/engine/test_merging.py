@@ -446,6 +446,16 @@ def sent(*rows: tuple[str, str, str, int | None, str | None]) -> pl.DataFrame:
             {"j": (31, None, 1)},
             id="the same start twice is one",
         ),
+        pytest.param(
+            [Row("u", "k", 22)],
+            [("v", "start", "j", None, None)],
+            ("start", "j", "treated"),
+            {"j": (31, None, 1), "k": (22, "completed", 1)},
+            id="what the survivor was in has ended today",
+        ),
+        pytest.param(
+            [Row("u", "k", 22)], [("v", "start", "k", None, None)], ("start", "k", "treated"), {"k": (31, None, 2)}, id="and begins again"
+        ),
     ],
 )
 def test_what_was_delivered_to_somebody_counts_for_who_they_are_by_now(

@@ -9,7 +9,7 @@ import polars as pl
 from atc_pipeline.rules import RULINGS
 from resources.lake import Lake
 from resources.ledger import Ledger
-from small_world import DAYS, FIRST, JOURNEYS, make_world, run
+from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 SECOND = FIRST + timedelta(days=1)
 LIMITED = JOURNEYS.replace("    length_days: 3\n", "    length_days: 3\n    capacity: {daily_entries: 2}\n")
@@ -51,6 +51,43 @@ def test_who_was_written_to_keeps_the_decision_and_the_others_are_decided_anew(t
     assert after.filter(pl.col("decision").is_in(["start", "switch"]))["customer_id"].to_list() == kept["customer_id"].to_list()
     chosen = lake.read("scored_candidates", SECOND).filter(pl.col("ruling") == "chosen")
     assert chosen.join(kept, on=["customer_id", "journey_id"], how="semi").height == kept.height
+
+
+def test_what_was_sent_to_a_visitor_stands_for_the_user_whose_login_comes_late(tmp_path: Path) -> None:
+    """The day is decided again with the login: one person, in the journey begun as a visitor, after what the user was in until today.
+
+    That a user may not enter it twice stops nothing: the message is out.
+    """
+    once = """journeys:
+  - {id: hello, length_days: 1, queue: {where: "tenure_days >= 0"}, channels: [app], steps: [{day: 1, channel: app, content: hi}]}
+policy: {}
+"""
+    environment = make_world(tmp_path, JOURNEYS.split("journeys:")[0] + once)
+    home = Path(environment["ATC_HOME"])
+    lake, ledger = Lake(root=str(home / "lake")), Ledger(home=str(home))
+    folder = home / "landing" / str(SECOND)
+    (folder / "visitor.ndjson").write_text(line("", SECOND, 90, event="Product Viewed", userId=None, anonymousId="v"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, SECOND, instance=instance).success
+        before = lake.read("journey_assignments", SECOND)
+        visitor = before.filter(customer_id="anon:v", decision="start")
+        user = before.filter(pl.col("ended_reason") == "completed")["customer_id"][0]
+        assert visitor.height == 1
+        deliver(ledger, visitor, "delivered", "as_visitor")
+        sent = lake.read("activation", SECOND).with_columns(
+            status=pl.when(customer_id="anon:v").then(pl.lit("delivered")).otherwise("status")
+        )
+        lake.write("activation", SECOND, sent)
+        (folder / "login.ndjson").write_text(line(user, SECOND, 91, type="identify", anonymousId="v"))
+        again = run(environment, SECOND, SECOND, instance=instance)
+        assert again.success
+        assert all(check.passed or check.check_name == "decisions_stand_on_these_queues" for check in again.get_asset_check_evaluations())
+    after = lake.read("journey_assignments", SECOND)
+    assert after.filter(customer_id="anon:v").is_empty()
+    ended = {"ended_journey_id": pl.lit("hello"), "ended_reason": pl.lit("completed")}
+    assert after.filter(customer_id=user).equals(visitor.with_columns(customer_id=pl.lit(user), **ended))
+    in_flight = lake.read("journey_state", SECOND).filter(pl.col("ended_on").is_null(), customer_id=user)
+    assert in_flight["journey_id"].to_list() == visitor["journey_id"].to_list()
 
 
 def test_the_funnel_adds_up_and_shows_the_places(tmp_path: Path) -> None:
