@@ -40,11 +40,18 @@ def facts_of_day(passed: Sequence[PassedOver], mended: int) -> Mapping[str, obje
     return told | ({"lines_with_half_a_surrogate_pair": mended} if mended else {})
 
 
-def passed_over(landing: LandingZone, by_day: Mapping[date, Sequence[PassedOver]], starts_on: date) -> dg.AssetCheckResult:
-    """Name what was passed over on these days, and what is in the landing zone for no day at all."""
+def of_no_day(landing: LandingZone, starts_on: date) -> list[PassedOver]:
+    """Return what is in the landing zone and read by no run at all."""
     early = [day for day in landing.days() if day < starts_on]
-    too_early = [PassedOver(str(day), f"it arrived before calendar.starts_on, {starts_on}: no run reads it") for day in early]
-    passed = [*landing.strangers(), *too_early, *(each for day in sorted(by_day) for each in by_day[day])]
+    return [
+        *landing.strangers(),
+        *(PassedOver(str(day), f"it arrived before calendar.starts_on, {starts_on}: no run reads it") for day in early),
+    ]
+
+
+def passed_over(others: Sequence[PassedOver], by_day: Mapping[date, Sequence[PassedOver]]) -> dg.AssetCheckResult:
+    """Name what was passed over on these days, and what is of no day."""
+    passed = [*others, *(each for day in sorted(by_day) for each in by_day[day])]
     return dg.AssetCheckResult(
         asset_key="raw_events",
         check_name=PASSED_OVER.name,

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, passed_over
-from assets.daily import Tables, after, chosen, each_day, made, spec, together
+from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, of_no_day, passed_over
+from assets.daily import Tables, after, chosen, days_of, each_day, made, spec, together
 from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
 from atc_pipeline import identity, measures
@@ -58,6 +58,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
         passed: dict[date, list[PassedOver]] = {}
+        others, latest = of_no_day(landing, portfolio.starts_on), days_of(context)[-1]
 
         def make(day: date) -> Tables:
             spill.clear()
@@ -74,7 +75,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 blocked=portfolio.blocked,
                 park=spill.park,
             )
-            if "raw_events" in chosen(context) and (facts := facts_of_day(passed[day], done.mended)):
+            told = [*passed[day], *(others if day == latest else [])]
+            if "raw_events" in chosen(context) and (facts := facts_of_day(told, done.mended)):
                 context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
@@ -84,7 +86,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         yield from made(context, ["raw_events", "rejected_events"])
         results = [
             _reconciled(pl.DataFrame([each.read(lake) for each in counts])),
-            passed_over(landing, passed, portfolio.starts_on),
+            passed_over(others, passed),
             lines_arrived(landing, lake, {each.day: each.lines for each in counts}),
         ]
         asked = {key.name for key in context.selected_asset_check_keys}

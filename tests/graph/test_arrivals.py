@@ -65,10 +65,12 @@ def test_whatever_was_not_read_is_named_and_the_day_goes_on(environment: dict[st
     shown = check.metadata["first_passed_over"].value
     assert all(name in shown for name in ("loose.json", "2020-01-01", "calendar.starts_on", f"{FIRST}/notes-00.txt"))
     assert "notes-29" not in shown
-    assert told["metadata"]["files_passed_over"].value == 31
+    assert told["metadata"]["files_passed_over"].value == 33
     (Path(environment["ATC_HOME"]) / "landing" / "loose.json").unlink()
     for number in range(30):
         (Path(environment["ATC_HOME"]) / "landing" / str(FIRST) / f"notes-{number:02}.txt").unlink()
+    told = ingest(environment, FIRST, SECOND)
+    assert "2020-01-01" in told["metadata"]["first_passed_over"].value  # of the last day of the run, as it is of none
     told = ingest(environment)
     assert "blob" in told["files_passed_over"].metadata["first_passed_over"].value
     assert "UTF-8" in told["metadata"]["first_passed_over"].value
