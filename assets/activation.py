@@ -17,11 +17,14 @@ from resources.channels import Channel, Channels, DryRun, WrongSettingError
 from resources.delivery import NOT_TRIED, deliver, unanswered_messages
 from resources.journeys import JourneysFile
 from resources.lake import Lake, Rolling
-from resources.ledger import Ledger
+from resources.ledger import Ledger, LedgerError
 from resources.warehouse import Warehouse
 
 PATIENCE_DAYS = 2
 """For how many days after its own a message is tried again that no receiver has answered for."""
+
+
+RUN_AGAIN = "Make room for it and run the day again: what was delivered is remembered, and what is uncertain goes out under the same key"
 
 
 class ActivationConfig(dg.Config):
@@ -57,7 +60,14 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(**daily(partitions, "activation", after(["outbound_messages", "journey_assignments"]), ["polars", "duckdb"]))
+    @dg.asset(
+        **daily(
+            partitions,
+            "activation",
+            after(["outbound_messages", "journey_assignments", "identity_map", "customer_profiles"]),
+            ["polars", "duckdb"],
+        )
+    )
     def activation(
         context: dg.AssetExecutionContext,
         config: ActivationConfig,
@@ -84,7 +94,10 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         def make(day: date) -> dict[str, pl.DataFrame]:
             is_sent = _is_current(day, portfolio.timezone) or day.isoformat() in config.past_days
             messages = _messages_of(lake, day)
-            sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now, _other_keys(lake, ledger, messages, day))
+            try:
+                sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now, _other_keys(lake, ledger, messages, day))
+            except LedgerError as problem:
+                raise dg.Failure(description=f"{day}: nothing more was sent: {problem}. {RUN_AGAIN}", allow_retries=False) from problem
             return {"activation": sent}
 
         each_day(context, lake, make)
@@ -135,7 +148,9 @@ def _try_again(lake: Lake, ledger: Ledger, channels: Mapping[str, Channel], port
     today = days[-1]
     counted = []
     for day in (today - timedelta(days=age) for age in range(PATIENCE_DAYS, 0, -1)):
-        if day in days or not (lake.has("activation", day) and lake.has("outbound_messages", day)):
+        if day in days or not all(
+            lake.has(table, day) for table in ("journey_assignments", "identity_map", "outbound_messages", "activation")
+        ):
             continue
         messages = _messages_of(lake, day)
         others = _other_keys(lake, ledger, messages, day)

@@ -14,7 +14,7 @@ from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFo
 
 from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
-from atc_pipeline.escaping import terminal
+from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.events import DEDUPLICATION_DAYS
 from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError
 from resources.landing import UnreadableFileError
@@ -83,7 +83,7 @@ def each_day(
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
             if isinstance(problem, _TOLD):
                 # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
-                raise dg.Failure(description=terminal(str(problem)), allow_retries=False) from None
+                raise dg.Failure(description=plain(str(problem), None), allow_retries=False) from None
             if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
                 raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise

@@ -4,6 +4,7 @@ What belongs here: the job, what it may be told, and what it tells. What does no
 (``atc_pipeline.erasure``, ``resources.traces``, ``resources.erasing``).
 """
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from pydantic import Field
 from assets.daily import STATE_TAG
 from assets.facts import markdown_table
 from assets.triggers import A_DAY, ERASURE
-from atc_pipeline.erasure import Person, identify
+from atc_pipeline.erasure import MOST_WRITTEN, Person, identify
 from atc_pipeline.escaping import markdown, plain
 from resources.channels import Channels
 from resources.erasing import NotErasedError, erase, places_of_same_text, search
@@ -28,7 +29,7 @@ from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.ledger import Ledger
-from resources.records import PLACE, Records, delete, ended_runs, folders, is_in_files, named_runs
+from resources.records import PLACE, Records, compact, delete, ended_runs, folders, is_in_files, named_runs
 from resources.tombstones import Tombstones
 from resources.traces import MOST_WAYS, UNFINISHED, Found, Keeper, keepers, latest_map
 
@@ -80,7 +81,7 @@ def erase_op(
     try:
         found = search(every(), person)
     except NotErasedError as problem:
-        raise dg.Failure(str(problem), allow_retries=False) from problem
+        raise dg.Failure(plain(str(problem), None), allow_retries=False) from None
     report = Report([one for _, one in found], person, config, context.instance)
     context.log.info(report.text())
     is_known = is_mapped or any(one.theirs and one.place not in {UNFINISHED, PLACE} for _, one in found)
@@ -96,9 +97,10 @@ def erase_op(
         try:
             left = erase(person, every, found, tombstones, reference=config.reference, ours=config.same_text, now=_now)
             delete(context.instance, earlier_erasures(context.instance, person, but=context.run_id))
+            compact(context.instance)
         except (NotErasedError, sqlite3.OperationalError) as problem:
             says = str(problem) if isinstance(problem, NotErasedError) else f"Run this again: Dagster's database is in use ({problem})"
-            raise dg.Failure(says, metadata=told, allow_retries=False) from problem
+            raise dg.Failure(plain(says, None), metadata=told, allow_retries=False) from None
         told |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(one.shared for one in left)}
         context.log.info(f"removed and searched again: {told['left']}. {kept_for_a_day(context.instance, context.run_id)}")
     else:
@@ -130,7 +132,7 @@ def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tu
         for one in config.also:
             person = person.together_with(identify(one, theirs, blocked)[0])
     except ValueError as problem:
-        raise dg.Failure(str(problem), allow_retries=False) from problem
+        raise dg.Failure(plain(str(problem), None), allow_retries=False) from None
     if person.spellings.are_in(pl.Series([config.reference])).any():
         raise dg.Failure("reference contains an id of the person, and is kept: choose a text that names nobody", allow_retries=False)
     return person, is_mapped
@@ -175,6 +177,7 @@ class Report:
             }
             | ({"same_text_elsewhere": markdown_table(self._elsewhere())} if self._elsewhere().height else {})
             | ({"how_it_is_written_there": markdown_table(self._written())} if self._written().height else {})
+            | ({"customers_written_like_them": dg.MetadataValue.md(f"`also:` {markdown(self._alike())}")} if self._alike() else {})
             | ({"runs_whose_record_names_them": dg.MetadataValue.md(runs)} if runs else {})
         )
 
@@ -196,6 +199,8 @@ class Report:
             ]
         if self._written().height:
             parts += ["How it is written there:", _lines(self._written())]
+        if self._alike():
+            parts.append(f"Customers whose id is written like theirs, to be copied if they are the same person: also: {self._alike()}")
         return "\n".join(parts)
 
     def _ids(self) -> str:
@@ -227,6 +232,11 @@ class Report:
             [(*way, rows) for way, rows in ways.items()], schema={"place": pl.String, "written": pl.String, "rows": pl.Int64}, orient="row"
         )
         return rows.sort("place", "rows", "written", descending=[False, True, False]).group_by("place", maintain_order=True).head(MOST_WAYS)
+
+    def _alike(self) -> str:
+        """Return the ids of customers that are written like one of theirs, as a list of YAML."""
+        ways = {way for one in self.found for place, way in one.written if place.endswith(".customer_id") and len(way) < MOST_WRITTEN}
+        return json.dumps(sorted(ways)[:MOST_WAYS]) if ways else ""
 
     def _runs(self) -> list[str]:
         named = sorted({run for one in self.found if one.place == PLACE for run in one.file.split(", ") if run})

@@ -271,10 +271,12 @@ def _state(frame: pl.DataFrame) -> Facts:
 
 
 def _assignments(frame: pl.DataFrame) -> Facts:
+    counts = {name: frame.filter(pl.col("decision") == name).height for name in ("start", "continue", "switch", "none")}
+    if frame.is_empty():
+        return counts
     decisions = frame.group_by(pl.col("journey_id").alias("journey").fill_null("(none)"), "decision").len("customers")
     by_journey = decisions.pivot("decision", index="journey", values="customers", sort_columns=True)
     by_journey = by_journey.sort(pl.sum_horizontal(pl.exclude("journey")), "journey", descending=[True, False])
-    counts = {name: frame.filter(pl.col("decision") == name).height for name in ("start", "continue", "switch", "none")}
     return {"decisions_by_journey": markdown_table(by_journey), **counts}
 
 

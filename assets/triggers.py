@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -11,14 +12,16 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from assets.daily import STATE_TAG
+from atc_pipeline.escaping import log_line
 from resources.lake import Lake
 from resources.landing import LandingZone
 from resources.origins import Origins, Stale
-from resources.records import delete, ended_runs
+from resources.records import compact, delete, ended_runs
 from resources.turn import is_alive
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
+BYTES_LEFT = "SQLite keeps their bytes"
 A_DAY = timedelta(days=1)
 """How long the records of that job are kept."""
 
@@ -65,7 +68,7 @@ def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition) -> dg.Sch
         today = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone)).date()
         day = (today - timedelta(days=1)).isoformat()
         if not partitions.has_partition_key(day):
-            return dg.SkipReason("the calendar of journeys.yaml starts later")
+            return dg.SkipReason(f"{day} is outside the calendar of journeys.yaml (calendar.starts_on, calendar.ends_on)")
         return dg.RunRequest(run_key=day, partition_key=day, tags=STATE_TAG)
 
     return daily_at_five
@@ -212,7 +215,9 @@ def failure_log() -> dg.SensorDefinition:
         day = run.tags.get("dagster/partition") or "...".join(
             run.tags.get(f"dagster/asset_partition_range_{end}", "no partition") for end in ("start", "end")
         )
-        context.log.error(f"run {run.run_id} of {run.job_name} ({day}) failed: {' · '.join(reasons(context.instance, run.run_id))}")
+        context.log.error(
+            f"run {run.run_id} of {run.job_name} ({day}) failed: {' · '.join(map(log_line, reasons(context.instance, run.run_id)))}"
+        )
 
     return log_run_failures
 
@@ -294,6 +299,14 @@ def forget_erasures() -> dg.SensorDefinition:
     def forget(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         runs = ended_runs(context.instance, ERASURE, before=datetime.now(UTC) - A_DAY)
         delete(context.instance, runs)
-        return dg.SkipReason(f"{len(runs)} records of erasures deleted")
+        says = f"{len(runs)} records of erasures deleted"
+        if runs or context.cursor:
+            try:
+                compact(context.instance)
+            except sqlite3.OperationalError as problem:
+                context.update_cursor(BYTES_LEFT)
+                return dg.SkipReason(f"{says}; {BYTES_LEFT}, until the next look ({problem})")
+            context.update_cursor("")
+        return dg.SkipReason(says)
 
     return forget

@@ -1,15 +1,37 @@
-"""Commands for people: ``sql`` asks the tables, ``explain`` tells one customer's day, ``journey`` their path, ``segments`` all of them.
+"""Commands for people: ``sql`` asks the tables, ``explain`` tells one customer's day, ``journey`` their path, ``segments`` all of them,
+``validate`` checks ``journeys.yaml``.
 
 The lake is only read; ``--svg`` writes a picture where it is told to.
 """
 
-import argparse
-import difflib
 import os
 import sys
+from pathlib import Path
+
+from atc_pipeline.journeys.problems import JourneysError
+from atc_pipeline.journeys.validation import validated
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def validate(file: str | None) -> int:
+    """Say what a portfolio holds, or one line per problem; return the exit code. Without a file it is the one in use."""
+    try:
+        print(validated(Path(file) if file else PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml")))  # noqa: T201
+    except JourneysError as problem:
+        print(problem, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["validate"] and not any(each.startswith("-") for each in sys.argv[2:]):
+    sys.exit(validate(sys.argv[2] if sys.argv[2:] else None))  # before all that takes seconds to import
+
+# ruff: noqa: E402
+import argparse
+import difflib
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -20,14 +42,11 @@ from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
 from atc_pipeline.identity import arms
-from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.messages import MESSAGES
-from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.warehouse import Warehouse
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 SHOWN_ROWS = 1000
 """Rows of an answer that are printed; of more, the first and the last."""
@@ -57,7 +76,11 @@ def main(arguments: list[str]) -> int:
         command.add_argument("--from", dest="first", help="YYYY-MM-DD; the first day there is, if left out")
         command.add_argument("--to", dest="last", help="YYYY-MM-DD; the latest day there is, if left out")
         command.add_argument("--svg", type=Path, help="draw it into this file instead")
+    check = commands.add_parser("validate", help="check journeys.yaml: one line per problem, exit code 1")
+    check.add_argument("file", nargs="?", help="another file than the one in use")
     asked = parser.parse_args(arguments)
+    if asked.command == "validate":
+        return validate(asked.file)
     home = PROJECT / os.environ.get("ATC_HOME", ".atc")
     lake, warehouse = Lake(root=str(home / "lake")), Warehouse(home=str(home), lake=str(home / "lake"))
     try:
@@ -68,7 +91,7 @@ def main(arguments: list[str]) -> int:
                 walked = path_of(lake, asked.customer, asked.first, asked.last)
                 said = path.tell(walked) if asked.svg is None else _drawn(path.draw(walked), asked.svg)
             case "segments":
-                rows, portfolio = matrix_of(lake, asked.first, asked.last), _journeys().load()
+                rows, portfolio = matrix_of(lake, asked.first, asked.last), _journeys()
                 said = _shown(matrix.summary(rows, portfolio)) if asked.svg is None else _drawn(matrix.draw(rows, portfolio), asked.svg)
             case _:
                 said = answered(warehouse, asked.query)
@@ -113,8 +136,8 @@ def _drawn(svg: str, file: Path) -> str:
     return f"drawn into {file}"
 
 
-def _journeys() -> JourneysFile:
-    return JourneysFile(path=str(PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml")))
+def _journeys() -> Portfolio:
+    return load_portfolio(PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml"))
 
 
 def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool) -> str:
@@ -133,7 +156,7 @@ def explained(lake: Lake, customer: str, asked: str | None, *, with_others: bool
         Day(
             customer_id=customer,
             today=day,
-            portfolio=_journeys().load(),
+            portfolio=_journeys(),
             profile=_rows(lake, "customer_profiles", day, customer),
             memberships=_rows(lake, "micro_segment_memberships", day, customer),
             candidates=_rows(lake, "scored_candidates", day, customer),
@@ -164,7 +187,7 @@ def path_of(lake: Lake, customer: str, first: str | None, last: str | None) -> p
     """Gather a customer's days; from the day they were merged into another one, that one's."""
     days = _stretch(lake, "journey_assignments", first, last)
     names = _names(lake, customer, days)
-    portfolio = _journeys().load()
+    portfolio = _journeys()
     assignments = _under(lake, "journey_assignments", names)
     if assignments.is_empty():
         raise UnansweredError(_unknown(lake, customer, days[-1]))

@@ -13,7 +13,7 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline import consent, documents, measures, rules
-from atc_pipeline.coverage import ANY, Counted, Feature, counted, summed
+from atc_pipeline.coverage import ANY, CONSENT, SUBSCRIPTIONS, Counted, Feature, counted, summed
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
@@ -155,8 +155,8 @@ def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
     """Name what ``coverage`` has rows of."""
     yield from (one.feature for one in _contributions(portfolio) if one.feature is not None)
     yield from (Feature(trait.id) for trait in portfolio.traits if trait.kind == "profile")
-    yield from (Feature(f"consent_{channel.id}") for channel in portfolio.channels)
-    yield Feature(CONSENT)
+    yield from (Feature(f"{CONSENT}{channel.id}") for channel in portfolio.channels)
+    yield Feature(SUBSCRIPTIONS)
 
 
 def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
@@ -347,7 +347,7 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: li
     said = said.with_columns(documents.spelled_as(said["traits"], agreed))
     typed = _with_fields(said, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
     found += [_asked(name, typed, property_, dtype) for name, property_, dtype in profile]
-    found += [_asked(name, typed, name, documents.CONSENT) for name in agreed]
+    found += [_asked(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
     consents: list[pl.Expr] = []
     for name in agreed:
         value = pl.col(documents.column(name, documents.CONSENT))
@@ -367,10 +367,6 @@ def _asked(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType
     return counted(Feature(feature), {"identify": typed.height}, read, read, skipped)
 
 
-CONSENT = "consent"
-"""What tells of ``Subscribed`` and ``Unsubscribed`` in ``coverage``."""
-
-
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
     """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named, in any case; unsubscribing from nothing in
     particular, or from nothing of ours, withdraws it for all."""
@@ -378,22 +374,19 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, fo
     typed = _with_fields(said, "properties", [("channel", pl.String())])
     unread = documents.unread("channel", pl.String())
     shape = pl.col(unread) if unread in typed.columns else pl.lit(None, dtype=pl.String)
-    written = pl.col(documents.column("channel", pl.String()))
-    named = written.str.strip_chars().str.to_lowercase()
-    ours = [channel.id.lower() for channel in portfolio.channels]
+    named = pl.col(documents.column("channel", pl.String())).str.strip_chars().str.to_lowercase()
+    ours = [channel.id for channel in portfolio.channels]  # in lower case, as the grammar has them
     is_ours, is_given = named.is_in(ours).fill_null(value=False), pl.col("event") == SUBSCRIBED
     is_foreign = shape.is_not_null() | ((named.fill_null("") != "") & ~is_ours)
     foreign = typed.filter(is_foreign).select("said", shape=pl.coalesce(shape, pl.lit("a channel that is not ours")))
     happened = {name: typed.filter(pl.col("event") == name).height for name in (SUBSCRIBED, UNSUBSCRIBED)}
-    found.append(counted(Feature(CONSENT), happened, typed.height, typed.height - foreign.height, [foreign]))
+    found.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
     consents: list[pl.Expr] = []
-    for channel in portfolio.channels:
-        is_this = (named == channel.id.lower()).fill_null(value=False)
-        # Of channels that differ in case only, a grant is for the one that is written so.
-        is_sure = is_this if ours.count(channel.id.lower()) == 1 else (written == channel.id).fill_null(value=False)
+    for channel in ours:
+        is_this = (named == channel).fill_null(value=False)
         consents += consent.words(
-            f"consent_{channel.id}",
-            is_granted=is_sure & is_given,
+            f"consent_{channel}",
+            is_granted=is_this & is_given,
             is_withdrawn=(is_this | ~is_ours) & ~is_given,
             arrival=arrival,
             timezone=portfolio.timezone,

@@ -15,6 +15,9 @@ import polars as pl
 ANY = "*"
 """Stands for the event's name where every event is meant."""
 
+CONSENT, SUBSCRIPTIONS = "consent.", "consent.*"
+"""What the feature of a channel's consent begins with, and the feature of ``Subscribed`` and ``Unsubscribed``. No trait has a dot."""
+
 COVERAGE = {
     "date": pl.Date(),
     "feature": pl.String(),
@@ -101,7 +104,7 @@ def unreadable(coverage: pl.LazyFrame) -> pl.LazyFrame:
             looks_like=pl.col("sample").drop_nulls().last(),
             message_id=pl.col("sample_message_id").drop_nulls().last(),
         )
-        .filter(pl.col("share") > MOST_SKIPPED)
+        .filter((pl.col("skipped") > 0) & (pl.col("share") > MOST_SKIPPED))  # of no values the share is NaN, and that is more
         .sort("share", "feature", "part", descending=[True, False, False])
     )
 
@@ -146,4 +149,4 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
 
 
 def _is_consent() -> pl.Expr:
-    return pl.col("feature").str.starts_with("consent")
+    return pl.col("feature").str.starts_with(CONSENT)

@@ -4,7 +4,9 @@ Nothing imports this module. It reads ``journeys.yaml`` (the calendar fixes the 
 """
 
 import os
+import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -19,6 +21,7 @@ from assets.erasure import erase_customer
 from assets.events import event_assets
 from assets.identity import identity_assets
 from assets.pictures import picture_assets
+from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels import Channels
 from resources.journeys import JourneysFile
@@ -36,7 +39,11 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     journeys = PROJECT / environment.get("ATC_JOURNEYS", "journeys.yaml")
     home = (PROJECT / environment.get("ATC_HOME", ".atc")).as_posix()
     portfolio = load_portfolio(journeys)
-    partitions = dg.DailyPartitionsDefinition(start_date=portfolio.starts_on.isoformat(), timezone=portfolio.timezone)
+    partitions = dg.DailyPartitionsDefinition(
+        start_date=portfolio.starts_on.isoformat(),
+        end_date=(portfolio.ends_on + timedelta(days=1)).isoformat() if portfolio.ends_on else None,  # Dagster leaves it out
+        timezone=portfolio.timezone,
+    )
     assets = [
         *event_assets(partitions),
         *identity_assets(partitions),
@@ -74,4 +81,12 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     )
 
 
-defs = build_definitions(os.environ)
+def _of_this_process() -> dg.Definitions:
+    try:
+        return build_definitions(os.environ)
+    except JourneysError:
+        sys.tracebacklimit = 0  # the message names the file and the line that are wrong: none of ours is
+        raise
+
+
+defs = _of_this_process()

@@ -103,6 +103,8 @@ def _columns(fields: Sequence[Field], keys: Sequence[str], rows: Sequence[msgspe
 
 
 def _reach(value: object, path: Sequence[str]) -> object:
+    if value is _UNREADABLE:
+        return value
     for key in path:
         value = _opened(value)
         value = value.get(key) if isinstance(value, dict) else None
@@ -131,7 +133,7 @@ def _are_plain(*keys: str) -> bool:
 @cache
 def _decoder(keys: tuple[str, ...]) -> Callable[[str | None], msgspec.Struct]:
     struct, is_plain = _struct(keys), _are_plain(*keys)
-    decode, nothing = msgspec.json.Decoder(struct).decode, struct()
+    decode, nothing, unreadable = msgspec.json.Decoder(struct).decode, struct(), struct(*[_UNREADABLE] * len(keys))
 
     def decoded(text: str | None) -> msgspec.Struct:
         if text is None:
@@ -141,8 +143,8 @@ def _decoder(keys: tuple[str, ...]) -> Callable[[str | None], msgspec.Struct]:
                 return decode(text)  # type: ignore[no-any-return]
             except (msgspec.DecodeError, RecursionError):
                 pass
-        document = decode_object(text)
-        return struct(*(document.get(key) for key in keys))
+        document = _object(text)
+        return unreadable if document is None else struct(*(document.get(key) for key in keys))
 
     return decoded
 
@@ -161,7 +163,9 @@ def _item_decoder(each: str, keys: tuple[str, ...]) -> Callable[[str | None], It
                 return enumerate(decode(text).items or ())  # type: ignore[attr-defined]
             except (msgspec.DecodeError, RecursionError):
                 pass
-        document = decode_object(text)
+        document = _object(text)
+        if document is None:
+            return [(0, _shape(_UNREADABLE))]
         array = document.get(each)
         array = _reach(document, each.split(".")) if array is None else array
         items = _listed(array)
@@ -184,16 +188,23 @@ def _listed(value: object) -> Sequence[object] | None:
     return array if isinstance(array, list) else None
 
 
+_UNREADABLE: dict[str, Any] = {}
+"""Stands, itself and no equal of it, for every field of what is no object."""
 _ANY = msgspec.json.Decoder()
 _LENIENT = msgspec.json.Decoder(float_hook=float)  # 1e999 is well-formed JSON, but no number of ours
 
 
 def decode_object(text: str) -> dict[str, Any]:
     """Decode a JSON object; what is no object, or cannot be represented (an integer of 5,000 digits), has no fields."""
+    return _object(text) or {}
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """Decode a JSON object, or one written as text, or as PHP writes an empty one; None for anything else."""
     document = _decoded(text)
     if isinstance(document, str):  # warehouse exports store the object as text
         document = _decoded(document)
-    return document if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) else {} if document == [] else None
 
 
 def _decoded(text: str) -> object:
@@ -227,6 +238,8 @@ def _as_type(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
 
 def _shape(value: object) -> str:
     """Say what a value looks like, and not what it is: it may name somebody, and what is told cannot be taken back."""
+    if value is _UNREADABLE:
+        return "no object, or one that cannot be read"
     match value:
         case bool():
             return "true or false"
@@ -276,7 +289,7 @@ _WITHDRAWALS = ("false", "0", "no", "off")
 
 
 def spelled_as(texts: pl.Series, names: Sequence[str]) -> pl.Series:
-    """Return JSON objects with these fields, words about consent, called so where the case of a name is another.
+    """Return JSON objects with these fields, words about consent, called so (in lower case) where the case of a name is another.
 
     If an object has a field twice then, what withdraws counts.
     """
@@ -290,10 +303,9 @@ def spelled_as(texts: pl.Series, names: Sequence[str]) -> pl.Series:
 
 
 def _spelled_as(text: str, names: Sequence[str]) -> str:
-    own = {name.lower(): name for name in names if sum(name.lower() == other.lower() for other in names) == 1}
     document: dict[str, Any] = {}
-    for key, value in decode_object(text).items():
-        name = own.get(key.lower(), key)
+    for key, value in (_object(text) or {}).items():
+        name = key.lower() if key.lower() in names else key
         if name not in document or name not in names or _consent(value) == 0 or _consent(document[name]) is None:
             document[name] = value
     return msgspec.json.encode(document).decode()

@@ -1,4 +1,4 @@
-r"""Text that came from outside, made to be shown: an event's name is never markup, a command or a line of its own.
+"""Text that came from outside, made to be shown: an event's name is never markup, a command or a line of its own.
 
 What belongs here: one function that makes any text harmless and visible, and a thin one per surface on top of it. What does
 not: choosing what is shown. Whatever came from data, files, receivers or configuration goes through here on its way to people.
@@ -26,7 +26,7 @@ _MARKUP = re.compile(r"[\\*\[\]<>&~]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown takes for markup wherever it stands; an underscore within a word it does not."""
 _REFERRED = str.maketrans({"`": "&#96;", "|": "&#124;"})
 _LINKED = re.compile(r"(?:(?<=http)://|(?<=https)://|(?<=www)\.|@)+", re.IGNORECASE)
-_OPENS = re.compile(r"\A(?:[-+](?= |\Z)|-{2,}|=+|#+|\d+(?=[.)](?: |\Z))| +)")
+_OPENS = re.compile(r"\A(?:[-+](?= |\Z)|[-=]+(?=[-= ]*\Z)|#+(?= |\Z)|\d+(?=[.)](?: |\Z))| +)")
 """And what only where a line begins: lists, headings, rules, code."""
 
 

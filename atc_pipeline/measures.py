@@ -339,7 +339,8 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     """
     channels = sorted(channel.id for channel in portfolio.channels)
     said: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
-    said |= {f"consent_{channel}": [channel, _kept([Accumulator(f"consent_{channel}", "consent", pl.Boolean())])] for channel in channels}
+    for name in (f"consent_{channel}" for channel in channels):  # who unsubscribes from a channel that is not ours leaves all of them
+        said[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
     if portfolio.topics:
         said["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
         said["interests"] += _kept(interests(portfolio))
@@ -378,12 +379,11 @@ def _selected(selector: Selector) -> tuple[list[str], str, str]:
 
 def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
     """Return the portfolio as if it defined nothing but these features, and what they are made from."""
+    consents = {f"consent_{channel.id}" for channel in portfolio.channels}
     ranked = {trait.property for trait in portfolio.traits if trait.kind == "percentile" and trait.id in features}
     return replace(
         portfolio,
-        channels=portfolio.channels
-        if "engagement" in features
-        else tuple(one for one in portfolio.channels if f"consent_{one.id}" in features),
+        channels=portfolio.channels if any(name == "engagement" or name in consents for name in features) else (),
         topics=portfolio.topics if "interests" in features else (),
         intents=tuple(intent for intent in portfolio.intents if f"intent_{intent.id}" in features),
         engagement=portfolio.engagement if "engagement" in features else None,

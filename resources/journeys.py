@@ -1,4 +1,4 @@
-"""The portfolio file, read anew by every run: editing ``journeys.yaml`` needs no reload.
+"""The portfolio file: a run reads it once and keeps to it; the next run reads it anew, so that editing needs no reload.
 
 What belongs here: where the file is. What does not: what is in it (``atc_pipeline.journeys``).
 """
@@ -6,8 +6,10 @@ What belongs here: where the file is. What does not: what is in it (``atc_pipeli
 from pathlib import Path
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 
 
@@ -15,7 +17,13 @@ class JourneysFile(dg.ConfigurableResource):
     """The marketers' ``journeys.yaml``."""
 
     path: str
+    _portfolio: Portfolio | None = PrivateAttr(default=None)  # Dagster makes a resource anew for each run
 
     def load(self) -> Portfolio:
-        """Read, check and resolve the file. Raises JourneysError, naming journey and field."""
-        return load_portfolio(Path(self.path))
+        """Return the portfolio of this run. Raises Failure with one line per problem, naming journey and field."""
+        if self._portfolio is None:
+            try:
+                self._portfolio = load_portfolio(Path(self.path))
+            except JourneysError as problem:
+                raise dg.Failure(description=str(problem), allow_retries=False) from None
+        return self._portfolio

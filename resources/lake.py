@@ -4,7 +4,6 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +18,13 @@ from pydantic import PrivateAttr
 
 from resources import seal
 from resources.origins import Origins
-from resources.turn import NoTurnError, Turn, is_alive
+from resources.turn import NoTurnError, Turn
+from resources.unfinished import beside, name_of_unfinished, tidy
 
 DEFINITIONS = "atc_definitions"
 """The key of a file's Parquet metadata under which it says what it was made by."""
 
 
-_UNFINISHED = re.compile(r"\.part\.parquet\.(\d+)")
 _OS_ERROR = re.compile(r"[^:]+\(os error \d+\)")
 """What Polars says that the system said."""
 _tested: dict[Path, tuple[int, int, int]] = {}
@@ -112,7 +111,7 @@ class Lake(dg.ConfigurableResource):
         ``definitions``: what its columns were made by, to be asked for again (``definitions``).
         """
         path = self.path(table, day)
-        unfinished = path.with_name(f".part.parquet.{os.getpid()}")
+        unfinished = name_of_unfinished(path)
         told = (
             {seal.SEAL: seal.BLANK}
             if definitions is None
@@ -120,7 +119,7 @@ class Lake(dg.ConfigurableResource):
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _tidy(path.parent)
+            tidy(path.parent)
             if isinstance(frame, pl.LazyFrame):
                 frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=told)
             else:
@@ -153,7 +152,7 @@ class Lake(dg.ConfigurableResource):
         """Keep a file beside a table's days, as whole as they are; return where."""
         path = Path(self.root) / table / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{name}.{os.getpid()}")
+        unfinished = beside(path)
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
         return path
@@ -221,14 +220,6 @@ class Lake(dg.ConfigurableResource):
 def _facts(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what killed processes were writing here."""
-    for path in folder.iterdir():
-        found = _UNFINISHED.fullmatch(path.name)
-        if found and int(found[1]) != os.getpid() and not is_alive(int(found[1])):
-            path.unlink(missing_ok=True)
 
 
 class Rolling:

@@ -278,7 +278,7 @@ def _whole_lines(file: Readable, largest: int) -> Iterator[tuple[bytes | memoryv
     yield from _parts(memoryview(text), number)
 
 
-def _cut(text: bytearray, begun: int, *, is_cut: bool, is_last: bool = False) -> tuple[int, bool]:
+def _cut(text: bytearray, begun: int, *, is_cut: bool = False, is_last: bool = False) -> tuple[int, bool]:
     """Cut the lines that are too large; return where the last one begins, and whether it is cut and not ended yet.
 
     Lines up to ``begun`` were looked at before.
@@ -356,13 +356,9 @@ class Frames:
 
 def _parquet(path: Path) -> Iterator[tuple[bytes | memoryview, int]]:
     for rows in read_rows(path, _largest(path)):
-        yield b"".join(line + b"\n" if len(line) <= HEAD else _head(line) for line in rows), len(rows)
-
-
-def _head(line: bytes) -> bytes:
-    text = bytearray(line[: HEAD + 4])
-    _cut(text, 0, is_cut=False, is_last=True)
-    return bytes(text) + b"\n"
+        text = bytearray(b"\n".join([*rows, b""]))
+        _cut(text, 0)
+        yield memoryview(text), len(rows)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[bytes | memoryview, int]]]] = {

@@ -42,6 +42,10 @@ NEWER = ("sender varchar", "reason varchar", "is_final boolean")
 At the end of ``TABLE``, so that a file has its columns in one order however old it is."""
 
 
+class LedgerError(Exception):
+    """The ledger cannot be read or written, so that nothing may be sent."""
+
+
 class Ledger(dg.ConfigurableResource["Ledger"]):
     """The file ``<home>/ledger.duckdb``, whose table ``deliveries`` has one row per message ever handed over.
 
@@ -246,7 +250,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Wait for all other calls to end, of threads as of processes. Not by a lock on the ledger itself: that is DuckDB's."""
-        descriptor = os.open(Path(self.home) / ".ledger.lock", os.O_RDWR | os.O_CREAT)
+        descriptor = os.open(Path(self.home) / "ledger.lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -255,13 +259,16 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._turn(), DuckDBResource(database=str(self.path)).get_connection() as connection:
-            # DuckDBResource closes only after success; a connection left open by an error would keep others out.
-            try:
-                connection.execute(TABLE)
-                for column in NEWER:
-                    connection.execute(f"alter table deliveries add column if not exists {column}")
-                yield connection
-            finally:
-                connection.close()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._turn(), DuckDBResource(database=str(self.path)).get_connection() as connection:
+                # DuckDBResource closes only after success; a connection left open by an error would keep others out.
+                try:
+                    connection.execute(TABLE)
+                    for column in NEWER:
+                        connection.execute(f"alter table deliveries add column if not exists {column}")
+                    yield connection
+                finally:
+                    connection.close()
+        except (OSError, duckdb.OperationalError) as problem:
+            raise LedgerError(f"the delivery ledger {self.path} cannot be read or written: {problem}") from problem

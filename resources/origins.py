@@ -9,11 +9,12 @@ not when a column is defined anew.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple, TypedDict
+
+from resources.unfinished import beside
 
 LANDING = "landing"
 """What a table stands on that was made from the landing zone itself."""
@@ -80,7 +81,7 @@ class Origins:
             known[table] = Origin(stamp=stamp, on=on, yesterday=yesterday)
         path = self._path(day)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished = beside(path)
         unfinished.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
         unfinished.replace(path)
         self._now[day] = known

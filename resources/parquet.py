@@ -220,7 +220,7 @@ def _same(value: pl.Expr, dtype: Type) -> _Column:
 
 
 def _structure(value: pl.Expr, kind: pa.StructType, dtype: pl.Struct) -> _Column:
-    fields = [_column(value.struct[at], kind.field(at).type, field.dtype) for at, field in enumerate(dtype.fields)]
+    fields = [_column(each, kind.field(at).type, field.dtype) for at, (each, field) in enumerate(_fields(value, dtype))]
     if all(field.is_same for field in fields):
         return _same(value, dtype)
     names = [field.name for field in dtype.fields]
@@ -231,6 +231,12 @@ def _structure(value: pl.Expr, kind: pa.StructType, dtype: pl.Struct) -> _Column
         is_bytes=any(field.is_bytes for field in fields),
         is_decimal=any(field.is_decimal for field in fields),
     )
+
+
+def _fields(value: pl.Expr, dtype: pl.Struct) -> Iterator[tuple[pl.Expr, pl.Field]]:
+    """Return the fields of a structure, whatever they are called: Polars takes some names for patterns."""
+    numbered = value.struct.rename_fields([str(at) for at in range(len(dtype.fields))])
+    return ((numbered.struct.field(str(at)), field) for at, field in enumerate(dtype.fields))
 
 
 def _map(value: pl.Expr, kind: pa.MapType, dtype: pl.Map) -> _Column:
@@ -272,7 +278,7 @@ def _size(value: pl.Expr, dtype: Type) -> pl.Expr:
         case pl.List():
             return value.list.eval(_size(pl.element(), dtype.inner)).list.sum().cast(pl.Int64).fill_null(0) + LEAST_VALUE
         case pl.Struct():
-            return pl.sum_horizontal(_size(value.struct[at], field.dtype) for at, field in enumerate(dtype.fields))
+            return pl.sum_horizontal(_size(each, field.dtype) for each, field in _fields(value, dtype))
         case pl.Map():
             return _size(value.map.entries(), pl.List(pl.Struct({"key": dtype.key, "value": dtype.value})))
         case _:

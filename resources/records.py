@@ -12,7 +12,7 @@ import os
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,11 +93,11 @@ def ended_runs(instance: dg.DagsterInstance, job: str, *, before: datetime | Non
 
 def named_runs(instance: dg.DagsterInstance, person: Person, job: str) -> list[str]:
     """Return those of them whose record names the person."""
-    return [run_id for run_id in ended_runs(instance, job) if _are_named(_texts(instance, run_id), person).any()]
+    return [run_id for run_id in ended_runs(instance, job) if _are_named(_texts(instance, run_id, person), person).any()]
 
 
 def delete(instance: dg.DagsterInstance, runs: Collection[str]) -> None:
-    """Delete the records of these runs, so that no byte of them is left where Dagster keeps them in files of its own."""
+    """Delete the records of these runs; of what was in databases that all runs share, ``compact`` deletes the bytes."""
     for run_id in runs:
         instance.delete_run(run_id)
         with _index(instance) as connection:
@@ -106,8 +106,6 @@ def delete(instance: dg.DagsterInstance, runs: Collection[str]) -> None:
             instance.compute_log_manager.delete_logs(prefix=[run_id])
         for file in _shard(instance, run_id):
             file.unlink(missing_ok=True)
-    if runs:
-        compact(instance)
 
 
 def compact(instance: dg.DagsterInstance) -> None:
@@ -118,8 +116,7 @@ def compact(instance: dg.DagsterInstance) -> None:
     for path in _databases(instance):
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
             connection.execute("vacuum")
-            is_busy, _, _ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
-            if is_busy:
+            if connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]:
                 raise sqlite3.OperationalError(f"{path.name} is being read by somebody else")
 
 
@@ -142,7 +139,11 @@ def folders(instance: dg.DagsterInstance) -> list[Path]:
 
 def files(instance: dg.DagsterInstance) -> list[Path]:
     """Return all files in these folders."""
-    return sorted({path.resolve() for root in folders(instance) for path in root.rglob("*") if path.is_file()})
+    return _files(folders(instance))
+
+
+def _files(roots: Iterable[Path]) -> list[Path]:
+    return sorted({path.resolve() for root in roots for path in root.rglob("*") if path.is_file()})
 
 
 _CHECKS = "asset_check_executions"
@@ -173,20 +174,21 @@ def _shard(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
     return [] if path_of is None else [Path(f"{path_of(run_id)}{end}") for end in ("", "-wal", "-shm")]
 
 
-def _texts(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """Return all texts of a run that are ours or our users': of its events, its configuration and its logs."""
+def _texts(instance: dg.DagsterInstance, run_id: str, person: Person) -> list[str]:
+    """Return texts of a run that are ours or our users', and may name the person: of its events, its configuration and its logs."""
     run = instance.get_run_by_id(run_id)
     texts = [] if run is None else list(_strings({"run_config": run.run_config, "tags": dict(run.tags)}))
     shard = _shard(instance, run_id)
     if not shard or shard[0].exists():
         with instance.event_log_storage.run_connection(run_id) as connection:  # type: ignore[attr-defined]
             events = connection.execute(text("select event from event_logs where run_id = :run"), {"run": run_id}).scalars().all()
-        for event in events:
+        words, numbers = _words_and_numbers(person.ids)
+        told = pl.Series(events, dtype=pl.String)
+        for event in told.filter(words.are_in(told) | numbers.are_in(told)):
             record = json.loads(event)
             texts += _strings(record | ({"user_message": ""} if record.get("dagster_event") else {}))
-    for file in files(instance):
-        if run_id in file.parts:
-            texts += [row.text for row in _rows(file)]
+    for file in _files([folder / run_id for folder in folders(instance)]):
+        texts += [row.text for row in _rows(file)]
     return texts
 
 

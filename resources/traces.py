@@ -323,7 +323,7 @@ def _most(written: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
 
 
 def _unfinished(path: Path) -> Path:
-    return beside(path, kind=".erasing")
+    return beside(path, ".erasing")
 
 
 def _put(path: Path, unfinished: Path) -> None:

@@ -9,47 +9,43 @@ import os
 import re
 from pathlib import Path
 
-_PID = re.compile(r"\..+\.(\d+)(\.wal)?")
+from resources.turn import is_alive
+
+_PID = re.compile(r"\..+\.(\d{1,9})(\.wal)?")
 
 
-def beside(path: Path, *, kind: str = "") -> Path:
-    """Return where to write what shall replace ``path``, after removing what killed processes have left there of it."""
-    name = f".{path.name.removeprefix('.')}{kind}"
-    for left in path.parent.glob(f"{_literal(name)}.*"):
+def name_of_unfinished(path: Path, kind: str = "") -> Path:
+    """Return where to write what shall replace ``path``."""
+    return path.with_name(f".{path.name.removeprefix('.')}{kind}.{os.getpid()}")
+
+
+def beside(path: Path, kind: str = "") -> Path:
+    """Return the same, after removing what killed processes have left there of it."""
+    unfinished = name_of_unfinished(path, kind)
+    for left in path.parent.glob(f"{_literal(unfinished.stem)}.*"):
         if is_abandoned(left):
             left.unlink(missing_ok=True)
-    unfinished = path.with_name(f"{name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     return unfinished
 
 
 def tidy(folder: Path) -> None:
     """Remove from a folder of ours everything that killed processes have left there."""
-    for left in folder.glob(".*"):
-        if is_abandoned(left) and left.is_file():
+    for left in folder.iterdir():
+        if is_abandoned(left):
             left.unlink(missing_ok=True)
 
 
 def is_abandoned(path: Path) -> bool:
     """Return whether a file has the name of one that is being written, and its process is gone."""
     process = _PID.fullmatch(path.name)
-    return process is not None and int(process[1]) != os.getpid() and not _is_alive(int(process[1]))
+    return process is not None and int(process[1]) != os.getpid() and not is_alive(int(process[1]))
 
 
 def is_being_written(path: Path) -> bool:
     """Return whether another process that lives is writing the file."""
     process = _PID.fullmatch(path.name)
-    return process is not None and int(process[1]) != os.getpid() and _is_alive(int(process[1]))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+    return process is not None and int(process[1]) != os.getpid() and is_alive(int(process[1]))
 
 
 def _literal(name: str) -> str:

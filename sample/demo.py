@@ -36,6 +36,8 @@ STAGES = (
 def main() -> int:
     """Run the demo; return the exit code."""
     home = PROJECT / os.environ.get("ATC_HOME", ".atc")
+    if subprocess.run([sys.executable, "-m", "atc_pipeline", "validate"], cwd=PROJECT, stdout=subprocess.DEVNULL, check=False).returncode:
+        return 1
     started = time.monotonic()
     print("1  The landing zone: the Complete Journey data as a shop's own tracking would have written it")
     landed = write_landing(home / "landing")

@@ -143,8 +143,14 @@ def _message(day: Day, row: Row) -> str:
             return f"{what}: withheld, {day.consent(row['channel'])}"
         case "suppressed":
             return f"{what}: withheld, the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
-        case _:
+        case "blackout":
             return f"{what}: withheld, nothing is sent on this day"
+        case "already_sent":
+            return f"{what}: withheld, it went out on an earlier day of this journey, by a step that was moved since"
+        case "key_collision":
+            return f"{what}: withheld, another message has the same idempotency key"
+        case reason:
+            raise ValueError(f"no words for a message that is withheld as {reason!r}")
 
 
 def _runner_up(day: Day) -> str:

@@ -5,20 +5,22 @@ What does not: which columns there are (``portfolio``), or where in the file an 
 
 ``pl.sql_expr`` accepts more than a marketer should meet, and several things fail only on real rows, or never: ``now()``,
 aggregates, ``5 < x < 10``, a date compared with a number, text cast to a date, a boolean compared with ``'true'``, decimals
-as fixed point, 32-bit and unsigned whole numbers that wrap. So the text is parsed here and every part gets a kind. What
-Polars then compiles is the same text with each column quoted, each decimal a Float64 and each whole number 64 bits wide.
+as fixed point, 32-bit and unsigned whole numbers that wrap. So the text is parsed here, every part gets a kind, and what it
+means is put together from expressions that give each row the value it would have alone (``exact``).
 """
 
 import difflib
 import math
+import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal, Never
 
 import polars as pl
 
+from atc_pipeline.journeys import exact
 from atc_pipeline.journeys.portfolio import Condition
 
 Kind = Literal["number", "text", "date", "boolean", "list"]
@@ -56,11 +58,13 @@ def compile_event_condition(text: str) -> Condition:
         parser = _Parser(text, kinds, infer=True)
         term = parser.parse()
         parser.require(term, ("boolean",), "a condition")
-        undecided = next((name for name, kind in kinds.items() if kind is None), None)
-        if kinds == known and undecided is None:
+        for names in (*parser.alike, *reversed(parser.alike)):
+            kind = next((kinds[name] for name in names if kinds[name]), None)
+            kinds.update(dict.fromkeys((name for name in names if kind), kind))
+        if kinds == known and None not in kinds.values():
             return _compile(parser, term, {name: _PROPERTY_TYPES[kind] for name, kind in kinds.items() if kind}, pl.Boolean())
-        if kinds == known and undecided is not None:
-            kinds[undecided] = "text"
+        if kinds == known:
+            kinds.update((name, "text") for name, kind in known.items() if kind is None)
 
 
 def is_pattern(name: str) -> bool:
@@ -68,8 +72,15 @@ def is_pattern(name: str) -> bool:
     return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Return a text as a message can hold it."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} letters)"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the valid name nearest to a wrong one, and nothing where none is near."""
+    if len(name) > _LONGEST_NAME:
+        return ""
     names = sorted(valid)
     close = [other for other in names if other.casefold() == name.casefold()] or difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
@@ -82,8 +93,13 @@ _ORDERINGS = frozenset({"<", "<=", ">", ">="})
 _COMPARISONS = _ORDERINGS | {"=", "==", "!=", "<>"}
 _WORD_PREDICATES = frozenset({"between", "in", "like"})
 _NEVER_NAMES = frozenset({"current_date", "current_timestamp", "current_time", "localtime", "localtimestamp", "select", "exists"})
-_DEEPEST = 9  # two more, at worst, and Polars' own parser runs into its limit, which can take it forever
+_DEEPEST = 9  # people lose their way earlier, and Python and Polars not much later
+_MOST_PARTS = 2_000
+_MOST_STEPS = 100  # of arithmetic and cases: Polars takes time with the cube of their number
+_LONGEST = 50_000
+_LONGEST_NAME = 200  # nothing is near to a longer one, and comparing takes its time
 _LARGEST = 2**63 - 1
+_LARGEST_EXACT = 2**53  # from here on a sum of two whole numbers could come near to where they wrap: doubles do not
 _NOUNS: Mapping[Kind | None, str] = {
     "number": "a number",
     "text": "text",
@@ -101,12 +117,50 @@ _KINDS: Mapping[pl.DataType, Kind] = {
     pl.List(pl.String()): "list",
 }
 _PROPERTY_TYPES: Mapping[Kind, pl.DataType] = {"text": pl.String(), "number": pl.Float64(), "boolean": pl.Boolean()}
-_CAST_TYPES: Mapping[str, tuple[str, Kind]] = {
-    **dict.fromkeys(("bigint", "int", "integer"), ("bigint", "number")),
-    **dict.fromkeys(("double", "float", "real"), ("double", "number")),
-    **dict.fromkeys(("varchar", "text", "string"), ("varchar", "text")),
+_CAST_TYPES: Mapping[str, tuple[pl.DataType, Kind]] = {
+    **dict.fromkeys(("bigint", "int", "integer"), (pl.Int64(), "number")),
+    **dict.fromkeys(("double", "float", "real"), (pl.Float64(), "number")),
+    **dict.fromkeys(("varchar", "text", "string"), (pl.String(), "text")),
 }
-_DATE_PARTS = ("year", "quarter", "month", "week", "day", "dow", "isodow", "doy", "isoyear")
+_COMPARE: Mapping[str, tuple[Callable[[pl.Expr, pl.Expr], pl.Expr], Callable[[pl.Expr, pl.Expr], pl.Expr]]] = {
+    # and the same from the other side
+    **dict.fromkeys(("=", "=="), (operator.eq, operator.eq)),
+    **dict.fromkeys(("!=", "<>"), (operator.ne, operator.ne)),
+    "<": (operator.lt, operator.gt),
+    "<=": (operator.le, operator.ge),
+    ">": (operator.gt, operator.lt),
+    ">=": (operator.ge, operator.le),
+}
+_DATE_PARTS: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
+    "year": lambda day: day.dt.year(),
+    "quarter": lambda day: day.dt.quarter(),
+    "month": lambda day: day.dt.month(),
+    "week": lambda day: day.dt.week(),
+    "day": lambda day: day.dt.day(),
+    "dow": lambda day: day.dt.weekday() % 7,
+    "isodow": lambda day: day.dt.weekday(),
+    "doy": lambda day: day.dt.ordinal_day(),
+    "isoyear": lambda day: day.dt.iso_year(),
+}
+_CALLS: Mapping[str, Callable[..., pl.Expr]] = {
+    "least": pl.min_horizontal,
+    "greatest": pl.max_horizontal,
+    "coalesce": pl.coalesce,
+    "ifnull": pl.coalesce,
+    "abs": lambda number: number.abs(),
+    "round": lambda number, decimals=0: number.round(decimals, mode="half_away_from_zero"),
+    "floor": lambda number: number.floor(),
+    "ceil": lambda number: number.ceil(),
+    "ln": lambda number: number.log(),
+    "exp": lambda number: number.exp(),
+    "sqrt": lambda number: number.sqrt(),
+    "lower": lambda text: text.str.to_lowercase(),
+    "upper": lambda text: text.str.to_uppercase(),
+    "length": lambda text: text.str.len_chars().cast(pl.Int64),
+    "starts_with": lambda text, start: text.str.starts_with(start),
+    "ends_with": lambda text, end: text.str.ends_with(end),
+    "array_contains": lambda values, value: values.list.contains(value),
+}
 _FUNCTIONS: Mapping[str, tuple[tuple[Kind, ...], int, int, Kind | None]] = {
     # the kinds an argument may have, the least and the most arguments, the kind of the result (None: that of the arguments)
     "least": (("number", "text", "date"), 2, 99, None),
@@ -135,6 +189,7 @@ _AGES = "use tenure_days or a days_since_* trait, which count whole days up to t
 _AGGREGATE = "looks at many rows, and an expression sees one: declare a trait that counts or adds up, and name it here"
 _CLOCK = f"reads the clock, and a day must come out the same whenever it is computed: {_AGES}"
 _DATE_ARITHMETIC = f"calculates with dates, which gives no number: {_AGES}"
+_TOO_LONG = "write x in (a, b, ...) for many values, or name a part of it as a segment or a trait"
 _TEXT_TESTS = "is outside the dialect: write x like '%part%', or lower(x) like '%part%' for any case"
 _REMEDIES: Mapping[str, str] = {
     **dict.fromkeys(("sum", "avg", "mean", "count", "median", "stddev", "variance", "first", "last", "quantile", "any_value"), _AGGREGATE),
@@ -194,15 +249,32 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _number(text: str) -> str:
-    """Write a number as Polars must read it: whole numbers as Int64, decimals as Float64 rather than fixed point."""
-    if not text.isdecimal():
-        if not math.isfinite(float(text)):
-            _refuse(f"the number {text} is too large")
-        return text if "e" in text.lower() else f"{text}e0"
-    if int(text) > _LARGEST:
-        _refuse(f"the number {text} is too large")
-    return f"{text}::bigint"
+def _number(text: str) -> float:
+    """Read a number: whole numbers as int, decimals (and what is too large to be added exactly) as float."""
+    digits = len(text.lstrip("0"))
+    if text.isdecimal() and digits <= len(str(_LARGEST)) and (whole := int(text[-digits:] if digits else "0")) <= _LARGEST:
+        return whole if whole <= _LARGEST_EXACT else float(whole)
+    if text.isdecimal() or not math.isfinite(float(text)):
+        _refuse(f"the number {shortened(text)} is too large")
+    return float(text)
+
+
+def _literal(number: float) -> pl.Expr:
+    return pl.lit(number, dtype=pl.Int64 if isinstance(number, int) else pl.Float64)
+
+
+def _pattern(like: str) -> str:
+    """Write the pattern of a ``like`` as a regular expression."""
+    pattern = f"(?s)^{''.join({'%': '.*', '_': '.'}.get(letter, re.escape(letter)) for letter in like)}$"
+    try:
+        pl.Series([""]).str.contains(pattern)  # an empty frame would not try it
+    except pl.exceptions.ComputeError:
+        _refuse(f"the pattern '{shortened(like)}' is too long")
+    return pattern
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace("''", "'")
 
 
 def _quoting(quoted: str) -> str:
@@ -242,20 +314,25 @@ def _tokenize(text: str) -> Iterator[_Token]:
     yield _Token("end", "", len(text))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Term:
-    """A parsed sub-expression: what Polars will read, its kind, and where it stands in the text.
+    """A parsed sub-expression: what Polars will work out, its kind, and where it stands in the text.
 
-    ``kind`` is None for null, and while the properties in ``undecided`` are still to decide it.
+    ``kind`` is None for null, and while the properties in ``undecided`` are still to decide it. A ``literal`` is its own value.
     """
 
-    sql: str
+    expr: pl.Expr
     kind: Kind | None
     start: int
     end: int
     undecided: tuple[str, ...] = ()
     is_null: bool = False
-    is_literal: bool = False
+    literal: float | str | date | bool | None = None
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the term is a value that stands in the text."""
+        return self.literal is not None
 
 
 class _Parser:
@@ -269,9 +346,15 @@ class _Parser:
         self.kinds = kinds
         self.infer = infer
         self.columns: dict[str, None] = {}
+        self.alike: list[tuple[str, ...]] = []  # properties that are of one kind, whichever it is
+        if len(text) > _LONGEST:
+            _refuse(f"it is {len(text):,} letters long, and an expression has at most {_LONGEST:,}: {_TOO_LONG}")
         self._tokens = list(_tokenize(text))
         self._at = 0
         self._depth = 0
+        self._parts = 0
+        self._reads: list[int] = []  # where in the text columns stand
+        self._steps = 0
 
     def parse(self) -> _Term:
         """Parse the whole text as one expression."""
@@ -337,8 +420,19 @@ class _Parser:
         found = "it ends" if token.kind == "end" else f"found {token.text}"
         _refuse(f"expected {expected}{after}, {found}")
 
-    def _term(self, sql: str, kind: Kind | None, start: int) -> _Term:
-        return _Term(sql, kind, start, self._end)
+    def _count_parts(self, number: int) -> None:
+        """Count the columns and values Polars will meet: some of the text is told to it several times."""
+        self._parts += number
+        if self._parts > _MOST_PARTS:
+            _refuse(f"it has more than {_MOST_PARTS:,} parts (columns and values; values of an 'in' list do not count): {_TOO_LONG}")
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            _refuse(f"it calculates in more than {_MOST_STEPS} steps (+, -, *, /, % and 'when'): {_TOO_LONG}")
+
+    def _term(self, expr: pl.Expr, kind: Kind | None, start: int) -> _Term:
+        return _Term(expr, kind, start, self._end)
 
     # The grammar, loosest binding first.
 
@@ -346,11 +440,11 @@ class _Parser:
         if self._depth > _DEEPEST:
             _refuse(f"more than {_DEEPEST} brackets (or cases) inside each other: name a part of it as a segment or a trait")
         self._depth += 1
-        term = self._chain("or", lambda: self._chain("and", self._not))
+        term = self._chain("or", pl.any_horizontal, lambda: self._chain("and", pl.all_horizontal, self._not))
         self._depth -= 1
         return term
 
-    def _chain(self, word: str, operand: Callable[[], _Term]) -> _Term:
+    def _chain(self, word: str, join: Callable[..., pl.Expr], operand: Callable[[], _Term]) -> _Term:
         terms = [operand()]
         while self._accept((word,)):
             terms.append(operand())
@@ -358,7 +452,7 @@ class _Parser:
             return terms[0]
         for term in terms:
             self.require(term, ("boolean",), f"'{word}'")
-        return self._term(f" {word} ".join(term.sql for term in terms), "boolean", terms[0].start)
+        return self._term(join(term.expr for term in terms), "boolean", terms[0].start)
 
     def _not(self) -> _Term:
         start = self._token.start
@@ -369,29 +463,31 @@ class _Parser:
         if not negations:
             return term
         self.require(term, ("boolean",), "'not'")
-        return self._term(f"not {term.sql}" if negations % 2 else term.sql, "boolean", start)
+        return self._term(~term.expr if negations % 2 else term.expr, "boolean", start)
 
     def _predicate(self) -> _Term:
+        parts = self._parts
         left = term = self._sum()
-        if operator := self._accept(_COMPARISONS):
+        if sign := self._accept(_COMPARISONS):
             right = self._right_hand(self._sum)
-            self._compare(left, right, ordered=operator in _ORDERINGS)
-            term = self._term(f"{left.sql} {operator} {right.sql}", "boolean", left.start)
+            self._compare(left, right, ordered=sign in _ORDERINGS)
+            term = self._term(self._test(sign, left, right), "boolean", left.start)
         elif self._accept(("is",)):
-            negation = "not " if self._accept(("not",)) else ""
+            is_negated = bool(self._accept(("not",)))
             if not self._accept(("null",)):
                 _refuse(f"'is' knows null and not null, found {self._token.text or 'the end'}: write x, not x or x = y")
-            term = self._term(f"{left.sql} is {negation}null", "boolean", left.start)
+            term = self._term(left.expr.is_not_null() if is_negated else left.expr.is_null(), "boolean", left.start)
         elif self._token.word in _WORD_PREDICATES or (self._token.word == "not" and self._following.word in _WORD_PREDICATES):
-            negation = "not " if self._accept(("not",)) else ""
-            sql = self._word_predicate(left)
-            term = self._term(f"{left.sql} {negation}{sql}", "boolean", left.start)
+            is_negated = bool(self._accept(("not",)))
+            self._count_parts(self._parts - parts)
+            expr = self._word_predicate(left)
+            term = self._term(~expr if is_negated else expr, "boolean", left.start)
         if term is not left and self._token.word in _COMPARISONS | _WORD_PREDICATES | {"is", "not"}:
             _refuse(f"comparisons do not chain, as in {self.quote(term)} {self._token.text} ...: write 5 < x and x < 10, or use brackets")
         return term
 
-    def _word_predicate(self, left: _Term) -> str:
-        """Parse what follows ``between``, ``in`` or ``like`` and return it as SQL."""
+    def _word_predicate(self, left: _Term) -> pl.Expr:
+        """Parse ``between``, ``in`` or ``like`` and what follows, and return the whole test."""
         word = self._next().word
         if word == "like":
             self.require(left, ("text",), "'like'")
@@ -400,22 +496,40 @@ class _Parser:
                 _refuse(_quoting(pattern.text))
             if pattern.kind != "string":
                 self._stuck("a pattern such as 'hand%'")
-            return f"like {self._next().text}"
+            return left.expr.str.contains(_pattern(_unquoted(self._next().text)))
         if word == "between":
             bounds = [self._right_hand(self._sum)]
             self._expect("and")
             bounds.append(self._right_hand(self._sum))
         else:
             self._expect("(")
-            bounds = [self._right_hand(self._sum)]
+            bounds = [self._listed()]
             while self._accept((",",)):
-                bounds.append(self._right_hand(self._sum))
+                bounds.append(self._listed())
             self._expect(")")
         for bound in bounds:
             self._compare(left, bound, ordered=word == "between")
         if word == "between":
-            return f"between {bounds[0].sql} and {bounds[1].sql}"
-        return f"in ({', '.join(bound.sql for bound in bounds)})"
+            return self._test(">=", left, bounds[0]) & self._test("<=", left, bounds[1])
+        if not all(bound.is_literal for bound in bounds):
+            return pl.any_horizontal(self._test("=", left, bound) for bound in bounds)
+        values = [bound.literal for bound in bounds]
+        if left.kind == "number":
+            return left.expr.cast(pl.Float64).is_in([float(number) for number in values if isinstance(number, int | float)])
+        return left.expr.is_in(values)
+
+    def _test(self, sign: str, left: _Term, right: _Term) -> pl.Expr:
+        """Compare two terms, a constant last: Polars 2.1 fails on ``5 < x`` where x is one value for all rows."""
+        compare, compare_reversed = _COMPARE[sign]
+        is_constant = not any(left.start <= at < left.end for at in self._reads)
+        return compare_reversed(right.expr, left.expr) if is_constant else compare(left.expr, right.expr)
+
+    def _listed(self) -> _Term:
+        """Parse one value of an ``in`` list; a literal costs nothing and does not count as a part of the expression."""
+        is_alone = self._token.kind in ("number", "string") and self._following.word in (",", ")")
+        value = self._primary() if is_alone else self._right_hand(self._sum)
+        self._parts -= value.is_literal
+        return value
 
     def _right_hand(self, operand: Callable[[], _Term]) -> _Term:
         """Parse the right side of a comparison; with properties, only the side tells a name in double quotes from a mistake."""
@@ -424,18 +538,26 @@ class _Parser:
         return operand()
 
     def _sum(self) -> _Term:
-        return self._arithmetic(("+", "-"), lambda: self._arithmetic(("*", "/", "%"), self._signed))
+        return self._arithmetic(("+", "-"), exact.total, self._product)
 
-    def _arithmetic(self, operators: tuple[str, ...], operand: Callable[[], _Term]) -> _Term:
-        term = operand()
-        while operator := self._accept(operators):
+    def _product(self) -> _Term:
+        return self._arithmetic(("*", "/", "%"), exact.product, self._signed)
+
+    def _arithmetic(
+        self, signs: tuple[str, ...], join: Callable[[Sequence[str], Sequence[pl.Expr]], pl.Expr], operand: Callable[[], _Term]
+    ) -> _Term:
+        terms = [operand()]
+        between: list[str] = []
+        while sign := self._accept(signs):
+            self._step()
             right = operand()
-            if "date" in (term.kind, right.kind):
-                _refuse(f"{self.text[term.start : right.end]} {_DATE_ARITHMETIC}")
-            self.require(term, ("number",), f"'{operator}'")
-            self.require(right, ("number",), f"'{operator}'")
-            term = self._term(f"{term.sql} {operator} {right.sql}", "number", term.start)
-        return term
+            if "date" in (terms[-1].kind, right.kind):
+                _refuse(f"{self.text[terms[0].start : right.end]} {_DATE_ARITHMETIC}")
+            for term in (terms[-1], right):
+                self.require(term, ("number",), f"'{sign}'")
+            terms.append(right)
+            between.append(sign)
+        return terms[0] if len(terms) == 1 else self._term(join(between, [term.expr for term in terms]), "number", terms[0].start)
 
     def _signed(self) -> _Term:
         start = self._token.start
@@ -446,16 +568,23 @@ class _Parser:
         if not signs:
             return term
         self.require(term, ("number",), f"'{signs[-1]}'")
-        return self._term(f"-{term.sql}" if signs.count("-") % 2 else term.sql, "number", start)
+        if not signs.count("-") % 2:
+            return replace(term, start=start)
+        if isinstance(term.literal, int | float):
+            return replace(self._term(_literal(-term.literal), "number", start), literal=-term.literal)
+        return self._term(-term.expr, "number", start)
 
     def _primary(self) -> _Term:
         token = self._token
+        self._count_parts(1)
         if token.kind == "number":
             self._next()
-            return self._term(_number(token.text), "number", token.start)
+            number = _number(token.text)
+            return replace(self._term(_literal(number), "number", token.start), literal=number)
         if token.kind == "string":
             self._next()
-            return replace(self._term(token.text, "text", token.start), is_literal=True)
+            text = _unquoted(token.text)
+            return replace(self._term(pl.lit(text), "text", token.start), literal=text)
         if token.kind == "quoted":
             self._next()
             return self._column(token, token.text[1:-1].replace('""', '"'))
@@ -464,13 +593,14 @@ class _Parser:
                 self._next()
                 inner = self._or()
                 self._expect(")")
-                return replace(inner, sql=f"({inner.sql})", start=token.start, end=self._end)
+                return replace(inner, start=token.start, end=self._end)
             case "null":
                 self._next()
-                return replace(self._term("null", None, token.start), is_null=True)
+                return replace(self._term(pl.lit(None), None, token.start), is_null=True)
             case "true" | "false":
                 self._next()
-                return replace(self._term(token.word, "boolean", token.start), is_literal=True)
+                is_true = token.word == "true"
+                return replace(self._term(pl.lit(is_true), "boolean", token.start), literal=is_true)
             case "case":
                 return self._case()
         if token.kind != "name" or token.word in KEYWORDS:
@@ -493,41 +623,49 @@ class _Parser:
             self.kinds.setdefault(name, None)
         elif name not in self.kinds:
             hint = f"; {_quoting(token.text)}" if token.kind == "quoted" else nearest(name, self.kinds)
-            _refuse(f"unknown column '{name}'{hint}")
+            _refuse(f"unknown column '{shortened(name)}'{hint}")
         self.columns[name] = None
+        self._reads.append(token.start)
         kind = self.kinds[name]
-        quoted = name.replace('"', '""')
-        return replace(self._term(f'"{quoted}"', kind, token.start), undecided=() if kind else (name,))
+        return replace(self._term(pl.col(name), kind, token.start), undecided=() if kind else (name,))
 
     def _date(self) -> _Term:
         start = self._next().start
         literal = self._next().text
         if not _is_date(literal[1:-1]):
             _refuse(f"date {literal} is no day of the calendar: dates are written date '2026-12-24'")
-        return self._term(f"date {literal}", "date", start)
+        day = date.fromisoformat(literal[1:-1])
+        return replace(self._term(pl.lit(day), "date", start), literal=day)
 
     def _case(self) -> _Term:
         start = self._next().start
+        parts = self._parts
         subject = None if self._token.word == "when" else self._or()
-        sql = f"case {subject.sql}" if subject else "case"
+        parts = self._parts - parts
+        tests: list[pl.Expr] = []
         results: list[_Term] = []
         while self._accept(("when",)):
+            self._step()
             if subject:
+                self._count_parts(parts)
                 when = self._right_hand(self._or)
                 self._compare(subject, when, ordered=False)
+                tests.append(self._test("=", subject, when))
             else:
                 when = self._or()
                 self.require(when, ("boolean",), "'when'")
+                tests.append(when.expr)
             self._expect("then")
             results.append(self._or())
-            sql = f"{sql} when {when.sql} then {results[-1].sql}"
         if not results:
             self._stuck("'when'")
         if self._accept(("else",)):
             results.append(self._or())
-            sql = f"{sql} else {results[-1].sql}"
         self._expect("end")
-        return self._alike(f"{sql} end", results, start)
+        otherwise = results[-1].expr if len(results) > len(tests) else pl.lit(None)
+        for test, result in reversed(list(zip(tests, results, strict=False))):
+            otherwise = pl.when(test).then(result.expr).otherwise(otherwise)
+        return self._alike(otherwise, results, start)
 
     def _function(self) -> _Term:
         token = self._next()
@@ -542,29 +680,34 @@ class _Parser:
             return self._extract(token)
         if name == "try_cast":
             return self._try_cast(token)
+        parts = self._parts
         arguments: list[_Term] = []
         if self._token.word != ")":
             arguments.append(self._or())
             while self._accept((",",)):
                 arguments.append(self._or())
         self._expect(")")
+        self._count_parts(self._parts - parts if name == "nullif" else 0)
         if name == "array_contains":
             return self._array_contains(token, arguments)
         kinds, least, most, result = _FUNCTIONS[name]
         self._count(name, arguments, least, most)
         for argument in arguments:
             self.require(argument, kinds, name, nullable=result is None)
-        sql = [argument.sql for argument in arguments]
+        values = [argument.expr for argument in arguments]
+        if name == "nullif":
+            is_same = self._test("=", *arguments)
+            return self._alike(pl.when(is_same).then(None).otherwise(values[0]), arguments, token.start)
         if result is None:
-            return self._alike(f"{name}({', '.join(sql)})", arguments, token.start)
-        if name == "pow":  # a whole number to a negative power would stop the run
-            sql = [f"try_cast({each} as double)" for each in sql]
+            return self._alike(_CALLS[name](*values), arguments, token.start)
+        if name == "pow":
+            return self._term(exact.power(*values, is_constant=arguments[1].is_literal), result, token.start)
         if name == "round" and len(arguments) > 1:
-            sql[1] = self.quote(arguments[1])
-            if not re.fullmatch(r"\d{1,2}", sql[1]):
-                _refuse(f"round needs its number of decimals in digits, as in round(x, 2), found {sql[1]}")
-        call = f"{name}({', '.join(sql)})"
-        return self._term(f"try_cast({call} as bigint)" if name == "length" else call, result, token.start)
+            decimals = self.quote(arguments[1])
+            if not re.fullmatch(r"\d{1,2}", decimals):
+                _refuse(f"round needs its number of decimals in digits, as in round(x, 2), found {decimals}")
+            return self._term(_CALLS[name](values[0], int(decimals)), result, token.start)
+        return self._term(_CALLS[name](*values), result, token.start)
 
     def _count(self, name: str, arguments: list[_Term], least: int, most: int) -> None:
         if not least <= len(arguments) <= most:
@@ -576,7 +719,7 @@ class _Parser:
         values, value = arguments
         self.require(values, ("list",), "array_contains")
         self.require(value, ("text",), "array_contains")
-        return self._term(f"array_contains({values.sql}, {value.sql})", "boolean", token.start)
+        return self._term(_CALLS["array_contains"](values.expr, value.expr), "boolean", token.start)
 
     def _extract(self, token: _Token) -> _Term:
         part = self._token
@@ -587,7 +730,7 @@ class _Parser:
         value = self._or()
         self.require(value, ("date",), "extract")
         self._expect(")")
-        return self._term(f"try_cast(extract({part.word} from {value.sql}) as bigint)", "number", token.start)
+        return self._term(_DATE_PARTS[part.word](value.expr).cast(pl.Int64), "number", token.start)
 
     def _try_cast(self, token: _Token) -> _Term:
         value = self._or()
@@ -598,22 +741,23 @@ class _Parser:
         if target.word not in _CAST_TYPES:
             _refuse(f"try_cast knows bigint, double and varchar, found {target.text or 'the end'}")
         self._expect(")")
-        sql_type, kind = _CAST_TYPES[target.word]
+        dtype, kind = _CAST_TYPES[target.word]
         self.require(value, ("text", "number", "boolean", "date") if kind == "text" else ("text", "number", "boolean"), "try_cast")
-        return self._term(f"try_cast({value.sql} as {sql_type})", kind, token.start)
+        return self._term(value.expr.cast(dtype, strict=False), kind, token.start)
 
     # Kinds.
 
-    def _alike(self, sql: str, terms: list[_Term], start: int) -> _Term:
+    def _alike(self, expr: pl.Expr, terms: list[_Term], start: int) -> _Term:
         """Build a term whose value is one of ``terms``, which must all be of one kind."""
         kind = self._agree([term for term in terms if not term.is_null])
         undecided = tuple(name for term in terms for name in term.undecided) if kind is None else ()
-        return replace(self._term(sql, kind, start), undecided=undecided, is_null=all(term.is_null for term in terms))
+        return replace(self._term(expr, kind, start), undecided=undecided, is_null=all(term.is_null for term in terms))
 
     def _agree(self, terms: list[_Term]) -> Kind | None:
         """Return the one kind of several terms, which decides the undecided among them."""
         known = next((term for term in terms if term.kind), None)
         if known is None or known.kind is None:
+            self.alike.append(tuple(name for term in terms for name in term.undecided))
             return None
         for term in terms:
             if term.kind is None:
@@ -646,9 +790,9 @@ class _Parser:
             condition = self.quote(by_kind["boolean"])
             remedy = f": write {condition} alone, or not {condition}"
         elif "boolean" in by_kind:
-            remedy = f": text stands in single quotes, '{by_kind['boolean'].sql}'" if text else ""
+            remedy = f": text stands in single quotes, '{str(by_kind['boolean'].literal).lower()}'" if text else ""
         elif "date" in by_kind and text:
-            remedy = f": write date {text.sql}" if _is_date(text.sql[1:-1]) else ": a date is written date '2026-12-24'"
+            remedy = f": write date '{text.literal}'" if _is_date(str(text.literal)) else ": a date is written date '2026-12-24'"
         elif "date" in by_kind:
             remedy = f": {_AGES}"
         elif text and text.is_literal:
@@ -664,8 +808,7 @@ def _compile(parser: _Parser, term: _Term, schema: Mapping[str, pl.DataType], re
     if pattern is not None:
         _refuse(f'"{pattern}" is a pattern to Polars: a condition cannot name it')
     try:
-        expr = pl.sql_expr(term.sql)
-        expr = expr.fill_null(value=False) if result == pl.Boolean else expr.cast(result)
+        expr = term.expr.fill_null(value=False) if result == pl.Boolean else term.expr.cast(result)
         found = pl.LazyFrame(schema=columns).select(expr).collect().to_series().dtype
     except pl.exceptions.PolarsError as error:
         _refuse(f"Polars refuses it: {str(error).splitlines()[0]}")

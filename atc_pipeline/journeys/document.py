@@ -1,18 +1,18 @@
 """What the marketers wrote: ``journeys.yaml`` as frozen models, the complete grammar and nothing else.
 
-What belongs here: reading the file, the shape and range of every single value, what each key means (the descriptions go into
-the JSON Schema that editors complete from), and saying where a problem is. What does not: whether names exist, rules between
-keys, defaults that depend on other keys (``resolution``), or what an expression means (``dialect``).
+What belongs here: the shape and range of every single value, and what each key means (the descriptions go into the JSON Schema
+that editors complete from). What does not: bytes and YAML (``reading``), whether names exist, rules between keys, defaults that
+depend on other keys (``resolution``), or what an expression means (``dialect``).
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     AllowInfNan,
     BaseModel,
     BeforeValidator,
@@ -29,59 +29,11 @@ from pydantic import (
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
-from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from atc_pipeline.journeys.dialect import nearest
+from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status, TraitKind
-
-Place = tuple[str | int, ...]
-"""Where in the file: keys and list positions from the top, such as ``("journeys", 2, "queue", "any", 0)``."""
-
-_MOST_PROBLEMS = 20
-_DEEPEST = 20
-
-
-class JourneysError(Exception):
-    """``journeys.yaml`` is refused; one line per problem says where it is, what was expected and the nearest valid name."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        lines = list(dict.fromkeys(problems))
-        if len(lines) > _MOST_PROBLEMS:
-            lines = [*lines[:_MOST_PROBLEMS], f"... and {len(lines) - _MOST_PROBLEMS} more"]
-        super().__init__("\n".join(lines))
-
-
-@dataclass(frozen=True)
-class Source:
-    """The file behind a document: its name, the line of every key and item, and the journeys' ids in order."""
-
-    name: str
-    lines: Mapping[Place, int]
-    journey_ids: tuple[object, ...]
-
-    def problem(self, place: Place, message: str, *, key: object = None) -> str:
-        """Return one line that says where ``place`` (or a key in it) is, in the file and in the marketer's terms, and what is wrong."""
-        known = (*place, key) if isinstance(key, str | int) else place
-        while known and known not in self.lines:
-            known = known[:-1]
-        line = f":{self.lines[known]}" if known in self.lines else ""
-        subject = self._subject(place)
-        return f"{self.name}{line}: {subject}: {message}" if subject else f"{self.name}{line}: {message}"
-
-    def _subject(self, place: Place) -> str:
-        match place:
-            case ("journeys", int(position), *rest):
-                name = self.journey_ids[position] if position < len(self.journey_ids) else None
-                owner = f"journey '{name}'" if isinstance(name, str) else f"journey {position + 1}"
-            case ("interests", "topics", str(name), *rest):
-                owner = f"interest '{name}'"
-            case (("channels" | "traits" | "intents" | "segments") as section, str(name), *rest):
-                owner = f"{section[:-1]} '{name}'"
-            case _:
-                owner, rest = "", list(place)
-        field = ".".join(str(key) for key in rest if isinstance(key, str))
-        return ", ".join(part for part in (owner, f"field '{field}'" if field else "") if part)
+from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
+from atc_pipeline.journeys.reading import parse_values
 
 
 class _Model(BaseModel):
@@ -92,12 +44,16 @@ class _Model(BaseModel):
     def _refuse_unknown_keys(cls, data: object) -> object:
         """Do what ``extra="forbid"`` does, but name the key that was probably meant."""
         if isinstance(data, dict):
-            valid = [field.alias or name for name, field in cls.model_fields.items()]
+            valid = _keys(cls)
             for key in data:
                 if key not in valid:
-                    hint = nearest(str(key), valid) or f"; the keys here are {', '.join(valid)}"
-                    raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", {"key": key, "hint": hint})
+                    raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "valid": valid})
         return data
+
+
+@cache
+def _keys(model: type[BaseModel]) -> Mapping[str, None]:
+    return {field.alias or name: None for name, field in model.model_fields.items()}
 
 
 def _listed(value: object) -> object:
@@ -111,25 +67,38 @@ def _day(value: object) -> object:
         return value
 
 
+# Events before 2000 come from clocks never set; a century after the last day is still a day.
+_FIRST, _LAST = date(2000, 1, 1), date(2199, 12, 31)
+
+
+def _within_reason(day: date) -> date:
+    if not _FIRST <= day <= _LAST:
+        raise PydanticCustomError("day_out_of_range", "out of range")
+    return day
+
+
 def _expression(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
-ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
-JourneyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
-Text = Annotated[str, StringConstraints(min_length=1)]
-EventName = Annotated[str, StringConstraints(pattern=r"^[^*]")]
+_NAME_LETTERS = 100  # they become names of columns and files, and a file has 255
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$", max_length=_NAME_LETTERS)]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=_NAME_LETTERS)]
+JourneyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=_NAME_LETTERS)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+Expression = Annotated[str, StringConstraints(min_length=1)]  # the dialect says how long
+EventName = Annotated[str, StringConstraints(pattern=r"^[^*]", max_length=500)]
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict(), Field(le=1_000_000_000)]
 Days = Annotated[int, Strict(), Field(ge=1, le=36_500)]  # a century; much more, and there is no such day
 Number = Annotated[float, Strict(), AllowInfNan(allow_inf_nan=False)]
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
-Day = Annotated[date, Strict(), BeforeValidator(_day)]
-Condition = Annotated[Text, Field(examples=["tenure_days < 7 and orders = 0"])]
-EventCondition = Annotated[Text, Field(examples=["category = 'handbags'", "price >= 100"])]
+Day = Annotated[date, Strict(), BeforeValidator(_day), AfterValidator(_within_reason)]
+Condition = Annotated[Expression, Field(examples=["tenure_days < 7 and orders = 0"])]
+EventCondition = Annotated[Expression, Field(examples=["category = 'handbags'", "price >= 100"])]
 NumberExpression = Annotated[
-    Text, BeforeValidator(_expression), WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]})
+    Expression, BeforeValidator(_expression), WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]})
 ]
 _EVENTS_SCHEMA = {
     "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}],
@@ -435,7 +404,7 @@ class Journey(_Model):
     id: JourneyName = Field(description="The journey's name in the data; never change it once customers have entered.")
     name: Text | None = Field(default=None, description="The journey's name for people; its id unless said.")
     owner: Text | None = Field(default=None, description="Who answers for it.", examples=["lifecycle@example.com"])
-    description: Text | None = Field(default=None, description="What it is for.")
+    description: LongText | None = Field(default=None, description="What it is for.")
     status: Status = Field(
         default="live", description="live; paused: nobody new enters, those in it finish; draft: checked, otherwise as if absent."
     )
@@ -509,7 +478,7 @@ class Policy(_Model):
     holdout: Share = Field(default=0.0, description="Share of customers who are never sent anything, to measure the effect of it all.")
     explore: Share = Field(default=0.0, description="Share of choices made by chance, to learn from.")
     keep_candidates: Annotated[
-        Annotated[Literal["all"], Tag("<all>")] | Annotated[int, Strict(), Field(ge=1), Tag("<number>")], Discriminator(_keep_tag)
+        Annotated[Literal["all"], Tag("<all>")] | Annotated[Whole, Field(ge=1), Tag("<number>")], Discriminator(_keep_tag)
     ] = Field(default="all", description="How many options per customer and day stay on record: all, or the best so many.")
 
 
@@ -548,55 +517,15 @@ class JourneysDocument(_Model):
         return self._source.problem(place, message)
 
 
-def read_document(path: Path) -> JourneysDocument:
-    """Read ``journeys.yaml`` (YAML 1.2); raises JourneysError for whatever is not in the grammar."""
-    lines: dict[Place, int] = {}
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-        data = _construct(yaml, root, (), lines, path.name) if root else {}
-    except OSError as error:
-        raise JourneysError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise JourneysError([f"{path.name}: is not UTF-8 text (byte {error.start})"]) from error
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise JourneysError([f"{path.name}{line}: is not YAML: {error.problem}{f' {error.context}' if error.context else ''}"]) from error
-    except YAMLError as error:
-        raise JourneysError([f"{path.name}: is not YAML: {str(error).splitlines()[0]}"]) from error
-    journeys = data.get("journeys") if isinstance(data, dict) else None
-    ids = tuple(each.get("id") if isinstance(each, dict) else None for each in journeys) if isinstance(journeys, list) else ()
-    source = Source(path.name, lines, ids)
+def parse_document(text: str, name: str) -> JourneysDocument:
+    """Read the text of ``journeys.yaml`` (YAML 1.2); raises JourneysError for whatever is not in the grammar."""
+    data, source = parse_values(text, name)
     try:
         return JourneysDocument.model_validate(data, context=source)
     except ValidationError as error:
-        problems = (details for details in error.errors(include_url=False) if not _is_echo(details))
-        raise JourneysError(_problem(source, details) for details in problems) from None
-
-
-def _construct(yaml: YAML, node: Node, place: Place, lines: dict[Place, int], name: str) -> object:
-    """Turn a YAML node into plain values, noting the line of every key and item; refuses what YAML allows and nobody means."""
-    lines.setdefault(place, node.start_mark.line + 1)
-    if len(place) > _DEEPEST:
-        raise JourneysError([f"{name}:{lines[place]}: is nested too deeply"])
-    if isinstance(node, SequenceNode):
-        return [_construct(yaml, item, (*place, position), lines, name) for position, item in enumerate(node.value)]
-    if not isinstance(node, MappingNode):
-        try:
-            return yaml.constructor.construct_object(node)
-        except ValueError:  # looks like a day and is none, such as 2026-02-30
-            return node.value
-    mapping: dict[object, object] = {}
-    for key_node, value_node in node.value:
-        key = yaml.constructor.construct_object(key_node) if isinstance(key_node, ScalarNode) else None
-        line = key_node.start_mark.line + 1
-        if not isinstance(key, str | int):
-            raise JourneysError([f"{name}:{line}: a key must be a name"])
-        if key in mapping:
-            raise JourneysError([Source(name, lines, ()).problem(place, f"key '{key}' is given twice, again in line {line}", key=key)])
-        lines[*place, key] = line
-        mapping[key] = _construct(yaml, value_node, (*place, key), lines, name)
-    return mapping
+        problems = [details for details in error.errors(include_url=False) if not _is_echo(details)]
+        told = [_problem(source, details) for details in problems[:MOST_PROBLEMS]]
+        raise JourneysError(told, untold=len(problems) - len(told)) from None
 
 
 _PATTERNS = {
@@ -637,12 +566,13 @@ def _problem(source: Source, details: ErrorDetails) -> str:
         case "missing":
             return source.problem(place, "is missing")
         case "unknown_key":
-            return source.problem(place, details["msg"], key=context["key"])
+            hint = nearest(str(context["key"]), context["valid"]) or f"; the keys here are {', '.join(context['valid'])}"
+            return source.problem(place, f"unknown key '{shortened(str(context['key']))}'{hint}", key=context["key"])
         case "union_tag_not_found" | "union_tag_invalid":
             given = [str(key) for key in found] if isinstance(found, dict) else []
             kinds = [kind for kind in _KINDS if kind in given]
-            hint = "" if kinds else next((hint for key in given if (hint := nearest(key, _KINDS))), "")
-            shown = " and ".join(kinds or given) or _shown(found)
+            hint = "" if kinds else next((hint for key in given[:MOST_PROBLEMS] if (hint := nearest(key, _KINDS))), "")
+            shown = shortened(" and ".join(kinds or given)) or _shown(found)
             return source.problem(place, f"expected exactly one of the keys {', '.join(_KINDS)}; found {shown}{hint}")
         case "literal_error":
             words = context["expected"].replace("'", "")
@@ -658,6 +588,10 @@ def _problem(source: Source, details: ErrorDetails) -> str:
             words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
             bounds = " and ".join(f"{words[key]} {bound:g}" for key, bound in context.items() if key in words)
             return source.problem(place, f"expected {bounds}, found {_shown(found)}")
+        case "day_out_of_range":
+            return source.problem(place, f"expected a day from {_FIRST} to {_LAST}, found {_shown(found)}")
+        case "string_too_long":
+            return source.problem(place, f"expected at most {context['max_length']} letters, found {_shown(found)}")
         case kind:
             return source.problem(place, f"expected {_EXPECTED[kind]}, found {_shown(found)}" if kind in _EXPECTED else details["msg"])
 
@@ -669,13 +603,13 @@ def _shown(found: object) -> str:
         case bool():
             return str(found).lower()
         case str():
-            return f"'{found}'"
+            return f"'{shortened(found)}'"
         case dict():
             return "keys with values" if found else "no keys"
         case list() | tuple():
             return "a list" if found else "an empty list"
         case _:
-            return str(found)
+            return shortened(str(found))
 
 
 class _Schema(GenerateJsonSchema):

@@ -4,8 +4,8 @@ What belongs here: everything that takes more than one key to decide. What does 
 what an expression means (``dialect``), or any rule about customers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, lru_cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -23,9 +23,12 @@ from atc_pipeline.journeys.dialect import (
     compile_number,
     is_pattern,
     nearest,
+    shortened,
 )
-from atc_pipeline.journeys.document import JourneysDocument, JourneysError, Place, read_document
+from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
+from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
+from atc_pipeline.journeys.reading import read_text
 
 _DTYPES: Mapping[TraitKind, pl.DataType] = {
     "count": pl.Int64(),
@@ -56,8 +59,13 @@ _FEW = 8
 
 
 def load_portfolio(path: Path) -> Portfolio:
-    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem."""
-    return resolve(read_document(path))
+    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem. The same text is resolved once in a process."""
+    return _portfolio_of(read_text(path), path.name)
+
+
+@lru_cache(maxsize=4)
+def _portfolio_of(text: str, name: str) -> Portfolio:
+    return resolve(parse_document(text, name))
 
 
 def resolve(document: JourneysDocument) -> Portfolio:
@@ -65,7 +73,7 @@ def resolve(document: JourneysDocument) -> Portfolio:
     resolution = _Resolution(document)
     portfolio = resolution.portfolio()
     if resolution.problems:
-        raise JourneysError(resolution.problems)
+        raise JourneysError(resolution.problems, untold=resolution.untold)
     return portfolio
 
 
@@ -75,14 +83,16 @@ class _Resolution:
     def __init__(self, document: JourneysDocument) -> None:
         self.document = document
         self.problems: list[str] = []
+        self.untold = 0
         traits = {id_: _dtype(trait) for id_, trait in document.traits.items()}
         topics = document.interests.topics if document.interests else {}
         built_in = profile_schema(channels=tuple(document.channels), topics=tuple(topics), intents=tuple(document.intents), traits={})
         self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS, *_FEATURES}
         self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
+        self.compile = cache(partial(compile_condition, schema=self.profile))  # many journeys share a condition
         self.option = {**self.profile, **CANDIDATE_TERMS}
-        self.segments = (*document.segments, EVERYONE_ELSE)
-        self.journeys = tuple(journey.id for journey in document.journeys)
+        self.segments = dict.fromkeys((*document.segments, EVERYONE_ELSE))  # an ordered set
+        self.journeys = dict.fromkeys(journey.id for journey in document.journeys)
         self.topics = tuple(topics)
 
     def portfolio(self) -> Portfolio:
@@ -116,7 +126,10 @@ class _Resolution:
         )
 
     def _refuse(self, place: Place, message: str) -> None:
-        self.problems.append(self.document.problem(place, message))
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(self.document.problem(place, message))
+        else:
+            self.untold += 1
 
     def _compile(self, place: Place, text: str, compiler: Callable[[str], Condition]) -> Condition:
         try:
@@ -126,19 +139,21 @@ class _Resolution:
             return Condition(text, pl.lit(None), {})
 
     def _condition(self, place: Place, text: str | None) -> Condition | None:
-        return None if text is None else self._compile(place, text, partial(compile_condition, schema=self.profile))
+        return None if text is None else self._compile(place, text, self.compile)
 
-    def _known(self, place: Place, noun: str, name: str, valid: Iterable[str]) -> None:
-        valid = tuple(valid)
+    def _known(self, place: Place, noun: str, name: str, valid: Collection[str]) -> None:
         if name not in valid:
-            hint = nearest(name, valid) or (f"; there are {', '.join(valid)}" if 0 < len(valid) <= _FEW else "")
-            self._refuse(place, f"unknown {noun} '{name}'{hint}")
+            is_told = len(self.problems) < MOST_PROBLEMS  # looking for the nearest of 3,000 names takes a while
+            hint = is_told and (nearest(name, valid) or (f"; there are {', '.join(valid)}" if 0 < len(valid) <= _FEW else ""))
+            self._refuse(place, f"unknown {noun} '{shortened(name)}'{hint}")
 
-    def _all_known(self, place: Place, noun: str, names: Sequence[str], valid: Iterable[str]) -> tuple[str, ...]:
+    def _all_known(self, place: Place, noun: str, names: Sequence[str], valid: Collection[str]) -> tuple[str, ...]:
+        seen: set[str] = set()
         for position, name in enumerate(names):
             self._known((*place, position), noun, name, valid)
-            if name in names[:position]:
-                self._refuse((*place, position), f"{noun} '{name}' is named twice")
+            if name in seen:
+                self._refuse((*place, position), f"{noun} '{shortened(name)}' is named twice")
+            seen.add(name)
         return tuple(names)
 
     def _check_calendar(self, of: written.Calendar) -> None:
@@ -204,11 +219,11 @@ class _Resolution:
         place = ("segments", id_)
         if id_ == EVERYONE_ELSE:
             self._refuse(place, f"the name {EVERYONE_ELSE} is taken by the segment of those who are in no other: choose another")
-        return resolved.Segment(id_, self._compile(place, text, partial(compile_condition, schema=self.profile)))
+        return resolved.Segment(id_, self._compile(place, text, self.compile))
 
     def _journeys(self) -> tuple[resolved.Journey, ...]:
         first: dict[str, int] = {}
-        for position, id_ in enumerate(self.journeys):
+        for position, id_ in enumerate(journey.id for journey in self.document.journeys):
             if id_ in first:
                 self._refuse(("journeys", position, "id"), "a journey of this id stands above already: ids are unique")
             if id_ == NONE:

@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels import Channel, DryRun
+from resources.channels import Channel, DryRun, FileChannel
 from resources.delivery import deliver, unanswered_messages
-from resources.ledger import Ledger
+from resources.ledger import Ledger, LedgerError
 from tests.edges.receiver import Answer, Receiver
 from tests.edges.sender import SECRET, outbound, processes, send_all, wall_clock, ways_out
 
@@ -286,6 +288,67 @@ def test_the_result_does_not_depend_on_the_order_of_messages(order: list[int]) -
     assert deliver(messages[order], channels, ledger, wall_clock).equals(deliver(messages, channels, ledger, wall_clock))
 
 
+@contextmanager
+def no_room_for_more_than(size: int) -> Iterator[None]:
+    """Let files grow no larger than so many bytes, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_fails_the_files_and_no_other_channel(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """What cannot be written whole is failed with the reason and leaves nothing; the rest goes on; with room again it is delivered once."""
+    ways = ways_out(tmp_path, receiver.url())
+    messages = outbound(8, ["email", "website"]).with_columns(content=pl.lit("w" * 2_000_000))
+    deliver(outbound(1), ways, ledger, wall_clock)
+    with no_room_for_more_than(4_000_000):
+        activation = deliver(messages, ways, ledger, wall_clock)
+    assert set(activation.select("channel", "status", "reason").rows()) == {
+        ("email", "delivered", None),
+        ("website", "failed", "outbox: File too large"),
+    }
+    assert not list(tmp_path.glob("outbox/*/*"))
+    assert not list(tmp_path.glob("outbox/*/.*"))
+    assert set(deliver(messages, ways, ledger, wall_clock)["status"]) == {"delivered"}
+    assert outbox(tmp_path) == messages.filter(pl.col("channel") == "website")["idempotency_key"].to_list()
+    assert len(receiver.effects) == 4
+
+
+@pytest.mark.parametrize("case", ["a name too long", "no folder", "read-only", "damaged"])
+def test_an_outbox_that_cannot_be_written_fails_its_messages(tmp_path: Path, ledger: Ledger, case: str) -> None:
+    """Each with the reason, and never an exception."""
+    messages = outbound(2)
+    file = tmp_path / "outbox" / "date=2026-01-05" / "journey_0.ndjson"
+    if case == "a name too long":
+        messages = messages.with_columns(journey_id=pl.lit("j" * 300))
+    elif case == "no folder":
+        file.parents[1].touch()
+    elif case == "read-only":
+        file.mkdir(parents=True)  # what even root cannot write
+    else:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"\xff\n")
+    activation = deliver(messages, {"email": FileChannel(tmp_path / "outbox")}, ledger, wall_clock)
+    assert activation["status"][0] == "failed"
+    assert activation["reason"][0].startswith("outbox: ")
+    assert activation["status"][1] == ("failed" if case in ("a name too long", "no folder") else "delivered")
+
+
+def test_a_ledger_that_cannot_be_written_lets_nothing_out(ledger: Ledger) -> None:
+    """Without a place to write down what leaves, nothing does; the error names the ledger, and with room again all of it goes out."""
+    email = Recorder(batch_size=10_000)
+    deliver(outbound(1), {"email": email}, ledger, wall_clock)
+    messages = outbound(20_000).with_columns(decision=pl.col("idempotency_key").str.reverse() + "x" * 500)
+    with no_room_for_more_than(600_000), pytest.raises(LedgerError, match=r"the delivery ledger .*ledger.duckdb cannot be read or written"):
+        deliver(messages, {"email": email}, ledger, wall_clock)
+    assert len(email.batches) == 1
+    assert set(deliver(messages, {"email": email}, ledger, wall_clock)["status"]) == {"delivered"}
+    assert sorted(customer for batch in email.batches for customer in batch) == sorted(messages["customer_id"])
+
+
 def start(messages: pl.DataFrame, home: Path, url: str, batch_size: int) -> ForkServerProcess:
     """A process of its own that delivers the messages."""
     process = processes().Process(target=send_all, args=(messages, home, url, batch_size))
@@ -300,13 +363,17 @@ def kill(process: ForkServerProcess) -> None:
     process.join()
 
 
-def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
-    """A sender killed at 20 random moments, then run to its end: every message had its effect once and is delivered, and no message
+KILLS = int(os.environ.get("KILLS", "20"))
+"""How often senders are killed; more than in the suite when somebody wants to know."""
+
+
+def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+    """A sender killed at many random moments, then run to its end: every message had its effect once and is delivered, and no message
     was sent twice but those the ledger held for uncertain when it was sent again."""
     moments = random.Random(20260105)  # noqa: S311
-    messages = outbound(300)
+    messages = outbound(15 * KILLS)
     uncertain = [set[str]()]
-    for life in range(20):
+    for life in range(KILLS):
         sender = start(messages, tmp_path, receiver.url(str(life)), batch_size=3)
         receiver.wait_for(len(receiver.requests) + moments.randint(1, 3))
         time.sleep(moments.uniform(0, 0.1))
@@ -314,13 +381,13 @@ def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: 
         assert sender.exitcode == -signal.SIGKILL
         known = ledger.statuses(messages["idempotency_key"])
         uncertain.append(set(known.filter(pl.col("status") != "delivered")["idempotency_key"]))
-    send_all(messages, tmp_path, receiver.url("20"), batch_size=100)
+    send_all(messages, tmp_path, receiver.url(str(KILLS)), batch_size=100)
 
     keys = messages["idempotency_key"].to_list()
     assert sorted(effect["idempotency_key"] for effect in receiver.effects) == keys
-    assert statuses(ledger, messages) == ["delivered"] * 300
-    sent = [[key for request in receiver.requests if request.path == f"/{life}" for key in request.keys] for life in range(21)]
-    for life in range(1, 21):
+    assert statuses(ledger, messages) == ["delivered"] * messages.height
+    sent = [[key for request in receiver.requests if request.path == f"/{life}" for key in request.keys] for life in range(KILLS + 1)]
+    for life in range(1, KILLS + 1):
         before = {key for earlier in sent[:life] for key in earlier}
         assert before & set(sent[life]) <= uncertain[life]
         assert len(sent[life]) == len(set(sent[life]))

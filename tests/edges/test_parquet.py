@@ -153,7 +153,7 @@ def test_what_polars_and_spark_write_is_read_or_refused(tmp_path: Path) -> None:
     frame.cast(cast).write_parquet(path)  # type: ignore[arg-type]
     assert [json.loads(line) for line in rows(path)] == [{"c": "a", "e": "b", "l": ["a"]}, {"c": None, "e": None, "l": None}]
     pq.write_table(pa.table({"t": pa.array([AT])}), path, use_deprecated_int96_timestamps=True)
-    assert json.loads(rows(path)[0]) == {"t": "2026-01-10T10:00:00.000000000"}
+    assert json.loads(rows(path)[0]) == {"t": "2026-01-10T10:00:00.000000"}
     pl.DataFrame({"i": pl.Series([2**100], dtype=pl.Int128)}).write_parquet(path)
     with pytest.raises(RefusedFileError, match="64 bits"):
         next(read_rows(path, 2**40))

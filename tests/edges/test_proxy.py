@@ -210,7 +210,9 @@ def test_what_the_page_asks_is_answered(site: Site) -> None:
 def test_the_page_works_in_a_browser(site: Site, tmp_path: Path) -> None:
     """It loads, asks and listens, and the policies refuse it nothing."""
     with browser(tmp_path, "--ignore-certificate-errors") as page:
-        page.open(site.proxied.replace("//", f"//{USER[0]}:{USER[1].replace(' ', '%20')}@") + "/assets/raw_events")
+        page.open(site.proxied.replace("//", f"//{USER[0]}:{USER[1].replace(' ', '%20')}@") + "/server_info")
+        page.until(lambda one: "dagster_version" in one.text(), "was let in")
+        page.open(site.proxied + "/assets/raw_events")  # the browser remembers who it is; the page may not have it in its address
         page.until(lambda one: "One row per accepted event" in one.text(), "told what the table holds")
         page.rest(3)
         assert [one for one in page.complaints if "Content Security Policy" in one or "WebSocket" in one] == []

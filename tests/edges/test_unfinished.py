@@ -71,6 +71,11 @@ def replace(home: Path) -> None:
     LandingZone(root=f"{home}/landing").replace(landed, home / "anew")
 
 
+def write_day(home: Path) -> None:
+    """Write a day of a table."""
+    Lake(root=f"{home}/lake").write("raw_events", DAY, pl.DataFrame({"user_id": ["bob"]}))
+
+
 PLACES: list[tuple[str, Callable[[Path], object]]] = [
     (".atc.duckdb.{pid}", lambda home: Warehouse(home=str(home), lake=f"{home}/lake").publish()),
     (".atc.duckdb.{pid}.wal", lambda home: Warehouse(home=str(home), lake=f"{home}/lake").publish()),
@@ -78,6 +83,10 @@ PLACES: list[tuple[str, Callable[[Path], object]]] = [
     (".ledger.duckdb.{pid}.wal", forget),
     ("tombstones/.of-another.json.{pid}", lay_tombstone),
     (f"landing/{DAY}/.replaced.json.{{pid}}", replace),
+    (f"lake/raw_events/date={DAY}/.part.parquet.{{pid}}", write_day),
+    (f"lake/raw_events/date={DAY}/.part.parquet.erasing.{{pid}}", write_day),
+    ("lake/segment_matrix/.picture.svg.{pid}", lambda home: Lake(root=f"{home}/lake").put("segment_matrix", "picture.svg", "")),
+    (f"lake.origins/.{DAY}.json.{{pid}}", lambda home: Lake(root=f"{home}/lake").origins.note(DAY, {}, [], None, 2)),
 ]
 
 

@@ -216,14 +216,45 @@ def sort(rows: list[Row], *key: str) -> list[Row]:
 
 
 def instant(value: Any) -> datetime | None:
-    """Read an ISO 8601 time; zoneless is UTC."""
+    """Read an ISO 8601 time, or one as warehouses write it; zoneless is UTC, and no clock is more than 14 hours away from it."""
     if not isinstance(value, str):
         return None
+    text = value.strip()
+    for zone in ("UTC", "GMT", "Z"):
+        if text.upper().endswith(zone):
+            text = text[: -len(zone)].rstrip() + "+00:00"
+    for sign in "+-":
+        wall, blank, offset = text.rpartition(f" {sign}")
+        text = f"{wall}{sign}{offset}" if blank and ":" in wall else text
+    if re.search(r"[+-]\d\d:?[6-9]\d$", text) and ":" in text[:-6]:
+        return None  # Python lets an offset of 60 minutes pass
     try:
-        read = datetime.fromisoformat(value)
+        read = datetime.fromisoformat(text)
+        if abs(read.utcoffset() or timedelta()) > timedelta(hours=14):
+            return None
         return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def whole(text: str) -> str:
+    """Return JSON text with U+FFFD for each escape of half a surrogate pair."""
+    told, at = "", 0
+    while at < len(text):
+        unit, low = (int(text[first + 2 : first + 6], 16) if is_escape(text, first) else 0 for first in (at, at + 6))
+        size = 2 if text[at] == "\\" else 1
+        if 0xD800 <= unit < 0xDC00 and 0xDC00 <= low < 0xE000:
+            size = 12
+        elif 0xD800 <= unit < 0xE000:
+            told, at, size = told + "\\ufffd", at + 6, 0
+        told, at = told + text[at : at + size], at + size
+    return told
+
+
+def is_escape(text: str, first: int) -> bool:
+    """Return whether a UTF-16 unit is written in hexadecimal here."""
+    digits = text[first + 2 : first + 6]
+    return text[first : first + 2] == "\\u" and len(digits) == 4 and set(digits.lower()) <= set("0123456789abcdef")
 
 
 def end_of_day(day: date, timezone: str) -> datetime:
@@ -242,22 +273,34 @@ def identity(value: Any) -> str | None:
 
 
 def name_of(value: Any) -> str | None:
-    """Return a name or id as text: a string as it is, a whole number as its digits, anything else is none."""
+    """Return a name or id as text: a string as it is, a whole number as its digits (``42.0``, too), anything else is none."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_lines(landing: Path, day: date) -> Iterator[tuple[str, int, bytes]]:
     """Yield file (below the landing zone), line number and bytes of each line of a day that is not blank."""
-    for file in sorted((landing / day.isoformat()).rglob("*")):
-        name = file.name.removesuffix(".gz")
-        if not file.is_file() or file.name.startswith(".") or not name.endswith((".ndjson", ".jsonl")):
+    for file in sorted(file for folder in (day.isoformat(), f"date={day}") for file in (landing / folder).rglob("*")):
+        name = file.name.lower()
+        is_hidden = any(part.startswith((".", "_")) for part in file.relative_to(landing).parts)
+        if not file.is_file() or is_hidden or not name.endswith((".ndjson", ".jsonl", ".json", ".gz")):
             continue
-        data = gzip.decompress(file.read_bytes()) if file.name.endswith(".gz") else file.read_bytes()
+        data = gzip.decompress(file.read_bytes()) if name.endswith(".gz") else file.read_bytes()
         for number, line in enumerate(data.split(b"\n"), start=1):
-            if line.strip():
-                yield file.relative_to(landing).as_posix(), number, line
+            unmarked = head(line).removeprefix(b"\xef\xbb\xbf")
+            if unmarked.strip():
+                yield file.relative_to(landing).as_posix(), number, unmarked
+
+
+def head(line: bytes) -> bytes:
+    """Return what is kept of a line: its first 32 KiB and 4 bytes, to the end of a character; it is too large still."""
+    end = LARGEST_LINE + 4
+    while end < len(line) and 0x80 <= line[end] < 0xC0:
+        end += 1
+    return line[:end]
 
 
 def read_event(line: bytes, day: date, timezone: str) -> Row | str:
@@ -265,9 +308,9 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
     if len(line) > LARGEST_LINE:
         return "too_large"
     try:
-        text = line.decode()
+        hashed = line.decode()
+        text = whole(hashed)
         event = parse(text)
-        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return "malformed_json"
     if not isinstance(event, dict):
@@ -288,13 +331,13 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
         timestamp = received - (sent - original)
     else:
         timestamp = None
-    if timestamp is None:
+    if timestamp is None or timestamp < datetime(2000, 1, 1, tzinfo=UTC):
         return "bad_timestamp"
     if timestamp > end_of_day(day, timezone) + timedelta(hours=24):
         return "from_the_future"
     return {
         "date": day,
-        "message_id": name_of(event.get("messageId")) or f"{xxh64(text):016x}",
+        "message_id": name_of(event.get("messageId")) or f"{xxh64(hashed):016x}",
         "type": event["type"],
         "event": name,
         "user_id": name_of(event.get("userId")),
@@ -304,7 +347,7 @@ def read_event(line: bytes, day: date, timezone: str) -> Row | str:
         "event_date": timestamp.astimezone(ZoneInfo(timezone)).date(),
         "received_at": received,
         **{name: raw[name] if event.get(name) is not None else None for name in ("properties", "traits", "context")},
-        "line_hash": xxh64(text),
+        "line_hash": xxh64(hashed),
     }
 
 

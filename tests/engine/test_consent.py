@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline import consent
-from atc_pipeline.activity import roll_up
+from atc_pipeline import consent, measures
+from atc_pipeline.activity import roll_up, roll_up_again
 from atc_pipeline.coverage import unclear_consent
 from atc_pipeline.events import RAW_EVENTS
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -87,7 +88,7 @@ def test_what_is_neither_yes_nor_no_grants_nothing_and_is_told(portfolio: Portfo
     assert days(portfolio, [unclear]) == [(None, None)]
     coverage = roll_up(frame([unclear]), portfolio, arrival=FIRST).coverage
     told = unclear_consent(coverage.lazy()).collect()
-    assert told.select("feature", "words", "message_id").rows() == [("consent_email", 1, "m1")]
+    assert told.select("feature", "words", "message_id").rows() == [("consent.email", 1, "m1")]
     assert "unsubscribed" not in told["looks_like"].item()
 
 
@@ -194,3 +195,15 @@ def test_words_merge_to_the_same_in_any_order_and_in_any_parts(words: list[Any],
     withdrawn = [word[1:] for word in words if not word[0]]
     stands = any(is_grant and all(at > one and came >= other for one, other in withdrawn) for is_grant, at, came in words)
     assert whole["said"].to_list() == ([True] if stands else [False] if withdrawn else [])
+
+
+def test_catching_up_knows_all_channels(portfolio: Portfolio) -> None:
+    """What is not ours depends on all that are: consent to one is made again with that to the others."""
+    definitions = measures.definitions(portfolio)
+    fewer = replace(portfolio, channels=portfolio.channels[:1])
+    assert measures.definitions(fewer)["consent_email"] != definitions["consent_email"]
+    words = frame([said(1, "10T9", traits=YES), said(2, "10T10", channel="sms")])
+    whole = roll_up(words, portfolio, arrival=FIRST)
+    again = roll_up_again(whole, words, portfolio, ["consent_email"], arrival=FIRST)
+    assert again.activity.equals(whole.activity)
+    assert again.coverage.equals(whole.coverage)

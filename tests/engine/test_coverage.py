@@ -107,7 +107,7 @@ def test_a_text_that_is_wholly_a_decimal_number_is_one(tmp_path: Path, text: str
 
 def test_more_than_one_value_in_a_hundred_is_worth_a_warning(tmp_path: Path) -> None:
     """Over the days of a run; it says what the values look like and where they are, never what they are."""
-    of = portfolio(tmp_path, "traits: {spend: {sum: revenue, of: Bought, where: paid}}\n")
+    of = portfolio(tmp_path, "traits: {spend: {sum: revenue, of: Bought, where: paid}, other: {sum: n, of: Never}}\n")
 
     def found(wrong: int) -> pl.DataFrame:
         good = [("Bought", {"revenue": 1, "paid": True})] * 100
@@ -171,3 +171,20 @@ def test_catching_up_makes_only_the_rows_of_what_changed(tmp_path: Path) -> None
     anew = activity.roll_up(events, new, arrival=TODAY)
     assert again.coverage.equals(anew.coverage)
     assert again.activity.equals(anew.activity)
+
+
+@pytest.mark.parametrize(
+    ("properties", "skipped"),
+    [("{}", 0), ("[]", 0), (None, 0), ('"{\\"n\\": 1}"', 0), ("[1]", 1), ('"text"', 1), ("5", 1), (f'{{"n": {"9" * 5000}, "p": 5}}', 1)],
+    ids=lambda text: str(text)[:20],
+)
+def test_properties_that_are_no_object_are_told(tmp_path: Path, properties: str | None, skipped: int) -> None:
+    """For each trait that would have read them; an empty list is how PHP writes an object without fields."""
+    of = portfolio(
+        tmp_path, "traits: {sum: {sum: n, of: E}, deep: {sum: a.n, of: E}, items: {count: E, each: p}, word: {last: n, of: E}}\n"
+    )
+    events = happened(("E", {})).with_columns(properties=pl.lit(properties, dtype=pl.String))
+    told = activity.roll_up(events, of, arrival=TODAY).coverage
+    assert dict(told.filter(pl.col("event") == "E").select("feature", "skipped").iter_rows()) == dict.fromkeys(
+        ("sum", "deep", "items", "word"), skipped
+    )

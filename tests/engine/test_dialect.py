@@ -4,6 +4,7 @@ What belongs here: expressions against a schema. What does not: where they stand
 """
 
 from datetime import date
+from math import isnan
 from random import Random
 from typing import Any
 
@@ -332,7 +333,7 @@ def test_a_condition_on_events_that_makes_no_sense_is_refused(text: str, message
 
 
 def test_the_deepest_expression_is_within_the_reach_of_polars() -> None:
-    """Past its own limit of depth Polars' parser gives odd errors, or takes for ever; ours must come first."""
+    """Python and Polars go as deep as they can hold; our limit must come first."""
     text = "orders"
     for _ in range(4):
         text = f"case when unsubscribed or not orders = 1 + 2 * -pow({text}, 2) then 1 else 2 end"
@@ -419,3 +420,49 @@ def test_what_the_dialect_accepts_runs_on_every_row(random: Random, depth: int) 
 
         assert values.dtype == dtype
         assert compiler is compile_number or not values.null_count()
+
+
+def bits(values: pl.Series) -> list[Any]:
+    """Return values as they are compared bit for bit: -0.0 is not 0.0, and every NaN is the same."""
+    if values.dtype != pl.Float64:
+        return values.to_list()
+    return [None if value is None else "nan" if isnan(value) else value.hex() for value in values]
+
+
+ODD = [0.0, -0.0, 1.0, -1.0, 0.1, 3.0, 5e-324, -1e308, float("inf"), float("nan"), None]
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 2))
+def test_a_row_is_worth_what_it_is_worth_alone(random: Random, depth: int) -> None:
+    """No number of rows, no order, no chunks and no engine changes a bit; nor does a column that is one value for all rows."""
+    height = random.choice([2, 3, 11])
+    spends = random.choices([*ODD, round(random.uniform(-500, 500), 2)], k=height)
+    rows = pl.DataFrame({"spend": spends}).with_columns(
+        pl.Series("orders", random.choices([0, 1, 2, 3, 9, None], k=height), dtype=pl.Int64),
+        pl.Series("plan", random.choices(["gold", "it's", "2", "", None], k=height), dtype=pl.String),
+        pl.Series("categories", random.choices([["ski"], [], None], k=height), dtype=pl.List(pl.String)),
+        pl.lit(random.choice([True, False, None]), dtype=pl.Boolean).alias("unsubscribed"),
+        first_seen_on=date(2026, 1, 31),
+        last_seen_on=pl.lit(date(2024, 2, 29)),
+    )
+    if random.random() < 0.5:
+        rows = rows.with_columns(spend=pl.lit(random.choice(ODD), dtype=pl.Float64))
+    writer = Writer(random)
+    for kind, compiler in ((writer.boolean, compile_condition), (writer.number, compile_number)):
+        condition = compiler(kind(depth), SCHEMA)
+        alone = [bits(rows[number].select(condition.expr).to_series())[0] for number in range(height)]
+        chunked = pl.concat([rows[:1], rows[1:]], rechunk=False)
+
+        for frame in (rows, chunked):
+            for engine in ("in-memory", "streaming"):
+                together = frame.lazy().with_columns(condition.expr.alias("=")).collect(engine=engine)["="]
+                assert bits(together) == alone, condition.text
+
+
+@pytest.mark.parametrize("letter", [chr(code) for code in range(1, 128) if chr(code) not in "%_'"])
+def test_a_letter_of_a_pattern_is_itself(letter: str) -> None:
+    """Only % and _ stand for others: what a regular expression takes for a sign is none here."""
+    condition = compile_condition(f"plan like 'a{letter}_%'", SCHEMA)
+    texts = pl.Series([f"a{letter}x", f"a{letter}\n,", "axx", f"a{letter}", None])
+
+    assert pl.DataFrame({"plan": texts}).select(condition.expr).to_series().to_list() == [True, True, letter == "x", False, False]

@@ -62,7 +62,7 @@ def test_markdown_keeps_no_markup_of_the_text(text: str) -> None:
     shown = re.sub(r"\\[\\*\[\]<>&~_]|&#\d+;|`(?:://|[.@])+`", "", markdown(text))
     assert not set(shown) & set("\\*[]<>&~`|@")
     assert not re.search(r"https?://|www\.", shown, re.IGNORECASE)
-    assert not re.match(r" |#|=|--|[-+]( |$)|\d+[.)]( |$)", markdown(text))
+    assert not re.match(r" |#+( |$)|[-= ]+$|[-+]( |$)|\d+[.)]( |$)", markdown(text))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,9 @@ def test_markdown_keeps_no_markup_of_the_text(text: str) -> None:
         ("a|b`c`", "a&#124;b&#96;c&#96;"),
         ("https://a.b/?q www.c.d e@@f.g", "https`://`a.b/?q www`.`c.d e`@@`f.g"),
         ("# 1", "&#35; 1"),
+        ("#1 --select 2026-03-01", "#1 --select 2026-03-01"),
+        ("--select", "--select"),
+        ("---", "&#45;&#45;&#45;"),
         ("- 1", "&#45; 1"),
         ("1. x", "&#49;. x"),
         ("    code", "&#32;&#32;&#32;&#32;code"),

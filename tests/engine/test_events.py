@@ -238,6 +238,101 @@ def test_times_that_are_none_are_none(text: str) -> None:
     assert_frame_equal(read_times(texts).to_frame(), texts.to_frame().select(parse_time("text").alias("text")))
 
 
+WAREHOUSES = {
+    "2026-01-10 10:00:00 UTC": "10:00:00",
+    "2026-01-10 10:00:00.123456 UTC": "10:00:00.123456",
+    "2026-01-10T10:00:00 gmt": "10:00:00",
+    "2026-01-10 10:00:00UTC": "10:00:00",
+    "2026-01-10 10:00:00 Z": "10:00:00",
+    "2026-01-10 10:00:00+00": "10:00:00",
+    "2026-01-10 10:00:00.5 +0000": "10:00:00.500000",
+    "2026-01-10 10:00:00 -0330": "13:30:00",
+    "2026-01-10 23:59:00+14:00": "09:59:00",
+    "2026-01-10": "00:00:00",
+}
+NO_TIMES = (
+    *(
+        f"2026-01-10T10:00:00{offset}"
+        for offset in ("+99:99", "+24:00", "-12:75", "+0060", "+14:01", "-15", "-14:30", "+5", "UTC+1", " CET")
+    ),
+    *("UTC", "2026-01-10 10:00:00 UTC UTC", "1999-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z", "2000-01-01T00:00:00+00:01", "1768039200"),
+)
+
+
+@pytest.mark.parametrize(("text", "expected"), WAREHOUSES.items())
+def test_times_are_read_as_warehouses_write_them(text: str, expected: str) -> None:
+    """BigQuery, Snowflake, Redshift and Postgres: a zone's name, a short offset, a blank before it."""
+    timestamps = ingested({**GOOD, "timestamp": text}).accepted["timestamp"]
+    assert timestamps.to_list() == [datetime.fromisoformat(f"2026-01-10T{expected}+00:00")]
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_offsets_that_no_clock_has_and_clocks_that_were_never_set_are_bad_timestamps(text: str) -> None:
+    """Beyond 14 hours, of 60 minutes and more, before the year 2000; the first moment of that year is one."""
+    done = ingested({**GOOD, "timestamp": text}, {**GOOD, "messageId": "n", "timestamp": "2000-01-01T00:00:00Z"})
+    assert done.rejected["reason"].to_list() == ["bad_timestamp"]
+    assert done.accepted["message_id"].to_list() == ["n"]
+
+
+def test_a_clock_that_was_never_set_is_corrected_or_refused() -> None:
+    """Both of its times are of 1970, and the delay between them is right; what is corrected to before 2000 is refused."""
+    device = {**GOOD, "timestamp": None, "originalTimestamp": "1970-01-01T00:00:10Z", "sentAt": "1970-01-01T00:00:40Z"}
+    done = ingested({**device, "receivedAt": "2026-01-10T10:00:00Z"}, {**device, "messageId": "n", "receivedAt": "1970-01-01T00:01:00Z"})
+    assert done.accepted["timestamp"].to_list() == [datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC)]
+    assert done.rejected["reason"].to_list() == ["bad_timestamp"]
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
+    """In documents, names, ids, events and fields nobody knows, among bad lines; whole pairs and backslashes stay. It is counted."""
+    half, other = "\ud83d", "\ude00"
+    lines = (
+        {**GOOD, "messageId": "1", "properties": {"revenue": 20, "title": f"Mug {half}", "n": {other: [half]}}},
+        {**GOOD, "messageId": f"2{half}", "userId": f"u{other}", "event": half},
+        {**GOOD, "messageId": "3", half: other, "name": 1},
+        {**GOOD, "messageId": "4", "properties": {"a": f"\U0001f600 \\ud83d {half}A {half}{half}{other} {other}{half}"}},
+        {**GOOD, "messageId": "5", "event": {half: 1}, "type": "page"},
+        {**GOOD, "messageId": "6", "properties": {"a": "\U0001f600 \\ud83d"}},
+        json.dumps({**GOOD, "name": half}).encode()[:-1],
+        json.dumps({**GOOD, "userId": "@"}).encode().replace(b"@", b"\xed\xa0\x80"),
+    )
+    done = ingested(*lines)
+    rows = {row["message_id"]: row for row in done.accepted.iter_rows(named=True)}
+    assert sorted(rows) == ["1", "2\ufffd", "3", "4", "5", "6"]
+    assert json.loads(rows["1"]["properties"]) == {"revenue": 20, "title": "Mug \ufffd", "n": {"\ufffd": ["\ufffd"]}}
+    assert (rows["2\ufffd"]["user_id"], rows["2\ufffd"]["event"]) == ("u\ufffd", "\ufffd")
+    assert json.loads(rows["3"]["extra"]) == {"\ufffd": "\ufffd", "name": 1}
+    assert json.loads(rows["4"]["properties"]) == {"a": "\U0001f600 \\ud83d \ufffdA \ufffd\U0001f600 \ufffd\ufffd"}
+    assert json.loads(rows["6"]["properties"]) == {"a": "\U0001f600 \\ud83d"}
+    assert done.rejected["reason"].to_list() == ["malformed_json", "malformed_json"]
+    assert done.mended == 5
+
+
+def test_a_whole_number_with_a_point_is_the_same_id() -> None:
+    """As pandas writes integers beside nulls; zeros identify nobody, and what is no whole number stays as it is."""
+    users = (42, 42.0, "42", 4.2e1, 1.5, 0.0, 1e300)
+    done = ingested(*({**GOOD, "messageId": f"{number}", "userId": user} for number, user in enumerate(users)))
+    assert done.accepted.sort("message_id")["user_id"].to_list() == ["42", "42", "42", "42", "1.5", "1e300"]
+    assert done.rejected["reason"].to_list() == ["missing_identity"]
+
+
+def test_short_lines_are_parked_by_how_many_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a rejected line takes memory though the line has one character: rejects are held no longer than events."""
+    monkeypatch.setattr(events, "HELD", 1000 * events.ROW)
+    blocks = [[Lines("a.ndjson", 1 + first, b"x\n" * 100)] for first in range(0, 2500, 100)]
+    parked: list[int] = []
+    with Spill(tmp_path) as spill:
+        done = ingest(
+            blocks,
+            pl.Series(dtype=pl.String),
+            arrival=TODAY,
+            timezone="UTC",
+            park=lambda table: (parked.append(table.height), spill.park(table))[1],
+        )
+        assert done.rejected.collect()["line"].to_list() == list(range(1, 2501))
+        assert done.accepted.collect().is_empty()
+    assert (done.lines, done.duplicates, max(parked)) == (2500, 0, 1000)
+
+
 # --- A day as files, and as one that is too large ---------------------------------------------------------------------
 
 

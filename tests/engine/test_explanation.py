@@ -158,6 +158,21 @@ def test_a_start_says_what_it_is_worth_and_what_would_have_won_instead(tmp_path:
         assert said in text, said
 
 
+def test_every_reason_for_withholding_has_words_of_its_own(tmp_path: Path) -> None:
+    """A reason that the page took for another would send its reader looking in the wrong place."""
+    sent = {"date": TODAY, "idempotency_key": "k", "customer_id": "x", "journey_id": "a", "step_day": 1, "channel": "email"}
+    sent |= {"content": "tea_1", "send_at": datetime(2026, 6, 4, 8, tzinfo=UTC)}
+    start = {"decision": "start", "journey_id": "a", "entered_on": TODAY, "day_index": 1, "ends_on": date(2026, 6, 12), "arm": "treated"}
+    config, options = portfolio_with(tmp_path), [option("a", 4.4, "chosen"), option(NONE, 0.5, "outscored")]
+    days = [
+        day_of(
+            config, options, [past("a", entered_on=TODAY)], sent=[sent | {"withheld": reason}], **start, runner_up=NONE, runner_up_score=0.5
+        )
+        for reason in messages.WITHHELD
+    ]
+    assert len({told(day).partition("tea_1 by email: withheld, ")[2] for day in days}) == len(messages.WITHHELD)
+
+
 RESERVED = {"journey_id": "b", "entered_on": date(2026, 5, 22), "ended_on": date(2026, 6, 1), "left_on": date(2026, 6, 1)}
 ENTERED = past(**RESERVED, ended_reason="completed", recent_starts=[date(2026, 5, 22)])
 OTHER = past("a", entered_on=date(2026, 5, 22), ended_on=date(2026, 6, 1), left_on=date(2026, 6, 1), ended_reason="interrupted")

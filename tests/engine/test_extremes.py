@@ -12,7 +12,7 @@ import pytest
 from atc_pipeline import activity, measures
 from atc_pipeline.events import RAW_EVENTS
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.profiles import STATE, state_schema, table_schema, update_profiles
+from atc_pipeline.profiles import STATE, purchases, state_schema, table_schema, update_profiles
 
 TODAY = date(2026, 1, 1)
 HEAD = 'version: "1"\ncalendar: {timezone: UTC, starts_on: 2026-01-01}\n'
@@ -135,3 +135,20 @@ def test_a_sum_that_would_not_fit_stops_the_day_instead_of_wrapping(tmp_path: Pa
     monkeypatch.setattr(measures, "LARGEST_HIGH", 1000)
     with pytest.raises(OverflowError, match=r"spend\.high"):
         profiled(tmp_path, SUMS, [event("u", TODAY, "Bought", revenue=1e10)])
+
+
+@pytest.mark.parametrize("days_since", [0, 92])
+def test_orders_without_a_value_are_left_out_of_the_value_by_their_own_count(tmp_path: Path, days_since: int) -> None:
+    """A free order beside a paid one takes nothing from the day; days of value are counted, also when days are not told apart any more."""
+    long_ago = TODAY - timedelta(days=100)
+    orders = [
+        event("u", TODAY, "Bought", 1, revenue="100"),
+        event("u", TODAY, "Bought", 2, revenue=0),
+        event("u", TODAY, "Bought", 3),
+        event("u", long_ago, "Bought", revenue=5),
+        event("u", long_ago - timedelta(days=1), "Bought", revenue=-5),
+    ]
+    free = [event("u", TODAY + timedelta(days=1), "Bought", revenue=0), event("v", TODAY, "Bought")]
+    told = profiled(tmp_path, "predictions: {order: Bought, value: revenue}\n", orders, free, *[[]] * days_since)
+    history = purchases(told.lazy()).select("customer_id", "orders", "valued_orders", "order_value_total").collect()
+    assert history.rows() == [("u", 4, 2, 105e6), ("v", 1, 0, 0.0)]

@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 from atc_pipeline.journeys import portfolio as resolved
-from atc_pipeline.journeys.document import Journey, JourneysDocument, JourneysError, Policy, json_schema
+from atc_pipeline.journeys.document import Journey, JourneysDocument, Policy, json_schema
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Channel, Goal, NotAfter, Period, Portfolio, Predictions, Reentry, Step
+from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +218,7 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
         ("- 1", ":1: expected keys with values, found a list"),
         (HEAD + "segments: {a: 'x", ":3: is not YAML: found unexpected end of stream while scanning a quoted scalar"),
         (HEAD + "policy: {score: *x}", ":3: is not YAML: found undefined alias 'x'"),
-        (HEAD + "segments: &a {b: *a}", ":3: is nested too deeply"),
+        (HEAD + "segments: &a {b: *a}", ":3: segment 'b': the alias *a stands inside what it repeats"),
         (HEAD + "segments: {[a]: b}", ":3: a key must be a name"),
         (HEAD + "version: '2'", ":1: key 'version' is given twice, again in line 3"),
         (HEAD + "segments:\n  a: true\n  a: true", ":4: field 'segments': key 'a' is given twice, again in line 5"),
@@ -469,7 +470,7 @@ def test_a_file_that_cannot_be_read_is_named_in_full(tmp_path: Path) -> None:
     (tmp_path / "journeys.yaml").write_bytes(b"version: \xff")
     with pytest.raises(JourneysError) as error:
         load_portfolio(tmp_path / "journeys.yaml")
-    assert str(error.value) == "journeys.yaml: is not UTF-8 text (byte 9)"
+    assert str(error.value) == "journeys.yaml:1: is not UTF-8 text (byte 9): save it as UTF-8"
 
 
 def test_the_json_schema_is_up_to_date() -> None:

@@ -11,8 +11,8 @@ import pytest
 from atc_pipeline import identity, measures
 from atc_pipeline.activity import roll_up
 from atc_pipeline.events import RAW_EVENTS
-from atc_pipeline.journeys.document import JourneysError
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.profiles import update_profiles
 from atc_pipeline.segments import assign_segments

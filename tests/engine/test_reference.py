@@ -69,6 +69,7 @@ from tests.engine.reference import (
     survivors,
     total_worth,
     who_is,
+    whole,
     xxh64,
 )
 
@@ -180,6 +181,9 @@ GOOD = {"messageId": "m", "type": "track", "event": "E", "userId": "c", "timesta
         ({**GOOD, "event": "", "timestamp": "x"}, "missing_event_name"),
         ({**GOOD, "timestamp": "x"}, "bad_timestamp"),
         ({**GOOD, "timestamp": None, "receivedAt": "2026-01-10T10:00:00Z"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "2026-01-10T10:00:00+14:01"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "2026-01-10T10:00:00-12:60"}, "bad_timestamp"),
+        ({**GOOD, "timestamp": "1999-12-31T23:59:59.999Z"}, "bad_timestamp"),
         ({**GOOD, "timestamp": "2026-01-11T23:00:00.001Z"}, "from_the_future"),
     ],
 )
@@ -202,6 +206,9 @@ def test_the_future_begins_24_hours_after_the_end_of_the_arrival_day(tmp_path: P
     [
         ({"timestamp": "2026-01-10T12:00:00+02:00"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
         ({"timestamp": "2026-01-10T12:00:00"}, datetime(2026, 1, 10, 12, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10 12:00:00.5 UTC"}, datetime(2026, 1, 10, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10 12:00:00 +0200"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
+        ({"timestamp": "2026-01-10 12:00:00+02"}, datetime(2026, 1, 10, 10, tzinfo=UTC)),
         (
             {"originalTimestamp": "2026-01-10T08:00:00Z", "sentAt": "2026-01-10T08:00:30Z", "receivedAt": "2026-01-10T10:00:00Z"},
             datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC),
@@ -213,6 +220,25 @@ def test_a_timestamp_is_read_or_corrected_for_the_clock_of_the_client(tmp_path: 
     event = {key: value for key, value in GOOD.items() if key != "timestamp"}
     raw, _, _ = ingest(land(tmp_path, TODAY, {**event, **stamps}), TODAY, portfolio(), [])
     assert [row["timestamp"] for row in raw] == [expected]
+
+
+def test_half_a_surrogate_pair_is_replaced_and_nothing_else() -> None:
+    """Not a whole pair, and not what only looks like an escape."""
+    assert whole('{"a\\ud83d": "\\ud83d\\ude00 \\ude00 \\\\ud83d \\uD83D\\u0041 \\n"}') == (
+        '{"a\\ufffd": "\\ud83d\\ude00 \\ufffd \\\\ud83d \\ufffd\\u0041 \\n"}'
+    )
+
+
+def test_event_files_have_many_names(tmp_path: Path) -> None:
+    """Of any case, in either form of folder and below; a mark before a line is none of it; a whole number may have a point."""
+    marked = b"\xef\xbb\xbf" + json.dumps({**GOOD, "messageId": "1"}).encode()
+    land(tmp_path, TODAY, marked, {**GOOD, "messageId": "2", "userId": 42.0}, name="A.JSON")
+    landing = land(tmp_path, TODAY, {**GOOD, "messageId": "3"}, name="_left/alone.json")
+    (landing / f"date={TODAY}").mkdir()
+    (landing / f"date={TODAY}" / "b.GZ").write_bytes(gzip.compress(json.dumps({**GOOD, "messageId": "4"}).encode()))
+    raw, _, counts = ingest(landing, TODAY, portfolio(), [])
+    assert [(row["message_id"], row["user_id"]) for row in raw] == [("1", "c"), ("2", "42"), ("4", "c")]
+    assert counts["lines"] == 3
 
 
 def test_the_earliest_of_equal_message_ids_is_kept_for_three_arrival_days(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class World:
         for day in self.days:
             (landing / day.isoformat()).mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
+            (landing / name).parent.mkdir(parents=True, exist_ok=True)
             (landing / name).write_bytes(data)
         return landing
 
@@ -64,8 +65,8 @@ class World:
         """Return the same world with the lines of each day in one file and another order."""
         lines: dict[str, list[bytes]] = {}
         for name, data in self.files.items():
-            text = gzip.decompress(data) if name.endswith(".gz") else data
-            lines.setdefault(name.split("/")[0], []).extend(text.split(b"\n"))
+            text = gzip.decompress(data) if name.lower().endswith(".gz") else data
+            lines.setdefault(name.split("/")[0].removeprefix("date="), []).extend(text.split(b"\n"))
         for arrived in lines.values():
             random.shuffle(arrived)
         return replace(self, files={f"{day}/shuffled.jsonl": b"\n".join(arrived) for day, arrived in lines.items()})
@@ -572,6 +573,9 @@ def bad_lines(draw: Draw, day: date) -> bytes:
     )
 
 
+MORE_FILES = ("more.jsonl", "more.ndjson.gz", "MORE.JSON", "hour=10/1795.4a0f.1-2.Gz")
+
+
 @st.composite
 def landings(
     draw: Draw, days: tuple[date, ...], timezone: str, numbers: Sequence[int] = (30, 60, 90, 90, 3, 0), late: Sequence[int] = LATE
@@ -588,8 +592,10 @@ def landings(
             event = {"messageId": f"m{number}", **event}
         if one_in(draw, 6):
             event["context"] = {"timezone": draw(st.sampled_from(TIMEZONES))}
-        text = json.dumps(event, ensure_ascii=draw(st.booleans()))
+        is_cut = one_in(draw, 15)  # inside an emoji
+        text = json.dumps({**event, "context": {"title": "Mug \ud83d"}} if is_cut else event, ensure_ascii=is_cut or draw(st.booleans()))
         line = text.replace("25.25", draw(st.sampled_from(["25.25", "2.525e1", "25.250", "1e400"]))).encode()
+        line = b"\xef\xbb\xbf" + line if one_in(draw, 15) else line
         lines[day].append(line)
         if one_in(draw, 6):
             again = draw(st.sampled_from([other for other in days if other >= day][:5]))
@@ -605,11 +611,12 @@ def landings(
     for day, arrived in lines.items():
         shuffled = draw(st.permutations(arrived)) if arrived else []
         cut = draw(st.integers(0, len(shuffled)))
-        for name, part in (("events.ndjson", shuffled[:cut]), (draw(st.sampled_from(["more.jsonl", "more.ndjson.gz"])), shuffled[cut:])):
+        for name, part in (("events.ndjson", shuffled[:cut]), (draw(st.sampled_from(MORE_FILES)), shuffled[cut:])):
             if part:
                 separator = draw(st.sampled_from([b"\n", b"\n", b"\n\n"]))
                 text = separator.join(part) + draw(st.sampled_from([b"", b"\n"]))
-                files[f"{day}/{name}"] = gzip.compress(text, mtime=0) if name.endswith(".gz") else text
+                folder = draw(st.sampled_from([f"{day}", f"{day}", f"date={day}"]))
+                files[f"{folder}/{name}"] = gzip.compress(text, mtime=0) if name.lower().endswith(".gz") else text
     return files
 
 

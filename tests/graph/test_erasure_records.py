@@ -4,7 +4,9 @@ import gzip
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -158,7 +160,9 @@ def test_no_byte_is_left_in_the_lake_or_in_dagsters_home(
     assert not re.search("(?i)zoe", "".join(path.read_text() for path in (home / "tombstones").iterdir()))
 
 
-def test_whoever_was_written_otherwise_is_told_and_erased_with_them(world: dict[str, str], instance: dg.DagsterInstance) -> None:
+def test_whoever_was_written_otherwise_is_told_and_erased_with_them(
+    world: dict[str, str], instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Ids in capitals, with blanks and coded are customers of their own: the report says where and how, nothing is removed until
     each place is decided, those named in also go with her, and prose that is said to mean something else stays."""
     home = Path(world["ATC_HOME"])
@@ -180,6 +184,7 @@ def test_whoever_was_written_otherwise_is_told_and_erased_with_them(world: dict[
         assert f"| {place} |" in str(told["same_text_elsewhere"]).replace("\\", "")
     for way in (ZOE.upper(), coded, f"url: https://shop.example/?u={quote(ZOE)}", f"anonymousId: {ZOE}"):
         assert way in written, way
+    assert f'also: [" {ZOE}\\u200b", "{ZOE.upper()}", "anon:{coded}"]' in capfd.readouterr().err
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     with pytest.raises(dg.Failure, match=r"Nothing was removed.*customer_profiles\.customer_id .*name it in also"):
         erase(definitions, instance, customer_id=ZOE, confirm=True)
@@ -192,6 +197,33 @@ def test_whoever_was_written_otherwise_is_told_and_erased_with_them(world: dict[
     assert (home / "landing" / str(FIRST) / "others.ndjson").read_text().split("\n")[:3] == ["", "", ""]
     assert run(world, FIRST, FIRST, instance=instance).success
     assert files_that_name(ZOE, PHONE, under=[home / "lake" / "customer_profiles", home / "lake" / "identity_map"]) == set()
+
+
+def test_a_database_that_is_being_read_is_written_anew_at_the_next_look(
+    world: dict[str, str], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While somebody reads it SQLite must keep what was deleted: the sensor says so, and remembers; the job asks to be run again."""
+    run(world, FIRST, FIRST, instance=instance, job="ingest_events")
+    definitions = build_definitions(world)
+    erase(definitions, instance, customer_id=ZOE)
+    monkeypatch.setattr("assets.triggers.A_DAY", timedelta(days=-1))
+    monkeypatch.setattr("resources.records.BUSY_SECONDS", 0.1)
+    sensor = definitions.resolve_sensor_def("forget_erasures")
+    database = Path(instance.root_directory) / "history" / "runs.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as reader:
+        reader.execute("begin")
+        reader.execute("select count(*) from runs").fetchall()
+        with dg.build_sensor_context(instance=instance) as context:
+            skipped = sensor(context)
+            assert isinstance(skipped, dg.SkipReason)
+            assert str(skipped.skip_message).startswith("1 records of erasures deleted; SQLite keeps their bytes, until the next look")
+            assert context.cursor
+        with pytest.raises(dg.Failure, match=r"Run this again: Dagster's database is in use"):
+            erase(definitions, instance, customer_id=ZOE, confirm=True)
+    with dg.build_sensor_context(instance=instance, cursor=context.cursor) as again:
+        sensor(again)
+        assert not again.cursor
+    assert files_that_name(ZOE, under=[Path(instance.root_directory)]) == set()
 
 
 def test_checks_of_runs_that_were_deleted_by_hand_are_forgotten(world: dict[str, str], instance: dg.DagsterInstance) -> None:

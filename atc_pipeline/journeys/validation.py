@@ -1,0 +1,22 @@
+"""What ``journeys.yaml`` holds, in one line: for ``validate``.
+
+What belongs here: counting. What does not: what is wrong with a file (``resolution`` says that by refusing it), or printing.
+"""
+
+from pathlib import Path
+
+from atc_pipeline.journeys.resolution import load_portfolio
+
+
+def validated(path: Path) -> str:
+    """Say what the file holds, drafts left out. Raises JourneysError, one line per problem."""
+    portfolio = load_portfolio(path)
+    paused = sum(journey.status == "paused" for journey in portfolio.journeys)
+    journeys = _counted(len(portfolio.journeys), "journey") + (f" ({paused} paused)" if paused else "")
+    things = {"segment": portfolio.segments, "trait": portfolio.traits, "interest": portfolio.topics, "intent": portfolio.intents}
+    others = [_counted(len(each), noun) for noun, each in (things | {"channel": portfolio.channels}).items()]
+    return f"{path.name}: {', '.join([journeys, *others])}: ok"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
