@@ -33,7 +33,7 @@ STATE_TAG = {"atc/state": "lake"}
 (dagster_home/dagster.yaml). A run started by hand carries no tag of ours, and waits for its turn as all do (``resources.turn``)."""
 
 OLDER_COLUMNS = (
-    "journeys.yaml needs a column that days written before do not have: a trait, topic, intent or channel is new. "
+    "journeys.yaml needs a column that days written before do not have: a trait, topic, intent, channel or goal is new. "
     "Run the job catch_up from the first day on"
 )
 

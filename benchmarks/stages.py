@@ -17,9 +17,10 @@ from statistics import median
 import polars as pl
 
 from assets.customers import profile_day
-from assets.decisions import Goals, decide_day
+from assets.decisions import CAP_DAYS, Goals, decide_day
 from atc_pipeline.activity import roll_up
 from atc_pipeline.decision.day import ASSIGNMENTS
+from atc_pipeline.decision.memory import cap_days
 from atc_pipeline.events import ingest
 from atc_pipeline.identity import absorbed, map_identities
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -98,7 +99,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
             lake.write("journey_queues", day, queues.collect())
         with watch.measure("decision"):
             for table, frame in decide_day(lake, goals, nothing_delivered, portfolio, day).items():
-                lake.write(table, day, frame)
+                lake.write(table, day, frame, {CAP_DAYS: str(cap_days(portfolio))})
         with watch.measure("messages"):
             messages = write_messages(lake.lazy("journey_assignments", day), profiles, portfolio, today=day)
             lake.write("outbound_messages", day, messages.collect())

@@ -45,6 +45,17 @@ def ingested(*lines: dict[str, Any] | bytes, recent: Iterable[str] = (), erased:
     return done
 
 
+def test_lines_that_name_nobody_are_rejected_whatever_the_case() -> None:
+    """SPEC 2's values and those of ``identity.blocked`` are no identity: a line with nothing else is ``missing_identity``."""
+    nobody = ["undefined", "NULL", "None", "[object Object]", " guest ", "-1", "000", "Kiosk 7", "anon:undefined"]
+    lines = [{"type": "page", "timestamp": "2026-01-10T10:00:00Z", "messageId": one, "userId": one, "anonymousId": "nil"} for one in nobody]
+    known = {**lines[0], "messageId": "visitor", "anonymousId": "a"}
+    blocks = [block(*lines, known, {**known, "messageId": "user", "userId": "undefined behaviour"})]
+    done = ingest(blocks, pl.Series(dtype=pl.String), arrival=TODAY, timezone="UTC", blocked=["kiosk 7"])
+    assert sorted(done.accepted["message_id"]) == ["user", "visitor"]
+    assert done.rejected["reason"].to_list() == ["missing_identity"] * len(nobody)
+
+
 def test_lines_that_name_an_erased_id_leave_their_count_only() -> None:
     """As user, previous id, or anonymous visitor without a user, accepted, rejected or repeated; others on the same device and
     namesakes stay."""
