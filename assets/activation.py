@@ -38,9 +38,7 @@ class ActivationConfig(dg.Config):
 def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Build ``outbound_messages`` and ``activation``."""
 
-    @dg.asset(
-        **daily(partitions, "activation", after(["journey_assignments", "customer_profiles", "identity_map"], itself="outbound_messages"))
-    )
+    @dg.asset(**daily(partitions, "activation", after(["journey_assignments", "customer_profiles", "identity_map"])))
     def outbound_messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey step due for a treated customer on the day, withheld ones with the reason."""
         portfolio = journeys.load()

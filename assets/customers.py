@@ -42,14 +42,12 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             dg.AssetSpec(
                 "customer_profiles",
                 description="One row per customer per day: the system of record of traits, interests, intents, consent and predictions.",
-                **spec(
-                    partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"], itself="customer_profiles")
-                ),
+                **spec(partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"])),
             ),
             dg.AssetSpec(
                 "purchase_models",
                 description="One row per day: the purchase models in use, fitted on the profiles of the day before or earlier.",
-                **spec(partitions, "customers", after(["customer_activity"], itself="purchase_models")),
+                **spec(partitions, "customers", after(["customer_activity"])),
             ),
         ],
         **together(partitions),
@@ -73,7 +71,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         each_day(context, lake, make, definitions.with_history)
         yield from made(context, ["purchase_models", "customer_profiles"])
 
-    @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"], itself="micro_segment_memberships")))
+    @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"])))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per micro-segment and customer per day; everyone is always in at least one."""
         portfolio = journeys.load()
@@ -88,9 +86,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         each_day(context, lake, make)
         return dg.MaterializeResult()
 
-    @dg.asset(
-        **daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"], itself="journey_queues"))
-    )
+    @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"])))
     def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """One row per journey and customer who qualifies for it on the day, and since when."""
         portfolio = journeys.load()

@@ -37,8 +37,6 @@ OLDER_COLUMNS = (
     "Run the job catch_up from the first day on"
 )
 
-YESTERDAY = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
-
 
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
     """Return the days of a run, in order."""
@@ -148,7 +146,11 @@ def together(partitions: dg.DailyPartitionsDefinition) -> dict[str, Any]:
     return {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run(), "can_subset": True}
 
 
-def after(names: Sequence[str], *, itself: str | None = None) -> list[dg.AssetDep]:
-    """Depend on the same day of these assets, and on the day before of ``itself``."""
-    own = [dg.AssetDep(itself, partition_mapping=YESTERDAY)] if itself else []
-    return [dg.AssetDep(name) for name in names] + own
+def after(names: Sequence[str]) -> list[dg.AssetDep]:
+    """Depend on the same day of these assets.
+
+    That a table stands on its own yesterday too is not told to Dagster, which would start each such asset in a run of its own
+    (docs/adr/0020-runs.md): the day is refused where yesterday is missing (``yesterday_of``), and said to be stale where it was
+    made again.
+    """
+    return [dg.AssetDep(name) for name in names]

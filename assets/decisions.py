@@ -24,7 +24,7 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.profiles import LATENESS_DAYS
 from resources.journeys import JourneysFile
 from resources.lake import Lake, Rolling
-from resources.ledger import Ledger
+from resources.ledger import Ledger, LedgerError
 
 CAP_DAYS = "policy.cap.days"
 """Under this name ``journey_state`` says over how many days it remembers starts."""
@@ -44,7 +44,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             dg.AssetSpec(
                 "journey_state",
                 description="One row per customer and journey ever entered: the memory that tomorrow's decision stands on.",
-                **spec(partitions, "decisions", after(["scored_candidates"], itself="journey_state")),
+                **spec(partitions, "decisions", after(["scored_candidates"])),
             ),
             dg.AssetSpec(
                 "journey_assignments",
@@ -63,7 +63,10 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         """Advance, gate, score and choose, day by day in order; what was delivered already stands."""
         portfolio = journeys.load()
         goals = Goals(lake, portfolio)
-        delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
+        try:
+            delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
+        except LedgerError as problem:
+            raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
         each_day(context, lake, lambda day: decide_day(lake, goals, delivered, portfolio, day), {CAP_DAYS: str(cap_days(portfolio))})
         yield from made(context, ["scored_candidates", "journey_state", "journey_assignments", "journey_funnel"])
 

@@ -20,7 +20,7 @@ def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             dg.AssetSpec(
                 "identity_map",
                 description="One row per id known by the day, user or anonymous: the customer it is, and since when.",
-                **spec(partitions, "events", after(["raw_events"], itself="identity_map")),
+                **spec(partitions, "events", after(["raw_events"])),
             ),
             dg.AssetSpec(
                 "identity_changes",

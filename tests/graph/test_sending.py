@@ -252,3 +252,17 @@ def test_a_past_day_that_is_none_of_the_calendar_is_refused(tmp_path: Path, name
     failure = next(event for event in result.all_events if event.is_step_failure)
     assert failure.step_key == "activation"
     assert f"past_days: {named}: no day of the calendar" in failure.step_failure_data.user_failure_data.description
+
+
+def test_a_ledger_that_cannot_be_read_decides_and_sends_nothing(tmp_path: Path) -> None:
+    """What was sent must stand when its day is decided again, so a file that is no ledger stops the decision, with a sentence."""
+    environment = make_world(tmp_path)
+    (Path(environment["ATC_HOME"]) / "ledger.duckdb").write_text("no database")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, FIRST, FIRST, instance=instance, must_succeed=False)
+    (failed,) = result.filter_events(lambda event: event.is_step_failure)
+    told = failed.step_failure_data.user_failure_data
+    assert failed.step_key == "decide"
+    assert told is not None
+    assert "nothing was decided" in (told.description or "")
+    assert "ledger.duckdb" in (told.description or "")
