@@ -257,10 +257,19 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         finally:
             os.close(descriptor)
 
+    def _refuse_what_is_no_database(self) -> None:
+        """Say at once what DuckDBResource says after trying for 100 seconds, as it cannot tell it from a file in use."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                head = file.read(12)
+            if head and head[8:] != b"DUCK":
+                raise LedgerError(f"the delivery ledger {self.path} is no DuckDB database: put back the last copy of it that was whole")
+
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._refuse_what_is_no_database()
             with self._turn(), DuckDBResource(database=str(self.path)).get_connection() as connection:
                 # DuckDBResource closes only after success; a connection left open by an error would keep others out.
                 try:
