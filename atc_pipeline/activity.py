@@ -93,13 +93,12 @@ def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple
     happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: keyed.height}
     # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
     facts = [
-        _every_event(keyed),
         *(_properties(keyed, [one for one in contributions if one.selector.each == each], each, happened, found) for each in arrays),
         pl.concat([_traits(keyed, portfolio, arrival, found), _subscriptions(keyed, portfolio, arrival, found)], how="diagonal"),
         _timezones(keyed),
     ]
     accumulators = measures.in_rollup(portfolio)
-    grouped = pl.collect_all([_grouped(rows, accumulators) for rows in facts])
+    grouped = pl.collect_all([_grouped(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
     return _side_by_side(grouped, accumulators), found
 
 
@@ -112,7 +111,7 @@ def _grouped(rows: pl.DataFrame, accumulators: Iterable[measures.Accumulator]) -
         if one.merge == "tally":
             values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
             whole = whole.join(measures.tally(values, _KEYS, one.name), on=_KEYS, how="left")
-        elif one.merge == "consent":
+        elif one.merge == "consent" and rows.select(consent.is_said(one.name).any()).item():
             whole = whole.join(consent.merged(rows.lazy(), _KEYS, one.name), on=_KEYS, how="left")
     return whole
 
@@ -214,36 +213,45 @@ def _properties(
             no_items = rows[list(owners)].with_columns(shape=pl.Series(shapes, dtype=pl.String))
     held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
     typed = typed.with_columns(held)
-    masks = {id(one.selector): _mask(one.selector) for one in contributions}
-    typed = typed.with_columns(mask.alias(f"mask:{name}") for name, mask in masks.items())
+    masks = {_meant(one.selector): _mask(one.selector) for one in contributions}
+    typed = typed.with_columns(**masks)
     columns: dict[str, list[pl.Expr]] = {}
     told: dict[Feature, _Contribution] = {}
     for one in contributions:
-        for name, expression in _filled(one, pl.col(f"mask:{id(one.selector)}")).items():
+        for name, expression in _filled(one, pl.col(_meant(one.selector))).items():
             columns.setdefault(name, []).append(expression)
         if one.feature is not None:
             told.setdefault(one.feature, one)
-    found += [_told(feature, one, typed, no_items, happened) for feature, one in told.items()]
+    found += _told(told, typed, no_items, happened)
     return typed.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
 
 
-def _told(feature: Feature, one: _Contribution, rows: pl.DataFrame, no_items: pl.DataFrame, happened: dict[str, int]) -> Counted:
-    """Count what was found of a feature; values that cannot be read are few, and looked at only where there are any."""
-    is_meant, is_named = pl.col(f"mask:{id(one.selector)}"), _is_named(one.selector)
-    skipped = [no_items.filter(is_named).select("said", "shape")] if no_items.height else []
-    fields = [(documents.unread(*field), is_named) for field in (one.selector.where.columns.items() if one.selector.where else ())]
-    if one.property is not None:
-        fields.append((documents.unread(one.property, _value_type(one.accumulator)), is_meant))
-    for column, among in dict(reversed(fields)).items():
-        if column in rows.columns:
-            skipped.append(rows.filter(among & pl.col(column).is_not_null()).select("said", shape=column))
-    matched = int(rows[f"mask:{id(one.selector)}"].sum())
-    if one.property is not None:
-        value = documents.column(one.property, _value_type(one.accumulator))
-        read = rows.select((is_meant & pl.col(value).is_not_null()).sum()).item()
-    else:
-        read = matched if not skipped else max(0, rows.filter(is_named).height - sum(frame.height for frame in skipped))
-    return counted(feature, {name: happened.get(name, 0) for name in one.selector.events or (ANY,)}, matched, read, skipped)
+def _told(
+    features: dict[Feature, _Contribution], rows: pl.DataFrame, no_items: pl.DataFrame, happened: dict[str, int]
+) -> Iterable[Counted]:
+    """Count what was found of features; values that cannot be read are few, and looked at only where there are any."""
+    there = set(rows.columns)
+    counts = {name: pl.col(name).sum() for name in {_meant(one.selector) for one in features.values()}}
+    for one in features.values():
+        if one.property is not None:
+            value = documents.column(one.property, _value_type(one.accumulator))
+            counts[_read(one)] = (pl.col(_meant(one.selector)) & pl.col(value).is_not_null()).sum()
+    numbers = rows.select(**counts).row(0, named=True) if counts else {}
+    for feature, one in features.items():
+        skipped = [no_items.filter(_is_named(one.selector)).select("said", "shape")] if no_items.height else []
+        fields = {documents.unread(*field): False for field in (one.selector.where.columns.items() if one.selector.where else ())}
+        if one.property is not None:
+            fields = {documents.unread(one.property, _value_type(one.accumulator)): True} | {**fields}
+        for column, is_of_meant in fields.items():
+            if column in there:
+                among = pl.col(_meant(one.selector)) if is_of_meant else _is_named(one.selector)
+                skipped.append(rows.filter(among & pl.col(column).is_not_null()).select("said", shape=column))
+        matched = numbers[_meant(one.selector)]
+        if one.property is not None:
+            read = numbers[_read(one)]
+        else:
+            read = matched if not skipped else max(0, rows.filter(_is_named(one.selector)).height - sum(frame.height for frame in skipped))
+        yield counted(feature, {name: happened.get(name, 0) for name in one.selector.events or (ANY,)}, matched, read, skipped)
 
 
 def _names(contributions: list[_Contribution]) -> list[str] | None:
@@ -282,6 +290,15 @@ def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
 def _mask(selector: Selector) -> pl.Expr:
     """True in the rows that the selector means."""
     return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_holds(selector.where))
+
+
+def _meant(selector: Selector) -> str:
+    """Name the column of its ``_mask``: one for all selectors that mean the same."""
+    return f"mask:{selector.events}:{selector.where.text if selector.where is not None else ''}"
+
+
+def _read(one: _Contribution) -> str:
+    return f"read:{one.property}:{_value_type(one.accumulator)}:{_meant(one.selector)}"
 
 
 def _is_named(selector: Selector) -> pl.Expr:
@@ -348,6 +365,8 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: li
     typed = _with_fields(said, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
     found += [_asked(name, typed, property_, dtype) for name, property_, dtype in profile]
     found += [_asked(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
+    if typed.is_empty():
+        return typed.select(_KEYS)
     consents: list[pl.Expr] = []
     for name in agreed:
         value = pl.col(documents.column(name, documents.CONSENT))
@@ -381,6 +400,8 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, fo
     foreign = typed.filter(is_foreign).select("said", shape=pl.coalesce(shape, pl.lit("a channel that is not ours")))
     happened = {name: typed.filter(pl.col("event") == name).height for name in (SUBSCRIBED, UNSUBSCRIBED)}
     found.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
+    if typed.is_empty():
+        return typed.select(_KEYS)
     consents: list[pl.Expr] = []
     for channel in ours:
         is_this = (named == channel).fill_null(value=False)

@@ -9,6 +9,7 @@ What belongs here: words and how they merge. What does not: reading events, and 
 
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -30,16 +31,23 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
     It arrived when it was received; where that is not told, when it happened, within that day. A word from the future then has
     no time of arrival but its day: a grant came at the day's beginning, a withdrawal at its end.
     """
+    withdrawn_arrived, granted = _arrived(arrival, timezone)
+    return [
+        pl.when(is_withdrawn).then("timestamp").cast(AT).alias(f"{name}.withdrawn"),
+        pl.when(is_withdrawn).then(withdrawn_arrived).cast(AT).alias(f"{name}.withdrawn_arrived"),
+        pl.when(is_granted).then(granted).cast(GRANTS).alias(f"{name}.granted"),
+    ]
+
+
+@lru_cache(maxsize=1)
+def _arrived(arrival: date, timezone: str) -> tuple[pl.Expr, pl.Expr]:
+    """Return when a withdrawal arrived, and a grant with its times; the same of every channel."""
     zone = ZoneInfo(timezone)
     first, end = (datetime.combine(day, time(), zone).astimezone(ZoneInfo("UTC")) for day in (arrival, arrival + timedelta(days=1)))
     happened = pl.when(pl.col("timestamp") < pl.lit(end, AT)).then("timestamp")
     arrived = pl.coalesce("received_at", happened).clip(pl.lit(first + _TICK, AT), pl.lit(end - _TICK, AT))
     granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(pl.lit(first, AT))))
-    return [
-        pl.when(is_withdrawn).then("timestamp").cast(AT).alias(f"{name}.withdrawn"),
-        pl.when(is_withdrawn).then(arrived.fill_null(pl.lit(end - _TICK, AT))).cast(AT).alias(f"{name}.withdrawn_arrived"),
-        pl.when(is_granted).then(granted).cast(GRANTS).alias(f"{name}.granted"),
-    ]
+    return arrived.fill_null(pl.lit(end - _TICK, AT)), granted
 
 
 def is_said(name: str) -> pl.Expr:

@@ -197,8 +197,9 @@ def unsafe_sums(state: pl.DataFrame) -> list[str]:
     names = [name for name in state.columns if name.endswith((".high", ".low")) and state.schema[name] == pl.Int64()]
     if not names or state.is_empty():
         return []
-    least, largest = (extremes.row(0, named=True) for extremes in (state.select(names).min(), state.select(names).max()))
-    return [name for name in names if max(largest[name] or 0, -(least[name] or 0)) >= LARGEST_HIGH]
+    is_large = (pl.col(names) >= LARGEST_HIGH) | (pl.col(names) <= -LARGEST_HIGH)
+    found = state.select(is_large.any()).row(0)
+    return [name for name, is_unsafe in zip(names, found, strict=True) if is_unsafe]
 
 
 def of_trait(trait: Trait) -> tuple[Accumulator, ...]:

@@ -4,6 +4,7 @@ What belongs here: which step is due today, consent, the hour. What does not: se
 """
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from itertools import count
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -191,16 +192,21 @@ def _reachable(messages: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfo
     return messages.join(customers, on="customer_id", how="left").with_columns(is_usable=is_usable)
 
 
+@cache
+def _time_zones() -> set[str]:
+    return available_timezones()  # which looks at hundreds of files
+
+
 def _with_send_at(messages: pl.LazyFrame, profiles: pl.LazyFrame, default: str, first: date, after: datetime) -> pl.LazyFrame:
     """Add ``send_at``: the first time not before ``after`` that it is the customer's best hour where the customer lives, from ``first`` on.
 
     An hour that the clocks skip is the next one; one that comes twice is the first.
     """
-    names = available_timezones()
-    zones = [name for name in profiles.select(pl.col("timezone").unique()).collect()["timezone"] if name in names and is_time_zone(name)]
+    told = profiles.select("timezone", "best_hour").unique().collect()
+    zones = [name for name in told["timezone"].unique() if name in _time_zones() and is_time_zone(name)]
     zone = pl.when(pl.col("timezone").is_in(zones)).then("timezone").alias("zone")
     rows = []
-    for name, hour in profiles.select(zone, "best_hour").unique().collect().iter_rows():  # a few per time zone
+    for name, hour in told.select(zone, "best_hour").unique().iter_rows():  # a few per time zone
         place, at = ZoneInfo(name or default), time(DEFAULT_HOUR if hour is None else hour)
         moments = (datetime.combine(first + timedelta(days=days), at, place).astimezone(UTC) for days in count())
         rows.append((name, hour, next(moment for moment in moments if moment >= after)))

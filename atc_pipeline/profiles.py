@@ -73,7 +73,8 @@ def update_profiles(
     merges = None if absorbed is None else absorbed.collect()
     absorbed = None if merges is None or merges.is_empty() else merges.lazy()
     seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
-    people = _state(yesterday, portfolio, absorbed, today).join(seen, on="customer_id", how="full", coalesce=True)
+    before = _state(yesterday, portfolio, absorbed, today)
+    people = before.select("customer_id").join(seen, on="customer_id", how="full", coalesce=True)
     people = people.sort("customer_id").with_row_index("row").collect().lazy()
 
     def known(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -81,12 +82,19 @@ def update_profiles(
         return survivors(rows, absorbed).join(people.select("customer_id", "row"), on="customer_id").drop("customer_id")
 
     # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
-    coming = _faded(known(_coming(activity, remembered, today)), remembered, today).collect().lazy()
-    leaving = known(_leaving(activity, remembered, today)).collect().lazy()
+    channels = [one.name for one in remembered if one.merge == "consent"]
+    coming, leaving, ahead = pl.collect_all(
+        [
+            _faded(known(_coming(activity, remembered, today)), remembered, today),
+            known(_leaving(activity, remembered, today)),
+            known(_withdrawn_ahead(activity, channels, today)),
+        ]
+    )
     moved = pl.concat([coming, leaving], how="diagonal")
     plain = [one for one in remembered if one.merge not in ("tally", "consent")]
     state = (
-        people.join(measures.merged(moved, ["row"], plain), on="row", how="left", suffix="+", maintain_order="left")
+        people.join(before, on="customer_id", how="left", maintain_order="left")
+        .join(measures.merged(moved.lazy(), ["row"], plain), on="row", how="left", suffix="+", maintain_order="left")
         .with_columns(
             *(expression for one in plain for expression in one.absorb("+")),
             zone_before="timezone.value",
@@ -96,11 +104,12 @@ def update_profiles(
         .collect()
         .lazy()  # the tallies look at it twice each
     )
-    changes = [_changed_tally(state, moved, one.name) for one in remembered if one.merge == "tally"]
-    channels = [one.name for one in remembered if one.merge == "consent"]
-    if channels:
-        news = [coming, known(_withdrawn_ahead(activity, channels, today))]
-        changes.append(_changed_consent(state, news, channels))
+    # On most days there is nothing new of most of these, which is cheaper to see than to work out.
+    tallies = [one.name for one in remembered if one.merge == "tally"]
+    changes = [_changed_tally(state, moved.lazy(), name) for name in tallies if moved[name].null_count() < moved.height]
+    said = [rows for rows in (coming, ahead) if channels and rows.select(pl.any_horizontal(map(consent.is_said, channels)).any()).item()]
+    if said:
+        changes.append(_changed_consent(state, [rows.lazy() for rows in said], channels))
     if portfolio.predictions is not None:
         changes += _settled(state, coming, leaving, today)
     state = _with_changes(state, pl.collect_all(changes))
@@ -113,7 +122,7 @@ def update_profiles(
         raise OverflowError(f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen measures.LOW_BITS' two columns")
     counts = hours.count(
         made.select("row", "zone_before", "is_merged", measures.HOURS, zone="timezone.value"),
-        moved=measures.spread(moved, ["row"], measures.HOURS),
+        moved=measures.spread(moved.lazy(), ["row"], measures.HOURS),
         within=measures.spread(known(_within_hours(activity, today)), ["row"], measures.HOURS),
         timezone=portfolio.timezone,
     )
@@ -253,7 +262,7 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     fields = state_schema(portfolio)
     if yesterday is None:
         return pl.LazyFrame(schema={**_SEEN, **fields, "is_merged": pl.Boolean()})
-    state = yesterday.select(*_SEEN, *(pl.col(STATE).struct.field(name).alias(name) for name in fields), is_merged=pl.lit(value=False))
+    state = yesterday.select(*_SEEN, pl.col(STATE).struct.field(list(fields)), is_merged=pl.lit(value=False))
     new = None if absorbed is None else absorbed.filter(pl.col("valid_from") == today)
     if new is None or new.limit(1).collect().is_empty():
         return state
@@ -292,7 +301,7 @@ def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.La
     return changed.join(measures.tally(pl.concat([before, news]), ["row"], name), on="row", how="left")
 
 
-def _settled(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, today: date) -> Iterator[pl.LazyFrame]:
+def _settled(state: pl.LazyFrame, coming: pl.DataFrame, leaving: pl.DataFrame, today: date) -> Iterator[pl.LazyFrame]:
     """Count the days with an order, and with one of value, that leave the window or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=measures.PURCHASES_WITHIN_DAYS)
     is_sold = pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
@@ -303,7 +312,9 @@ def _settled(state: pl.LazyFrame, coming: pl.LazyFrame, leaving: pl.LazyFrame, t
     for recent, settled, is_there in kinds:
         late = coming.filter((pl.col("event_date") <= oldest) & is_there)  # which is not in the window's column any more
         gone = leaving.filter(pl.col(recent).is_not_null())
-        days = pl.concat([frame.select("row", "event_date") for frame in (late, gone)]).unique()
+        if late.is_empty() and gone.is_empty():
+            continue
+        days = pl.concat([frame.lazy().select("row", "event_date") for frame in (late, gone)]).unique()
         counted = days.group_by("row").agg(pl.len().cast(pl.Int64).alias("more"))
         before = state.select("row", settled).join(counted, on="row")
         yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more"))
