@@ -6,9 +6,10 @@ What belongs here: taking properties out of events, and which events count for w
 was found is as it should be (``coverage``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 import polars as pl
 
@@ -86,7 +87,7 @@ def roll_up_again(
 
 def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple[pl.DataFrame, list[Counted]]:
     keyed = events.collect()
-    contributions = list(_contributions(portfolio))
+    contributions = _contributions(portfolio)
     arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
     found: list[Counted] = []
     names = keyed.group_by("event").len()
@@ -158,7 +159,12 @@ def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
     yield Feature(SUBSCRIPTIONS)
 
 
-def _contributions(portfolio: Portfolio) -> Iterable[_Contribution]:
+@lru_cache(maxsize=8)
+def _contributions(portfolio: Portfolio) -> tuple[_Contribution, ...]:
+    return tuple(_contributed(portfolio))
+
+
+def _contributed(portfolio: Portfolio) -> Iterable[_Contribution]:
     for trait in portfolio.traits:
         if trait.selector is None:
             continue
@@ -218,7 +224,7 @@ def _properties(
     columns: dict[str, list[pl.Expr]] = {}
     told: dict[Feature, _Contribution] = {}
     for one in contributions:
-        for name, expression in _filled(one, pl.col(_meant(one.selector))).items():
+        for name, expression in _filled(one).items():
             columns.setdefault(name, []).append(expression)
         if one.feature is not None:
             told.setdefault(one.feature, one)
@@ -332,9 +338,10 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
     return held
 
 
-def _filled(one: _Contribution, mask: pl.Expr) -> dict[str, pl.Expr]:
+@lru_cache(maxsize=4096)
+def _filled(one: _Contribution) -> Mapping[str, pl.Expr]:
     """Fill the accumulator's columns in the rows that match, and leave null elsewhere."""
-    accumulator = one.accumulator
+    accumulator, mask = one.accumulator, pl.col(_meant(one.selector))
     if one.property is None:
         value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(one.micro_weight, dtype=pl.Int64)
         return {accumulator.name: pl.when(mask).then(value)}

@@ -186,7 +186,7 @@ def _apart(aliases: pl.DataFrame, seen: pl.DataFrame, known: pl.DataFrame) -> tu
     else a user to come.
     """
     if aliases.is_empty():
-        return aliases, aliases.select(id="visitor", *aliases.columns)
+        return aliases, aliases.with_columns(id="visitor")
     named = pl.col("id").is_in(aliases["previous"].drop_nulls().implode())
     everybody = pl.concat([seen.filter(named), known.filter(named & pl.col("is_seen")).select(*_ID)])
     users, visitors = (everybody.filter(pl.col("id_type") == kind)["id"].implode() for kind in (USER, ANONYMOUS))

@@ -10,6 +10,7 @@ defined by. What does not: reading events.
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import polars as pl
@@ -233,9 +234,10 @@ def _of_kind(trait: Trait) -> tuple[Accumulator, ...]:
             return ()
 
 
-def of_profiles(portfolio: Portfolio) -> list[Accumulator]:
+@lru_cache(maxsize=8)
+def of_profiles(portfolio: Portfolio) -> tuple[Accumulator, ...]:
     """Return what profiles are made from, but for the hours."""
-    return [
+    return (
         Accumulator("timezone", "latest", pl.String()),
         *(Accumulator(f"consent_{channel.id}", "consent", pl.Boolean()) for channel in portfolio.channels),
         *interests(portfolio),
@@ -244,12 +246,13 @@ def of_profiles(portfolio: Portfolio) -> list[Accumulator]:
         *responses_by_channel(portfolio).values(),
         *purchases(portfolio),
         *(part for trait in portfolio.traits for part in of_trait(trait)),
-    ]
+    )
 
 
-def remembered(portfolio: Portfolio) -> list[Accumulator]:
+@lru_cache(maxsize=8)
+def remembered(portfolio: Portfolio) -> tuple[Accumulator, ...]:
     """Return the accumulators of the running state: everything without a window, the windows that slide, and ``fading_days``."""
-    return [*(one for one in of_profiles(portfolio) if not one.is_reread), *fading_days(portfolio)]
+    return (*(one for one in of_profiles(portfolio) if not one.is_reread), *fading_days(portfolio))
 
 
 def reread(portfolio: Portfolio) -> list[Accumulator]:
@@ -316,14 +319,15 @@ def goal_column(event: str) -> str:
     return f"goal.{event}"
 
 
-def in_rollup(portfolio: Portfolio) -> list[Accumulator]:
+@lru_cache(maxsize=8)
+def in_rollup(portfolio: Portfolio) -> tuple[Accumulator, ...]:
     """Return the accumulators of ``customer_activity``."""
-    return [
+    return (
         Accumulator("events", "add", pl.Int64()),
         Accumulator(HOURS, "tally", pl.Int64()),
         *of_profiles(portfolio),
         *goals(portfolio),
-    ]
+    )
 
 
 def rollup_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:

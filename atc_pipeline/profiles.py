@@ -190,7 +190,7 @@ def rank_population(profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFram
     )
 
 
-def _coming(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
+def _coming(activity: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per rollup that counts from today on: arrived today, or arrived before and dated today."""
     is_due = ((pl.col("date") == today) & (pl.col("event_date") <= today)) | ((pl.col("date") < today) & (pl.col("event_date") == today))
     return activity.filter(is_due).with_columns(
@@ -198,7 +198,7 @@ def _coming(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) 
     )
 
 
-def _faded(coming: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
+def _faded(coming: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """Weigh what fades by its age: today, or on the last day of it that comes for the customer, which is set."""
     fading = [one for one in remembered if one.merge == "decay"]
     together = {one.on: [other.name for other in fading if other.on == one.on] for one in fading if one.on is not None}
@@ -230,7 +230,7 @@ def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.LazyFrame], channels
     return changed
 
 
-def _leaving(activity: pl.LazyFrame, remembered: list[Accumulator], today: date) -> pl.LazyFrame:
+def _leaving(activity: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per rollup that leaves a window today, its numbers negative: every one of them came in before."""
     sliding = _sliding(remembered)
     tallies = [measures.HOURS, *(one.name for one in remembered if one.merge == "tally")]
@@ -245,7 +245,7 @@ def _leaving(activity: pl.LazyFrame, remembered: list[Accumulator], today: date)
     )
 
 
-def _sliding(remembered: list[Accumulator]) -> dict[str, int]:
+def _sliding(remembered: Sequence[Accumulator]) -> dict[str, int]:
     """Return the days of each window that is kept up by addition and subtraction."""
     return {one.name: one.within_days for one in remembered if one.within_days is not None} | {measures.HOURS: measures.HOURS_WITHIN_DAYS}
 
@@ -335,7 +335,7 @@ def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
     return activity.filter(pl.col("event_date").is_between(first, today, closed="right")).select("customer_id", measures.HOURS)
 
 
-def _reread(activity: pl.LazyFrame, accumulators: list[Accumulator], today: date) -> pl.LazyFrame:
+def _reread(activity: pl.LazyFrame, accumulators: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per customer active within the longest of these windows, one column per accumulator."""
     first = {one.name: today - timedelta(days=one.within_days or 0) for one in accumulators}
     return (
