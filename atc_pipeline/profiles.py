@@ -92,31 +92,29 @@ def update_profiles(
     )
     moved = pl.concat([coming, leaving], how="diagonal")
     plain = [one for one in remembered if one.merge not in ("tally", "consent")]
-    state = (
-        people.join(before, on="customer_id", how="left", maintain_order="left")
-        .join(measures.merged(moved.lazy(), ["row"], plain), on="row", how="left", suffix="+", maintain_order="left")
+    news = measures.merged(moved.lazy(), ["row"], plain).select("row", pl.exclude("row").name.suffix("+"))
+    made, news_by_row = pl.collect_all([people.join(before, on="customer_id", how="left", maintain_order="left"), _by_row(people, news)])
+    made = (
+        made.hstack(news_by_row)
         .with_columns(
             *(expression for one in plain for expression in one.absorb("+")),
             zone_before="timezone.value",
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
         )
-        .collect()
-        .lazy()  # the tallies look at it twice each
+        .drop(news_by_row.columns)
     )
+    state = made.lazy()
     # On most days there is nothing new of most of these, which is cheaper to see than to work out.
     tallies = [one.name for one in remembered if one.merge == "tally"]
     changes = [_changed_tally(state, moved.lazy(), name) for name in tallies if moved[name].null_count() < moved.height]
-    said = [rows for rows in (coming, ahead) if channels and rows.select(pl.any_horizontal(map(consent.is_said, channels)).any()).item()]
-    if said:
-        changes.append(_changed_consent(state, [rows.lazy() for rows in said], channels))
+    changes += _changed_consent(state, [coming, ahead], channels)
     if portfolio.predictions is not None:
         changes += _settled(state, coming, leaving, today)
-    state = _with_changes(state, pl.collect_all(changes))
+    made = _with_changes(made, pl.collect_all(changes))
     rereads = measures.reread(portfolio)
     if rereads:
-        state = state.join(_reread(known(activity), rereads, today), on="row", how="left", maintain_order="left")
-    made = state.collect()
+        made = made.hstack(_by_row(people, _reread(known(activity), rereads, today)).collect())
     unsafe = measures.unsafe_sums(made)
     if unsafe:
         raise OverflowError(f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen measures.LOW_BITS' two columns")
@@ -219,15 +217,14 @@ def _withdrawn_ahead(activity: pl.LazyFrame, channels: Sequence[str], today: dat
     return activity.filter(ahead).select("customer_id", *said).with_columns(nothing)
 
 
-def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.LazyFrame], channels: Sequence[str]) -> pl.LazyFrame:
-    """One row per customer who said something about a channel, with what is remembered of it and of all other channels."""
-    said = ["row", *(name for channel in channels for name in consent.columns(channel))]
-    new = pl.concat([rows.select(said) for rows in news]).filter(pl.any_horizontal(map(consent.is_said, channels)))
-    changed = new.select("row").unique()
-    rows = pl.concat([state.join(changed, on="row", how="semi").select(said), new])
+def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.DataFrame], channels: Sequence[str]) -> Iterator[pl.LazyFrame]:
+    """Per channel that something was said about: one row per customer who did, with what is remembered of it."""
     for channel in channels:
-        changed = changed.join(consent.merged(rows, ["row"], channel), on="row", how="left")
-    return changed
+        said = ["row", *consent.columns(channel)]
+        new = pl.concat([rows.select(said).filter(consent.is_said(channel)) for rows in news])
+        if new.height:
+            before = state.select(said).join(new.lazy().select("row").unique(), on="row", how="semi")
+            yield consent.merged(pl.concat([before, new.lazy()]), ["row"], channel)
 
 
 def _leaving(activity: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
@@ -320,14 +317,18 @@ def _settled(state: pl.LazyFrame, coming: pl.DataFrame, leaving: pl.DataFrame, t
         yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more"))
 
 
-def _with_changes(state: pl.LazyFrame, changes: Sequence[pl.DataFrame]) -> pl.LazyFrame:
+def _by_row(people: pl.LazyFrame, some: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the columns of rows of some customers for all, to be put beside theirs: a wide frame is not to be joined again and again."""
+    return people.select("row").join(some, on="row", how="left", maintain_order="left").drop("row")
+
+
+def _with_changes(state: pl.DataFrame, changes: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Put what changed for a customer in the place of what was."""
-    some = {number: changed for number, changed in enumerate(changes) if changed.height}
-    for number, changed in some.items():
-        marked = changed.lazy().with_columns(pl.lit(value=True).alias(f"+{number}"))
-        state = state.join(marked, on="row", how="left", suffix="+", maintain_order="left")
-    names = [(number, name) for number, changed in some.items() for name in changed.columns if name != "row"]
-    return state.with_columns(pl.when(f"+{number}").then(f"{name}+").otherwise(name).alias(name) for number, name in names)
+    for changed in changes:
+        new = changed.lazy().with_columns(pl.lit(value=True).alias("+"))
+        by_row = _by_row(state.lazy(), new).collect()
+        state = state.with_columns(pl.when(by_row["+"]).then(by_row[name]).otherwise(name).alias(name) for name in by_row.columns[:-1])
+    return state
 
 
 def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
