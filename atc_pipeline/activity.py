@@ -293,6 +293,7 @@ def _value_type(accumulator: measures.Accumulator) -> pl.DataType:
     return accumulator.dtype if accumulator.is_word or accumulator.merge == "tally" else pl.Float64()
 
 
+@lru_cache(maxsize=4096)
 def _mask(selector: Selector) -> pl.Expr:
     """True in the rows that the selector means."""
     return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_holds(selector.where))
