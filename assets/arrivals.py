@@ -15,6 +15,8 @@ from resources.landing import LandingZone, PassedOver
 
 SHOWN = 20
 """Files and folders that are named; the others are counted."""
+LETTERS = 250
+"""Of a name or a reason: the reason ends with what to do."""
 DAYS_BEFORE = 14
 """Days before one without lines that tell whether there usually are some."""
 
@@ -85,4 +87,4 @@ def _is_odd(lake: Lake, day: date, known: Sequence[date]) -> bool:
 
 def _named(passed: Sequence[PassedOver]) -> dg.MetadataValue:
     shown = [{"file": each.name, "why": each.why} for each in passed[:SHOWN]]
-    return markdown_table(pl.DataFrame(shown, schema={"file": pl.String, "why": pl.String}))
+    return markdown_table(pl.DataFrame(shown, schema={"file": pl.String, "why": pl.String}), letters=LETTERS)

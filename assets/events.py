@@ -58,10 +58,13 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
         passed: dict[date, list[PassedOver]] = {}
-        others, latest = of_no_day(landing, portfolio.starts_on), days_of(context)[-1]
+        others: list[PassedOver] = []
+        latest = days_of(context)[-1]
 
         def make(day: date) -> Tables:
             spill.clear()
+            if day == latest:
+                others.extend(of_no_day(landing, portfolio.starts_on))
             before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
             seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
@@ -75,7 +78,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
                 blocked=portfolio.blocked,
                 park=spill.park,
             )
-            told = [*passed[day], *(others if day == latest else [])]
+            told = [*passed[day], *others]
             if "raw_events" in chosen(context) and (facts := facts_of_day(told, done.mended)):
                 context.add_asset_metadata(facts, asset_key="raw_events", partition_key=day.isoformat())
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))

@@ -45,6 +45,7 @@ from atc_pipeline.identity import arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.messages import MESSAGES
+from resources.home import WrongHomeError, home_of
 from resources.lake import Lake
 from resources.warehouse import Warehouse
 
@@ -81,9 +82,9 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_args(arguments)
     if asked.command == "validate":
         return validate(asked.file)
-    home = PROJECT / os.environ.get("ATC_HOME", ".atc")
-    lake, warehouse = Lake(root=str(home / "lake")), Warehouse(home=str(home), lake=str(home / "lake"))
     try:
+        home = home_of(os.environ, PROJECT)
+        lake, warehouse = Lake(root=str(home / "lake")), Warehouse(home=str(home), lake=str(home / "lake"))
         match asked.command:
             case "explain":
                 said = explained(lake, asked.customer, asked.day, with_others=asked.all)
@@ -95,7 +96,7 @@ def main(arguments: list[str]) -> int:
                 said = _shown(matrix.summary(rows, portfolio)) if asked.svg is None else _drawn(matrix.draw(rows, portfolio), asked.svg)
             case _:
                 said = answered(warehouse, asked.query)
-    except (UnansweredError, JourneysError) as problem:
+    except (UnansweredError, JourneysError, WrongHomeError) as problem:
         print(terminal(str(problem)), file=sys.stderr)  # noqa: T201
         return 1
     print(terminal(said))  # noqa: T201

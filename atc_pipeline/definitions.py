@@ -24,6 +24,7 @@ from assets.pictures import picture_assets
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels import Channels
+from resources.home import WrongHomeError, home_of
 from resources.journeys import JourneysFile
 from resources.lake import Lake
 from resources.landing import LandingZone
@@ -37,7 +38,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def build_definitions(environment: Mapping[str, str], **resources: object) -> dg.Definitions:
     """Wire the code location; ``resources`` override those made from the environment."""
     journeys = PROJECT / environment.get("ATC_JOURNEYS", "journeys.yaml")
-    home = (PROJECT / environment.get("ATC_HOME", ".atc")).as_posix()
+    home = home_of(environment, PROJECT).as_posix()
     portfolio = load_portfolio(journeys)
     partitions = dg.DailyPartitionsDefinition(
         start_date=portfolio.starts_on.isoformat(),
@@ -84,8 +85,8 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
 def _of_this_process() -> dg.Definitions:
     try:
         return build_definitions(os.environ)
-    except JourneysError:
-        sys.tracebacklimit = 0  # the message names the file and the line that are wrong: none of ours is
+    except (JourneysError, WrongHomeError):
+        sys.tracebacklimit = 0  # the message names the file and the line, or the setting, that are wrong: no line of ours is
         raise
 
 

@@ -455,10 +455,10 @@ def read_times(texts: pl.Series) -> pl.Series:
 
 
 _ISO_8601 = (
-    r"^\s*([1-9]\d{3}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?::(\d{2}))?(?:[.,](\d{1,9}))?)?"
-    r"\s*(?:([Zz]|(?i:UTC|GMT))|([+-])(\d{2}):?([0-5]\d)?)?\s*$"
+    r"^\s*([1-9][0-9]{3}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2}))?(?:[.,]([0-9]{1,9}))?)?"
+    r"\s*(?:([Zz]|(?i:UTC|GMT))|([+-])([0-9]{2}):?([0-5][0-9])?)?\s*$"
 )
-"""And as warehouses write it: ``2026-11-20 10:00:00 UTC``, ``2026-11-20 10:00:00.123+00``."""
+"""And as warehouses write it: ``2026-11-20 10:00:00 UTC``, ``2026-11-20 10:00:00.123+00``. Digits are ASCII: ``\\d`` is any script's."""
 FARTHEST = 14 * 60
 """Minutes that a clock may be away from UTC: Kiribati's."""
 

@@ -136,7 +136,7 @@ class LandingZone(dg.ConfigurableResource):
                     yield path, "its name is not UTF-8: rename it"
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                elif entry.is_symlink() and not (entry.is_file() and path.resolve().is_relative_to(home)):
+                elif entry.is_symlink() and not _leads_into(home, entry):
                     yield path, _LINK
                 elif not entry.is_file():
                     yield path, "it is no regular file"
@@ -190,7 +190,7 @@ _UNREADABLE = (
 )
 """What reading a damaged file raises."""
 
-_LINK = "it is a link to a folder, out of the landing zone, or to nothing: put the files there themselves"
+_LINK = "it is a link to a folder, out of the landing zone, or to nothing that can be read: put the files there themselves"
 _NO_DAY = "it is no folder of an arrival day: call it YYYY-MM-DD or date=YYYY-MM-DD, or move it out of the landing zone"
 
 
@@ -203,6 +203,14 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
         return []
     except OSError as problem:
         raise UnreadableFileError(f"{folder}: cannot be looked into ({problem}). Let the user of this process read it.") from problem
+
+
+def _leads_into(home: Path, link: os.DirEntry[str]) -> bool:
+    """Return whether a link leads to a file below a folder: not in a circle, nor where nobody may look."""
+    try:
+        return link.is_file() and Path(link.path).resolve().is_relative_to(home)
+    except (OSError, RuntimeError):
+        return False
 
 
 def _noted(notes: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import msgspec
 import polars as pl
@@ -39,6 +40,8 @@ DOCUMENTS = ("properties", "traits", "context")
 _PARQUET_TYPES = ("None", "String", "Enum", "JSON", "UUID", "Decimal", "Date", "Time", "Timestamp", "Int", "Null", "Float16")
 """What columns of the format may be; the others are Interval, BSON, Variant, Geometry and Geography."""
 _EXTENSIONS = {"arrow.uuid", "arrow.json", "arrow.bool8"}
+_ZONES = {None, *available_timezones(), *(f"{hours:+03}:00" for hours in range(-12, 15))}
+"""Time zones that Polars knows; with any other it panics."""
 _MARK = "\x01"
 """Begins the text of a decimal number on its way into JSON: Polars would leave it a text, or make it a double."""
 _MARKED = r'"\\u0001(-?[0-9]+(?:\.[0-9]+)?)"'
@@ -55,6 +58,7 @@ def read_rows(path: Path, largest: int) -> Iterator[list[bytes]]:
     or has a column whose type means nothing here, or whose bytes are no text: the column is named.
     """
     schema, metadata = _open(path)
+    _check_names(schema.names, "column ")
     for field in schema:
         _check(field.type, field.name, 1)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -63,7 +67,10 @@ def read_rows(path: Path, largest: int) -> Iterator[list[bytes]]:
             f"{metadata.num_rows:,} rows unpack to more than {largest:,} bytes from {path.stat().st_size:,}: split it, if that is right"
         )
     table = pl.scan_parquet(path.absolute(), hive_partitioning=False, glob=False)
-    dtypes = table.collect_schema()
+    try:  # no row is read yet: whatever fails here is about types, not about damage
+        dtypes = table.collect_schema()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
+        raise _unreadable(problem) from problem
     columns = [
         replace(_column(pl.nth(at), field.type, dtypes[field.name], is_id=field.name in IDS), name=field.name)
         for at, field in enumerate(schema)
@@ -82,7 +89,7 @@ def _open(path: Path) -> tuple[pa.Schema, pq.FileMetaData]:
             opened = pq.ParquetFile(file)
             schema = opened.schema_arrow
         except pa.ArrowNotImplementedError as problem:
-            raise RefusedFileError(f"a column has a type that cannot be read ({problem}): export it as a text or a number") from problem
+            raise _unreadable(problem) from problem
         except OSError as problem:
             if "too deeply nested" in str(problem):
                 raise _too_deep("a column") from problem
@@ -107,6 +114,7 @@ def _check(kind: pa.DataType, name: str, level: int) -> None:
         if pa.types.is_decimal256(kind):  # more digits than Polars has, at times
             raise _meaningless(name, kind)
     elif pa.types.is_struct(kind):
+        _check_names([field.name for field in kind], f"column {name}.")
         for field in kind:
             _check(field.type, f"{name}.{field.name}", level + 1)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -118,9 +126,18 @@ def _check(kind: pa.DataType, name: str, level: int) -> None:
         _check(kind.item_type, f"{name}.value", level + 1)
     elif pa.types.is_dictionary(kind):
         _check(kind.value_type, name, level + 1)
+    elif pa.types.is_timestamp(kind) and kind.tz not in _ZONES:
+        raise RefusedFileError(f"column {name} is of type {kind}, a time zone that cannot be read: export it in UTC")
     elif pa.types.is_nested(kind):  # views of lists, unions
         raise _meaningless(name, kind)
     # Every other type of a Parquet file is a number, a truth value, a time, a text or bytes.
+
+
+def _check_names(names: Sequence[str], prefix: str) -> None:
+    """Raise RefusedFileError where two of them are the same: nobody could tell which is meant."""
+    if len(set(names)) < len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise RefusedFileError(f"{prefix}{twice} is there twice: leave one out, or give it another name")
 
 
 def _is_key(kind: pa.DataType) -> bool:
@@ -130,6 +147,10 @@ def _is_key(kind: pa.DataType) -> bool:
 
 def _too_deep(what: str) -> RefusedFileError:
     return RefusedFileError(f"{what} is nested more than {DEEPEST} levels deep: export it flatter, or as JSON text")
+
+
+def _unreadable(problem: BaseException) -> RefusedFileError:
+    return RefusedFileError(f"a column has a type that cannot be read ({problem}): export it as a text or a number")
 
 
 def _meaningless(name: str, kind: object) -> RefusedFileError:

@@ -39,7 +39,7 @@ STAGES = (
 
 def main() -> int:
     """Run the demo; return the exit code."""
-    home = PROJECT / os.environ.get("ATC_HOME", ".atc")
+    home = PROJECT / (os.environ.get("ATC_HOME", "").strip() or ".atc")
     if subprocess.run([sys.executable, "-m", "atc_pipeline", "validate"], cwd=PROJECT, stdout=subprocess.DEVNULL, check=False).returncode:
         return 1
     started = time.monotonic()
@@ -147,7 +147,7 @@ def summary(home: Path) -> str:
         + "\n".join(f"   {channel:<12}{due:>9,} + {withheld:,}" for channel, due, withheld in messages.iter_rows()),
         f"   {sent[0]:,} would be sent, {sent[1]:,} were: a dry run unless you configure otherwise",
         f"\nTables       {shown(home / 'lake')}/<table>/date=<day>/part.parquet",
-        f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if 'ATC_HOME' not in os.environ else '  (with the same ATC_HOME)'}",
+        f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if not os.environ.get('ATC_HOME') else '  (with the same ATC_HOME)'}",
         "SQL          " + EXAMPLE_QUERY,
         "Explain      " + EXAMPLE_QUESTION,
     ]

@@ -401,7 +401,7 @@ class _Parser:
         if not all(bound.is_literal for bound in bounds):
             return pl.any_horizontal(self._test("=", left, bound) for bound in bounds)
         values = [bound.literal for bound in bounds]
-        if left.kind == "number":
+        if self._agree([left, *bounds]) == "number":
             return left.expr.cast(pl.Float64).is_in([float(number) for number in values if isinstance(number, int | float)])
         return left.expr.is_in(values)
 

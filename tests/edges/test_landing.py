@@ -110,6 +110,8 @@ def test_whatever_else_is_there_is_named(tmp_path: Path) -> None:
     (day / "nowhere.ndjson").symlink_to(outside / "none")
     (day / "folder").symlink_to(outside)
     (day / "round").symlink_to(day)
+    (day / "itself.ndjson").symlink_to("itself.ndjson")
+    (day / "endless.ndjson").symlink_to("x" * 300)
     (day / "again.ndjson").symlink_to(kept)
     (zone / "2026-01-11").symlink_to(outside)
     os.mkfifo(day / "pipe.ndjson")
@@ -122,7 +124,7 @@ def test_whatever_else_is_there_is_named(tmp_path: Path) -> None:
     assert {name: why.split(":")[0][:22] for name, why in named.items()} == {
         **dict.fromkeys(("notes.txt", "events.csv", "noend", "ndjson", "sub/upload.ndjson.tmp", "mail.zip"), "its name does not end "),
         "rows.parquet.gz": "it is Parquet in a pac",
-        **dict.fromkeys(("out.ndjson", "nowhere.ndjson", "folder", "round"), "it is a link to a fold"),
+        **dict.fromkeys(("out.ndjson", "nowhere.ndjson", "folder", "round", "itself.ndjson", "endless.ndjson"), "it is a link to a fold"),
         "pipe.ndjson": "it is no regular file",
         "caf\\xe9.ndjson": "its name is not UTF-8",
     }

@@ -115,6 +115,12 @@ REFUSED: dict[str, tuple[pa.Array, str]] = {
     ),
     "keys that are lists": (pa.array([[([1], 1)]], pa.map_(pa.list_(pa.int64()), pa.int64())), r"column c\.key is of type list"),
     "keys that are times": (pa.array([[(time(1), 1)]], pa.map_(pa.time64("us"), pa.int64())), r"column c\.key is of type time64"),
+    "a name twice below": (pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"]), r"column c\.x is there twice"),
+    "a zone of half an hour": (pa.array([AT], pa.timestamp("us", "+05:30")), r"column c is of type timestamp\[us, tz=\+05:30\]"),
+    "no zone below": (
+        pa.array([[AT]], pa.list_(pa.timestamp("ms", "Mars/Phobos"))),
+        r"column c\[\] is of type timestamp\[ms, tz=Mars/Phobos\]",
+    ),
     "opaque": (pa.ExtensionArray.from_storage(pa.opaque(pa.int64(), "money", "acme"), pa.array([1])), "column c is of type arrow.opaque"),
 }
 
@@ -125,6 +131,13 @@ def test_a_type_that_means_nothing_is_refused_by_name(tmp_path: Path, name: str)
     values, told = REFUSED[name]
     pq.write_table(pa.table({"a": pa.array([1]), "c": values}), tmp_path / "t.parquet")
     with pytest.raises(RefusedFileError, match=told):
+        next(read_rows(tmp_path / "t.parquet", 2**40))
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """A join writes them; which of the two was meant, nobody can tell."""
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["userId", "userId"]), tmp_path / "t.parquet")
+    with pytest.raises(RefusedFileError, match="column userId is there twice: leave one out"):
         next(read_rows(tmp_path / "t.parquet", 2**40))
 
 

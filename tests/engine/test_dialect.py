@@ -286,6 +286,7 @@ def test_a_condition_says_which_columns_it_reads() -> None:
         ("a = b and b < 5", {"a": pl.Float64(), "b": pl.Float64()}),
         ("coalesce(a, b, c) = d and d", {"a": pl.Boolean(), "b": pl.Boolean(), "c": pl.Boolean(), "d": pl.Boolean()}),
         ("case when a = b then c end", {"a": pl.String(), "b": pl.String(), "c": pl.Boolean()}),
+        ("a in (1, 2.5)", {"a": pl.Float64()}),
         ("a in (1, b)", {"a": pl.Float64(), "b": pl.Float64()}),
         ("try_cast(a as double) > 5", {"a": pl.String()}),
         ("date > '2026-01-01' and count = 1 and type like 'a%'", {"date": pl.String(), "count": pl.Float64(), "type": pl.String()}),
@@ -311,6 +312,8 @@ def test_a_condition_on_events_runs_over_the_properties_it_names() -> None:
     [
         ('category = "handbags"', "double quotes name columns: use single quotes for text, 'handbags'"),
         ('category in ("handbags")', "double quotes name columns: use single quotes for text, 'handbags'"),
+        ("size in ('m', 38)", "'m' is text and 38 is a number: numbers stand without quotes"),
+        ("is_gift in (true, 1)", "true is true or false and 1 is a number"),
         (
             "category = 'a' and category > 5",
             "category is text and 5 is a number: text stands in single quotes, and try_cast(category as double) reads it as a number",

@@ -97,6 +97,15 @@ def test_a_half_uploaded_file_is_named(tmp_path: Path) -> None:
     assert "Is its upload complete?" in told
 
 
+def test_a_landing_zone_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    """A file in its place, or a folder of somebody else: a sentence that says so, not a traceback."""
+    environment = make_world(tmp_path)
+    landing = Path(environment["ATC_HOME"]) / "landing"
+    landing.rename(landing.with_name("elsewhere"))
+    landing.write_text("")
+    assert failure(environment).startswith(f"{landing}: cannot be looked into ")
+
+
 def test_a_journey_with_a_goal_nobody_had_needs_no_backfill(tmp_path: Path) -> None:
     """Adding a journey is editing one file: the next day runs, although earlier rollups do not count its goal."""
     environment = make_world(tmp_path)
