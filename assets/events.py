@@ -58,7 +58,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         erased = tombstones.fingerprints()
         counts: list[Counts] = []
         passed: dict[date, list[PassedOver]] = {}
-        others, latest = of_no_day(landing, portfolio.starts_on), days_of(context)[-1]
+        others, latest = of_no_day(landing, portfolio.starts_on, portfolio.ends_on), days_of(context)[-1]
 
         def make(day: date) -> Tables:
             spill.clear()
