@@ -1,6 +1,6 @@
 """The one answer on its way out: messages due, and their delivery."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,9 +16,9 @@ from atc_pipeline.identity import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.messages import due_again, other_keys, write_messages
 from resources.channels import Channel, Channels, DryRun, WrongSettingError
-from resources.delivery import NOT_TRIED, deliver, unanswered_messages
+from resources.delivery import NOT_TRIED, PENDING, TROUBLES, deliver, unanswered_messages
 from resources.journeys import JourneysFile
-from resources.lake import Lake, Rolling
+from resources.lake import DamagedFileError, Lake, Rolling
 from resources.ledger import Ledger, LedgerError
 from resources.warehouse import Warehouse
 
@@ -97,18 +97,20 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
             raise dg.Failure(description=f"nothing was sent: {problem}", allow_retries=False) from None
         rehearsal = dict.fromkeys(names, DryRun())
         days = days_of(context)
+        to_send = {day for day in days if _is_current(day, portfolio.timezone) or day.isoformat() in config.past_days}
+        in_vain = {day: _sent_in_vain(lake, day) for day in days}  # before the days are made: no day is made from its own table
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            is_sent = _is_current(day, portfolio.timezone) or day.isoformat() in config.past_days
             messages = _messages_of(lake, day)
             with _ledger_failures_told(day):
-                sent = deliver(messages, connected if is_sent else rehearsal, ledger, _now, _other_keys(lake, ledger, messages, day))
-            return {"activation": sent}
+                others = _other_keys(lake, ledger, messages, day)
+                sent = deliver(messages, connected if day in to_send else rehearsal, ledger, _now, others)
+            return {"activation": _not_forgotten(sent, in_vain[day])}
 
         each_day(context, lake, make)
         if is_live and _is_current(days[-1], portfolio.timezone):
             with _ledger_failures_told(days[-1]):
-                again = _try_again(lake, ledger, connected, portfolio, days)
+                again = _try_again(lake, ledger, connected, portfolio, days[-1], to_send)
             context.add_asset_metadata({"tried_again": markdown_table(again)}, asset_key="activation", partition_key=str(days[-1]))
         context.log.info(f"views over {len(warehouse.publish())} tables in {warehouse.path}")
         return dg.MaterializeResult()
@@ -154,15 +156,39 @@ def _other_keys(lake: Lake, ledger: Ledger, messages: pl.DataFrame, day: date) -
     return other_keys(messages, absorbed(lake.lazy("identity_map", day)), with_older=with_older)
 
 
-def _try_again(lake: Lake, ledger: Ledger, channels: Mapping[str, Channel], portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+def _sent_in_vain(lake: Lake, day: date) -> pl.DataFrame:
+    """One row per message that an earlier run of the day sent or was to send, and did not deliver: ``idempotency_key, before, why``."""
+    empty = pl.DataFrame(schema={"idempotency_key": pl.String, "before": pl.String, "why": pl.String})
+    if not lake.has("activation", day):
+        return empty
+    try:
+        troubles = lake.lazy("activation", day).filter(pl.col("status").is_in(TROUBLES))
+        return troubles.select("idempotency_key", before=pl.col("status").replace({PENDING: "unknown"}), why="reason").collect()
+    except DamagedFileError:  # it is about to be made again; the ledger still knows what was handed over
+        return empty
+
+
+def _not_forgotten(sent: pl.DataFrame, in_vain: pl.DataFrame) -> pl.DataFrame:
+    """Keep what became of messages that are only rehearsed now: a late file does not turn an outage into a dry run that went well."""
+    kept = (pl.col("status") == "would_send") & pl.col("before").is_not_null()
+    return sent.join(in_vain, on="idempotency_key", how="left", maintain_order="left").select(
+        *sent.columns[:-2],
+        status=pl.when(kept).then("before").otherwise("status"),
+        reason=pl.when(kept).then("why").otherwise("reason"),
+    )
+
+
+def _try_again(
+    lake: Lake, ledger: Ledger, channels: Mapping[str, Channel], portfolio: Portfolio, today: date, sent: Collection[date]
+) -> pl.DataFrame:
     """Send what was sent on one of the last days and not answered for; one row per day, channel and status: how many ``messages``.
 
-    The ledger remembers the outcomes; the tables of those days stay as their own runs wrote them.
+    The ledger remembers the outcomes; the tables of those days stay as their own runs wrote them. ``sent``: days that this run has
+    sent already.
     """
-    today = days[-1]
     counted = []
     for day in (today - timedelta(days=age) for age in range(PATIENCE_DAYS, 0, -1)):
-        if day in days or not all(
+        if day in sent or not all(
             lake.has(table, day) for table in ("journey_assignments", "identity_map", "outbound_messages", "activation")
         ):
             continue

@@ -42,12 +42,14 @@ def facts_of_day(passed: Sequence[PassedOver], mended: int) -> Mapping[str, obje
     return told | ({"lines_with_half_a_surrogate_pair": mended} if mended else {})
 
 
-def of_no_day(landing: LandingZone, starts_on: date) -> list[PassedOver]:
+def of_no_day(landing: LandingZone, starts_on: date, ends_on: date | None) -> list[PassedOver]:
     """Return what is in the landing zone and read by no run at all."""
-    early = [day for day in landing.days() if day < starts_on]
+    days = landing.days()
+    early, late = [day for day in days if day < starts_on], [day for day in days if ends_on is not None and day > ends_on]
     return [
         *landing.strangers(),
         *(PassedOver(str(day), f"it arrived before calendar.starts_on, {starts_on}: no run reads it") for day in early),
+        *(PassedOver(str(day), f"it arrived after calendar.ends_on, {ends_on}: no run reads it") for day in late),
     ]
 
 

@@ -64,7 +64,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
         def make(day: date) -> Tables:
             spill.clear()
             if day == latest:
-                others.extend(of_no_day(landing, portfolio.starts_on))
+                others.extend(of_no_day(landing, portfolio.starts_on, portfolio.ends_on))
             before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
             seen = lake.window("raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")

@@ -29,6 +29,8 @@ DEFINITIONS = "atc_definitions"
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 _OS_ERROR = re.compile(r"[^:]+\(os error (\d+)\)")
 """What Polars says that the system said."""
+_NO_FOOTER = "Invalid thrift: transport error"
+"""What Polars says when the system refuses the end of a file, whatever the system said."""
 _tested: dict[Path, tuple[int, int, int]] = {}
 """Files whose seal this process has laid or tested: size, time, inode."""
 
@@ -130,7 +132,7 @@ class Lake(dg.ConfigurableResource):
             unfinished.replace(path)
         except (OSError, PolarsError) as problem:
             unfinished.unlink(missing_ok=True)
-            reason = refusal(problem)
+            reason = refusal(problem) or (_NO_FOOTER if _NO_FOOTER in str(problem) else None)
             if reason is None:
                 raise
             raise UnwritableError(

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,9 +54,11 @@ class Turn:
         return file
 
     def give_back(self, file: IO[str]) -> None:
-        """End the turn."""
-        file.truncate(0)
-        file.close()
+        """End the turn, whatever can be written."""
+        with suppress(OSError):  # a disk that is full, or read-only by now: the name stays, the lock does not
+            file.truncate(0)
+        with suppress(OSError):  # what could not be written before is written again
+            file.close()
 
     def _wait(self, file: IO[str], say: Callable[[str], None]) -> None:
         polls = 0

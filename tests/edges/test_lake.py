@@ -134,3 +134,23 @@ def test_a_window_refuses_a_hole_but_not_what_was_before_the_first_day(lake: Lak
         lake.window("numbers", before, DAY)
     with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
         Rolling(lake, "numbers", 5, ["n"], since=DAY).until(last)
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_a_disk_that_is_full_at_any_byte_is_told_as_such(tmp_path: Path, *, is_lazy: bool) -> None:
+    """Also when there is room for all the columns and not for the footer, where Polars does not pass on what the system said."""
+    lake = Lake(root=str(tmp_path))
+    wide = pl.DataFrame({f"column_{number}": [number] for number in range(300)})
+    lake.write("wide", DAY, wide)
+    path = lake.path("wide", DAY)
+    whole = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in range(0, len(whole), len(whole) // 40):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        try:
+            with pytest.raises(UnwritableError, match="Is the disk full"):
+                lake.write("wide", DAY, wide.lazy() if is_lazy else wide)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == whole
+    assert [left.name for left in path.parent.iterdir()] == [path.name]

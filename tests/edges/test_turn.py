@@ -1,6 +1,7 @@
 """One run at a time, however it was started."""
 
 import json
+import resource
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -75,6 +76,20 @@ def test_a_killed_holder_gives_the_turn_back(tmp_path: Path) -> None:
     turn.give_back(turn.take("next", "a test", say))
     assert said[0].startswith(f"waiting for run held of somebody (process {process.pid} on ")
     process.join(60)
+
+
+def test_a_full_disk_keeps_nobody_from_giving_the_turn_back(tmp_path: Path) -> None:
+    """Who has it cannot be written, and cannot be removed: the turn is taken, given back without an exception, and free."""
+    turn, said = Turn(tmp_path / "lake.turn"), list[str]()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        turn.give_back(turn.take("a", "job", said.append))
+        turn.give_back(turn.take("b", "job", said.append))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(said) == 2
+    assert all("File too large" in word for word in said)
 
 
 def test_a_turn_that_cannot_be_taken_names_its_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from small_world import DAYS, FIRST, line, make_world, run
+from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 SECOND = DAYS[1]
 
@@ -74,6 +74,14 @@ def test_whatever_was_not_read_is_named_and_the_day_goes_on(environment: dict[st
     told = ingest(environment)
     assert "blob" in told["files_passed_over"].metadata["first_passed_over"].value
     assert "UTF-8" in told["metadata"]["first_passed_over"].value
+
+
+def test_a_day_after_the_calendar_is_named(tmp_path: Path) -> None:
+    """No run reads what arrives after calendar.ends_on, so the runs that there are say so."""
+    environment = make_world(tmp_path, JOURNEYS.replace("starts_on: 2026-03-01", f"starts_on: 2026-03-01, ends_on: {DAYS[2]}"))
+    told = ingest(environment)
+    assert not told["files_passed_over"].passed
+    assert f"it arrived after calendar.ends_on, {DAYS[2]}" in str(told["files_passed_over"].metadata["first_passed_over"].value)
 
 
 def test_a_mistyped_home_is_seen(environment: dict[str, str]) -> None:

@@ -170,6 +170,31 @@ def test_what_waited_too_long_or_was_never_sent_is_not_sent(live: dict[str, str]
     assert dates == {str(DAYS[3])}
 
 
+def test_a_late_file_after_an_outage_forgets_nothing(
+    live: dict[str, str], receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sensor runs the day of the outage again with the day just over: what was refused or not tried goes out with that run, and the
+    past day's table does not say that all is well; where the outage lasts, the day's check stays red."""
+    one_by_one = partial(WebhookChannel, batch_size=1)
+    monkeypatch.setattr("resources.channels.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
+    monkeypatch.setattr("resources.delivery.GIVEN_UP_AFTER", 1)
+    with dg.DagsterInstance.ephemeral() as instance:
+        receiver.answers.extend([Answer(401, is_acting=False)] * 20)
+        run_day(live, FIRST, clock, instance)
+        missed = activation(live, FIRST)
+        assert set(missed) == {"failed", "not_tried"}
+        clock.after(DAYS[1])
+        again = run(live, FIRST, DAYS[1], instance=instance)
+        assert activation(live, FIRST) == missed
+        told = [check for check in again.get_asset_check_evaluations() if check.check_name == "messages_are_delivered"]
+        assert str(FIRST) in {check.partition for check in told if not check.passed}
+        receiver.answers.clear()
+        run(live, FIRST, DAYS[1], instance=instance)
+    days = Counter(message["date"] for message in receiver.effects)
+    assert days[str(FIRST)] == missed.total()
+    assert set(Counter(message["idempotency_key"] for message in receiver.effects).values()) == {1}
+
+
 def test_nothing_keeps_a_token(
     live: dict[str, str],
     receiver: Receiver,
