@@ -635,19 +635,18 @@ def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | No
     return False if named == channel or named not in {one.id for one in portfolio.channels} else None
 
 
-def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> datetime:
-    """Return when a word arrived: when it was received, else when it was said, but on its arrival day.
+def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> tuple[date, datetime]:
+    """Return when a word arrived: the arrival day, and within it when it was received, else when it was said.
 
     What is from the future says nothing of when it came; then a grant was first on that day and a withdrawal last.
     """
-    end = end_of_day(event["date"], portfolio.timezone)
-    first = end_of_day(event["date"] - DAY, portfolio.timezone)
+    last = end_of_day(event["date"], portfolio.timezone) - timedelta(microseconds=1)
     moment = event["received_at"]
-    if moment is None and event["timestamp"] < end:
+    if moment is None and event["timestamp"] <= last:
         moment = event["timestamp"]
     if moment is None:
-        return first if word else end
-    return min(max(moment, first + timedelta(microseconds=1)), end - timedelta(microseconds=1))
+        moment = datetime.min.replace(tzinfo=UTC) if word else last
+    return event["date"], min(moment, last)
 
 
 def consent(arrived: Iterable[Row], channel: str, day: date, portfolio: Portfolio) -> bool | None:
