@@ -9,6 +9,7 @@ What belongs here: words and how they merge. What does not: reading events, and 
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -36,26 +37,24 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
     Of what arrived on one day, it arrived when it was received; where that is not told, when it happened. A word from the future then
     has no time of arrival but its day: a grant came first on it, a withdrawal last.
     """
-    arrived = _arrived(arrival, timezone)
-    granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(_number(arrival))))
+    withdrawn_arrived, granted = _arrived(arrival, timezone)
     return [
         pl.when(is_withdrawn).then("timestamp").cast(AT).alias(f"{name}.withdrawn"),
-        pl.when(is_withdrawn).then(arrived.fill_null(_number(arrival) + _DAY - 1)).cast(ARRIVED).alias(f"{name}.withdrawn_arrived"),
+        pl.when(is_withdrawn).then(withdrawn_arrived).cast(ARRIVED).alias(f"{name}.withdrawn_arrived"),
         pl.when(is_granted).then(granted).cast(GRANTS).alias(f"{name}.granted"),
     ]
 
 
-def _number(arrival: date) -> int:
-    """Return the number with which an arrival day begins."""
-    return (arrival - _FIRST_DAY).days * _DAY
-
-
-def _arrived(arrival: date, timezone: str) -> pl.Expr:
-    """The number of a word of this arrival day; null where nothing tells when on that day it came."""
+@lru_cache(maxsize=1)
+def _arrived(arrival: date, timezone: str) -> tuple[pl.Expr, pl.Expr]:
+    """Return when a withdrawal arrived, and a grant with its times; the same of every channel."""
+    first = (arrival - _FIRST_DAY).days * _DAY
     end = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone)).astimezone(UTC)
     happened = pl.when(pl.col("timestamp") < pl.lit(end, AT)).then("timestamp")
     before_end = (pl.lit(end, AT) - pl.coalesce("received_at", happened)).dt.total_microseconds()
-    return _number(arrival) + _DAY - before_end.clip(1, _DAY - 1)
+    arrived = first + _DAY - before_end.clip(1, _DAY - 1)
+    granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(first)))
+    return arrived.fill_null(first + _DAY - 1), granted
 
 
 def is_said(name: str) -> pl.Expr:

@@ -409,8 +409,8 @@ class People:
 
     arms: dict[str, str] = field(default_factory=dict)
     """User -> under which name that person was first known."""
-    since: dict[str, date] = field(default_factory=dict)
-    """Visitor -> the day first seen."""
+    since: dict[str, tuple[date, datetime]] = field(default_factory=dict)
+    """Visitor -> the day first seen, and the first time on it."""
     followed: dict[str, str] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     awaited: dict[str, str] = field(default_factory=dict)
@@ -458,7 +458,9 @@ class People:
                     claimed.setdefault(user, []).append(visitor)
         for user in users - self.arms.keys():
             self.arms[user] = self._first_name(user, claimed.get(user, []), events)
-        self.since |= dict.fromkeys(visitors - self.since.keys(), day)
+        for event in events:
+            for visitor in {visitor_of(event), by_name.get(event["message_id"])} - {None}:
+                self.since.setdefault(visitor, (day, event["timestamp"]))
 
     def _follow(self, event: Row, by_name: Mapping[str, str], users: set[str], visitors: set[str]) -> list[str]:
         """Merge two users, or return the visitor that an alias claims."""
