@@ -128,6 +128,7 @@ def _identity_map(_: Portfolio) -> Table:
         "identity_map",
         ("id_type", "id"),
         identity.IDENTITY_MAP,
+        nullable={"seen_at"},
         descriptions={
             "id_type": "user or anonymous.",
             "id": "userId or anonymousId, as it arrived.",
