@@ -8,7 +8,7 @@ What belongs here: words and how they merge. What does not: reading events, and 
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -16,25 +16,31 @@ import polars as pl
 
 from atc_pipeline.rules import AT
 
-GRANTS = pl.List(pl.Struct({"at": AT, "arrived": AT}))
-_TICK = timedelta(microseconds=1)
+ARRIVED = pl.Int64()
+"""When a word arrived: first by its arrival day, then by when it was received, in one number (``_arrived``)."""
+GRANTS = pl.List(pl.Struct({"at": AT, "arrived": ARRIVED}))
+
+_FIRST_DAY = date(2000, 1, 1)  # of any calendar
+_DAY = 2**46
+"""Numbers for the words of one arrival day, so that 358 years of days fit 63 bits: a microsecond each, or 2.2 years before its end. What
+was received earlier still arrived first on that day, all at once."""
 
 
 def columns(name: str) -> dict[str, pl.DataType]:
     """Columns and types of what is remembered of a channel's words: the latest withdrawal, by its own time and by arrival; grants."""
-    return {f"{name}.withdrawn": AT, f"{name}.withdrawn_arrived": AT, f"{name}.granted": GRANTS}
+    return {f"{name}.withdrawn": AT, f"{name}.withdrawn_arrived": ARRIVED, f"{name}.granted": GRANTS}
 
 
 def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: date, timezone: str) -> list[pl.Expr]:
     """Return the columns of a word said at ``timestamp``, of an event that arrived on a day.
 
-    It arrived when it was received; where that is not told, when it happened, within that day. A word from the future then has
-    no time of arrival but its day: a grant came at the day's beginning, a withdrawal at its end.
+    Of what arrived on one day, it arrived when it was received; where that is not told, when it happened. A word from the future then
+    has no time of arrival but its day: a grant came first on it, a withdrawal last.
     """
     withdrawn_arrived, granted = _arrived(arrival, timezone)
     return [
         pl.when(is_withdrawn).then("timestamp").cast(AT).alias(f"{name}.withdrawn"),
-        pl.when(is_withdrawn).then(withdrawn_arrived).cast(AT).alias(f"{name}.withdrawn_arrived"),
+        pl.when(is_withdrawn).then(withdrawn_arrived).cast(ARRIVED).alias(f"{name}.withdrawn_arrived"),
         pl.when(is_granted).then(granted).cast(GRANTS).alias(f"{name}.granted"),
     ]
 
@@ -42,12 +48,13 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
 @lru_cache(maxsize=1)
 def _arrived(arrival: date, timezone: str) -> tuple[pl.Expr, pl.Expr]:
     """Return when a withdrawal arrived, and a grant with its times; the same of every channel."""
-    zone = ZoneInfo(timezone)
-    first, end = (datetime.combine(day, time(), zone).astimezone(ZoneInfo("UTC")) for day in (arrival, arrival + timedelta(days=1)))
+    first = (arrival - _FIRST_DAY).days * _DAY
+    end = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone)).astimezone(UTC)
     happened = pl.when(pl.col("timestamp") < pl.lit(end, AT)).then("timestamp")
-    arrived = pl.coalesce("received_at", happened).clip(pl.lit(first + _TICK, AT), pl.lit(end - _TICK, AT))
-    granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(pl.lit(first, AT))))
-    return arrived.fill_null(pl.lit(end - _TICK, AT)), granted
+    before_end = (pl.lit(end, AT) - pl.coalesce("received_at", happened)).dt.total_microseconds()
+    arrived = first + _DAY - before_end.clip(1, _DAY - 1)
+    granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(first)))
+    return arrived.fill_null(first + _DAY - 1), granted
 
 
 def is_said(name: str) -> pl.Expr:

@@ -23,8 +23,10 @@ IDENTITY_MAP = {
     "valid_from": pl.Date(),
     "arm_id": pl.String(),
     "is_seen": pl.Boolean(),
+    "seen_at": rules.AT,
 }
-"""``arm_id``: the name under which the customer was first known. ``is_seen``: false of a user whom only an alias has named so far."""
+"""``arm_id``: the name under which the customer was first known. ``is_seen``: false of a user whom only an alias has named so far.
+``seen_at``: of visitors, the first time on the day they were first seen, which tells whom of several a new user was known as."""
 IDENTITY_CHANGES = {
     "date": pl.Date(),
     "message_id": pl.String(),
@@ -67,10 +69,10 @@ def map_identities(events: pl.LazyFrame, yesterday: pl.LazyFrame | None, *, toda
     )
     before = None if yesterday is None else complete(yesterday).select(*_KNOWN)
     seen, aliases, owners = pl.collect_all([_ids(calls), _aliases(calls, blocked), _owners(calls)], engine="streaming")
-    named = aliases.select(id_type=pl.lit(ANONYMOUS), id="visitor").drop_nulls("id")
-    seen = pl.concat([seen, named]).unique() if named.height else seen
+    named = aliases.select(id_type=pl.lit(ANONYMOUS), id="visitor", seen_at="timestamp").drop_nulls("id")
+    seen = pl.concat([seen, named]).group_by(*_ID).agg(pl.col("seen_at").min()) if named.height else seen
     asked = [aliases.select(id_type=pl.lit(kind), id="previous").drop_nulls("id") for kind in (ANONYMOUS, USER)]
-    known, unseen = _known(pl.concat([seen, *asked]), before)
+    known, unseen = _known(pl.concat([seen.select(*_ID), *asked]), before)
     following, claiming = _apart(aliases, seen, known)
     merges, ruled = _follow(following, known)
     awaited = _awaited(unseen, seen, known)
@@ -111,7 +113,7 @@ def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
 def complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     """Add what maps made before there were arms lack: whoever is in one was drawn by the name they had then."""
     there = identity_map.collect_schema().names()
-    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True)}
+    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, rules.AT)}
     return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there})
 
 
@@ -144,9 +146,11 @@ def _visitor(column: str, blocked: Sequence[str]) -> pl.Expr:
 
 
 def _ids(calls: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per id of an event: ``id_type``, ``id``."""
-    both = [calls.select(id_type=pl.lit(USER), id="user"), calls.select(id_type=pl.lit(ANONYMOUS), id="visitor")]
-    return pl.concat(both).drop_nulls("id").unique()
+    """One row per id of an event: ``id_type``, ``id``, and of visitors the first time, ``seen_at``."""
+    users = calls.select(id="user").drop_nulls("id").unique()
+    visitors = calls.select("timestamp", id="visitor").drop_nulls("id").group_by("id").agg(seen_at=pl.col("timestamp").min())
+    both = [users.select("id", seen_at=pl.lit(None, rules.AT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
+    return pl.concat(both).select(*_ID, "seen_at")
 
 
 def _aliases(calls: pl.LazyFrame, blocked: Sequence[str]) -> pl.LazyFrame:
@@ -188,7 +192,7 @@ def _apart(aliases: pl.DataFrame, seen: pl.DataFrame, known: pl.DataFrame) -> tu
     if aliases.is_empty():
         return aliases, aliases.with_columns(id="visitor")
     named = pl.col("id").is_in(aliases["previous"].drop_nulls().implode())
-    everybody = pl.concat([seen.filter(named), known.filter(named & pl.col("is_seen")).select(*_ID)])
+    everybody = pl.concat([seen.filter(named).select(*_ID), known.filter(named & pl.col("is_seen")).select(*_ID)])
     users, visitors = (everybody.filter(pl.col("id_type") == kind)["id"].implode() for kind in (USER, ANONYMOUS))
     is_visitor = pl.col("user").is_not_null() & pl.col("previous").is_in(visitors) & ~pl.col("previous").is_in(users)
     aliases = aliases.with_columns(id=pl.when(is_visitor).then("previous").otherwise("visitor"))
@@ -267,7 +271,7 @@ def _claim(owners: pl.DataFrame, awaited: pl.DataFrame, known: pl.DataFrame) -> 
 
 def _new(seen: pl.DataFrame, merges: pl.DataFrame, known: pl.DataFrame, today: date) -> pl.DataFrame:
     """One row per id that the map does not have yet, sorted like it; each a customer of its own, for now."""
-    named = merges.select(id_type=pl.lit(USER), id="absorbed").join(seen, on=_ID, how="anti")
+    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, rules.AT)).join(seen, on=_ID, how="anti")
     new = pl.concat([seen.with_columns(is_seen=pl.lit(value=True)), named.with_columns(is_seen=pl.lit(value=False))])
     new = new.join(known, on=_ID, how="anti").sort(*_ID)
     return new.with_columns(customer_id=_name(), valid_from=pl.lit(today), arm_id=_name()).select(*_KNOWN)
@@ -282,8 +286,9 @@ def _first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, k
     if claims.is_empty():
         return pl.DataFrame(schema={"customer_id": pl.String, "arm_id": pl.String})
     theirs = claims.join(new.filter(pl.col("id_type") == USER).select(user="id"), on="user", how="semi").select(customer_id="user", id="id")
-    of_visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "valid_from", "arm_id")
-    earlier = theirs.join(of_visitors, on="id").group_by("customer_id").agg(pl.col("arm_id").min_by(pl.struct("valid_from", "id")))
+    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(rules.AT)), "id")
+    of_visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "arm_id", since=since)
+    earlier = theirs.join(of_visitors, on="id").group_by("customer_id").agg(pl.col("arm_id").min_by("since"))
     theirs = theirs.join(earlier, on="customer_id", how="anti")
     if theirs.is_empty():
         return earlier

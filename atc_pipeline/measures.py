@@ -21,8 +21,9 @@ from atc_pipeline.rules import AT, MICRO, quotient
 
 Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay", "tally", "consent"]
 
-READING = 2
-"""Of how values are read from events; counts for every feature (``definitions``). 2: numbers, arrays and objects written as text."""
+READING = 3
+"""Of how values are read from events; counts for every feature (``definitions``). 2: numbers, arrays and objects written as text.
+3: of words about consent, the arrival day before when they were received."""
 
 LOW_BITS = 28
 """A sum of values is kept in two columns, ``.high`` and ``.low``: high * 2^28 + low micro-units. Values are below 1e17 of them, so

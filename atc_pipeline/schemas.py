@@ -128,6 +128,7 @@ def _identity_map(_: Portfolio) -> Table:
         "identity_map",
         ("id_type", "id"),
         identity.IDENTITY_MAP,
+        nullable={"seen_at"},
         descriptions={
             "id_type": "user or anonymous.",
             "id": "userId or anonymousId, as it arrived.",
@@ -135,6 +136,7 @@ def _identity_map(_: Portfolio) -> Table:
             "valid_from": "The arrival day since which it has been this customer.",
             "arm_id": "The name under which that customer was first known: holdouts and exploration are drawn by it.",
             "is_seen": "False of a user whom only an alias has named so far, as its previousId.",
+            "seen_at": "The first time of a visitor on the day first seen; null of users.",
         },
         checks={"id_type": pa.Check.isin([identity.ANONYMOUS, identity.USER])},
     )

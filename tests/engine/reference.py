@@ -409,8 +409,8 @@ class People:
 
     arms: dict[str, str] = field(default_factory=dict)
     """User -> under which name that person was first known."""
-    since: dict[str, date] = field(default_factory=dict)
-    """Visitor -> the day first seen."""
+    since: dict[str, tuple[date, datetime]] = field(default_factory=dict)
+    """Visitor -> the day first seen, and the first time on it."""
     followed: dict[str, str] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     awaited: dict[str, str] = field(default_factory=dict)
@@ -458,7 +458,9 @@ class People:
                     claimed.setdefault(user, []).append(visitor)
         for user in users - self.arms.keys():
             self.arms[user] = self._first_name(user, claimed.get(user, []), events)
-        self.since |= dict.fromkeys(visitors - self.since.keys(), day)
+        for event in events:
+            for visitor in {visitor_of(event), by_name.get(event["message_id"])} - {None}:
+                self.since.setdefault(visitor, (day, event["timestamp"]))
 
     def _follow(self, event: Row, by_name: Mapping[str, str], users: set[str], visitors: set[str]) -> list[str]:
         """Merge two users, or return the visitor that an alias claims."""
@@ -635,19 +637,18 @@ def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | No
     return False if named == channel or named not in {one.id for one in portfolio.channels} else None
 
 
-def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> datetime:
-    """Return when a word arrived: when it was received, else when it was said, but on its arrival day.
+def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> tuple[date, datetime]:
+    """Return when a word arrived: the arrival day, and within it when it was received, else when it was said.
 
     What is from the future says nothing of when it came; then a grant was first on that day and a withdrawal last.
     """
-    end = end_of_day(event["date"], portfolio.timezone)
-    first = end_of_day(event["date"] - DAY, portfolio.timezone)
+    last = end_of_day(event["date"], portfolio.timezone) - timedelta(microseconds=1)
     moment = event["received_at"]
-    if moment is None and event["timestamp"] < end:
+    if moment is None and event["timestamp"] <= last:
         moment = event["timestamp"]
     if moment is None:
-        return first if word else end
-    return min(max(moment, first + timedelta(microseconds=1)), end - timedelta(microseconds=1))
+        moment = datetime.min.replace(tzinfo=UTC) if word else last
+    return event["date"], min(moment, last)
 
 
 def consent(arrived: Iterable[Row], channel: str, day: date, portfolio: Portfolio) -> bool | None:

@@ -166,8 +166,33 @@ def test_a_grant_counts_again_if_it_is_later_in_both_ways(portfolio: Portfolio) 
     ]
 
 
+@pytest.mark.parametrize("landed", [10, 11, 12])
+def test_of_words_that_landed_days_after_they_were_received_the_grant_that_was_received_first_is_overruled(
+    portfolio: Portfolio, landed: int
+) -> None:
+    """Agreed with a fast clock and withdrawn two hours later, whenever the file with both words lands."""
+    words = [said(1, "11T6", "10T10", traits={"consent_email": True}), said(2, "10T12", "10T12", channel="email")]
+    told = days(portfolio, *([] for _ in range(10, landed)), words, [])
+    assert told[landed - 10 :] == [(False, None)] * 2
+    words = [said(1, "10T13", "10T13", traits={"consent_email": True}), said(2, "10T12", "10T12", channel="email")]
+    assert days(portfolio, *([] for _ in range(10, landed)), words)[-1] == (True, None)
+
+
+def test_a_withdrawal_that_lands_later_than_a_grant_counts_though_it_was_received_before(portfolio: Portfolio) -> None:
+    """The day of arrival comes first: whoever looked on the day before had not heard of it."""
+    no, yes = said(1, "10T12", "10T12", channel="email"), said(2, "10T15", "10T15", traits={"consent_email": True})
+    assert days(portfolio, [yes], [no]) == [(True, None), (False, None)]
+    assert days(portfolio, [no], [yes]) == [(False, None), (True, None)]
+
+
+def test_what_was_received_years_ago_still_has_its_arrival_day(portfolio: Portfolio) -> None:
+    """A clock of the receiver that is wrong moves no word to another day."""
+    long_ago = said(1, "10T12", channel="email") | {"received_at": datetime(1999, 1, 1, tzinfo=UTC)}
+    assert days(portfolio, [said(2, "9T1", "10T1", traits=YES)], [long_ago]) == [(True, True), (False, True)]
+
+
 MOMENTS = st.integers(0, 6).map(lambda hour: datetime(2026, 1, 10, hour, tzinfo=UTC))
-WORDS = st.tuples(st.booleans(), MOMENTS, MOMENTS)
+WORDS = st.tuples(st.booleans(), MOMENTS, st.integers(0, 6))
 
 
 @given(st.lists(WORDS, max_size=8), st.randoms(use_true_random=False), st.integers(0, 8))

@@ -234,6 +234,11 @@ def test_the_tables_are_as_they_say() -> None:
             id="of two visitors the one known longest",
         ),
         pytest.param(
+            [[seen(None, "a", 1), seen(None, "b", 0)], [seen("u", "a", 0), seen("u", "b", 1)]],
+            {"anon:a": "anon:b", "anon:b": "anon:b", "u": "anon:b"},
+            id="also within the day on which both came",
+        ),
+        pytest.param(
             [[seen(None, "a", 1), seen(None, "b", 0), seen("u", "a", 2), seen("u", "b", 3)]],
             {"anon:a": "anon:b", "anon:b": "anon:b", "u": "anon:b"},
             id="of two new visitors who was seen first",
@@ -259,7 +264,7 @@ def test_a_customer_is_drawn_by_the_name_they_were_first_known_by(days: list[lis
 
 def test_a_map_made_before_there_were_arms_is_carried_on() -> None:
     """Whoever is in it was drawn by the name of that day, and stays where they are."""
-    before = run([seen(None, "a"), seen("u", "b")])[-1][0].drop("arm_id", "is_seen")
+    before = run([seen(None, "a"), seen("u", "b")])[-1][0].drop("arm_id", "is_seen", "seen_at")
     assert arms(before.lazy()).collect().is_empty()
     assert arms_by_name(mapped([seen("v", "a")], before, 1)[0]) == {"anon:a": "anon:a", "anon:b": "u", "u": "u", "v": "anon:a"}
 

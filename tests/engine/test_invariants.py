@@ -231,7 +231,7 @@ def test_what_absorbed_customers_were_in_counts_for_reentry(
 )
 def test_ids_lead_to_survivors(today: list[tuple[str, str, str, int, str]], is_broken: bool) -> None:
     """No id is somebody who was absorbed today, none is lost, and all of one person are drawn by one name, that of yesterday."""
-    now = [(TODAY, kind, id, customer, TODAY - timedelta(days=age), arm, True) for kind, id, customer, age, arm in today]
-    before = [(YESTERDAY, "user", one, one, YESTERDAY, one, True) for one in "uvw"]
+    now = [(TODAY, kind, id, customer, TODAY - timedelta(days=age), arm, True, None) for kind, id, customer, age, arm in today]
+    before = [(YESTERDAY, "user", one, one, YESTERDAY, one, True, None) for one in "uvw"]
     frames = (pl.LazyFrame(one, schema=IDENTITY_MAP, orient="row") for one in (now, before))
     assert invariants.broken_identities(*frames).collect().is_empty() != is_broken
