@@ -62,6 +62,7 @@ def test_whatever_was_not_read_is_named_and_the_day_goes_on(environment: dict[st
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.WARN
     assert check.metadata["passed_over"].value == 33
+    assert "Rename, convert or remove" in str(check.description)
     shown = check.metadata["first_passed_over"].value
     assert all(name in shown for name in ("loose.json", "2020-01-01", "calendar.starts_on", f"{FIRST}/notes-00.txt"))
     assert "notes-29" not in shown
@@ -91,6 +92,7 @@ def test_a_day_without_lines_is_seen_where_there_usually_are_some(environment: d
     (landing / str(third) / "events.ndjson").unlink()
     told = ingest(environment, FIRST, third)["lines_arrived"]
     assert (told.passed, told.metadata["days_without_lines"].value) == (False, str(third))
+    assert "ATC_HOME" in str(told.description)  # what to do
     (landing / str(SECOND) / "events.ndjson").unlink()
     (landing / str(FIRST) / "events.ndjson").rename(landing / str(FIRST) / "events.tmp")
     told = ingest(environment, FIRST, SECOND)["lines_arrived"]
