@@ -41,6 +41,7 @@ def land(environment: dict[str, str], name: str, text: str = "") -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_usual_day_has_nothing_to_say(environment: dict[str, str]) -> None:
     """Both checks pass, over a range, too; hidden files are nobody's."""
     land(environment, f"{FIRST}/_SUCCESS")
@@ -50,6 +51,7 @@ def test_a_usual_day_has_nothing_to_say(environment: dict[str, str]) -> None:
     assert "files_passed_over" not in told["metadata"]
 
 
+@pytest.mark.slow
 def test_whatever_was_not_read_is_named_and_the_day_goes_on(environment: dict[str, str]) -> None:
     """Of the day, refused while it was read, of no day, and before the calendar: the first are named and all are counted."""
     for number in range(30):
@@ -85,6 +87,7 @@ def test_a_mistyped_home_is_seen(environment: dict[str, str]) -> None:
     assert "-mistyped/landing" in told.metadata["arrived"].value
 
 
+@pytest.mark.slow
 def test_a_day_without_lines_is_seen_where_there_usually_are_some(environment: dict[str, str]) -> None:
     """Also after weeks of it; not before anything ever arrived, and not where every other day has none."""
     landing = Path(environment["ATC_HOME"]) / "landing"
@@ -102,6 +105,7 @@ def test_a_day_without_lines_is_seen_where_there_usually_are_some(environment: d
     assert ingest(environment, FIRST, SECOND)["lines_arrived"].passed
 
 
+@pytest.mark.slow
 def test_half_surrogate_pairs_are_told(environment: dict[str, str]) -> None:
     """How many lines of the day had one; the line counts."""
     land(environment, f"{FIRST}/emoji.ndjson", json.dumps(json.loads(line("cut", FIRST, 900, event="E")) | {"name": "\ud83d"}))

@@ -132,6 +132,7 @@ def materialized(lake: Lake, tmp_path: Path, first: date, last: date) -> list[dg
     return result.asset_materializations_for_node("segment_matrix")
 
 
+@pytest.mark.slow
 def test_the_segment_matrix_is_made_and_seen(lake: Lake, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A row per micro-segment and day; the last day of the run carries the picture, which is the file's and the command's."""
     recorded = materialized(lake, tmp_path, DAYS[0], DAYS[-1])
@@ -154,6 +155,7 @@ def test_the_segment_matrix_is_made_and_seen(lake: Lake, capsys: pytest.CaptureF
     assert newcomers.split()[1::2] == ["newcomers", "2", "0", "1", "█▆▆", "welcome"]
 
 
+@pytest.mark.slow
 def test_the_segment_matrix_is_the_same_day_by_day(lake: Lake, tmp_path: Path) -> None:
     """One run per day and one for all days give the same bytes, picture included."""
 
@@ -267,7 +269,8 @@ def test_a_day_of_coverage_and_of_models_is_told() -> None:
     """How much each feature matched, once for all the events it names; what the models were fitted on, and why not."""
     rows = [("orders", 1, "Bought"), ("reads", 1, "Read"), ("reads", 1, "Seen"), ("reads", 2, "Read")]
     found = pl.DataFrame(rows, schema=["feature", "part", "event"], orient="row").with_columns(date=pl.lit(DAYS[0]), matched=3)
-    told = facts_of("feature_coverage", pl.DataFrame(found.to_dicts(), schema=COVERAGE).with_columns(pl.col("read", "skipped").fill_null(0)))
+    coverage = pl.DataFrame(found.to_dicts(), schema=COVERAGE).with_columns(pl.col("read", "skipped").fill_null(0))
+    told = facts_of("feature_coverage", coverage)
     assert "| reads | 6 |" in told["matched_by_feature"].value
     assert "| orders | 3 |" in told["matched_by_feature"].value
     models = PurchaseModels().row(DAYS[0], is_refitted=False, note="too few customers")
