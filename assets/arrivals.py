@@ -61,6 +61,7 @@ def passed_over(others: Sequence[PassedOver], by_day: Mapping[date, Sequence[Pas
         check_name=PASSED_OVER.name,
         passed=not passed,
         severity=dg.AssetCheckSeverity.WARN,
+        description=PASSED_OVER.description if passed else None,
         metadata={"passed_over": len(passed), "first_passed_over": _named(passed)},
     )
 
@@ -70,12 +71,13 @@ def lines_arrived(landing: LandingZone, lake: Lake, lines: Mapping[date, int]) -
     known = landing.days()
     empty = [day for day, number in lines.items() if not number and _is_odd(lake, day, known)]
     is_there = landing.is_there()
-    what = f"{landing.root} is no folder" if not is_there else f"no line on {len(empty)} days" if empty else "as usual"
+    what = f"{landing.root} is no folder" if not is_there else "no line on some days" if empty else "as usual"
     return dg.AssetCheckResult(
         asset_key="raw_events",
         check_name=ARRIVED.name,
         passed=is_there and not empty,
         severity=dg.AssetCheckSeverity.WARN,
+        description=None if is_there and not empty else ARRIVED.description,
         metadata={"arrived": what, "days_without_lines": ", ".join(map(str, empty[:SHOWN]))},
     )
 

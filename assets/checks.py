@@ -206,6 +206,10 @@ def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[
     return pl.DataFrame(rows, schema={"date": pl.Date, "table": pl.String, "days_to_run": pl.String}, orient="row")
 
 
+DECIDE_AGAIN = (
+    "If it fails, run the job decide_again from the first day that fails through the latest; until it holds, nothing of these days is sent."
+)
+
 PROMISES = (
     Promise(
         "identity_map",
@@ -242,51 +246,56 @@ PROMISES = (
     Promise(
         "customer_profiles",
         "no_customer_is_lost",
-        "Customers of a day = those of the day before + those who arrived - those who were absorbed (SPEC 2).",
+        "Customers of a day = those of the day before + those who arrived - those who were absorbed (SPEC 2). If it fails, run the job "
+        "daily from the first day that fails through the latest.",
         _after_first_day(invariants.lost_customers, "customer_profiles", _absorbed),
     ),
     Promise(
         "purchase_models",
         "models_could_be_fitted",
-        "Where predictions are wanted and a fit was due, it succeeded; else the last one is used, and its note says why (SPEC 3).",
+        "Where predictions are wanted and a fit was due, it succeeded; else the last one is used, and its note says why (SPEC 3). Look at "
+        "the orders and their values in raw_events, and at predictions in journeys.yaml; with few orders, wait for more.",
         _failed_fits,
         is_blocking=False,
     ),
     Promise(
         "micro_segment_memberships",
         "everyone_is_in_a_segment",
-        "Every customer is in at least one micro-segment; the residual one holds only those who are in no other (SPEC 4).",
+        "Every customer is in at least one micro-segment; the residual one holds only those who are in no other (SPEC 4). If it fails, "
+        "make micro_segment_memberships of the day again.",
         _between(invariants.uncovered_customers, _table("customer_profiles"), _table("micro_segment_memberships")),
     ),
     Promise(
         "journey_queues",
         "decisions_stand_on_these_queues",
-        "Days decided before on an older queue: a backfill that starts earlier lengthens the waiting (SPEC 6).",
+        "No day was decided on an older queue: a backfill that starts earlier lengthens the waiting (SPEC 6). Run the job decide_again "
+        "from the first day that is named through the latest, or leave the past as it was decided.",
         _outdated_options,
         is_blocking=False,
     ),
     Promise(
         "scored_candidates",
         "rulings_add_up",
-        'Every option is ruled once: one chosen and one "none" per customer, rulings that follow from the gates failed (SPEC 7).',
+        'Every option is ruled once: one chosen and one "none" per customer, rulings that follow from the gates failed (SPEC 7). '
+        + DECIDE_AGAIN,
         _misruled_options,
     ),
     Promise(
         "journey_assignments",
         "one_answer_per_customer",
-        "One row per customer of the day's profiles, and no other (SPEC 8).",
+        "One row per customer of the day's profiles, and no other (SPEC 8). " + DECIDE_AGAIN,
         _between(invariants.unassigned_customers, _table("customer_profiles"), _table("journey_assignments")),
     ),
     Promise(
         "journey_assignments",
         "nobody_is_in_two_journeys",
-        "At most one journey per customer, and the memory agrees with the answer (SPEC 8).",
+        "At most one journey per customer, and the memory agrees with the answer (SPEC 8). " + DECIDE_AGAIN,
         _between(invariants.double_booked_customers, _table("journey_state"), _table("journey_assignments")),
     ),
     Promise(
         "journey_assignments",
         "journeys_in_flight_add_up",
-        "In flight yesterday = continued + ended today, those that merged among them (SPEC 8).",
+        "In flight yesterday = continued + ended today, those that merged among them (SPEC 8). " + DECIDE_AGAIN,
         _after_first_day(invariants.unaccounted_journeys, "journey_assignments", _table("journey_state"), _absorbed),
     ),
     Promise(
@@ -300,19 +309,20 @@ PROMISES = (
     Promise(
         "journey_assignments",
         "no_rule_is_broken",
-        "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8).",
+        "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8). " + DECIDE_AGAIN,
         _broken_rules,
     ),
     Promise(
         "journey_assignments",
         "no_journey_is_overfull",
-        "No more customers enter a journey than its daily entries and its active places allow (SPEC 8).",
+        "No more customers enter a journey than its daily entries and its active places allow (SPEC 8). " + DECIDE_AGAIN,
         _overfull_journeys,
     ),
     Promise(
         "outbound_messages",
         "only_treated_customers_are_written_to",
-        "Every message is for a treated customer who is in that journey on that day (SPEC 9).",
+        "Every message is for a treated customer who is in that journey on that day (SPEC 9). If it fails, make outbound_messages of the "
+        "day again; activation waits for it.",
         _between(invariants.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
     ),
     Promise(
@@ -341,7 +351,10 @@ def _schema_check(table: str) -> dg.AssetChecksDefinition:
         frame = lake.scan(table, days)
         return pl.DataFrame() if frame is None else schema_failures(schemas.tables(portfolio)[table].schema(), frame.collect())
 
-    says = f"Columns, types, nulls, ranges and the key of {table} are as its schema says (TABLES)."
+    says = (
+        f"Columns, types, nulls, ranges and the key of {table} are as its schema says (TABLES). If it fails, the rows say which column and "
+        "value; make the day again after an upgrade or a change of journeys.yaml, else it is a fault of ours: what follows waits."
+    )
     return _check(Promise(table, "schema", says, find))
 
 

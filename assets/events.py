@@ -25,7 +25,8 @@ from resources.tombstones import Tombstones
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
     asset="raw_events",
-    description="Lines read = accepted + duplicates + rejected + erased, on every day (SPEC 1).",
+    description="Lines read = accepted + duplicates + rejected + erased, on every day (SPEC 1). If it fails, run the day again: a file may "
+    "have changed while it was read.",
     blocking=True,
 )
 

@@ -110,10 +110,20 @@ def _rejects(frame: pl.DataFrame) -> Facts:
 
 
 def _coverage(frame: pl.DataFrame) -> Facts:
-    """Say which values were skipped: what they look like and where they are, as what Dagster was told cannot be taken back."""
+    """Say how much each feature matched, and which values were skipped: what they look like and where they are, as what Dagster was
+    told cannot be taken back.
+    """
     skipped = frame.filter(pl.col("skipped") > 0).sort("skipped", "feature", descending=[True, False])
     shown = skipped.select("feature", "event", "read", "skipped", looks_like="sample", message_id="sample_message_id")
-    return {"values_skipped": markdown_table(shown.head(SHOWN_SKIPPED))} if skipped.height else {}
+    matched = frame.unique(["feature", "part"]).group_by("feature").agg(pl.col("matched").sum())
+    facts = {"matched_by_feature": bars(matched.sort("matched", "feature", descending=[True, False]))} if frame.height else {}
+    return {**facts, "values_skipped": markdown_table(shown.head(SHOWN_SKIPPED))} if skipped.height else facts
+
+
+def _models(frame: pl.DataFrame) -> Facts:
+    """Say what the models of the day were fitted on, and why one was not."""
+    shown = ["fitted_on", "customers", "repeat_customers", "value_fitted_on", "valued_customers", "bounded_customers", "note"]
+    return {"models": markdown_table(frame.select(shown))}
 
 
 def _identities(frame: pl.DataFrame) -> Facts:
@@ -300,6 +310,7 @@ _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "feature_coverage": _coverage,
     "identity_changes": _identities,
     "customer_profiles": _profiles,
+    "purchase_models": _models,
     "journey_queues": _queues,
     "journey_state": _state,
     "journey_assignments": _assignments,

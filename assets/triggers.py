@@ -208,7 +208,11 @@ def _stretch(first: date, last: date, key: str) -> dg.RunRequest:
 def failure_log() -> dg.SensorDefinition:
     """Write every failed run and its reason into the daemon's log, where alerting can pick it up."""
 
-    @dg.run_failure_sensor(name="log_run_failures", default_status=dg.DefaultSensorStatus.RUNNING)
+    @dg.run_failure_sensor(
+        name="log_run_failures",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Writes every run that failed, and why, into the daemon's log, where alerting can pick it up.",
+    )
     def log_run_failures(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
         day = run.tags.get("dagster/partition") or "...".join(

@@ -23,7 +23,7 @@ STRETCH_MONTHS = 6
 """One Dagster run each: few enough runs to spend little on starting them, small enough to resume without redoing much."""
 
 LOCATION = {".dagster/repository": "__repository__@atc_pipeline"}
-"""Whose run it is: without this tag the pages of the job, and the overview, do not show what was run from a terminal."""
+"""Whose run it is: without this tag the pages of the job do not show what was run from a terminal (the timeline never does)."""
 
 STAGES = (
     "raw_events",

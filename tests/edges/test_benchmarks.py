@@ -15,6 +15,8 @@ from benchmarks import engine, history, population
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
+pytestmark = pytest.mark.slow
+
 SIZE = Size(customers=1_500, journeys=12, threads=1)
 
 

@@ -19,6 +19,8 @@ from browser import Browser, browser, needed
 from small_world import FIRST, JOURNEYS
 from web import hostile_world, webserver
 
+pytestmark = pytest.mark.slow
+
 BUTTONS = "[...document.querySelectorAll('*')].filter(one => !one.children.length && one.textContent === '[Show Markdown]')"
 ALIVE = "img:not([src^='data:']), iframe, script, style, object, embed, video, em, del, h1, a:is([href*=attack], [href*=':'])"
 ACTIVE = f"""[...document.querySelectorAll("table, [role=dialog]")]

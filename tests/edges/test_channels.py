@@ -217,6 +217,7 @@ def test_files_are_kept_per_day_and_journey(tmp_path: Path) -> None:
     assert line["send_at"] == "2026-01-06T10:00:00+00:00"
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(0, 9), unique=True, min_size=1), max_size=4))
 def test_sending_again_leaves_each_line_once(batches: list[list[int]]) -> None:
     """Whatever is sent in whatever order and however often: one line per key, sorted by key, text of every kind intact."""

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from resources.turn import Turn
 from running_dagster import TERMINATE, Dagster, until
 from small_world import DAYS, FIRST, make_world
+
+pytestmark = pytest.mark.slow
 
 
 def test_runs_killed_with_everything_are_marked_as_failed_and_those_behind_them_start(tmp_path: Path) -> None:

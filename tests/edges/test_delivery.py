@@ -236,6 +236,7 @@ def test_what_went_out_under_another_key_is_the_same_message(ledger: Ledger) -> 
         assert activation.select("idempotency_key", "status").rows() == [(one, "delivered") for one in key]
 
 
+@pytest.mark.slow
 def test_a_dead_receiver_stops_its_channel_and_no_other(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """After three batches in a row that were not taken the rest is not tried, and says so; a refusal by message is a sign of life."""
 
@@ -367,6 +368,7 @@ KILLS = int(os.environ.get("KILLS", "20"))
 """How often senders are killed; more than in the suite when somebody wants to know."""
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
     """A sender killed at many random moments, then run to its end: every message had its effect once and is delivered, and no message
     was sent twice but those the ledger held for uncertain when it was sent again."""
@@ -394,6 +396,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receive
     assert any(uncertain), "no kill fell between claiming and settling: this test shows nothing"
 
 
+@pytest.mark.slow
 def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Path, ledger: Ledger) -> None:
     """A sender killed at 6 random moments, then run to its end: every message is one line of its journey's file."""
     moments = random.Random(20260105)  # noqa: S311
@@ -407,6 +410,7 @@ def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Pat
     assert statuses(ledger, messages) == ["delivered"] * 300
 
 
+@pytest.mark.slow
 def test_two_processes_send_every_message_once(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
     """They share the work: no message is sent twice, not even with the same key, and neither fails."""
     messages = outbound(60, ["email", "website"])
@@ -420,6 +424,7 @@ def test_two_processes_send_every_message_once(tmp_path: Path, receiver: Receive
     assert statuses(ledger, messages) == ["delivered"] * 60
 
 
+@pytest.mark.slow
 def test_two_threads_send_every_message_once(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
     """Two clicks in one process are two senders; what the other has in hand is told as pending, and nothing as delivered that is not."""
     messages = outbound(60)

@@ -25,6 +25,8 @@ from resources.ledger import Ledger
 from resources.tombstones import Tombstones
 from resources.traces import Found, Keeper, keepers, latest_map
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 3, 1)
 NEXT = date(2026, 3, 2)
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)

@@ -155,6 +155,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "status"), [pytest.param(*case, id=name) for name, case in ODD.items()])
 def test_an_odd_answer_is_the_end_of_its_batch(
     answer: Answering, status: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,8 @@ from receiver import Receiver
 from resources.ledger import Ledger
 from small_world import DAYS, FIRST, make_world, run, tables
 
+pytestmark = pytest.mark.slow
+
 SECRET = "between the two of us"  # noqa: S105
 KILLS = int(os.environ.get("KILLS", "20"))
 LAST = DAYS[-1]

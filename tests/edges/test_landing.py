@@ -273,6 +273,7 @@ def peak(folder: Path) -> tuple[str, int]:
     return told, int(most)
 
 
+@pytest.mark.slow
 def test_a_line_of_three_gigabytes_takes_no_memory(tmp_path: Path) -> None:
     """Packed into a tenth of a megabyte, with good ones around it."""
     packer = zstandard.ZstdCompressor().compressobj()
@@ -287,6 +288,7 @@ def test_a_line_of_three_gigabytes_takes_no_memory(tmp_path: Path) -> None:
     assert most < 400
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_text_in_each_row_of_a_parquet_file_takes_little_memory(tmp_path: Path) -> None:
     """Once as a dictionary of one text in every row, and once row by row: three gigabytes each."""
     folder = tmp_path / str(TODAY)

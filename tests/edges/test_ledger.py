@@ -137,6 +137,7 @@ def test_what_a_living_sender_has_claimed_is_left_to_it(ledger: Ledger) -> None:
     assert not list(Path(ledger.home).glob(".senders/*"))
 
 
+@pytest.mark.slow
 def test_a_killed_sender_leaves_its_claims_to_others(ledger: Ledger) -> None:
     """The lock it lived by goes with its process, however that ends; the file it left is tidied away by the next."""
     program = (

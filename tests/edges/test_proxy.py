@@ -21,6 +21,8 @@ from browser import browser, needed
 from small_world import make_world
 from web import ROOT, free_port, quiet_home, webserver
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / "docs" / "deploy" / "nginx.conf"
 USER = ("somebody", "correct horse")
 MUTATION = "mutation{setNuxSeen}"

@@ -199,6 +199,7 @@ def test_days_the_sample_does_not_have_are_refused(tmp_path: Path, until: date) 
         write_landing(tmp_path, until=until)
 
 
+@pytest.mark.slow
 def test_the_whole_year_reconciles_with_the_package(tmp_path: Path) -> None:
     """365 days hold every basket, basket line, dollar, campaign, redemption and household of the package, and no line is too long."""
     landed = write_landing(tmp_path)

@@ -15,6 +15,8 @@ from resources.turn import Turn
 from small_world import DAYS, FIRST, make_world, run, tables
 from test_killed_runs import processes
 
+pytestmark = pytest.mark.slow
+
 LAST = DAYS[-1]
 
 

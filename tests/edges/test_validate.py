@@ -39,6 +39,7 @@ def test_a_portfolio_that_can_be_used_is_counted(tmp_path: Path) -> None:
     assert python(tmp_path, "-m", "atc_pipeline", "validate", "other.yaml") == (0, f"other.yaml: 0 journeys, 1 segment, {rest}", "")
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_without_a_traceback(tmp_path: Path) -> None:
     """Exit code 1 and the messages alone, from every command that needs the portfolio and from Dagster's own."""
     (tmp_path / "journeys.yaml").write_text(BAD)

@@ -37,6 +37,7 @@ def orders(*properties: object, customers: int = 1) -> pl.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_a_day_rolled_up_in_shards_is_the_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few events are taken at once, every customer's are together."""
     of = portfolio(tmp_path, "  spend: {sum: n, of: '*'}\n  last: {last: n, of: '*'}\n  kinds: {unique_list: n, of: '*'}\n")

@@ -22,6 +22,8 @@ from tests.engine.by_engine import decide_by_engine, run_engine
 from tests.engine.comparison import KEYS, compare, placements, placements_by_day
 from tests.engine.worlds import Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
 
+pytestmark = pytest.mark.slow
+
 
 def load(world: World, folder: Path) -> dict[date, Portfolio]:
     """Load the world's portfolio and its later versions, by the day from which they hold."""

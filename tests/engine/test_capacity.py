@@ -188,6 +188,7 @@ def test_nothing_better_exists(case: Case, random: Random) -> None:
     assert again.journeys.equals(allocation.journeys)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_journeys_are_accounted_for(case: Case) -> None:
     """Each limited journey has its places, its first wishes, what it gave out, and the worth of a place more."""
@@ -216,6 +217,7 @@ def test_journeys_are_accounted_for(case: Case) -> None:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mandatory", [0, 2])
 @pytest.mark.parametrize("kind", ["ties", "continuous", "same", "captive"])
 def test_highs_finds_nothing_better(kind: str, mandatory: int) -> None:
@@ -229,6 +231,7 @@ def test_highs_finds_nothing_better(kind: str, mandatory: int) -> None:
         assert all(taken[journey] <= places for journey, places in case.places.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mandatory", [0, 3])
 @pytest.mark.parametrize("kind", ["ties", "continuous"])
 def test_highs_finds_nothing_better_for_5000_customers_and_30_journeys(kind: str, mandatory: int) -> None:

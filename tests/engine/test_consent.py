@@ -81,6 +81,7 @@ def test_a_withdrawal_is_heeded_however_it_is_spelled(portfolio: Portfolio, no: 
     assert days(portfolio, [said(1, "10T9", traits=YES), said(2, "10T10", traits={"consent_email": no})]) == [(False, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maybe", ["TRUE", "1", "yes", "on", 2, -1, 1.5, [True], {"a": 1}, "", "unsubscribed"], ids=repr)
 def test_what_is_neither_yes_nor_no_grants_nothing_and_is_told(portfolio: Portfolio, maybe: object) -> None:
     """It withdraws nothing either, and the table says that there was a word, and what it looks like, but not the word."""

@@ -149,6 +149,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITTEN_OTHERWISE)
 def test_an_id_written_otherwise_is_told_and_never_removed(name: str) -> None:
     """Capitals, blanks, what takes no room, codes of addresses and of JSON, once and twice, digits of other shapes, longer text."""
@@ -187,6 +188,7 @@ def test_text_written_otherwise_is_found_in_nested_columns() -> None:
     assert found == [(row, "elsewhere", column) for row, column in enumerate(("listed", "state", "places", "traits"))]
 
 
+@pytest.mark.slow
 @given(IDS, st.sampled_from(["upper", "percent", "json", "blank", "hidden", "word", "wide"]))
 def test_whoever_writes_it_another_way_is_told(name: str, way: str) -> None:
     """Any id, in any of the ways: what ``plain`` makes of it is what it makes of the id, and it is found."""
@@ -250,6 +252,7 @@ def test_text_is_found_in_nested_columns() -> None:
     assert found == [(row, "elsewhere", column) for row, column in enumerate(("listed", "state", "places", "traits"))]
 
 
+@pytest.mark.slow
 @given(IDS, st.booleans(), st.integers(0, 2), st.data())
 def test_an_id_is_found_however_json_spells_it_and_however_deep(name: str, is_ascii: bool, depth: int, data: st.DataObject) -> None:
     """Escaped or not, as value, in a list, in an object, or in JSON held as text: what json.dumps can write is found."""

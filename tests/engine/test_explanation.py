@@ -432,6 +432,7 @@ def check_losers(day: Day, again: Again, random: Random) -> int:
     return tried
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(6 if settings.default.derandomize else 300))
 def test_what_is_said_to_win_wins_and_a_bit_less_does_not(case: int, tmp_path: Path) -> None:
     """Portfolios and histories at random: the stated score and priority are the smallest, gate details never lack."""

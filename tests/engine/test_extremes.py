@@ -137,6 +137,7 @@ def test_a_sum_that_would_not_fit_stops_the_day_instead_of_wrapping(tmp_path: Pa
         profiled(tmp_path, SUMS, [event("u", TODAY, "Bought", revenue=1e10)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days_since", [0, 92])
 def test_orders_without_a_value_are_left_out_of_the_value_by_their_own_count(tmp_path: Path, days_since: int) -> None:
     """A free order beside a paid one takes nothing from the day; days of value are counted, also when days are not told apart any more."""

@@ -113,6 +113,7 @@ def changes(*days: Sequence[Call]) -> list[tuple[int, str, str | None, str | Non
 # --- Single cases ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("days", "expected"),
     [
@@ -218,6 +219,7 @@ def test_the_tables_are_as_they_say() -> None:
         assert identity_map.equals(identity_map.sort("id_type", "id"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("days", "expected"),
     [
@@ -412,6 +414,7 @@ def accepted(history: Sequence[Call]) -> list[Call]:
     return [call for call in history if user_of(call.user) or visitor_of(call)]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(HISTORIES)
 def test_the_map_is_that_of_all_history(drawn: list[Call]) -> None:
@@ -432,6 +435,7 @@ def test_the_map_is_that_of_all_history(drawn: list[Call]) -> None:
         before = expected
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(HISTORIES, st.randoms(use_true_random=False))
 def test_neither_order_nor_files_matter(drawn: list[Call], random: Random) -> None:

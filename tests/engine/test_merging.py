@@ -534,6 +534,7 @@ def merges_of(random: Random, customers: list[str]) -> dict[str, str]:
     return {one: random.choice([*left, left[0], f"new-{gone[0]}"]) for one in gone}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_decided_again", [False, True])
 @settings(max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(world=decision_worlds(10, is_limited=True), seed=st.integers(0, 10**6))

@@ -115,6 +115,7 @@ CLOCKS_CHANGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("timezone", "day"), [(zone, day) for zone, days in CLOCKS_CHANGE.items() for day in days])
 def test_a_message_is_due_after_the_day_at_the_best_hour(tmp_path: Path, timezone: str, day: date) -> None:
     """In every zone and hour: the first time on a later day of the customer's that is not before the end of the day; as zoneinfo has it."""

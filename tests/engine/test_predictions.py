@@ -193,6 +193,7 @@ def test_value_is_orders_times_the_value_expected_of_one() -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_order_of_a_hundred_billion_does_not_drag_everybodys_value() -> None:
     """A mean day counts for at most 1,000 times the median day, in the fit and in what is predicted; the model says for how many."""
     usual = [history(3, 50, 100, value=10.0 * 1.5 ** (number % 9)) for number in range(90)]
@@ -290,6 +291,7 @@ def test_predictions_are_numbers_within_their_bounds(
         assert orders >= (1 - risk) * (1 - 1e-6)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_predictions_do_not_depend_on_the_other_customers(data: st.DataObject) -> None:
     """The same bytes for a customer alone, in any order, and in any shard."""

@@ -13,6 +13,8 @@ from tests.engine.by_engine import Features
 from tests.engine.comparison import differences
 from tests.engine.worlds import EXPLORES, World, draw, histories
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", range(99 if EXPLORES else 3))
 def test_every_trait_in_every_window_is_what_all_history_says(case: int, tmp_path: Path) -> None:

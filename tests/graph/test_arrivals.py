@@ -41,6 +41,7 @@ def land(environment: dict[str, str], name: str, text: str = "") -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_usual_day_has_nothing_to_say(environment: dict[str, str]) -> None:
     """Both checks pass, over a range, too; hidden files are nobody's."""
     land(environment, f"{FIRST}/_SUCCESS")
@@ -50,6 +51,7 @@ def test_a_usual_day_has_nothing_to_say(environment: dict[str, str]) -> None:
     assert "files_passed_over" not in told["metadata"]
 
 
+@pytest.mark.slow
 def test_whatever_was_not_read_is_named_and_the_day_goes_on(environment: dict[str, str]) -> None:
     """Of the day, refused while it was read, of no day, and before the calendar: the first are named and all are counted."""
     for number in range(30):
@@ -62,6 +64,7 @@ def test_whatever_was_not_read_is_named_and_the_day_goes_on(environment: dict[st
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.WARN
     assert check.metadata["passed_over"].value == 33
+    assert "Rename, convert or remove" in str(check.description)
     shown = check.metadata["first_passed_over"].value
     assert all(name in shown for name in ("loose.json", "2020-01-01", "calendar.starts_on", f"{FIRST}/notes-00.txt"))
     assert "notes-29" not in shown
@@ -92,6 +95,7 @@ def test_a_mistyped_home_is_seen(environment: dict[str, str]) -> None:
     assert "-mistyped/landing" in told.metadata["arrived"].value
 
 
+@pytest.mark.slow
 def test_a_day_without_lines_is_seen_where_there_usually_are_some(environment: dict[str, str]) -> None:
     """Also after weeks of it; not before anything ever arrived, and not where every other day has none."""
     landing = Path(environment["ATC_HOME"]) / "landing"
@@ -99,6 +103,7 @@ def test_a_day_without_lines_is_seen_where_there_usually_are_some(environment: d
     (landing / str(third) / "events.ndjson").unlink()
     told = ingest(environment, FIRST, third)["lines_arrived"]
     assert (told.passed, told.metadata["days_without_lines"].value) == (False, str(third))
+    assert "ATC_HOME" in str(told.description)  # what to do
     (landing / str(SECOND) / "events.ndjson").unlink()
     (landing / str(FIRST) / "events.ndjson").rename(landing / str(FIRST) / "events.tmp")
     told = ingest(environment, FIRST, SECOND)["lines_arrived"]
@@ -108,6 +113,7 @@ def test_a_day_without_lines_is_seen_where_there_usually_are_some(environment: d
     assert ingest(environment, FIRST, SECOND)["lines_arrived"].passed
 
 
+@pytest.mark.slow
 def test_half_surrogate_pairs_are_told(environment: dict[str, str]) -> None:
     """How many lines of the day had one; the line counts."""
     land(environment, f"{FIRST}/emoji.ndjson", json.dumps(json.loads(line("cut", FIRST, 900, event="E")) | {"name": "\ud83d"}))

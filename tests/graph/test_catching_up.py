@@ -13,6 +13,8 @@ from assets.triggers import ONLY_CHANGED
 from resources.lake import Lake
 from small_world import DAYS, FIRST, make_world, run
 
+pytestmark = pytest.mark.slow
+
 LAST = DAYS[-1]
 TRAITS = """traits:
   views: {count: Product Viewed}

@@ -9,6 +9,8 @@ import pytest
 
 from small_world import JOURNEYS
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 LOCATION_ERROR = """

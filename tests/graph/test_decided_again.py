@@ -5,11 +5,14 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+import pytest
 
 from atc_pipeline.rules import RULINGS
 from resources.lake import Lake
 from resources.ledger import Ledger
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+
+pytestmark = pytest.mark.slow
 
 SECOND = FIRST + timedelta(days=1)
 LIMITED = JOURNEYS.replace("    length_days: 3\n", "    length_days: 3\n    capacity: {daily_entries: 2}\n")

@@ -18,6 +18,8 @@ from resources.ledger import Ledger
 from resources.tombstones import Tombstones
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
+pytestmark = pytest.mark.slow
+
 THIRD, LAST = DAYS[2:]
 HERS = ("c03", "c04", "phone", "anon:phone")
 """c04 became c03, whose phone it is; c05 used it once."""

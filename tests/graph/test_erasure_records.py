@@ -21,6 +21,8 @@ from atc_pipeline.definitions import build_definitions
 from resources.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
+pytestmark = pytest.mark.slow
+
 ZOE = "Zoe.Kern+shop@mail.example"
 PHONE = "f3a9c1d0-77aa-4f0e-8f5e-zoe"
 LAST = DAYS[-1]

@@ -79,6 +79,7 @@ def test_a_question_without_an_answer_says_what_to_ask_instead(
     assert said in text
 
 
+@pytest.mark.slow
 def test_whoever_was_merged_is_told_as_who_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

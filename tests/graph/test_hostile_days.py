@@ -14,6 +14,8 @@ from atc_pipeline.journeys.resolution import load_portfolio
 from resources.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
+pytestmark = pytest.mark.slow
+
 SECOND = DAYS[1]
 
 

@@ -142,6 +142,7 @@ assert type(module.defs).__name__ == "Definitions"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("location", LOCATIONS)
 def test_code_location_loads_in_a_fresh_interpreter(location: str, tmp_path: Path) -> None:
     """Loading reads journeys.yaml, and writes, creates and calls nothing: the data's home need not exist."""

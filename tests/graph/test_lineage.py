@@ -17,6 +17,8 @@ from atc_pipeline.journeys.resolution import load_portfolio
 from resources.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
+pytestmark = pytest.mark.slow
+
 LAST = DAYS[-1]
 TOGETHER = (
     ("raw_events", "rejected_events"),

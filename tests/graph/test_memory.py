@@ -10,6 +10,8 @@ import pytest
 from resources.lake import Lake
 from small_world import FIRST, line, run
 
+pytestmark = pytest.mark.slow
+
 JOURNEYS = """
 version: "1"
 calendar: {timezone: UTC, starts_on: 2026-03-01}

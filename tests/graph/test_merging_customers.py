@@ -10,6 +10,8 @@ import pytest
 from resources.lake import Lake
 from small_world import DAYS, line, make_world, run, tables
 
+pytestmark = pytest.mark.slow
+
 MERGES = {
     DAYS[0]: [line("c00", DAYS[0], 90, type="page", anonymousId="a0"), line("", DAYS[0], 91, type="page", anonymousId="a1")],
     DAYS[1]: [line("c01", DAYS[1], 90, type="alias", previousId="c00"), line("c02", DAYS[1], 91, type="page", anonymousId="a1")],

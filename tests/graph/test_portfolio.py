@@ -12,6 +12,8 @@ from resources import journeys as resource
 from resources.journeys import JourneysFile
 from small_world import FIRST, JOURNEYS, make_world, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> dict[str, str]:

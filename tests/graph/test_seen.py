@@ -14,11 +14,13 @@ import pytest
 
 from assets.facts import facts_of
 from atc_pipeline.__main__ import main
+from atc_pipeline.coverage import COVERAGE
 from atc_pipeline.decision.day import ASSIGNMENTS
 from atc_pipeline.definitions import build_definitions
+from atc_pipeline.predictions import PurchaseModels
 from atc_pipeline.segments import MEMBERSHIPS
 from resources.lake import Lake
-from small_world import JOURNEYS
+from small_world import JOURNEYS, make_world
 
 DAYS = [date(2026, 3, 1) + timedelta(days=number) for number in range(4)]
 MERGED = DAYS[2]
@@ -130,6 +132,7 @@ def materialized(lake: Lake, tmp_path: Path, first: date, last: date) -> list[dg
     return result.asset_materializations_for_node("segment_matrix")
 
 
+@pytest.mark.slow
 def test_the_segment_matrix_is_made_and_seen(lake: Lake, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A row per micro-segment and day; the last day of the run carries the picture, which is the file's and the command's."""
     recorded = materialized(lake, tmp_path, DAYS[0], DAYS[-1])
@@ -152,6 +155,7 @@ def test_the_segment_matrix_is_made_and_seen(lake: Lake, capsys: pytest.CaptureF
     assert newcomers.split()[1::2] == ["newcomers", "2", "0", "1", "█▆▆", "welcome"]
 
 
+@pytest.mark.slow
 def test_the_segment_matrix_is_the_same_day_by_day(lake: Lake, tmp_path: Path) -> None:
     """One run per day and one for all days give the same bytes, picture included."""
 
@@ -247,3 +251,27 @@ def test_a_day_without_customers_has_facts_too(table: str) -> None:
     facts = facts_of(table, empty)
     assert facts["dagster/row_count"] == 0
     assert json.dumps([value for value in facts.values() if isinstance(value, int | float)])
+
+
+def test_everything_in_the_ui_has_words(tmp_path: Path) -> None:
+    """Jobs, sensors and schedules say what they are for, checks what holds and what to do where it does not."""
+    repository = build_definitions(make_world(tmp_path)).get_repository_def()
+    named = [*repository.sensor_defs, *repository.schedule_defs]
+    named += [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    assert [one.name for one in named if not one.description] == []
+    checks = {key: repository.asset_graph.get_check_spec(key) for key in repository.asset_graph.asset_check_keys}
+    do = ("run ", "look ", "make ", "rename,", "correct ", "see the reasons")
+    silent = [str(key) for key, check in checks.items() if not any(word in str(check.description).lower() for word in do)]
+    assert (len(checks) > 20, silent) == (True, [])
+
+
+def test_a_day_of_coverage_and_of_models_is_told() -> None:
+    """How much each feature matched, once for all the events it names; what the models were fitted on, and why not."""
+    rows = [("orders", 1, "Bought"), ("reads", 1, "Read"), ("reads", 1, "Seen"), ("reads", 2, "Read")]
+    found = pl.DataFrame(rows, schema=["feature", "part", "event"], orient="row").with_columns(date=pl.lit(DAYS[0]), matched=3)
+    coverage = pl.DataFrame(found.to_dicts(), schema=COVERAGE).with_columns(pl.col("read", "skipped").fill_null(0))
+    told = facts_of("feature_coverage", coverage)
+    assert "| reads | 6 |" in told["matched_by_feature"].value
+    assert "| orders | 3 |" in told["matched_by_feature"].value
+    models = PurchaseModels().row(DAYS[0], is_refitted=False, note="too few customers")
+    assert "too few customers" in facts_of("purchase_models", models)["models"].value

@@ -20,6 +20,8 @@ from resources.lake import Lake
 from resources.ledger import Ledger
 from small_world import DAYS, FIRST, line, make_world, run
 
+pytestmark = pytest.mark.slow
+
 SECRET = "between the two of us"  # noqa: S105
 TOKEN = "hush-a-token"  # noqa: S105
 

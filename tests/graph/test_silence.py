@@ -46,5 +46,6 @@ def test_what_was_passed_over_is_said_with_what_to_do(tmp_path: Path) -> None:
     metadata = next(one for one in result.asset_materializations_for_node("customer_activity") if one.label == "feature_coverage").metadata
     told = json.dumps([*shown.values(), str(metadata["values_skipped"].value)])
     assert "Ann" not in told
+    assert "| orders |" in str(metadata["matched_by_feature"].value)
     coverage = Lake(root=f"{environment['ATC_HOME']}/lake").read("feature_coverage", FIRST)
     assert "Ann" not in str(coverage.rows())

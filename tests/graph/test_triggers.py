@@ -22,6 +22,8 @@ from resources.origins import Origins
 from resources.turn import is_alive
 from small_world import DAYS, FIRST, line, make_world, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> dict[str, str]:

@@ -20,6 +20,8 @@ from atc_pipeline.journeys.portfolio import Predictions, Selector
 from resources.lake import Lake
 from tests.engine import reference
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 FIRST = date(2026, 3, 1)
 
