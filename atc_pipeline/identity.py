@@ -309,8 +309,8 @@ def _moved(claims: pl.DataFrame, merges: pl.DataFrame, arms_of: Sequence[pl.Data
         return pl.DataFrame(schema={"absorbed": pl.String, "customer_id": pl.String, "arm_id": pl.String})
     claimed = claims.select(_name_of_visitor().alias("absorbed"), "customer_id")
     now = pl.concat([merges, rules.survivors(claimed.lazy(), merges.lazy()).collect()])
-    arms = pl.concat(arms_of).unique("customer_id", keep="first", maintain_order=True)
-    return now.join(arms, on="customer_id", how="left")
+    first_arms = pl.concat(arms_of).unique("customer_id", keep="first", maintain_order=True)
+    return now.join(first_arms, on="customer_id", how="left")
 
 
 def _told_of_claims(claims: pl.DataFrame, claiming: pl.DataFrame, moved: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
