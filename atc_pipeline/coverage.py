@@ -37,6 +37,8 @@ one of those looks like and where it is. What it looks like is no value: that ma
 MOST_SKIPPED = 0.01
 """The share of a feature's values that may be skipped in silence."""
 
+A_WEEK = 7
+"""Days of a lake after which a condition that never held is worth a warning."""
 ALIKE = 0.75
 """From which similarity on (``difflib``) the name of one event is offered for another."""
 
@@ -122,6 +124,8 @@ def unclear_consent(coverage: pl.LazyFrame) -> pl.LazyFrame:
 def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Callable[[], Sequence[str]]) -> pl.DataFrame:
     """One row per feature and event named that never matched in all these days, or that never came while a similar name does.
 
+    Of an event that did come, what is asked of it has a week to hold: a shop's Sunday is not its Monday.
+
     ``occurring``: names of events that occur, asked for only if something was never found.
     """
     keys = {"feature": pl.String, "part": pl.Int64}
@@ -130,11 +134,12 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
         coverage.filter(~_is_consent())
         .join(wanted, on=["feature", "part"], how="semi")
         .group_by("feature", "part", "event")
-        .agg(pl.col("date").max(), pl.col("events", "matched").sum())
+        .agg(pl.col("date").max(), pl.col("events", "matched").sum(), days=pl.col("date").n_unique())
         .sort("feature", "part", "event")
         .collect()
     )
-    missing = ever.filter((pl.col("matched") == 0) | ((pl.col("events") == 0) & (pl.col("event") != ANY)))
+    is_missing = (pl.col("matched") == 0) & ((pl.col("events") == 0) | (pl.col("days") >= A_WEEK))
+    missing = ever.filter(is_missing | ((pl.col("events") == 0) & (pl.col("event") != ANY)))
     names = occurring() if missing.height else []
     rows = []
     for row in missing.iter_rows(named=True):

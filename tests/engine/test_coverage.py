@@ -134,7 +134,11 @@ journeys: [{id: j, length_days: 1, queue: {where: "orders > 0"}, goal: {event: P
     )
     names = ["Bought", "Order Completed", "Viewed", "Sent"]
     days = [happened(("Bought", {"n": 1}), ("Sent", {}), ("identify", {"age": 5})), happened(("Viewed", {}))]
-    tables = pl.concat([activity.roll_up(events, of, arrival=TODAY).coverage for events in days]).lazy()
+    first = pl.concat([activity.roll_up(events, of, arrival=TODAY).coverage for events in days]).lazy()
+    early = coverage.never_found(first, activity.asked_for(of), lambda: names)
+    assert set(early["found"]) == {"never came"}, "what is asked of an event that came has a week to hold"
+    quiet = [activity.roll_up(happened(), of, arrival=TODAY - ago * DAY).coverage for ago in range(1, coverage.A_WEEK)]
+    tables = pl.concat([first, *(table.lazy() for table in quiet)])
     told = coverage.never_found(tables, activity.asked_for(of), lambda: names)
     assert told.select("feature", "part", "event", "found", "there_is").rows() == [
         ("age", 1, "identify", "came 1 times, and what is asked of it never held", None),
