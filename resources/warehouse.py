@@ -46,12 +46,22 @@ class Warehouse(dg.ConfigurableResource):
         unfinished = beside(self.path)
         tables = self.tables()
         lake = Path(self.lake).resolve()
-        with DuckDBResource(database=str(unfinished)).get_connection() as connection:
-            create_views(connection, lake, tables)
-            for table in tables:
-                said = _text(f"All days of {table} in {lake}. Moved? The next run writes the views anew.")
-                connection.execute(f'comment on view "{table}" is {said}')
-        unfinished.replace(self.path)
+        try:
+            with DuckDBResource(database=str(unfinished)).get_connection() as connection:
+                create_views(connection, lake, tables)
+                for table in tables:
+                    said = _text(f"All days of {table} in {lake}. Moved? The next run writes the views anew.")
+                    connection.execute(f'comment on view "{table}" is {said}')
+                connection.execute("checkpoint")  # closing does it too, but keeps quiet about a disk that is full
+            unfinished.replace(self.path)
+        except (OSError, duckdb.Error) as problem:
+            for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
+                left.unlink(missing_ok=True)
+            raise dg.Failure(
+                f"{self.path}: cannot be written ({problem}). Is the disk full, or the folder read-only? The tables are written and what "
+                "was sent is remembered; the views are as they were: when that is mended, the next run writes them anew",
+                allow_retries=False,
+            ) from None
         return tables
 
     def query(self, sql: str) -> pl.DataFrame:

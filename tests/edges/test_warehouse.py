@@ -3,9 +3,11 @@
 What belongs here: attacks through ``sql``, and lakes in odd places. What does not: what the tables hold.
 """
 
+import resource
 from datetime import date
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import polars as pl
 import pytest
@@ -132,3 +134,21 @@ def test_a_lake_may_be_anywhere(tmp_path: Path, name: str) -> None:
         assert connection.sql("select journey_id from journey_funnel").fetchall() == [("welcome",)]
         comment = connection.sql("select comment from duckdb_views() where view_name = 'journey_funnel'").fetchall()
     assert comment == [(f"All days of journey_funnel in {tmp_path / name / 'lake'}. Moved? The next run writes the views anew.",)]
+
+
+def test_a_full_disk_leaves_the_views_that_were_there(tmp_path: Path) -> None:
+    """DuckDB closes a file that it could not write without a word: the old one stays, nothing is left beside it, and it is told."""
+    Lake(root=str(tmp_path / "lake")).write("numbers", date(2026, 1, 1), pl.DataFrame({"n": [1]}))
+    warehouse = Warehouse(home=str(tmp_path), lake=str(tmp_path / "lake"))
+    warehouse.publish()
+    before = warehouse.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (0, 5_000, len(before) - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        try:
+            with pytest.raises(dg.Failure, match="Is the disk full"):
+                warehouse.publish()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert warehouse.path.read_bytes() == before
+        assert {path.name for path in tmp_path.iterdir()} == {"lake", warehouse.path.name}
