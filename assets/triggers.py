@@ -236,18 +236,29 @@ def reasons(instance: dg.DagsterInstance, run_id: str) -> list[str]:
                 told.append(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description or 'not passed'}")
         elif event.is_step_failure:
             told.append(f"step {event.step_key}: {_cause(event.step_failure_data)}")
+        elif event.event_type == dg.DagsterEventType.RESOURCE_INIT_FAILURE:
+            told.append(f"before the first step: {_first_of(event.engine_event_data.error)}")
         elif not told:
             told.append(event.message or "no reason given")
     return list(dict.fromkeys(told))
 
 
-_TELLING = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+_TELLING = {
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.RESOURCE_INIT_FAILURE,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.RUN_FAILURE,
+}
 
 
 def _cause(failure: Any) -> str:  # noqa: ANN401  # StepFailureData, which Dagster does not export
     if failure.user_failure_data is not None and failure.user_failure_data.description:
         return str(failure.user_failure_data.description)
-    error = failure.error
+    return _first_of(failure.error)
+
+
+def _first_of(error: Any) -> str:  # noqa: ANN401  # SerializableErrorInfo, which Dagster does not export
+    """Return what the first of an error's causes says."""
     while error is not None and error.cause is not None:
         error = error.cause
     return "no reason given" if error is None else str(error.message).strip()

@@ -65,7 +65,7 @@ class Lake(dg.ConfigurableResource):
         try:
             self._held = self._turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
         except NoTurnError as problem:
-            raise dg.Failure(str(problem), allow_retries=False) from problem
+            raise dg.Failure(str(problem), allow_retries=False) from None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Give the turn back."""

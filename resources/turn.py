@@ -39,7 +39,7 @@ class Turn:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a+", encoding="utf-8")
         except OSError as problem:
-            raise NoTurnError(f"{self.path}: {problem.strerror}. Every run writes there: make the folder writable") from problem
+            raise NoTurnError(f"{self.path}: {problem.strerror}. Every run writes there: make the folder writable") from None
         try:
             self._wait(file, say)
             file.truncate(0)

@@ -233,6 +233,18 @@ def test_a_failure_says_why(watcher: Watcher) -> None:
     assert told[0].startswith("check everyone_is_in_a_segment of micro_segment_memberships: Every customer is in at least one")
 
 
+def test_a_run_that_cannot_have_its_turn_says_why(watcher: Watcher) -> None:
+    """Where nothing can be written the run ends before its first step, and the daemon's log has the file and what to do."""
+    turn = watcher.lake.with_name(f"{watcher.lake.name}.turn")
+    turn.unlink()
+    turn.mkdir()
+    watcher.run(TWO, TWO, must_succeed=False)
+    told = reasons(watcher.instance, watcher.instance.get_runs(limit=1)[0].run_id)
+    assert told[0].startswith("before the first step: ")
+    assert str(turn) in told[0]
+    assert "make the folder writable" in told[0]
+
+
 def test_a_run_whose_process_is_gone_is_marked_as_failed(watcher: Watcher) -> None:
     """One that says it runs in a process that is no more; one whose process lives is left alone, and so is one that has not spoken."""
     job = build_definitions(watcher.world).resolve_job_def("daily")
