@@ -162,7 +162,8 @@ def _undelivered_messages(lake: Lake, _: Portfolio, days: Sequence[date]) -> pl.
         return pl.DataFrame()
     if "reason" not in sent.collect_schema():
         sent = sent.with_columns(reason=pl.lit(None, pl.String))  # written by an older version
-    troubles = sent.filter(pl.col("status").is_in(TROUBLES)).group_by("date", "channel", "status", "reason").len("messages")
+    was_not_sent = pl.col("status").is_in(TROUBLES) | (pl.col("reason") == KEY_COLLISION)
+    troubles = sent.filter(was_not_sent).group_by("date", "channel", "status", "reason").len("messages")
     return troubles.sort("date", "messages", "channel", "status", "reason", descending=[False, True, False, False, False]).collect()
 
 

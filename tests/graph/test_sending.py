@@ -13,7 +13,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from assets.checks import PROMISES
 from atc_pipeline.definitions import build_definitions
+from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.messages import KEY_COLLISION
 from receiver import Answer, Receiver
 from resources.channels import WebhookChannel
 from resources.lake import Lake
@@ -293,3 +296,20 @@ def test_a_ledger_that_cannot_be_read_decides_and_sends_nothing(tmp_path: Path) 
     assert told is not None
     assert "nothing was decided" in (told.description or "")
     assert "ledger.duckdb" in (told.description or "")
+
+
+def test_messages_of_one_key_are_found_whether_planned_or_met_in_the_ledger(tmp_path: Path) -> None:
+    """Both checks have a row that breaks them: two of one key in the plan, and one that was kept back while sending."""
+    lake, portfolio = Lake(root=str(tmp_path)), load_portfolio(Path(make_world(tmp_path / "world")["ATC_JOURNEYS"]))
+    planned = [(FIRST, "k", "welcome", "email", KEY_COLLISION), (FIRST, "l", "welcome", "email", "no_consent")]
+    columns = ["date", "idempotency_key", "journey_id", "channel"]
+    lake.write("outbound_messages", FIRST, pl.DataFrame(planned, schema=[*columns, "withheld"], orient="row"))
+    sent = [(*row[:4], "withheld", row[4]) for row in planned]
+    lake.write("activation", FIRST, pl.DataFrame(sent, schema=[*columns, "status", "reason"], orient="row"))
+    found = {
+        promise.name: promise.find(lake, portfolio, [FIRST])
+        for promise in PROMISES
+        if promise.name in ("keys_are_unique", "messages_are_delivered")
+    }
+    assert found["keys_are_unique"]["idempotency_key"].to_list() == ["k"]
+    assert found["messages_are_delivered"].select("reason", "messages").rows() == [(KEY_COLLISION, 1)]
