@@ -18,19 +18,21 @@ import pandera.errors
 import pandera.polars as pa
 import polars as pl
 
+from assets import schemas
 from assets.daily import days_of
-from assets.facts import markdown_table
-from atc_pipeline import coverage, invariants, schemas
-from atc_pipeline.activity import asked_for
+from assets.shown.facts import markdown_table
+from atc_pipeline.activation.messages import KEY_COLLISION
+from atc_pipeline.customers import coverage
+from atc_pipeline.customers.activity import asked_for
 from atc_pipeline.decision.memory import STATE
 from atc_pipeline.escaping import MOST
-from atc_pipeline.identity import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
+from atc_pipeline.identity.map import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.messages import KEY_COLLISION
-from atc_pipeline.rules import survivors
-from resources.delivery import TROUBLES
+from atc_pipeline.promises import decision
+from atc_pipeline.rules.reach import survivors
+from resources.delivery.delivery import TROUBLES
 from resources.journeys import JourneysFile
-from resources.lake import DamagedFileError, Lake
+from resources.storage.lake import DamagedFileError, Lake
 
 SHOWN_ROWS = 20
 DAYS_AT_ONCE = 31
@@ -95,14 +97,14 @@ def _absorbed(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
 
 
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    rule = partial(invariants.broken_rules, portfolio=portfolio)
+    rule = partial(decision.broken_rules, portfolio=portfolio)
     before = _day_before("journey_state", STATE)
     sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed, _sent]
     return _between(rule, *sources)(lake, portfolio, days)
 
 
 def _overfull_journeys(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    rule = partial(invariants.overfull_journeys, portfolio=portfolio)
+    rule = partial(decision.overfull_journeys, portfolio=portfolio)
     return _between(rule, _table("journey_assignments"), _sent)(lake, portfolio, days)
 
 
@@ -119,7 +121,7 @@ def _sent(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
 
 
 def _misruled_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    rule = partial(invariants.misruled_options, portfolio=portfolio)
+    rule = partial(decision.misruled_options, portfolio=portfolio)
     return _between(rule, _table("scored_candidates"))(lake, portfolio, days)
 
 
@@ -142,7 +144,7 @@ def _map_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     if portfolio.policy.keep_candidates is not None:
         return pl.DataFrame()  # losers that were not kept cannot be told from options that were not there
-    return _between(invariants.outdated_options, _table("scored_candidates"), _table("journey_queues"))(lake, portfolio, days)
+    return _between(decision.outdated_options, _table("scored_candidates"), _table("journey_queues"))(lake, portfolio, days)
 
 
 def _failed_fits(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -217,7 +219,7 @@ PROMISES = (
         "ids_lead_to_survivors",
         "No id is said to be a customer who was absorbed, none of the day before is missing, and everybody is drawn by one name, the "
         "same as the day before (SPEC 2). If it fails, make identity_map of the day again, from the first day that fails.",
-        _between(invariants.broken_identities, _table("identity_map"), _map_before),
+        _between(decision.broken_identities, _table("identity_map"), _map_before),
     ),
     Promise(
         "feature_coverage",
@@ -249,7 +251,7 @@ PROMISES = (
         "no_customer_is_lost",
         "Customers of a day = those of the day before + those who arrived - those who were absorbed (SPEC 2). If it fails, run the job "
         "daily from the first day that fails through the latest.",
-        _after_first_day(invariants.lost_customers, "customer_profiles", _absorbed),
+        _after_first_day(decision.lost_customers, "customer_profiles", _absorbed),
     ),
     Promise(
         "purchase_models",
@@ -264,7 +266,7 @@ PROMISES = (
         "everyone_is_in_a_segment",
         "Every customer is in at least one micro-segment; the residual one holds only those who are in no other (SPEC 4). If it fails, "
         "make micro_segment_memberships of the day again.",
-        _between(invariants.uncovered_customers, _table("customer_profiles"), _table("micro_segment_memberships")),
+        _between(decision.uncovered_customers, _table("customer_profiles"), _table("micro_segment_memberships")),
     ),
     Promise(
         "journey_queues",
@@ -285,19 +287,19 @@ PROMISES = (
         "journey_assignments",
         "one_answer_per_customer",
         "One row per customer of the day's profiles, and no other (SPEC 8). " + DECIDE_AGAIN,
-        _between(invariants.unassigned_customers, _table("customer_profiles"), _table("journey_assignments")),
+        _between(decision.unassigned_customers, _table("customer_profiles"), _table("journey_assignments")),
     ),
     Promise(
         "journey_assignments",
         "nobody_is_in_two_journeys",
         "At most one journey per customer, and the memory agrees with the answer (SPEC 8). " + DECIDE_AGAIN,
-        _between(invariants.double_booked_customers, _table("journey_state"), _table("journey_assignments")),
+        _between(decision.double_booked_customers, _table("journey_state"), _table("journey_assignments")),
     ),
     Promise(
         "journey_assignments",
         "journeys_in_flight_add_up",
         "In flight yesterday = continued + ended today, those that merged among them (SPEC 8). " + DECIDE_AGAIN,
-        _after_first_day(invariants.unaccounted_journeys, "journey_assignments", _table("journey_state"), _absorbed),
+        _after_first_day(decision.unaccounted_journeys, "journey_assignments", _table("journey_state"), _absorbed),
     ),
     Promise(
         "journey_assignments",
@@ -324,7 +326,7 @@ PROMISES = (
         "only_treated_customers_are_written_to",
         "Every message is for a treated customer who is in that journey on that day (SPEC 9). If it fails, make outbound_messages of the "
         "day again; activation waits for it.",
-        _between(invariants.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
+        _between(decision.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
     ),
     Promise(
         "outbound_messages",

@@ -12,12 +12,12 @@ import dagster as dg
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFoundError
 
-from assets.facts import Facts, facts_of
 from assets.features import OutdatedDayError
+from assets.shown.facts import Facts, facts_of
 from atc_pipeline.escaping import plain, terminal
-from atc_pipeline.events import DEDUPLICATION_DAYS
-from resources.lake import DamagedFileError, Lake, MissingDayError, UnwritableError, refusal
-from resources.landing import UnreadableFileError
+from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
+from resources.storage.lake import DamagedFileError, Lake, MissingDayError, UnwritableError, refusal
+from resources.storage.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)

@@ -8,19 +8,21 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, of_no_day, passed_over
 from assets.daily import Tables, after, chosen, days_of, each_day, made, spec, together
-from assets.facts import markdown_table
 from assets.features import Definitions, Recompute
-from atc_pipeline import identity, measures
-from atc_pipeline.activity import Rollup, roll_up, roll_up_again
-from atc_pipeline.coverage import COVERAGE
-from atc_pipeline.events import DEDUPLICATION_DAYS, ingest
+from assets.shown.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, of_no_day, passed_over
+from assets.shown.facts import markdown_table
+from atc_pipeline.customers import remembered
+from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
+from atc_pipeline.customers.coverage import COVERAGE
+from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
+from atc_pipeline.identity import map as identity_map
+from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
-from resources.lake import Lake
-from resources.landing import LandingZone, PassedOver
-from resources.spill import Spill
-from resources.tombstones import Tombstones
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone, PassedOver
+from resources.storage.spill import Spill
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
@@ -117,11 +119,11 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     ) -> Iterator[dg.MaterializeResult]:
         """Take out of the events what the portfolio asks for."""
         portfolio = journeys.load()
-        made_by = measures.definitions(portfolio)
+        made_by = remembered.definitions(portfolio)
         definitions = Definitions(lake, made_by, portfolio.starts_on)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            events, absorbed = lake.lazy("raw_events", day), identity.absorbed(lake.lazy("identity_map", day))
+            events, absorbed = lake.lazy("raw_events", day), identity_map.absorbed(lake.lazy("identity_map", day))
             if config.only_changed:
                 changed = definitions.changed("customer_activity", day)
                 coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)

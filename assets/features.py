@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from resources.lake import Lake
+from resources.storage.lake import Lake
 
 CALENDAR = "calendar"
 SINCE = "calendar.starts_on"

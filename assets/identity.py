@@ -6,9 +6,9 @@ from datetime import date
 import dagster as dg
 
 from assets.daily import Tables, after, each_day, made, spec, together, yesterday_of
-from atc_pipeline.identity import map_identities
+from atc_pipeline.identity.map import map_identities
 from resources.journeys import JourneysFile
-from resources.lake import Lake
+from resources.storage.lake import Lake
 
 
 def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:

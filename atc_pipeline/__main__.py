@@ -36,18 +36,18 @@ from datetime import date, timedelta
 import duckdb
 import polars as pl
 
-from atc_pipeline import measures
+from atc_pipeline.activation.messages import MESSAGES
+from atc_pipeline.customers import remembered
 from atc_pipeline.escaping import plain, terminal
-from atc_pipeline.explanation import matrix, path
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
-from atc_pipeline.identity import arms
+from atc_pipeline.identity.map import arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.messages import MESSAGES
-from resources.home import WrongHomeError, home_of
-from resources.lake import Lake
-from resources.warehouse import Warehouse
+from atc_pipeline.pictures import matrix, path
+from resources.storage.home import WrongHomeError, home_of
+from resources.storage.lake import Lake
+from resources.storage.warehouse import Warehouse
 
 SHOWN_ROWS = 1000
 """Rows of an answer that are printed; of more, the first and the last."""
@@ -228,7 +228,7 @@ def _under(lake: Lake, table: str, names: pl.DataFrame) -> pl.DataFrame:
 def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per day and event that is some journey's goal, without any one of all events: how often it happened."""
     goals = sorted({journey.goal.event for journey in portfolio.journeys if journey.goal})
-    columns = {name: event for event in goals if (name := measures.goal_column(event)) in activity.columns} or {"events": "events"}
+    columns = {name: event for event in goals if (name := remembered.goal_column(event)) in activity.columns} or {"events": "events"}
     counts = activity.unpivot(list(columns), index="event_date", variable_name="name", value_name="number")
     return counts.group_by(pl.col("event_date").alias("date"), pl.col("name").replace(columns)).agg(pl.col("number").sum())
 

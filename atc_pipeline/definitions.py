@@ -11,26 +11,26 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import triggers
 from assets.activation import activation_assets
-from assets.catalog import with_schemas
 from assets.checks import all_checks
 from assets.customers import customer_assets
-from assets.decisions import decision_assets
-from assets.erasure import erase_customer
+from assets.decision import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
-from assets.pictures import picture_assets
+from assets.jobs import triggers
+from assets.jobs.erasure import erase_customer
+from assets.outcomes import picture_assets
+from assets.shown.catalog import with_schemas
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
-from resources.channels import Channels
-from resources.home import WrongHomeError, home_of
+from resources.channels.connected import Channels
+from resources.delivery.ledger import Ledger
+from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
-from resources.lake import Lake
-from resources.landing import LandingZone
-from resources.ledger import Ledger
-from resources.tombstones import Tombstones
-from resources.warehouse import Warehouse
+from resources.storage.home import WrongHomeError, home_of
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
+from resources.storage.warehouse import Warehouse
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -21,14 +21,14 @@ import numpy as np
 import polars as pl
 
 from assets.customers import profile_day
-from atc_pipeline.activity import roll_up
-from atc_pipeline.events import RAW_EVENTS
-from atc_pipeline.identity import absorbed, map_identities
+from atc_pipeline.customers.activity import roll_up
+from atc_pipeline.customers.profiles import lookback_days, rollup_columns
+from atc_pipeline.events.ingest import RAW_EVENTS
+from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.profiles import lookback_days, rollup_columns
 from benchmarks.measured import Figures, peak_bytes
-from resources.lake import Lake, Rolling
+from resources.storage.lake import Lake, Rolling
 
 FIRST = date(2026, 1, 1)
 

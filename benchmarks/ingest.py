@@ -25,9 +25,9 @@ import polars as pl
 
 from atc_pipeline.events import ingest
 from benchmarks.measured import peak_bytes
-from resources.lake import Lake
-from resources.landing import LandingZone
-from resources.spill import Spill
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
+from resources.storage.spill import Spill
 
 TODAY = date(2026, 3, 1)
 FILES = 8

@@ -20,7 +20,7 @@ from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks import engine, population, warehouse
 from benchmarks.population import TODAY, World
-from resources.lake import Lake
+from resources.storage.lake import Lake
 
 Figures = dict[str, float]
 

@@ -14,10 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from atc_pipeline.customers.profiles import table_schema
 from atc_pipeline.decision.memory import STATE
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.profiles import table_schema
 
 TODAY = date(2026, 11, 21)
 SEED = 20_261_121

@@ -17,20 +17,20 @@ from statistics import median
 import polars as pl
 
 from assets.customers import profile_day
-from assets.decisions import CAP_DAYS, Goals, decide_day
-from atc_pipeline.activity import roll_up
-from atc_pipeline.decision.day import ASSIGNMENTS
+from assets.decision import CAP_DAYS, Goals, decide_day
+from atc_pipeline.activation.messages import write_messages
+from atc_pipeline.customers.activity import roll_up
+from atc_pipeline.customers.profiles import lookback_days, rollup_columns
+from atc_pipeline.customers.segments import assign_segments
+from atc_pipeline.decision.decide import ASSIGNMENTS
 from atc_pipeline.decision.memory import cap_days
+from atc_pipeline.decision.queues import queue_customers
 from atc_pipeline.events import ingest
-from atc_pipeline.identity import absorbed, map_identities
+from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.messages import write_messages
-from atc_pipeline.profiles import lookback_days, rollup_columns
-from atc_pipeline.queues import queue_customers
-from atc_pipeline.segments import assign_segments
 from benchmarks.ingest import duckdb_reads
-from resources.lake import Lake, Rolling
-from resources.landing import LandingZone
+from resources.storage.lake import Lake, Rolling
+from resources.storage.landing import LandingZone
 from sample.complete_journey import write_landing
 
 PROJECT = Path(__file__).resolve().parent.parent

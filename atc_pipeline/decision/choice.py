@@ -12,16 +12,16 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from atc_pipeline import rules
 from atc_pipeline.decision.catalogue import Catalogue
 from atc_pipeline.decision.options import rank_in_total_order
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.rules import reach
 
-CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (rules.RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
+CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (reach.RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
 FIRST_GATE = np.array(
     [
-        rules.RULINGS.index(next((gate for gate in rules.GATES if bits & rules.bit(gate)), "chosen"))
-        for bits in range(2 ** len(rules.GATES))
+        reach.RULINGS.index(next((gate for gate in reach.GATES if bits & reach.bit(gate)), "chosen"))
+        for bits in range(2 ** len(reach.GATES))
     ],
     dtype=np.uint8,
 )
@@ -167,11 +167,11 @@ def _explored(
     has_mandatory = np.logical_or.reduceat(is_eligible & mandatory, first)
     options = np.add.reduceat(is_eligible.astype(np.int64), first)
     is_drawn_for = ~has_incumbent & ~has_mandatory & (options > 0)
-    buckets = arm_ids.filter(pl.Series(is_drawn_for)).to_frame("arm_id").select(rules.bucket("explore", f":{today}")).to_series()
+    buckets = arm_ids.filter(pl.Series(is_drawn_for)).to_frame("arm_id").select(reach.bucket("explore", f":{today}")).to_series()
     explores = np.zeros(len(first), dtype=bool)
-    explores[np.flatnonzero(is_drawn_for)[(buckets < round(share * rules.BUCKETS)).to_numpy()]] = True
+    explores[np.flatnonzero(is_drawn_for)[(buckets < round(share * reach.BUCKETS)).to_numpy()]] = True
     pick = np.zeros(len(first), dtype=np.uint64)
-    drawn = rules.xxh64(pl.format("pick:{}:{}", "arm_id", pl.lit(str(today))))
+    drawn = reach.xxh64(pl.format("pick:{}:{}", "arm_id", pl.lit(str(today))))
     pick[explores] = arm_ids.filter(pl.Series(explores)).to_frame("arm_id").select(drawn).to_series().to_numpy()
     pick %= np.maximum(options, 1).astype(np.uint64)
     before = np.cumsum(is_eligible) - is_eligible
@@ -242,10 +242,10 @@ def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept
 
 def failed_gates(settled: Settled, contested: Contest) -> pl.Series:
     """Name all gates failed by each row, the ruling first: few combinations occur, and each is spelt once."""
-    code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(rules.GATES)))
+    code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(reach.GATES)))
     occurring = np.flatnonzero(np.bincount(code, minlength=1))
     spelt = [
-        [] if one == 0 else [gate for gate in rules.GATES if one & rules.bit(gate)] or [rules.RULINGS[one >> len(rules.GATES)]]
+        [] if one == 0 else [gate for gate in reach.GATES if one & reach.bit(gate)] or [reach.RULINGS[one >> len(reach.GATES)]]
         for one in occurring.tolist()
     ]
     place = np.zeros(2**16, dtype=np.uint32)

@@ -10,9 +10,9 @@ from functools import reduce
 import numpy as np
 import polars as pl
 
-from atc_pipeline import rules
 from atc_pipeline.decision.catalogue import Catalogue
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
+from atc_pipeline.rules import reach
 
 OPTIONS = {
     "customer": pl.UInt32(),
@@ -115,15 +115,15 @@ def score_options(
     journey, null without one.
     """
     policy = portfolio.policy
-    none_scores = rules.scores(profiles, policy.none.expr).fill_null(0.0)
+    none_scores = reach.scores(profiles, policy.none.expr).fill_null(0.0)
     read = [name for name in policy.score.columns if name in CANDIDATE_TERMS]
     own = profiles.select(name for name in policy.score.columns if name not in CANDIDATE_TERMS)
     terms = with_factors(options, profiles, finished, portfolio, catalogue, read)
-    score = rules.scores(terms.with_columns(column.gather(options["customer"]) for column in own), policy.score.expr)
+    score = reach.scores(terms.with_columns(column.gather(options["customer"]) for column in own), policy.score.expr)
     nones = np.flatnonzero(options["journey"].to_numpy() == catalogue.none)
     score = score.scatter(nones, none_scores.gather(options["customer"].gather(nones)))
     failed = catalogue.flags("failed")[options["journey"].to_numpy()] | _gates_of_customers(options, profiles, portfolio, catalogue)
-    failed |= score.is_null().cast(pl.UInt16).to_numpy() * np.uint16(rules.bit("unscored"))
+    failed |= score.is_null().cast(pl.UInt16).to_numpy() * np.uint16(reach.bit("unscored"))
     return options.with_columns(score, failed=pl.Series(failed))
 
 
@@ -202,13 +202,13 @@ def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Cat
 
 def _gates_of_customers(options: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> np.ndarray:
     """Return the bits of ``suppressed`` and ``no_channel`` by option."""
-    usable = {channel.id: rules.is_usable(channel) for channel in portfolio.channels}
+    usable = {channel.id: reach.is_usable(channel) for channel in portfolio.channels}
     sets = sorted({tuple(sorted(channels)) for channels in catalogue.members["channels"]})
     suppressed = portfolio.policy.suppressed_when.expr if portfolio.policy.suppressed_when is not None else pl.lit(value=False)
     failed = np.empty((profiles.height, len(sets)), dtype=np.uint16)
     for place, channels in enumerate(sets):
         is_reachable = pl.any_horizontal(usable[name] for name in channels) if channels else pl.lit(value=True)
-        bits = suppressed.cast(pl.UInt16) * rules.bit("suppressed") + (~is_reachable).cast(pl.UInt16) * rules.bit("no_channel")
+        bits = suppressed.cast(pl.UInt16) * reach.bit("suppressed") + (~is_reachable).cast(pl.UInt16) * reach.bit("no_channel")
         failed[:, place] = profiles.with_columns(bits=bits)["bits"].to_numpy()
     set_of = np.array([sets.index(tuple(sorted(channels))) for channels in catalogue.members["channels"]], dtype=np.uint32)
     return np.asarray(failed.ravel()[options["customer"].to_numpy() * np.uint32(len(sets)) + set_of[options["journey"].to_numpy()]])

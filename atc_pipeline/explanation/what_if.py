@@ -10,8 +10,8 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline import rules
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
+from atc_pipeline.rules.reach import BUCKETS, bucket, scores
 
 HIGHEST_PRIORITY = 10_000
 """Whole numbers up to here, and down to its negative, are tried: at the default score 10,000 is a hundredfold."""
@@ -195,7 +195,7 @@ def contest_of(candidates: pl.DataFrame, profile: pl.DataFrame, state: pl.DataFr
 def _worth_of_none(profile: pl.DataFrame, portfolio: Portfolio) -> float:
     """Work out what leaving the customer alone is worth: 0 where that is no number, or cannot be said any more."""
     try:
-        return rules.scores(profile, portfolio.policy.none.expr).item() or 0.0 if profile.height else 0.0
+        return scores(profile, portfolio.policy.none.expr).item() or 0.0 if profile.height else 0.0
     except pl.exceptions.PolarsError:
         return 0.0
 
@@ -227,7 +227,7 @@ def rescore(candidate: pl.DataFrame, profile: pl.DataFrame, portfolio: Portfolio
         .cast(dict(CANDIDATE_TERMS))  # type: ignore[arg-type]  # a dict of data types is a schema
     )
     try:
-        trial = options.select("priority").with_columns(rules.scores(options, policy.score.expr))
+        trial = options.select("priority").with_columns(scores(options, policy.score.expr))
     except pl.exceptions.PolarsError:
         return None
     again, stored = trial["score"][0], candidate["score"].item()
@@ -238,4 +238,4 @@ def rescore(candidate: pl.DataFrame, profile: pl.DataFrame, portfolio: Portfolio
 def is_drawn(arm_id: str, today: date, explore: float) -> bool:
     """Return whether the customer's option is picked by lot today, if there is any to pick (SPEC 8, step 7)."""
     whom = pl.DataFrame({"arm_id": [arm_id]})
-    return bool(whom.select(rules.bucket("explore", f":{today}") < round(explore * rules.BUCKETS)).item())
+    return bool(whom.select(bucket("explore", f":{today}") < round(explore * BUCKETS)).item())

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from resources.channels import Channel, FileChannel, WebhookChannel
-from resources.delivery import deliver
-from resources.ledger import Ledger
+from resources.channels.connected import Channel, FileChannel, WebhookChannel
+from resources.delivery.delivery import deliver
+from resources.delivery.ledger import Ledger
 
 SECRET = "between the two of us"  # noqa: S105
 DAY = date(2026, 1, 5)

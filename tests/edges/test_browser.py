@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.decision.day import ASSIGNMENTS
+from atc_pipeline.activation.messages import MESSAGES
+from atc_pipeline.customers.segments import MEMBERSHIPS
+from atc_pipeline.decision.decide import ASSIGNMENTS
 from atc_pipeline.escaping import plain, xml
-from atc_pipeline.explanation import matrix, path
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.messages import MESSAGES
-from atc_pipeline.segments import MEMBERSHIPS
+from atc_pipeline.pictures import matrix, path
 from attacks import ATTACKS
 from browser import Browser, browser, needed
 from small_world import FIRST, JOURNEYS

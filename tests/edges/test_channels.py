@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels import PAYLOAD, Channel, Channels, DryRun, FileChannel, WebhookChannel, WrongSettingError, sign
+from resources.channels.connected import PAYLOAD, Channel, Channels, DryRun, FileChannel, WebhookChannel, WrongSettingError, sign
 from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, is_genuine
 from tests.edges.sender import DAY, SECRET, outbound, wall_clock
 

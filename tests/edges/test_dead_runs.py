@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.turn import Turn
+from resources.storage.turn import Turn
 from running_dagster import TERMINATE, Dagster, until
 from small_world import DAYS, FIRST, make_world
 

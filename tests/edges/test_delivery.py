@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels import Channel, DryRun, FileChannel
-from resources.delivery import deliver, unanswered_messages
-from resources.ledger import Ledger, LedgerError
+from resources.channels.connected import Channel, DryRun, FileChannel
+from resources.delivery.delivery import deliver, unanswered_messages
+from resources.delivery.ledger import Ledger, LedgerError
 from tests.edges.receiver import Answer, Receiver
 from tests.edges.sender import SECRET, outbound, processes, send_all, wall_clock, ways_out
 

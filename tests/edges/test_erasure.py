@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from atc_pipeline.erasure import Person, identify
-from resources import traces
-from resources.erasing import NotErasedError, erase, search
-from resources.lake import Lake
-from resources.landing import LandingZone
-from resources.ledger import Ledger
-from resources.tombstones import Tombstones
-from resources.traces import Found, Keeper, keepers, latest_map
+from atc_pipeline.identity.erasure import Person, identify
+from resources.delivery.ledger import Ledger
+from resources.erasure import traces
+from resources.erasure.erasing import NotErasedError, erase, search
+from resources.erasure.tombstones import Tombstones
+from resources.erasure.traces import Found, Keeper, keepers, latest_map
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from resources.home import WrongHomeError, home_of
-from resources.lake import Lake
-from resources.warehouse import Warehouse
+from resources.storage.home import WrongHomeError, home_of
+from resources.storage.lake import Lake
+from resources.storage.warehouse import Warehouse
 
 PROJECT = Path(__file__).resolve().parents[2]
 

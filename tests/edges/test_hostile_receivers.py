@@ -18,10 +18,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from resources import wire
-from resources.channels import FileChannel, WebhookChannel
-from resources.delivery import deliver
-from resources.ledger import Ledger
+from resources.channels import wire
+from resources.channels.connected import FileChannel, WebhookChannel
+from resources.delivery.delivery import deliver
+from resources.delivery.ledger import Ledger
 from tests.edges.sender import SECRET, outbound, wall_clock
 
 KEYS = outbound(2)["idempotency_key"].to_list()

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from receiver import Receiver
-from resources.ledger import Ledger
+from resources.delivery.ledger import Ledger
 from small_world import DAYS, FIRST, make_world, run, tables
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from resources import seal
-from resources.lake import DamagedFileError, Lake, MissingDayError, Rolling, UnwritableError
+from resources.storage import seal
+from resources.storage.lake import DamagedFileError, Lake, MissingDayError, Rolling, UnwritableError
 
 DAY = date(2026, 1, 1)
 

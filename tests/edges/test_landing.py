@@ -12,12 +12,13 @@ import polars as pl
 import pytest
 import zstandard
 
-from atc_pipeline.events import Ingested, ingest
-from atc_pipeline.lines import LARGEST_LINE
-from resources import landing
-from resources.lake import Lake
-from resources.landing import Frames, LandingZone, PassedOver, UnreadableFileError
-from resources.spill import Spill
+from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import Ingested
+from atc_pipeline.events.lines import LARGEST_LINE
+from resources.storage import landing
+from resources.storage.lake import Lake
+from resources.storage.landing import Frames, LandingZone, PassedOver, UnreadableFileError
+from resources.storage.spill import Spill
 
 TODAY = date(2026, 1, 10)
 GOOD = {"type": "track", "event": "E", "userId": "c", "timestamp": "2026-01-10T10:00:00Z"}

@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from resources.ledger import TABLE, Ledger
+from resources.delivery.ledger import TABLE, Ledger
 from tests.edges.sender import DAY, outbound
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

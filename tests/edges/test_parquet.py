@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from atc_pipeline.events import Ingested, ingest
-from resources import parquet
-from resources.landing import LandingZone, PassedOver, UnreadableFileError
-from resources.parquet import RefusedFileError, read_rows
+from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import Ingested
+from resources.storage import parquet
+from resources.storage.landing import LandingZone, PassedOver, UnreadableFileError
+from resources.storage.parquet import RefusedFileError, read_rows
 
 TODAY = date(2026, 1, 10)
 AT = datetime(2026, 1, 10, 10)  # noqa: DTZ001  # a zoneless time of a file

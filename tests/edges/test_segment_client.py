@@ -20,7 +20,7 @@ import pytest
 from segment.analytics.client import Client
 
 from atc_pipeline.events import ingest
-from resources.landing import LandingZone
+from resources.storage.landing import LandingZone
 
 TODAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from atc_pipeline.definitions import build_definitions
-from resources.turn import Turn
+from resources.storage.turn import Turn
 from small_world import DAYS, FIRST, make_world, run, tables
 from test_killed_runs import processes
 

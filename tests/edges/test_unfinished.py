@@ -11,16 +11,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.erasure import Person
-from resources.channels import FileChannel
-from resources.erasing import NotErasedError, erase, search
-from resources.lake import Lake
-from resources.landing import LandingZone
-from resources.ledger import Ledger
-from resources.spill import Spill
-from resources.tombstones import Tombstones
-from resources.traces import keepers
-from resources.warehouse import Warehouse
+from atc_pipeline.identity.erasure import Person
+from resources.channels.connected import FileChannel
+from resources.delivery.ledger import Ledger
+from resources.erasure.erasing import NotErasedError, erase, search
+from resources.erasure.tombstones import Tombstones
+from resources.erasure.traces import keepers
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
+from resources.storage.spill import Spill
+from resources.storage.warehouse import Warehouse
 
 DAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)

@@ -12,8 +12,8 @@ import duckdb
 import polars as pl
 import pytest
 
-from resources.lake import Lake
-from resources.warehouse import Warehouse
+from resources.storage.lake import Lake
+from resources.storage.warehouse import Warehouse
 
 DAY = date(2026, 1, 1)
 

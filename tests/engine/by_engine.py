@@ -10,12 +10,17 @@ from pathlib import Path
 
 import polars as pl
 
-from atc_pipeline import activity, events, identity, measures, messages, profiles, queues, segments
-from atc_pipeline.decision.day import decide
+from atc_pipeline.activation import messages
+from atc_pipeline.customers import activity, remembered, segments
+from atc_pipeline.customers import profiles as customer_profiles
+from atc_pipeline.decision import queues
+from atc_pipeline.decision.decide import decide
 from atc_pipeline.decision.memory import goal_events, goal_lookback_days, merge, no_state
+from atc_pipeline.events import ingest
+from atc_pipeline.identity import map as identity_map
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.rules import survivors
-from resources.landing import LandingZone
+from atc_pipeline.rules.reach import survivors
+from resources.storage.landing import LandingZone
 
 
 class Features:
@@ -36,13 +41,13 @@ class Features:
 
     def make(self, portfolio: Portfolio, day: date) -> dict[str, pl.DataFrame]:
         """Make the next day and return its tables."""
-        recent_ids = [made["raw_events"]["message_id"] for made in self.days[-events.DEDUPLICATION_DAYS :]]
+        recent_ids = [made["raw_events"]["message_id"] for made in self.days[-ingest.DEDUPLICATION_DAYS :]]
         known_ids = pl.concat(recent_ids) if recent_ids else pl.Series("message_id", [], dtype=pl.String)
-        ingested = events.ingest(self.landing.read(day), known_ids, arrival=day, timezone=portfolio.timezone, blocked=portfolio.blocked)
+        ingested = ingest.ingest(self.landing.read(day), known_ids, arrival=day, timezone=portfolio.timezone, blocked=portfolio.blocked)
         before = self.yesterday("identity_map")
-        resolved = identity.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
+        resolved = identity_map.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
         known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
-        absorbed = identity.absorbed(known.lazy())
+        absorbed = identity_map.absorbed(known.lazy())
         self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed).activity)
         counts = {
             "date": day,
@@ -57,7 +62,7 @@ class Features:
             "counts": pl.DataFrame([counts]),
             "identity_map": known,
             "identity_counts": identity_counts(changed, known, None if before is None else before.collect(), day),
-            "customer_profiles": self.profiles(portfolio, day, absorbed, profiles.lookback_days(portfolio)),
+            "customer_profiles": self.profiles(portfolio, day, absorbed, customer_profiles.lookback_days(portfolio)),
         }
         self.days.append(made)
         return made
@@ -65,16 +70,16 @@ class Features:
     def profiles(self, portfolio: Portfolio, day: date, absorbed: pl.LazyFrame, lookback_days: int) -> pl.DataFrame:
         """Make the profiles of the day from the rollups of so many days before it and its own."""
         yesterday = self.yesterday("customer_profiles")
-        updated = profiles.update_profiles(yesterday, self.recent(lookback_days), portfolio, today=day, absorbed=absorbed)
-        return profiles.rank_population(updated, portfolio).collect()
+        updated = customer_profiles.update_profiles(yesterday, self.recent(lookback_days), portfolio, today=day, absorbed=absorbed)
+        return customer_profiles.rank_population(updated, portfolio).collect()
 
 
 def identity_counts(changes: pl.DataFrame, known: pl.DataFrame, before: pl.DataFrame | None, day: date) -> pl.DataFrame:
     """Return the day's customers as ``reference.identity_counts`` does: those of yesterday, new, merged, of today; ignored aliases."""
     today, yesterday = (set() if one is None else set(one["customer_id"]) for one in (known, before))
-    merged = identity.absorbed_by(changes.lazy()).collect()
+    merged = identity_map.absorbed_by(changes.lazy()).collect()
     counts = {"yesterday": len(yesterday), "new": len(today - yesterday), "merged": merged.height, "today": len(today)}
-    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in identity.IGNORED}}])
+    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in identity_map.IGNORED}}])
 
 
 def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio]) -> dict[str, pl.DataFrame]:
@@ -86,7 +91,7 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
         portfolio = changes.get(day, portfolio)
         made = features.make(portfolio, day)
         people, known = made["customer_profiles"], made["identity_map"].lazy()
-        new = identity.absorbed(known, since=day)
+        new = identity_map.absorbed(known, since=day)
 
         def yesterday(table: str) -> pl.LazyFrame | None:
             return by_day[table][-1].lazy() if table in by_day else None
@@ -98,11 +103,11 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
             people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day, absorbed=new
         ).collect()
         sent = pl.concat(by_day["outbound_messages"]).lazy() if by_day else None
-        earlier = None if sent is None else survivors(sent, identity.absorbed(known))
-        goal_names = [one.name for one in measures.goals(portfolio)]
-        goals = goal_events(features.recent(goal_lookback_days(portfolio, profiles.LATENESS_DAYS)), goal_names, today=day)
+        earlier = None if sent is None else survivors(sent, identity_map.absorbed(known))
+        goal_names = [one.name for one in remembered.goals(portfolio)]
+        goals = goal_events(features.recent(goal_lookback_days(portfolio, customer_profiles.LATENESS_DAYS)), goal_names, today=day)
         decided = decide_by_engine(
-            state, survivors(goals, identity.absorbed(known)), people, queued, portfolio, day, known, earlier=earlier
+            state, survivors(goals, identity_map.absorbed(known)), people, queued, portfolio, day, known, earlier=earlier
         )
         state = decided["journey_state"]
         for table, frame in {**made, "micro_segment_memberships": members, "journey_queues": queued, **decided}.items():
@@ -127,7 +132,7 @@ def decide_by_engine(
     ``identity_map``: of that day; ``goals``, ``people``, ``queued`` and ``earlier`` (messages of the days before) name nobody any more
     who is absorbed there.
     """
-    absorbed = identity.absorbed(identity_map)
+    absorbed = identity_map.absorbed(identity_map)
     decided = decide(
         queued.lazy(),
         people.lazy(),
@@ -137,7 +142,7 @@ def decide_by_engine(
         today=day,
         delivered=delivered,
         absorbed=absorbed,
-        arms=identity.arms(identity_map),
+        arms=identity_map.arms(identity_map),
         shard=16,  # so few that there are several shards
     )
     return {

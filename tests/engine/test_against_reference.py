@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from atc_pipeline import identity, profiles, queues
+from atc_pipeline.customers import profiles
+from atc_pipeline.decision import queues
 from atc_pipeline.decision.memory import no_state
+from atc_pipeline.identity.map import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine import reference
@@ -65,7 +67,7 @@ class Twins:
             schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date},
             orient="row",
         )
-        known = pl.LazyFrame(reference.identity_map(self.happened, day), identity.IDENTITY_MAP)
+        known = pl.LazyFrame(reference.identity_map(self.happened, day), IDENTITY_MAP)
         return decide_by_engine(self.state, goals, people, queued, portfolio, day, known, delivered)
 
     def gone(self, day: date) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from atc_pipeline import activity, coverage
-from atc_pipeline.events import RAW_EVENTS
+from atc_pipeline.customers import activity, coverage
+from atc_pipeline.events.ingest import RAW_EVENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.erasure import Kind, Person, find_lines, find_rows, identify, kind_of_line
+from atc_pipeline.identity.erasure import Kind, Person, find_lines, find_rows, identify, kind_of_line
 
 ANN = Person(frozenset({"ann", "ann-maiden"}), frozenset({"phone"}))
 MAP = pl.LazyFrame(

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from atc_pipeline import events
-from atc_pipeline.activity import roll_up
-from atc_pipeline.erasure import Person
-from atc_pipeline.events import Ingested, ingest
+from atc_pipeline.customers.activity import roll_up
+from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import Ingested
+from atc_pipeline.events.lines import MOST_NAMES, Lines, parse_time, read_times
+from atc_pipeline.identity.erasure import Person
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.lines import MOST_NAMES, Lines, parse_time, read_times
-from resources.landing import LandingZone, UnreadableFileError
-from resources.spill import Spill
+from resources.storage.landing import LandingZone, UnreadableFileError
+from resources.storage.spill import Spill
 
 TODAY = date(2026, 1, 10)
 GOOD = {"messageId": "m", "type": "track", "event": "E", "userId": "c", "timestamp": "2026-01-10T10:00:00Z"}
@@ -317,7 +317,7 @@ def test_a_whole_number_with_a_point_is_the_same_id() -> None:
 
 def test_short_lines_are_parked_by_how_many_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of a rejected line takes memory though the line has one character: rejects are held no longer than events."""
-    monkeypatch.setattr(events, "HELD", 1000 * events.ROW)
+    monkeypatch.setattr(events, "HELD", 1000 * ingest.ROW)
     blocks = [[Lines("a.ndjson", 1 + first, b"x\n" * 100)] for first in range(0, 2500, 100)]
     parked: list[int] = []
     with Spill(tmp_path) as spill:
@@ -408,7 +408,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, name: str) -> None:
 
 def drawn(chance: random.Random, number: int) -> list[bytes]:
     """Return well-formed lines, with repeated ids."""
-    kinds = [{"type": kind, "event": "Order Completed"} for kind in events.TYPES]
+    kinds = [{"type": kind, "event": "Order Completed"} for kind in ingest.TYPES]
     return [
         json.dumps(
             {
@@ -436,7 +436,7 @@ def test_a_day_larger_than_memory_is_the_same_day(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(events, "STEP", 2_000)
     monkeypatch.setattr(events, "RANGE", 4)
     merged: list[int] = []
-    settle = events._settle
+    settle = ingest._settle
     monkeypatch.setattr(events, "_settle", lambda fit, seen: (merged.append(fit.height), settle(fit, seen))[1])
     parked: list[int] = []
     with Spill(tmp_path) as spill:

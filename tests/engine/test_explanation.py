@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from atc_pipeline import messages, profiles, queues
-from atc_pipeline.decision import day as decision
-from atc_pipeline.decision import memory
+from atc_pipeline.activation import messages
+from atc_pipeline.customers import profiles
+from atc_pipeline.decision import decide as decision
+from atc_pipeline.decision import memory, queues
 from atc_pipeline.decision.options import score_options
 from atc_pipeline.explanation import page as explanation
 from atc_pipeline.explanation import reasons, what_if

@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from atc_pipeline import activity, measures
-from atc_pipeline.events import RAW_EVENTS
+from atc_pipeline.customers import remembered
+from atc_pipeline.customers.activity import roll_up
+from atc_pipeline.customers.profiles import STATE, purchases, state_schema, table_schema, update_profiles
+from atc_pipeline.events.ingest import RAW_EVENTS
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.profiles import STATE, purchases, state_schema, table_schema, update_profiles
 
 TODAY = date(2026, 1, 1)
 HEAD = 'version: "1"\ncalendar: {timezone: UTC, starts_on: 2026-01-01}\n'
@@ -24,7 +25,7 @@ def test_a_machine_that_looks_at_everything_ten_thousand_times_a_day_stops_nothi
     (tmp_path / "journeys.yaml").write_text(f"{HEAD}intents: {{buying: {{half_life_days: 3, full_at: 40_000_000, {signals}}}}}\n")
     portfolio = load_portfolio(tmp_path / "journeys.yaml")
     known = {"date": TODAY, "customer_id": "a", "event_date": TODAY, "events": 10_000, "intent_buying": 10_000 * 1000 * 1_000_000}
-    activity = pl.DataFrame([known, known], schema=measures.rollup_schema(portfolio)).lazy()
+    activity = pl.DataFrame([known, known], schema=remembered.rollup_schema(portfolio)).lazy()
     assert update_profiles(None, activity, portfolio, today=TODAY).collect()["intent_buying"].to_list() == [0.5]
 
 
@@ -42,7 +43,7 @@ def test_fading_sums_of_many_who_are_one_do_not_depend_on_who_comes_first(tmp_pa
     )
     tomorrow = TODAY + timedelta(days=1)
     absorbed = pl.LazyFrame({"absorbed": ["a", "b"], "customer_id": ["c", "c"], "valid_from": [tomorrow, tomorrow]})
-    nothing = pl.LazyFrame(schema=measures.rollup_schema(portfolio))
+    nothing = pl.LazyFrame(schema=remembered.rollup_schema(portfolio))
     made = update_profiles(yesterday.lazy(), nothing, portfolio, today=tomorrow, absorbed=absorbed).collect()
     assert made[STATE].struct.field("intent_buying").to_list() == [(1e16 + 2) / 2]
 
@@ -61,7 +62,7 @@ def profiled(folder: Path, journeys: str, *arrived: Sequence[dict[str, Any]]) ->
     yesterday, rollups = None, []
     for number, rows in enumerate(arrived):
         today = TODAY + timedelta(days=number)
-        rollups.append(activity.roll_up(pl.DataFrame(rows, schema=RAW_EVENTS), portfolio, arrival=today).activity)
+        rollups.append(roll_up(pl.DataFrame(rows, schema=RAW_EVENTS), portfolio, arrival=today).activity)
         yesterday = update_profiles(yesterday, pl.concat(rollups).lazy(), portfolio, today=today).collect().lazy()
     assert yesterday is not None
     return yesterday.collect()

@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline import invariants
-from atc_pipeline.decision.day import ASSIGNMENTS
+from atc_pipeline.decision.decide import ASSIGNMENTS
 from atc_pipeline.decision.memory import STATE
-from atc_pipeline.identity import IDENTITY_MAP
+from atc_pipeline.identity.map import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.promises.decision import broken_identities, broken_rules, lost_customers, overfull_journeys, unaccounted_journeys
 
 TODAY = date(2026, 3, 2)
 YESTERDAY = TODAY - timedelta(days=1)
@@ -77,10 +77,10 @@ def test_a_journey_is_overfull_when_more_enter_than_there_are_places(
     portfolio: Portfolio, today: list[tuple[str, str, str | None, str | None]], overfull: list[str]
 ) -> None:
     """Daily entries, and active places of those in flight after what ended."""
-    found = invariants.overfull_journeys(answers(TODAY, *today), NOTHING_SENT, portfolio).collect()
+    found = overfull_journeys(answers(TODAY, *today), NOTHING_SENT, portfolio).collect()
     assert found["journey_id"].to_list() == overfull
     entered = answers(TODAY, *today).filter(pl.col("decision").is_in(["start", "switch"]))
-    assert invariants.overfull_journeys(answers(TODAY, *today), entered.select(*SENT), portfolio).collect().is_empty()
+    assert overfull_journeys(answers(TODAY, *today), entered.select(*SENT), portfolio).collect().is_empty()
 
 
 def names(*absorbed: tuple[str, str], day: date = TODAY) -> pl.LazyFrame:
@@ -111,7 +111,7 @@ def test_customers_are_those_of_yesterday_and_the_new_without_the_absorbed(
     schema = {"date": pl.Date, "customer_id": pl.String, "first_seen_on": pl.Date}
     profiles = pl.LazyFrame([(TODAY, one, TODAY - timedelta(days=age)) for one, age in today.items()], schema=schema, orient="row")
     before = pl.LazyFrame([(YESTERDAY, one, YESTERDAY) for one in yesterday], schema=schema, orient="row")
-    found = invariants.lost_customers(profiles, before, names(*absorbed)).collect()
+    found = lost_customers(profiles, before, names(*absorbed)).collect()
     assert "".join(sorted(found["customer_id"])) == lost
 
 
@@ -171,7 +171,7 @@ def test_journeys_in_flight_add_up(
     """Each journey of yesterday goes on, ended for a reason, or merged into another."""
     before = rows(ASSIGNMENTS, YESTERDAY, *(is_in(customer, journey) for customer, journey in yesterday.items()))
     memory = rows(STATE, TODAY, *({"customer_id": "u", **one} for one in state))
-    found = invariants.unaccounted_journeys(rows(ASSIGNMENTS, TODAY, answer), before, memory, names(*absorbed))
+    found = unaccounted_journeys(rows(ASSIGNMENTS, TODAY, answer), before, memory, names(*absorbed))
     assert found.collect().is_empty() == adds_up
 
 
@@ -201,11 +201,9 @@ def test_what_absorbed_customers_were_in_counts_for_reentry(
     start = rows(ASSIGNMENTS, TODAY, is_in("u", "j", "start"))
     state = rows(STATE, TODAY, {"customer_id": "u", "journey_id": "j", "entered_on": TODAY, "times_entered": 3, "recent_starts": []})
     people = pl.LazyFrame({"date": [TODAY], "customer_id": ["u"]})
-    found = invariants.broken_rules(
-        start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), NOTHING_SENT, load_portfolio(file)
-    )
+    found = broken_rules(start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), NOTHING_SENT, load_portfolio(file))
     assert found.collect().is_empty() != is_broken
-    found = invariants.broken_rules(
+    found = broken_rules(
         start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), start.select(*SENT), load_portfolio(file)
     )
     assert found.collect().is_empty()
@@ -234,4 +232,4 @@ def test_ids_lead_to_survivors(today: list[tuple[str, str, str, int, str]], is_b
     now = [(TODAY, kind, id, customer, TODAY - timedelta(days=age), arm, True, None) for kind, id, customer, age, arm in today]
     before = [(YESTERDAY, "user", one, one, YESTERDAY, one, True, None) for one in "uvw"]
     frames = (pl.LazyFrame(one, schema=IDENTITY_MAP, orient="row") for one in (now, before))
-    assert invariants.broken_identities(*frames).collect().is_empty() != is_broken
+    assert broken_identities(*frames).collect().is_empty() != is_broken

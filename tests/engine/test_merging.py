@@ -12,11 +12,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from atc_pipeline import invariants, profiles, queues, rules, segments
-from atc_pipeline.decision.day import ASSIGNMENTS, Decided, decide
+from atc_pipeline.customers import profiles, segments
+from atc_pipeline.decision import queues
+from atc_pipeline.decision.decide import ASSIGNMENTS, Decided, decide
 from atc_pipeline.decision.memory import STATE, merge, no_state
 from atc_pipeline.journeys.portfolio import Journey, Portfolio, Segment
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.promises.decision import (
+    broken_rules,
+    double_booked_customers,
+    misruled_options,
+    overfull_journeys,
+    unaccounted_journeys,
+    unassigned_customers,
+)
+from atc_pipeline.rules import reach
 from tests.engine.reference import xxh64
 from tests.engine.worlds import DAY, Crowd, World, decision_worlds
 
@@ -598,17 +608,17 @@ def broken(
 ) -> list[Any]:
     """Return the rows that break an invariant of a decision."""
     rows = done.assignments.clear() if delivered is None else delivered
-    sent = rules.survivors(rows.lazy().select("date", "customer_id", "journey_id"), who)
+    sent = reach.survivors(rows.lazy().select("date", "customer_id", "journey_id"), who)
     answers, state, candidates = done.assignments.lazy(), done.state.lazy(), done.candidates.collect().lazy()
     found = [
-        invariants.misruled_options(candidates, portfolio),
-        invariants.unassigned_customers(people, answers),
-        invariants.double_booked_customers(state, answers),
-        invariants.overfull_journeys(answers, sent, portfolio),
+        misruled_options(candidates, portfolio),
+        unassigned_customers(people, answers),
+        double_booked_customers(state, answers),
+        overfull_journeys(answers, sent, portfolio),
     ]
     if before is not None:
         found += [
-            invariants.unaccounted_journeys(answers, before.assignments.lazy(), state, who),
-            invariants.broken_rules(answers, state, before.state.lazy(), people, who, sent, portfolio),
+            unaccounted_journeys(answers, before.assignments.lazy(), state, who),
+            broken_rules(answers, state, before.state.lazy(), people, who, sent, portfolio),
         ]
     return [row for rows in found for row in rows.collect().to_dicts()]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline import messages
+from atc_pipeline.activation import messages
 from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.decision.day import ASSIGNMENTS
-from atc_pipeline.explanation import matrix, path, picture
+from atc_pipeline.activation.messages import MESSAGES
+from atc_pipeline.customers.segments import MEMBERSHIPS
+from atc_pipeline.decision.decide import ASSIGNMENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.messages import MESSAGES
-from atc_pipeline.segments import MEMBERSHIPS
+from atc_pipeline.pictures import drawing, matrix, path
 
 FIRST = date(2026, 1, 30)
 
@@ -183,8 +183,8 @@ def test_a_year_of_many_micro_segments_is_a_small_picture(portfolio: Portfolio) 
 @given(st.dates(date(2000, 1, 1), date(2030, 1, 1)), st.integers(0, 3000), st.floats(0.1, 300))
 def test_marks_on_the_axis_keep_their_distance(first: date, length: int, apart: float) -> None:
     """Neighbouring marks are as far apart as asked, and inside the stretch."""
-    days = picture.days_between(first, first + timedelta(days=length))
-    places = [place for place, _ in picture.marked_days(days, apart)]
+    days = drawing.days_between(first, first + timedelta(days=length))
+    places = [place for place, _ in drawing.marked_days(days, apart)]
 
     assert all(later - earlier >= apart for earlier, later in pairwise(places))
     assert all(0 <= place <= length for place in places)

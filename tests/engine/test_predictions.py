@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline import predictions
-from atc_pipeline.journeys.portfolio import Predictions
-from atc_pipeline.predictions import (
+from atc_pipeline.customers.purchases import (
     HISTORY,
     PREDICTED,
     PURCHASE_MODELS,
@@ -29,7 +27,8 @@ from atc_pipeline.predictions import (
     model_for_day,
     predict,
 )
-from atc_pipeline.rules import MICRO
+from atc_pipeline.journeys.portfolio import Predictions
+from atc_pipeline.rules.reach import MICRO
 
 DAY = timedelta(days=1)
 TODAY = date(2026, 3, 2)

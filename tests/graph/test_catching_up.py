@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets.triggers import ONLY_CHANGED
-from resources.lake import Lake
+from assets.jobs.triggers import ONLY_CHANGED
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, make_world, run
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from atc_pipeline.rules import RULINGS
-from resources.lake import Lake
-from resources.ledger import Ledger
+from atc_pipeline.rules.reach import RULINGS
+from resources.delivery.ledger import Ledger
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 from atc_pipeline.definitions import build_definitions
-from resources.lake import Lake
-from resources.landing import LandingZone
-from resources.ledger import Ledger
-from resources.tombstones import Tombstones
+from resources.delivery.ledger import Ledger
+from resources.erasure.tombstones import Tombstones
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow

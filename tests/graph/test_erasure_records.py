@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from atc_pipeline.definitions import build_definitions
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from atc_pipeline.__main__ import main
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, line, make_world, run
 
 LAST = DAYS[-1]

@@ -8,10 +8,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from atc_pipeline import invariants
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
-from resources.lake import Lake
+from atc_pipeline.promises import decision
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow
@@ -139,15 +139,15 @@ def test_starts_beyond_the_cap_or_too_soon_again_are_found(tmp_path: Path) -> No
     nothing = answers.select("date", "customer_id", "journey_id").clear()
     started = answers.filter(pl.col("decision").is_in(["start", "switch"]))
     assert started.collect().height > 0
-    assert invariants.broken_rules(answers, state, before, profiles, nobody, nothing, portfolio).collect().is_empty()
+    assert decision.broken_rules(answers, state, before, profiles, nobody, nothing, portfolio).collect().is_empty()
     crowded = state.with_columns(recent_starts=pl.lit([FIRST, FIRST, SECOND]))
-    found = invariants.broken_rules(answers, crowded, before, profiles, nobody, nothing, portfolio).collect()
+    found = decision.broken_rules(answers, crowded, before, profiles, nobody, nothing, portfolio).collect()
     assert set(found["customer_id"]) == set(started.collect()["customer_id"])
     club = started.with_columns(journey_id=pl.lit("tea_club"))
     just_left = state.with_columns(date=FIRST, journey_id=pl.lit("tea_club"), ended_on=SECOND)
     again = state.with_columns(journey_id=pl.lit("tea_club"), times_entered=2, recent_starts=pl.lit([SECOND]))
     assert (
-        invariants.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, nothing, portfolio)
+        decision.broken_rules(club, again.unique("customer_id"), just_left.unique("customer_id"), profiles, nobody, nothing, portfolio)
         .collect()
         .height
         > 0

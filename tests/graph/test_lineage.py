@@ -9,12 +9,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import checks
+from assets import checks, schemas
 from assets.checks import schema_failures, stretches
-from atc_pipeline import schemas
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import FIRST, line, run
 
 pytestmark = pytest.mark.slow

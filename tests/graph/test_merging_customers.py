@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import DAYS, line, make_world, run, tables
 
 pytestmark = pytest.mark.slow

@@ -12,14 +12,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.facts import facts_of
+from assets.shown.facts import facts_of
 from atc_pipeline.__main__ import main
-from atc_pipeline.coverage import COVERAGE
-from atc_pipeline.decision.day import ASSIGNMENTS
+from atc_pipeline.customers.coverage import COVERAGE
+from atc_pipeline.customers.purchases import PurchaseModels
+from atc_pipeline.customers.segments import MEMBERSHIPS
+from atc_pipeline.decision.decide import ASSIGNMENTS
 from atc_pipeline.definitions import build_definitions
-from atc_pipeline.predictions import PurchaseModels
-from atc_pipeline.segments import MEMBERSHIPS
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import JOURNEYS, make_world
 
 DAYS = [date(2026, 3, 1) + timedelta(days=number) for number in range(4)]

@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 
 from assets.checks import PROMISES
+from atc_pipeline.activation.messages import KEY_COLLISION
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.messages import KEY_COLLISION
 from receiver import Answer, Receiver
-from resources.channels import WebhookChannel
-from resources.lake import Lake
-from resources.ledger import Ledger
+from resources.channels.connected import WebhookChannel
+from resources.delivery.ledger import Ledger
+from resources.storage.lake import Lake
 from small_world import DAYS, FIRST, line, make_world, run
 
 pytestmark = pytest.mark.slow

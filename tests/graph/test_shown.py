@@ -13,20 +13,20 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from assets import schemas
 from assets.checks import _shown
-from assets.facts import SHOWN_ROWS, facts_of, markdown_table
-from assets.pictures import _show
-from atc_pipeline import schemas
+from assets.outcomes import _show
+from assets.shown.facts import SHOWN_ROWS, facts_of, markdown_table
 from atc_pipeline.__main__ import main
-from atc_pipeline.decision.day import ASSIGNMENTS, CANDIDATES
+from atc_pipeline.customers.segments import MEMBERSHIPS
+from atc_pipeline.decision.decide import ASSIGNMENTS, CANDIDATES
 from atc_pipeline.decision.memory import STATE
-from atc_pipeline.explanation.matrix import MATRIX
+from atc_pipeline.decision.queues import QUEUES
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.queues import QUEUES
-from atc_pipeline.rules import RULINGS
-from atc_pipeline.segments import MEMBERSHIPS
+from atc_pipeline.pictures.matrix import MATRIX
+from atc_pipeline.rules.reach import RULINGS
 from attacks import ATTACKS
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import JOURNEYS, make_world, run
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from small_world import FIRST, JOURNEYS, line, make_world, run
 
 TYPO = ("  orders: {count: Order Completed}\n", "  orders: {count: Order Completed}\n  returns: {count: Order Complted}\n")

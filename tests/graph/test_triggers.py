@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 from dagster._core.events import EngineEventData
 
-from assets.triggers import reasons
+from assets.jobs.triggers import reasons
 from atc_pipeline.definitions import build_definitions
-from resources.lake import Lake
-from resources.landing import LandingZone
-from resources.origins import Origins
-from resources.turn import is_alive
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
+from resources.storage.origins import Origins
+from resources.storage.turn import is_alive
 from small_world import DAYS, FIRST, line, make_world, run
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.portfolio import Predictions, Selector
-from resources.lake import Lake
+from resources.storage.lake import Lake
 from tests.engine import reference
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,1 @@
+"""What Dagster's pages show of a table and of a run."""

@@ -1,0 +1,1 @@
+"""What leaves: which message each customer is due, when, and why not (SPEC 9)."""

@@ -1,0 +1,443 @@
+"""Accepted events to the daily rollup: one row per customer and event date, of what arrived on one day.
+
+The rollup is what keeps the cost of a day flat: profiles read it, never the events (SPEC 3, "Cost").
+
+What belongs here: taking properties out of events, and which events count for what. What does not: history, and whether what
+was found is as it should be (``coverage``).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+import polars as pl
+
+from atc_pipeline.customers import consent, documents
+from atc_pipeline.customers import remembered as customer_remembered
+from atc_pipeline.customers.coverage import ANY, CONSENT, SUBSCRIPTIONS, Counted, Feature, counted, summed
+from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
+from atc_pipeline.rules import reach
+
+SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
+"""Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md, 0018-facts.md)."""
+
+EVENTS_AT_ONCE = 1_000_000
+"""Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
+
+_KEYS = ("customer_id", "event_date")
+_COLUMNS = (
+    "message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "received_at", "event_date", "properties", "traits", "context",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rollup:
+    """One day's events: what they add to customers, and how much of what was asked for was found in them.
+
+    ``activity``: one row per customer and event date (``measures.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
+    """
+
+    activity: pl.DataFrame
+    coverage: pl.DataFrame
+
+
+def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None) -> Rollup:
+    """Roll one arrival day's events up.
+
+    ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
+    (``rules.survivors``).
+    """
+    schema = customer_remembered.rollup_schema(portfolio)
+    keyed = reach.survivors(events.lazy().select(_COLUMNS).with_columns(reach.whose(portfolio.blocked)), absorbed)
+    shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
+    parts = [
+        _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
+        for shard in range(shards)
+    ]
+    activity = (
+        pl.concat([part for part, _ in parts])
+        .with_columns(pl.lit(arrival).alias("date"))
+        .select(*schema)
+        .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
+        .sort("customer_id", "event_date")
+    )
+    return Rollup(activity, summed((one for _, found in parts for one in found), arrival))
+
+
+def roll_up_again(
+    before: Rollup,
+    events: pl.DataFrame | pl.LazyFrame,
+    portfolio: Portfolio,
+    features: Sequence[str],
+    *,
+    arrival: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> Rollup:
+    """Roll only these features of a day up again (``measures.definitions``), and keep the rest of what there was ``before``."""
+    some = customer_remembered.only(portfolio, features)
+    part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
+    schema = customer_remembered.rollup_schema(portfolio)
+    new = [name for name in schema if name in customer_remembered.feature_columns(some)]
+    old = [name for name in schema if name in before.activity.columns and name not in new]
+    activity = before.activity.select(old).join(part.activity.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left")
+    asked = {feature.name for feature in asked_for(portfolio)}
+    again = part.coverage["feature"].unique().implode()
+    kept = before.coverage.filter(pl.col("feature").is_in(asked) & ~pl.col("feature").is_in(again))
+    return Rollup(activity.select(*schema), pl.concat([kept, part.coverage]).sort("feature", "part", "event"))
+
+
+def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple[pl.DataFrame, list[Counted]]:
+    keyed = events.collect()
+    contributions = _contributions(portfolio)
+    arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
+    found: list[Counted] = []
+    names = keyed.group_by("event").len()
+    happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: keyed.height}
+    # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
+    facts = [
+        *(_properties(keyed, [one for one in contributions if one.selector.each == each], each, happened, found) for each in arrays),
+        pl.concat([_traits(keyed, portfolio, arrival, found), _subscriptions(keyed, portfolio, arrival, found)], how="diagonal"),
+        _timezones(keyed),
+    ]
+    accumulators = customer_remembered.in_rollup(portfolio)
+    grouped = pl.collect_all([_grouped(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
+    return _side_by_side(grouped, accumulators), found
+
+
+def _grouped(rows: pl.DataFrame, accumulators: Iterable[customer_remembered.Accumulator]) -> pl.LazyFrame:
+    """One row per customer and event date, with those of the accumulators that the rows add to."""
+    there = [one for one in accumulators if next(iter(one.columns())) in rows.columns]
+    plain = [one for one in there if one.merge not in ("tally", "consent")]
+    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in plain for expression in one.gather())
+    for one in there:
+        if one.merge == "tally":
+            values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
+            whole = whole.join(customer_remembered.tally(values, _KEYS, one.name), on=_KEYS, how="left")
+        elif one.merge == "consent" and rows.select(consent.is_said(one.name).any()).item():
+            whole = whole.join(consent.merged(rows.lazy(), _KEYS, one.name), on=_KEYS, how="left")
+    return whole
+
+
+def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[customer_remembered.Accumulator]) -> pl.DataFrame:
+    """Join what was grouped apart; the first has every customer and date. Sums that several add to are added up."""
+    whole = grouped[0].lazy()
+    there = set(grouped[0].columns)
+    for part in grouped[1:]:
+        again = [name for name in part.columns if name in there and name not in _KEYS]
+        whole = whole.join(part.lazy(), on=_KEYS, how="left", suffix="+")
+        whole = whole.with_columns(pl.sum_horizontal(name, f"{name}+") for name in again).drop(f"{name}+" for name in again)
+        there |= set(part.columns)
+    columns = {name: dtype for one in accumulators for name, dtype in one.columns().items()}
+    sums = [one.name for one in accumulators if one.merge in ("add", "decay")]
+    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in columns.items() if name not in there]
+    return whole.with_columns(missing).with_columns(pl.col(sums).fill_null(0)).select(*_KEYS, *columns).collect()
+
+
+def _every_event(events: pl.DataFrame) -> pl.DataFrame:
+    quarter = (pl.col("timestamp").dt.epoch("s") // customer_remembered.QUARTER_HOUR).alias(customer_remembered.HOURS)
+    return events.select(*_KEYS, quarter, events=pl.lit(1, dtype=pl.Int64))
+
+
+@dataclass(frozen=True, eq=False)
+class _Contribution:
+    """What the matching rows add to one accumulator: 1, a weight in micro-units, the event date, or a property.
+
+    ``feature``: whose it is, where that is to be told.
+    """
+
+    accumulator: customer_remembered.Accumulator
+    selector: Selector
+    property: str | None = None
+    micro_weight: int = 1
+    feature: Feature | None = None
+
+
+def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
+    """Name what ``coverage`` has rows of."""
+    yield from (one.feature for one in _contributions(portfolio) if one.feature is not None)
+    yield from (Feature(trait.id) for trait in portfolio.traits if trait.kind == "profile")
+    yield from (Feature(f"{CONSENT}{channel.id}") for channel in portfolio.channels)
+    yield Feature(SUBSCRIPTIONS)
+
+
+@lru_cache(maxsize=8)
+def _contributions(portfolio: Portfolio) -> tuple[_Contribution, ...]:
+    return tuple(_contributed(portfolio))
+
+
+def _contributed(portfolio: Portfolio) -> Iterable[_Contribution]:
+    for trait in portfolio.traits:
+        if trait.selector is None:
+            continue
+        for part in customer_remembered.of_trait(trait):
+            yield _Contribution(part, trait.selector, trait.property, feature=Feature(trait.id))
+    remembered = {accumulator.name: accumulator for accumulator in customer_remembered.remembered(portfolio)}
+    weighted = {f"interest_{topic.id}": topic.signals for topic in portfolio.topics}
+    weighted |= {f"intent_{intent.id}": intent.signals for intent in portfolio.intents}
+    for name, signals in weighted.items():
+        for number, signal in enumerate(signals, start=1):
+            weight = round(signal.weight * reach.MICRO)
+            yield _Contribution(remembered[name], signal.selector, micro_weight=weight, feature=Feature(name, number))
+    if portfolio.engagement is not None:
+        sides = zip(customer_remembered.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
+        for accumulator, names in sides:
+            yield _Contribution(accumulator, Selector(names), micro_weight=reach.MICRO, feature=Feature(accumulator.name))
+        for channel, accumulator in customer_remembered.responses_by_channel(portfolio).items():
+            answered = Selector(portfolio.engagement.responses, where=customer_remembered.channel_is(channel))
+            yield _Contribution(accumulator, answered, micro_weight=reach.MICRO)
+    if portfolio.predictions is not None:
+        first, last, high, low, days, valued_days = customer_remembered.purchases(portfolio)
+        value = portfolio.predictions.value
+        ordered = Selector((portfolio.predictions.order,))
+        sold = Selector(ordered.events, where=customer_remembered.is_worth_something(value))
+        yield from (_Contribution(one, ordered, feature=Feature("predictions.order")) for one in (first, last, days))
+        yield from (_Contribution(one, sold, value, feature=Feature("predictions.value")) for one in (high, low))
+        yield _Contribution(valued_days, sold)
+    for accumulator in customer_remembered.goals(portfolio):
+        yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)), feature=Feature(accumulator.name))
+
+
+def _properties(
+    events: pl.DataFrame, contributions: list[_Contribution], each: str | None, happened: dict[str, int], found: list[Counted]
+) -> pl.DataFrame:
+    """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to.
+
+    ``happened``: number of events by name. What is told of the features goes into ``found``.
+    """
+    events = _named(events, contributions)
+    rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
+    wanted = {field for one in contributions for field in _needed(one)}
+    no_items = rows.clear().with_columns(shape=pl.lit(None, dtype=pl.String))
+    if each is None:
+        read = [one for one in contributions if one.property is not None or one.selector.where is not None]
+        typed = rows.with_columns(documents.read_fields(_properties_of(events, _names(read)), wanted))
+    else:
+        items = documents.read_items(events["properties"], each, wanted)
+        said = pl.concat_str("said", pl.lit("#"), items.places.cast(pl.String).str.zfill(5))
+        typed = rows[items.owners].with_columns(said.alias("said"), *items.columns)
+        if items.unread:
+            owners, shapes = zip(*items.unread, strict=True)
+            no_items = rows[list(owners)].with_columns(shape=pl.Series(shapes, dtype=pl.String))
+    held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
+    typed = typed.with_columns(held)
+    masks = {_meant(one.selector): _mask(one.selector) for one in contributions}
+    typed = typed.with_columns(**masks)
+    columns: dict[str, list[pl.Expr]] = {}
+    told: dict[Feature, _Contribution] = {}
+    for one in contributions:
+        for name, expression in _filled(one).items():
+            columns.setdefault(name, []).append(expression)
+        if one.feature is not None:
+            told.setdefault(one.feature, one)
+    found += _told(told, typed, no_items, happened)
+    return typed.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+
+
+def _told(
+    features: dict[Feature, _Contribution], rows: pl.DataFrame, no_items: pl.DataFrame, happened: dict[str, int]
+) -> Iterable[Counted]:
+    """Count what was found of features; values that cannot be read are few, and looked at only where there are any."""
+    there = set(rows.columns)
+    counts = {name: pl.col(name).sum() for name in {_meant(one.selector) for one in features.values()}}
+    for one in features.values():
+        if one.property is not None:
+            value = documents.column(one.property, _value_type(one.accumulator))
+            counts[_read(one)] = (pl.col(_meant(one.selector)) & pl.col(value).is_not_null()).sum()
+    numbers = rows.select(**counts).row(0, named=True) if counts else {}
+    for feature, one in features.items():
+        skipped = [no_items.filter(_is_named(one.selector)).select("said", "shape")] if no_items.height else []
+        fields = {documents.unread(*field): False for field in (one.selector.where.columns.items() if one.selector.where else ())}
+        if one.property is not None:
+            fields = {documents.unread(one.property, _value_type(one.accumulator)): True} | {**fields}
+        for column, is_of_meant in fields.items():
+            if column in there:
+                among = pl.col(_meant(one.selector)) if is_of_meant else _is_named(one.selector)
+                skipped.append(rows.filter(among & pl.col(column).is_not_null()).select("said", shape=column))
+        matched = numbers[_meant(one.selector)]
+        if one.property is not None:
+            read = numbers[_read(one)]
+        else:
+            read = matched if not skipped else max(0, rows.filter(_is_named(one.selector)).height - sum(frame.height for frame in skipped))
+        yield counted(feature, {name: happened.get(name, 0) for name in one.selector.events or (ANY,)}, matched, read, skipped)
+
+
+def _names(contributions: list[_Contribution]) -> list[str] | None:
+    """Name the events that are asked for; None = all."""
+    selected = [one.selector.events for one in contributions]
+    return sorted({name for names in selected for name in names}) if all(selected) else None
+
+
+def _named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
+    names = _names(contributions)
+    return events if names is None else events.filter(pl.col("event").is_in(names))
+
+
+def _properties_of(events: pl.DataFrame, names: list[str] | None) -> pl.Series:
+    """Return the properties of the events that something is read from; the others need not be decoded."""
+    if names is None:
+        return events["properties"]
+    return events.select(pl.when(pl.col("event").is_in(names)).then("properties").alias("properties"))["properties"]
+
+
+def _together(parts: list[pl.Expr]) -> pl.Expr:
+    return parts[0] if len(parts) == 1 else pl.sum_horizontal(parts)
+
+
+def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
+    if one.selector.where is not None:
+        yield from one.selector.where.columns.items()
+    if one.property is not None:
+        yield one.property, _value_type(one.accumulator)
+
+
+def _value_type(accumulator: customer_remembered.Accumulator) -> pl.DataType:
+    return accumulator.dtype if accumulator.is_word or accumulator.merge == "tally" else pl.Float64()
+
+
+@lru_cache(maxsize=4096)
+def _mask(selector: Selector) -> pl.Expr:
+    """True in the rows that the selector means."""
+    return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_holds(selector.where))
+
+
+def _meant(selector: Selector) -> str:
+    """Name the column of its ``_mask``: one for all selectors that mean the same."""
+    return f"mask:{selector.events}:{selector.where.text if selector.where is not None else ''}"
+
+
+def _read(one: _Contribution) -> str:
+    return f"read:{one.property}:{_value_type(one.accumulator)}:{_meant(one.selector)}"
+
+
+def _is_named(selector: Selector) -> pl.Expr:
+    return pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
+
+
+def _holds(condition: Condition) -> str:
+    return f"holds:{condition.text}"
+
+
+def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series]:
+    """One Boolean column per condition.
+
+    A condition names properties plainly, but two may read the same property as different types: those that agree are
+    evaluated together.
+    """
+    groups: list[tuple[dict[str, pl.DataType], dict[str, pl.Expr]]] = []
+    for condition in conditions:
+        agreeing = (group for group in groups if all(group[0].get(name, dtype) == dtype for name, dtype in condition.columns.items()))
+        group = next(agreeing, None)
+        if group is None:
+            groups.append(group := ({}, {}))
+        group[0].update(condition.columns)
+        group[1][_holds(condition)] = condition.expr
+    held = []
+    for types, expressions in groups:
+        read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
+        row = f"row:{''.join(types)}"  # longer than the name of any property
+        evaluated = rows.select(pl.int_range(pl.len()).alias(row), *read).with_columns(**expressions)
+        held += [evaluated[name] for name in expressions]
+    return held
+
+
+@lru_cache(maxsize=4096)
+def _filled(one: _Contribution) -> Mapping[str, pl.Expr]:
+    """Fill the accumulator's columns in the rows that match, and leave null elsewhere."""
+    accumulator, mask = one.accumulator, pl.col(_meant(one.selector))
+    if one.property is None:
+        value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(one.micro_weight, dtype=pl.Int64)
+        return {accumulator.name: pl.when(mask).then(value)}
+    value = pl.col(documents.column(one.property, _value_type(accumulator)))
+    said = mask & value.is_not_null()
+    if accumulator.is_word:
+        return {
+            f"{accumulator.name}.at": pl.when(said).then("timestamp"),
+            f"{accumulator.name}.id": pl.when(said).then("said"),
+            f"{accumulator.name}.value": pl.when(said).then(value),
+        }
+    if accumulator.merge == "tally":
+        return {accumulator.name: pl.when(said).then(value)}
+    if accumulator.name.endswith(".n"):
+        return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
+    micro = (value * reach.MICRO).round().cast(pl.Int64)
+    if accumulator.merge == "add":
+        micro = customer_remembered.split(micro, accumulator.name)
+    return {accumulator.name: pl.when(said).then(micro)}
+
+
+def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
+    """One row per ``identify``: profile traits and consent."""
+    profile = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
+    agreed = [f"consent_{channel.id}" for channel in portfolio.channels]
+    said = events.filter(pl.col("type") == "identify")
+    said = said.with_columns(documents.spelled_as(said["traits"], agreed))
+    typed = _with_fields(said, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
+    found += [_asked(name, typed, property_, dtype) for name, property_, dtype in profile]
+    found += [_asked(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
+    if typed.is_empty():
+        return typed.select(_KEYS)
+    consents: list[pl.Expr] = []
+    for name in agreed:
+        value = pl.col(documents.column(name, documents.CONSENT))
+        consents += consent.words(name, is_granted=value == 1, is_withdrawn=value == 0, arrival=arrival, timezone=portfolio.timezone)
+    return typed.select(
+        *_KEYS,
+        *(column for name, property_, dtype in profile for column in _word(name, pl.col(documents.column(property_, dtype)))),
+        *consents,
+    )
+
+
+def _asked(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType) -> Counted:
+    """Count what was found of a feature that is read from ``identify`` traits."""
+    unread = documents.unread(property_, dtype)
+    skipped = [typed.filter(pl.col(unread).is_not_null()).select("said", shape=unread)] if unread in typed.columns else []
+    read = typed[documents.column(property_, dtype)].count()
+    return counted(Feature(feature), {"identify": typed.height}, read, read, skipped)
+
+
+def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
+    """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named, in any case; unsubscribing from nothing in
+    particular, or from nothing of ours, withdraws it for all."""
+    said = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
+    typed = _with_fields(said, "properties", [("channel", pl.String())])
+    unread = documents.unread("channel", pl.String())
+    shape = pl.col(unread) if unread in typed.columns else pl.lit(None, dtype=pl.String)
+    named = pl.col(documents.column("channel", pl.String())).str.strip_chars().str.to_lowercase()
+    ours = [channel.id for channel in portfolio.channels]  # in lower case, as the grammar has them
+    is_ours, is_given = named.is_in(ours).fill_null(value=False), pl.col("event") == SUBSCRIBED
+    is_foreign = shape.is_not_null() | ((named.fill_null("") != "") & ~is_ours)
+    foreign = typed.filter(is_foreign).select("said", shape=pl.coalesce(shape, pl.lit("a channel that is not ours")))
+    happened = {name: typed.filter(pl.col("event") == name).height for name in (SUBSCRIBED, UNSUBSCRIBED)}
+    found.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
+    if typed.is_empty():
+        return typed.select(_KEYS)
+    consents: list[pl.Expr] = []
+    for channel in ours:
+        is_this = (named == channel).fill_null(value=False)
+        consents += consent.words(
+            f"consent_{channel}",
+            is_granted=is_this & is_given,
+            is_withdrawn=(is_this | ~is_ours) & ~is_given,
+            arrival=arrival,
+            timezone=portfolio.timezone,
+        )
+    return typed.select(*_KEYS, *consents)
+
+
+def _timezones(events: pl.DataFrame) -> pl.DataFrame:
+    """One row per event that tells the customer's time zone."""
+    typed = _with_fields(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context", [("timezone", pl.String())])
+    return typed.select(*_KEYS, *_word("timezone", pl.col(documents.column("timezone", pl.String()))))
+
+
+def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
+    is_said = value.is_not_null()
+    yield pl.when(is_said).then("timestamp").alias(f"{name}.at")
+    yield pl.when(is_said).then("said").alias(f"{name}.id")
+    yield value.alias(f"{name}.value")
+
+
+def _with_fields(events: pl.DataFrame, objects: str, wanted: Iterable[documents.Field]) -> pl.DataFrame:
+    """One row per event, with fields of one of its JSON objects."""
+    return events.select(*_KEYS, "event", "timestamp", "received_at", *documents.read_fields(events[objects], wanted), said="message_id")

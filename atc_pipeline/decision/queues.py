@@ -1,0 +1,100 @@
+"""Journey queues: who qualifies for which journey today, and how long they have been waiting (SPEC 6).
+
+What belongs here: qualification and waiting. What does not: whether the journey may start (``candidates``, ``decision``).
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline.journeys.portfolio import Journey
+from atc_pipeline.rules import reach
+
+QUEUES = {
+    "date": pl.Date(),
+    "journey_id": pl.String(),
+    "customer_id": pl.String(),
+    "queued_on": pl.Date(),
+    "waiting_days": pl.Int64(),
+}
+
+
+def queue_customers(
+    profiles: pl.LazyFrame,
+    memberships: pl.LazyFrame,
+    yesterday: pl.LazyFrame | None,
+    journeys: Sequence[Journey],
+    *,
+    today: date,
+    absorbed: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
+    """One row per journey and customer who qualifies for it today; being served does not reset the waiting.
+
+    ``yesterday``: the queues of the day before (None on the first day of the lake).
+    ``absorbed``: ``identity.absorbed`` since today: whoever absorbed somebody queued has waited as long as the longer of both.
+    """
+    in_order = sorted(journeys, key=lambda journey: journey.id)
+    profiles = profiles.sort("customer_id")
+    customers, numbered = profiles.select("customer_id").collect(), qualify(profiles, memberships, in_order)
+    placed = pl.LazyFrame(
+        {
+            "journey_id": pl.Series([journey.id for journey in in_order], dtype=pl.String).gather(numbered["journey"]),
+            "customer_id": customers["customer_id"].gather(numbered["customer"]),
+        }
+    )
+    if yesterday is None:
+        queued_on = pl.lit(today)
+    else:
+        key, before = ["journey_id", "customer_id"], yesterday.select("journey_id", "customer_id", "queued_on")
+        placed = placed.join(before, on=key, how="left", maintain_order="left")
+        queued_on = pl.col("queued_on")
+        if absorbed is not None:
+            inherited = reach.inherited(before, absorbed, "journey_id", "queued_on")
+            placed = placed.join(inherited, on=key, how="left", maintain_order="left")
+            queued_on = pl.min_horizontal("queued_on", "inherited")
+        queued_on = queued_on.fill_null(today)
+    return (
+        placed.with_columns(pl.lit(today).alias("date"), queued_on=queued_on)
+        .with_columns(waiting_days=(pl.lit(today) - pl.col("queued_on")).dt.total_days())
+        .select(*QUEUES)
+    )
+
+
+def qualify(profiles: pl.LazyFrame, memberships: pl.LazyFrame, journeys: Sequence[Journey]) -> pl.DataFrame:
+    """One row per journey and customer who qualifies for it, by number: ``journey`` in ``journeys``, ``customer`` in ``profiles``."""
+    named = sorted({name for journey in journeys for name in (*journey.queue.any, *journey.queue.all, *journey.queue.none)})
+    if named:
+        members = memberships.filter(pl.col("segment_id").is_in(named))
+        flags = members.group_by("customer_id").agg((pl.col("segment_id") == name).any().alias(_flag(name)) for name in named)
+        profiles = profiles.join(flags, on="customer_id", how="left", maintain_order="left").with_columns(
+            pl.col(_flag(name)).fill_null(value=False) for name in named
+        )
+    tests = {str(number): _qualifies(journey) for number, journey in enumerate(journeys)}
+    qualifies = profiles.with_columns(**tests).select(*tests).collect()
+    queued = [np.flatnonzero(test.to_numpy()).astype(np.uint32) for test in qualifies]  # a fifth of what arg_true takes
+    lengths = [len(customers) for customers in queued]
+    return pl.DataFrame(
+        {
+            "customer": np.concatenate([np.array([], dtype=np.uint32), *queued]),
+            "journey": np.repeat(np.arange(len(journeys), dtype=np.uint16), lengths),
+        },
+        schema={"customer": pl.UInt32, "journey": pl.UInt16},
+    )
+
+
+def _flag(segment: str) -> str:
+    return f"in:{segment}"
+
+
+def _qualifies(journey: Journey) -> pl.Expr:
+    queue = journey.queue
+    tests = [pl.col(_flag(name)) for name in queue.all] + [~pl.col(_flag(name)) for name in queue.none]
+    if queue.any:
+        tests.append(pl.any_horizontal(_flag(name) for name in queue.any))
+    if queue.where is not None:
+        tests.append(queue.where.expr)
+    if journey.exit_when is not None:
+        tests.append(~journey.exit_when.expr)
+    return pl.all_horizontal(tests)

@@ -1,0 +1,308 @@
+"""Raw lines to accepted events: parse, reject, deduplicate, and account for every line (SPEC 1).
+
+What belongs here: the Segment Spec as we accept it. What does not: finding and opening files (``resources.landing``), decoding
+(``lines``), and anything about customers beyond "this line names one".
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
+from typing import Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from atc_pipeline.events.lines import DOCUMENTS, EARLIEST, Lines, read_lines
+from atc_pipeline.rules import reach
+from atc_pipeline.tables.parts import lazily
+
+TYPES = ("track", "page", "screen", "identify", "alias", "group")
+DEDUPLICATION_DAYS = 2
+"""Earlier arrival days whose accepted events are remembered as seen."""
+
+REASONS = (
+    "too_large",
+    "malformed_json",
+    "unknown_type",
+    "missing_identity",
+    "missing_event_name",
+    "bad_timestamp",
+    "from_the_future",
+)
+"""Why a line is rejected, in the order tested."""
+
+RAW_EVENTS = {
+    "date": pl.Date(),
+    "message_id": pl.String(),
+    "type": pl.String(),
+    "event": pl.String(),
+    "user_id": pl.String(),
+    "anonymous_id": pl.String(),
+    "previous_id": pl.String(),
+    "timestamp": pl.Datetime("us", "UTC"),
+    "event_date": pl.Date(),
+    "received_at": pl.Datetime("us", "UTC"),
+    "properties": pl.String(),
+    "traits": pl.String(),
+    "context": pl.String(),
+    "source_file": pl.String(),
+    "line": pl.Int64(),
+    "extra": pl.String(),
+}
+REJECTED_EVENTS = {
+    "date": pl.Date(),
+    "source_file": pl.String(),
+    "line": pl.Int64(),
+    "reason": pl.String(),
+    "raw": pl.String(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Some lines that are not blank: those fit to be accepted unless they are duplicates, the rejected, and how many there were.
+
+    ``mended``: of the fit ones, how many had half a surrogate pair in a text.
+    """
+
+    fit: pl.DataFrame
+    rejected: pl.DataFrame
+    lines: int
+    erased: int
+    mended: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ingested:
+    """One arrival day's lines, each accounted for: ``lines == len(accepted) + len(rejected) + duplicates + erased``.
+
+    ``mended``: how many had half a surrogate pair in a text, and were read with U+FFFD in its place.
+
+    Tables of a day that is too large to be held are lazy, and its duplicates are known once ``accepted`` was read.
+    """
+
+    accepted: pl.DataFrame | pl.LazyFrame
+    rejected: pl.DataFrame | pl.LazyFrame
+    lines: int
+    erased: int
+    mended: int
+    dropped: list[int]
+
+    @property
+    def duplicates(self) -> int:
+        """How many lines repeat the message id of another one."""
+        return sum(self.dropped)
+
+
+Park = Callable[[pl.DataFrame], pl.LazyFrame]
+"""Puts a table where it takes no memory, and returns how to read it again."""
+
+HELD = 2**30
+"""Bytes of lines whose events are held in memory; a larger day is parked in sorted runs of so many, and merged."""
+ROW = 512
+"""Bytes that a line counts for at least: about what its row takes, however short it is."""
+STEP = 2**20
+"""A parked run is known by the message id that begins each so many bytes of it."""
+RANGE = 64
+"""Steps that are merged at a time."""
+AT_ONCE = 2
+"""Blocks judged at a time. Decoding needs the interpreter's lock; the other half of the work does not."""
+
+
+def ingest(
+    blocks: Iterable[Sequence[Lines]],
+    recent_ids: pl.Series | pl.LazyFrame,
+    *,
+    arrival: date,
+    timezone: str,
+    erased: pl.Series | None = None,
+    blocked: Sequence[str] = (),
+    park: Park | None = None,
+) -> Ingested:
+    """Accept, reject or recognise as a duplicate each line that arrived on one day.
+
+    ``recent_ids``: message ids accepted on the ``DEDUPLICATION_DAYS`` days before.
+    ``erased``: ``erasure_hash`` of each id that must be kept out. A line that names one as its user or previous id, or as its
+    anonymous visitor where it names no user, is dropped before anything else and leaves its count only; a malformed line names
+    nobody and cannot be matched. ``blocked``: ids that name nobody, beside those of SPEC 2.
+    ``park``: what to do with the events of a day that is larger than ``HELD``; without it they are held in memory, too.
+    """
+    recent = (recent_ids.to_frame() if isinstance(recent_ids, pl.Series) else recent_ids).lazy().select(pl.first().alias("message_id"))
+    fit, rejected = [pl.DataFrame(schema=_FIT)], [pl.DataFrame(schema=REJECTED_EVENTS)]
+    runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
+    starts: list[pl.Series] = []
+    lines = erased_lines = mended = held = 0
+    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
+        fit.append(judged.fit)
+        rejected.append(judged.rejected)
+        lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
+        mended += judged.mended
+        if park is not None and held >= HELD:
+            gathered = pl.concat(fit)
+            run = _first_of_each(gathered)
+            dropped.append(gathered.height - run.height)
+            starts.append(_starts(run))
+            runs.append(park(run))
+            parked_rejects.append(park(pl.concat(rejected)))
+            fit, rejected, held = fit[:1], rejected[:1], 0
+    rest, rest_rejected = pl.concat(fit), pl.concat(rejected)
+    if not runs:
+        accepted = _settle(rest, recent.collect())
+        return Ingested(accepted, rest_rejected, lines, erased_lines, mended, [rest.height - accepted.height])
+    runs.append(rest.lazy())
+    in_runs = sum(dropped)
+
+    def merged() -> Iterator[pl.DataFrame]:
+        dropped[:] = [in_runs]
+        for within in _ranges(pl.concat(starts)):
+            several = pl.concat([run.filter(within) for run in runs]).collect()
+            accepted = _settle(several, recent.filter(within).collect())
+            dropped.append(several.height - accepted.height)
+            yield accepted
+
+    return Ingested(lazily(merged, RAW_EVENTS), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped)
+
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def _in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
+    """Do several tasks at once; return the results in order, and never be more than a task ahead."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(work, task))
+            if len(waiting) > AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
+    """Keep of the lines with one message id the least by (timestamp, line hash), in order of message id."""
+    fit = fit.rechunk()  # rows are taken from one chunk ten times as fast as from several
+    order = fit["message_id"].arg_sort()
+    ids = fit["message_id"].gather(order)
+    is_again = (ids == ids.shift()).fill_null(value=False)
+    if is_again.any():
+        is_rival = is_again | is_again.shift(-1, fill_value=False)
+        rivals = fit.select("message_id", "timestamp", "line_hash", "source_file", "line")[order.filter(is_rival)]
+        least = rivals.with_columns(row=order.filter(is_rival)).sort(rivals.columns).unique("message_id", keep="first", maintain_order=True)
+        order = order.scatter((is_rival & ~is_again).arg_true(), least["row"]).filter(~is_again)
+    return fit[order]
+
+
+def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:
+    """Accept the first of each message id, unless it was accepted on a day before."""
+    fresh = fit.join(recent, on="message_id", how="anti") if recent.height else fit
+    return _first_of_each(fresh).select(*RAW_EVENTS)
+
+
+def _starts(run: pl.DataFrame) -> pl.Series:
+    """Return the message ids with which each ``STEP`` bytes of a run begin."""
+    size = pl.sum_horizontal(pl.col(name).str.len_bytes().fill_null(0).cast(pl.Int64) for name in (*DOCUMENTS, "extra", "message_id")) + 256
+    step = size.cum_sum() // STEP
+    return run.filter(step != step.shift(fill_value=-1))["message_id"]
+
+
+def _ranges(starts: pl.Series) -> Iterator[pl.Expr]:
+    """Divide the message ids into ranges of about ``RANGE`` steps each."""
+    bounds = [None, *starts.sort().unique(maintain_order=True).gather_every(RANGE, RANGE), None]
+    for least, beyond in pairwise(bounds):
+        conditions = [pl.lit(value=True)] if least is None else [pl.col("message_id") >= least]
+        yield pl.all_horizontal(conditions if beyond is None else [*conditions, pl.col("message_id") < beyond])
+
+
+def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
+    """The SHA-256 of ``user:<id>`` or ``anonymous:<id>`` in hexadecimal: how an id is remembered that must not be kept."""
+    return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
+
+
+def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
+    """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
+
+    Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
+    """
+
+    def is_erased(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
+        return erasure_hash(id_type, column).is_in(erased.implode()).fill_null(value=False)
+
+    return (
+        is_erased("user", "user_id")
+        | (~reach.is_identity("user_id", blocked) & is_erased("anonymous", "anonymous_id"))
+        | is_erased("user", "previous_id")
+        | is_erased("anonymous", "previous_id")
+    )
+
+
+_WRITTEN_IDS = {
+    "user_id": r'"user(?:Id|_id)"\s*:\s*"?([^",}]*)',
+    "anonymous_id": r'"anonymous(?:Id|_id)"\s*:\s*"?([^",}]*)',
+    "previous_id": r'"previous(?:Id|_id)"\s*:\s*"?([^",}]*)',
+}
+
+
+def _with_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
+    """Find ids in the text of lines that are too large and, cut when they were read, no JSON any more."""
+    is_cut = lines["is_too_large"] & lines["is_malformed"]
+    if not is_cut.any():
+        return lines
+    text = pl.col("raw").cast(pl.String, strict=False)
+    written = (pl.when(is_cut).then(text.str.extract(pattern)).otherwise(name).alias(name) for name, pattern in _WRITTEN_IDS.items())
+    return lines.with_columns(written)
+
+
+_FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
+
+
+def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None, blocked: Sequence[str] = ()) -> Judged:
+    """Tell the lines that are fit to be accepted from those that are rejected."""
+    lines = kept = read_lines(block)
+    if erased is not None and not erased.is_empty():
+        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased, blocked))
+    kept = kept.with_columns(
+        pl.lit(arrival).alias("date"),
+        event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
+        reason=_reason(arrival, timezone, blocked),
+    )
+    unfit = kept.filter(pl.col("reason").is_not_null())
+    fit = kept.filter(pl.col("reason").is_null()) if unfit.height else kept
+    # Copies, as a view of a short line would keep the whole block in memory; and what is no UTF-8 becomes text here.
+    raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
+    return Judged(
+        _named(fit).select(*_FIT),
+        unfit.with_columns(raw).select(*REJECTED_EVENTS),
+        lines=lines.height,
+        erased=lines.height - kept.height,
+        mended=int(fit["is_mended"].sum()),
+        size=max(sum(len(part.data) for part in block), lines.height * ROW),
+    )
+
+
+def _named(fit: pl.DataFrame) -> pl.DataFrame:
+    """Call an event without a messageId by the hash of its line."""
+    nameless = fit.select((pl.col("message_id").fill_null("") == "").arg_true()).to_series()
+    if nameless.is_empty():
+        return fit
+    hashes = fit[nameless].select(reach.hexadecimal(pl.col("line_hash"))).to_series()
+    return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
+
+
+def _reason(arrival: date, timezone: str, blocked: Sequence[str]) -> pl.Expr:
+    end_of_day = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone))
+    latest = end_of_day.astimezone(ZoneInfo("UTC")) + timedelta(hours=24)
+    tests = {
+        "too_large": pl.col("is_too_large"),
+        "malformed_json": pl.col("is_malformed"),
+        "unknown_type": ~pl.col("type").is_in(TYPES).fill_null(value=False),
+        "missing_identity": reach.customer_id(blocked).is_null(),
+        "missing_event_name": (pl.col("type") == "track") & (pl.col("event").fill_null("").str.strip_chars() == ""),
+        "bad_timestamp": pl.col("timestamp").is_null() | (pl.col("timestamp") < EARLIEST),
+        "from_the_future": pl.col("timestamp") > latest,
+    }
+    return pl.coalesce(*(pl.when(tests[reason]).then(pl.lit(reason)) for reason in REASONS))

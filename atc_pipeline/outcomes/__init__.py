@@ -1,0 +1,1 @@
+"""What came of it: which journeys serve which micro-segments."""

@@ -1,0 +1,302 @@
+"""What must hold on every day, whatever the portfolio: each invariant returns the rows that break it (SPEC 2, 4, 8).
+
+Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier. ``absorbed`` has one
+row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.absorbed_by``).
+
+What belongs here: promises between tables or days. What does not: what one table looks like (``schemas``).
+"""
+
+import polars as pl
+
+from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
+from atc_pipeline.rules.reach import VISITOR
+
+
+def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers in no micro-segment, and customers in the residual segment beside another one."""
+    counted = memberships.group_by("date", "customer_id").agg(segments=pl.len(), is_residual=(pl.col("segment_id") == EVERYONE_ELSE).any())
+    return (
+        profiles.select("date", "customer_id")
+        .join(counted, on=["date", "customer_id"], how="left")
+        .filter(pl.col("segments").is_null() | (pl.col("is_residual") & (pl.col("segments") > 1)))
+    )
+
+
+def broken_identities(identity_map: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
+    """Return ids that are said to be a customer who was absorbed that day, days on which the map has fewer ids than the day before, and
+    customers who are drawn by more than one name, or by another one than the day before.
+
+    A day is compared with what changed on it, not with all that ever did: earlier days were checked by themselves.
+    """
+    name = pl.when(pl.col("id_type") == "user").then("id").otherwise(pl.concat_str(pl.lit(VISITOR), "id"))
+    key = ["date", "customer_id"]
+    is_new = pl.col("valid_from") == pl.col("date")
+    is_absorbed = is_new & (pl.col("customer_id") != name)
+    astray = identity_map.join(identity_map.filter(is_absorbed).select("date", customer_id=name), on=key, how="semi")
+    before = yesterday.group_by(pl.col("date").dt.offset_by("1d")).agg(ids_before=pl.len())
+    shrunk = identity_map.group_by("date").agg(ids=pl.len()).join(before, on="date").filter(pl.col("ids") < pl.col("ids_before"))
+    changed = identity_map.filter(is_new).select(key).unique()
+    arms = identity_map.join(changed, on=key, how="semi").group_by(key).agg(pl.col("arm_id").unique().sort().alias("arms"))
+    arms_before = yesterday.filter(pl.col("customer_id") == name).select(
+        pl.col("date").dt.offset_by("1d"), "customer_id", arm_before=pl.coalesce("arm_id", "customer_id")
+    )
+    arm = pl.col("arms").list.first()
+    split = arms.join(arms_before, on=key, how="left").filter((pl.col("arms").list.len() > 1) | (arm != pl.col("arm_before")))
+    return pl.concat([astray, shrunk, split.with_columns(pl.col("arms").list.join(", "))], how="diagonal")
+
+
+def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers of yesterday who are gone though nobody absorbed them, or are still there though somebody did, and new
+    ones who were first seen on another day."""
+    before = _a_day_later(yesterday.select("date", "customer_id"), absorbed).unique().with_columns(was_there=pl.lit(value=True))
+    now = profiles.select("date", "customer_id", "first_seen_on")
+    return (
+        now.join(before, on=["date", "customer_id"], how="full", coalesce=True)
+        .filter(pl.col("first_seen_on").is_null() | (pl.col("was_there").is_null() != (pl.col("first_seen_on") == pl.col("date"))))
+        .select("date", "customer_id", "first_seen_on", "was_there")
+    )
+
+
+def _a_day_later(yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """Date yesterday's rows by the day after, under the names of those who absorbed their customers."""
+    who = absorbed.select("date", pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"))
+    return (
+        yesterday.with_columns(pl.col("date").dt.offset_by("1d"))
+        .join(who, on=["date", "customer_id"], how="left")
+        .with_columns(customer_id=pl.coalesce("survivor:", "customer_id"))
+        .drop("survivor:")
+    )
+
+
+def misruled_options(candidates: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """Return customers without exactly one chosen option and one "none", or with rulings that contradict the gates failed.
+
+    Where only the best candidates are kept, "none" may not be among them.
+    """
+    fewest_nones = 1 if portfolio.policy.keep_candidates is None else 0
+    is_chosen = pl.col("ruling") == "chosen"
+    first = pl.col("failed_gates").list.first()
+    contradicts = pl.when(is_chosen).then(first.is_not_null()).otherwise(first.is_null() | (first != pl.col("ruling")))
+    return (
+        candidates.group_by("date", "customer_id")
+        .agg(
+            chosen=is_chosen.sum(),
+            nones=(pl.col("journey_id") == NONE).sum(),
+            incumbents=pl.col("is_incumbent").sum(),
+            contradictions=contradicts.sum(),
+        )
+        .filter(
+            (pl.col("chosen") != 1)
+            | ~pl.col("nones").is_between(fewest_nones, 1)
+            | (pl.col("incumbents") > 1)
+            | (pl.col("contradictions") > 0)
+        )
+    )
+
+
+def unassigned_customers(profiles: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers without a row in the assignments, and rows without a customer."""
+    return (
+        profiles.select("date", "customer_id", in_profiles=pl.lit(value=True))
+        .join(
+            assignments.select("date", "customer_id", in_assignments=pl.lit(value=True)),
+            on=["date", "customer_id"],
+            how="full",
+            coalesce=True,
+        )
+        .filter(pl.col("in_profiles").is_null() | pl.col("in_assignments").is_null())
+    )
+
+
+def double_booked_customers(state: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers who are in two journeys, or in another one than they are assigned."""
+    in_flight = (
+        state.filter(pl.col("ended_on").is_null())
+        .group_by("date", "customer_id")
+        .agg(journeys=pl.len(), in_flight=pl.col("journey_id").first())
+    )
+    return (
+        assignments.select("date", "customer_id", "journey_id")
+        .join(in_flight, on=["date", "customer_id"], how="full", coalesce=True)
+        .filter((pl.col("journeys") > 1) | ~pl.col("journey_id").eq_missing(pl.col("in_flight")))
+    )
+
+
+def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, state: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """Return customers whose journey of yesterday is neither continued nor ended today, and those who go on with none.
+
+    Of the journeys that merged customers were in, one goes on or ends like any other; the rest end ``merged``, which ``state``
+    tells, unless they have been entered again.
+    """
+    before = _a_day_later(yesterday.filter(pl.col("journey_id").is_not_null()).select("date", "customer_id", was_in="journey_id"), absorbed)
+    flights = pl.len().over("date", "customer_id")
+    before = before.with_columns(flights=flights).unique()
+    is_over = ((pl.col("ended_on") == pl.col("date")) & (pl.col("ended_reason") == "merged")) | (pl.col("entered_on") == pl.col("date"))
+    merged = state.filter(is_over).select("date", "customer_id", was_in="journey_id", is_merged=pl.lit(value=True))
+    is_continued = (pl.col("decision") == "continue") & (pl.col("journey_id") == pl.col("was_in"))
+    is_ended = (pl.col("ended_journey_id") == pl.col("was_in")) & (pl.col("ended_reason") != "merged")
+    goes_on = (is_continued | is_ended).fill_null(value=False)
+    is_merged = (pl.col("flights") > 1) & pl.col("is_merged").fill_null(value=False)
+    was_in_none = pl.col("was_in").is_null() & ((pl.col("decision") == "continue") | pl.col("ended_journey_id").is_not_null())
+    return (
+        assignments.select("date", "customer_id", "decision", "journey_id", "ended_journey_id", "ended_reason")
+        .join(before, on=["date", "customer_id"], how="full", coalesce=True)
+        .join(merged, on=["date", "customer_id", "was_in"], how="left")
+        .with_columns(goes_on=goes_on, none_goes_on=~goes_on.any().over("date", "customer_id"))
+        .filter(
+            (pl.col("was_in").is_not_null() & (~(pl.col("goes_on") | is_merged) | pl.col("none_goes_on")))
+            | was_in_none.fill_null(value=True)
+        )
+        .drop("goes_on", "none_goes_on", "flights", "is_merged")
+    )
+
+
+def broken_rules(
+    assignments: pl.LazyFrame,
+    state: pl.LazyFrame,
+    yesterday: pl.LazyFrame,
+    profiles: pl.LazyFrame,
+    absorbed: pl.LazyFrame,
+    sent: pl.LazyFrame,
+    portfolio: Portfolio,
+) -> pl.LazyFrame:
+    """Return starts and switches that reentry, the number of entries, a blackout or the frequency cap forbids.
+
+    ``state``, ``yesterday``: the memory after the decision of the day, and of the day before. ``sent``: ``date``, ``customer_id`` and
+    ``journey_id`` of what was sent already when the day was decided: that stands, whatever is known or allowed by now.
+    """
+    key = ["date", "customer_id", "journey_id"]
+    before = _entered_before(yesterday, absorbed)
+    since = pl.when("reentry_from_exit").then(pl.col("last_exit").fill_null(pl.col("date"))).otherwise("last_entry")
+    was_entered = pl.col("last_entry").is_not_null()
+    is_too_soon = was_entered & ((pl.col("date") - since).dt.total_days() < pl.col("reentry_after_days"))
+    return (
+        assignments.filter(pl.col("decision").is_in(["start", "switch"]))
+        .select(*key, "decision")
+        .join(sent, on=key, how="anti")
+        .join(state.select(*key, "times_entered"), on=key, how="left")
+        .join(before, on=key, how="left")
+        .join(_entry_rules(portfolio), on="journey_id", how="left")
+        .join(_starts_too_many(state, profiles, portfolio), on=["date", "customer_id"], how="left")
+        .with_columns(is_blackout=_is_blackout(portfolio), is_too_soon=is_too_soon)
+        .filter(
+            pl.col("times_entered").is_null()
+            | (pl.col("times_entered") > pl.col("most_entries"))
+            | pl.col("is_too_soon")
+            | pl.col("is_blackout")
+            | (pl.col("starts_too_many") > 0)
+        )
+    )
+
+
+def _entered_before(yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per day, customer and journey entered before: ``last_entry``, ``last_exit`` (null while in flight).
+
+    Rows of merged customers become one. A flight that goes on keeps the day it began on, whatever began after it elsewhere.
+    """
+    last_entry, is_in_flight = pl.col("entered_on"), pl.col("ended_on").is_null()
+    return (
+        _a_day_later(yesterday.select("date", "customer_id", "journey_id", "entered_on", "ended_on"), absorbed)
+        .group_by("date", "customer_id", "journey_id")
+        .agg(
+            last_entry=pl.when(is_in_flight.any()).then(last_entry.filter(is_in_flight).min()).otherwise(last_entry.max()),
+            last_exit=pl.when(~is_in_flight.any()).then(pl.col("ended_on").max()),
+        )
+    )
+
+
+def _entry_rules(portfolio: Portfolio) -> pl.LazyFrame:
+    rows = [
+        (
+            journey.id,
+            1 if journey.reentry is None else journey.max_entries,
+            journey.reentry.after_days if journey.reentry else None,
+            journey.reentry is not None and journey.reentry.counted_from == "exit",
+        )
+        for journey in portfolio.journeys
+    ]
+    schema = {
+        "journey_id": pl.String,
+        "most_entries": pl.Int64,
+        "reentry_after_days": pl.Int64,
+        "reentry_from_exit": pl.Boolean,
+    }
+    return pl.LazyFrame(rows, schema=schema, orient="row")
+
+
+def _is_blackout(portfolio: Portfolio) -> pl.Expr:
+    everywhere = [pl.col("date").is_between(period.first, period.last) for period in portfolio.policy.suppress]
+    in_journeys = [
+        (pl.col("journey_id") == journey.id) & pl.col("date").is_between(period.first, period.last)
+        for journey in portfolio.journeys
+        for period in journey.suppress
+    ]
+    return pl.any_horizontal(pl.lit(value=False), *everywhere, *in_journeys)
+
+
+def _starts_too_many(state: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """One row per customer and day: by how much one more start is beyond what the cap allows, after those within its window."""
+    cap = portfolio.policy.cap
+    if cap is None:
+        return pl.LazyFrame(schema={"date": pl.Date, "customer_id": pl.String, "starts_too_many": pl.Float64})
+    allowed = profiles.select("date", "customer_id", allowed=cap.starts.expr.cast(pl.Float64))
+    earlier = (
+        state.select("date", "customer_id", "recent_starts")
+        .filter(pl.col("recent_starts").list.len() > 0)
+        .explode("recent_starts")
+        .filter(pl.col("recent_starts") < pl.col("date"))
+        .group_by("date", "customer_id")
+        .agg(starts=pl.len().cast(pl.Int64))
+    )
+    return allowed.join(earlier, on=["date", "customer_id"], how="left").select(
+        "date", "customer_id", starts_too_many=pl.col("starts").fill_null(0) + 1.0 - pl.col("allowed")
+    )
+
+
+def overfull_journeys(assignments: pl.LazyFrame, sent: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
+    """Return journeys that more customers entered than there were places: ``entered``, ``places``.
+
+    Places that were taken by what was ``sent`` already are taken, also where they are more than there are by now.
+
+    In flight when places were given out are those who continue and, because a place that a switch frees opens the day after,
+    those who are interrupted (SPEC 8, step 5).
+    """
+    key = ["date", "journey_id"]
+    limits = pl.LazyFrame(
+        [(one.id, one.daily_entries, one.active) for one in portfolio.journeys],
+        schema={"journey_id": pl.String, "daily_entries": pl.Int64, "active": pl.Int64},
+        orient="row",
+    ).filter(pl.col("daily_entries").is_not_null() | pl.col("active").is_not_null())
+    starts = assignments.filter(pl.col("decision").is_in(["start", "switch"])).select(*key, "customer_id")
+    was_sent = sent.unique().with_columns(was_sent=pl.lit(value=True))
+    starts = starts.join(was_sent, on=[*key, "customer_id"], how="left")
+    entered = starts.group_by(key).agg(entered=pl.len(), anew=pl.col("was_sent").is_null().sum())
+    continued = assignments.filter(pl.col("decision") == "continue").select(*key)
+    interrupted = assignments.filter(pl.col("ended_reason") == "interrupted").select("date", journey_id="ended_journey_id")
+    in_flight = pl.concat([continued, interrupted]).group_by(key).agg(in_flight=pl.len())
+    left = pl.col("active") - pl.col("in_flight").fill_null(0).cast(pl.Int64)
+    return (
+        entered.join(limits, on="journey_id")
+        .join(in_flight, on=key, how="left")
+        .with_columns(places=pl.max_horizontal(0, pl.min_horizontal("daily_entries", left)))
+        .filter((pl.col("entered").cast(pl.Int64) > pl.col("places")) & (pl.col("anew") > 0))
+        .select(*key, "entered", "places")
+    )
+
+
+def unexpected_messages(messages: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
+    """Return messages to customers who are not treated in that journey today."""
+    treated = assignments.filter(pl.col("arm") == "treated").select("date", "customer_id", "journey_id")
+    return messages.select("date", "idempotency_key", "customer_id", "journey_id", "step_day").join(
+        treated, on=["date", "customer_id", "journey_id"], how="anti"
+    )
+
+
+def outdated_options(candidates: pl.LazyFrame, queues: pl.LazyFrame) -> pl.LazyFrame:
+    """Return options of days decided before on a queue that has changed since (SPEC 6)."""
+    decided_on = candidates.select("date").unique()
+    now = queues.join(decided_on, on="date", how="semi").select("date", "journey_id", "customer_id", now="waiting_days")
+    then = candidates.filter("is_queued").select("date", "journey_id", "customer_id", then="waiting_days")
+    return now.join(then, on=["date", "journey_id", "customer_id"], how="full", coalesce=True).filter(
+        ~pl.col("now").eq_missing(pl.col("then"))
+    )

@@ -1,0 +1,1 @@
+"""Rules that several rooms share, each one expression."""

@@ -1,0 +1,1 @@
+"""Removing a person from everything that is kept."""

@@ -1,0 +1,115 @@
+"""What each day of each table was made from, so that whoever looks sees which days to make again.
+
+What belongs here: keeping and comparing that. What does not: starting anything.
+
+Beside the lake, not in its files: those are the same bytes whatever the files in the landing zone are called and however often a day
+was made; this is not. A stamp says by way of which files of the landing zone a table came about: it changes when those change, and
+not when a column is defined anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+from resources.storage.files import beside
+
+LANDING = "landing"
+"""What a table stands on that was made from the landing zone itself."""
+
+
+class Origin(TypedDict):
+    """What a day of a table was made from."""
+
+    stamp: str
+    on: dict[str, str]
+    """Stamps by ``<table>/<day>``, and the signature of the landing zone's day."""
+    yesterday: str | None
+    """The version of its own day before."""
+
+
+class Stale(NamedTuple):
+    """A day of a table to be made again, and why."""
+
+    day: date
+    table: str
+    why: str
+
+
+class Origins:
+    """One small JSON file a day: table -> Origin."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[date, tuple[tuple[int, int], dict[str, Origin]]] = {}
+        self._now: dict[date, Mapping[str, Origin]] = {}
+
+    def refresh(self) -> None:
+        """Look at the files again; those that have not changed are not read again."""
+        self._now.clear()
+
+    def of(self, day: date) -> Mapping[str, Origin]:
+        """Return what is known of a day; nothing of one that was made before this was kept."""
+        if day not in self._now:
+            self._now[day] = self._look(day)
+        return self._now[day]
+
+    def _look(self, day: date) -> Mapping[str, Origin]:
+        path = self._path(day)
+        try:
+            stat = path.stat()
+            known = self._read.get(day)
+            if known is None or known[0] != (stat.st_mtime_ns, stat.st_ino):
+                known = self._read[day] = ((stat.st_mtime_ns, stat.st_ino), json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return known[1]
+
+    def note(self, day: date, made: Mapping[str, str | None], read: Iterable[tuple[str, date]], landed: str | None, days_back: int) -> None:
+        """Keep what tables of a day were made from: ``made``: table -> version of its own day before, if it stands on it.
+
+        What lies further back than ``days_back`` is stood on by way of the days between.
+        """
+        on = {f"{table}/{at}": self._stamp(table, at) for table, at in sorted(read) if day - timedelta(days=days_back) <= at}
+        if landed is not None:
+            on[LANDING] = landed
+        known = dict(self.of(day))
+        for table, yesterday in made.items():
+            stamp = hashlib.sha256(json.dumps([table, on]).encode()).hexdigest()[:16]
+            known[table] = Origin(stamp=stamp, on=on, yesterday=yesterday)
+        path = self._path(day)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = beside(path)
+        unfinished.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
+        unfinished.replace(path)
+        self._now[day] = known
+
+    def stale(self, day: date, written: Mapping[str, Collection[date]], signature: Callable[[date], str] | None = None) -> Iterator[Stale]:
+        """Yield what of a day is missing, or stands on what is no longer so; ``written``: the days of each table."""
+        known = self.of(day)
+        for table, days in written.items():
+            if day not in days:
+                yield Stale(day, table, "is missing")
+                continue
+            origin = known.get(table)
+            if origin is None:
+                continue  # made before this was kept: nobody can say
+            for upstream, stamp in origin["on"].items():
+                if upstream == LANDING:
+                    if signature is not None and signature(day) != stamp:
+                        yield Stale(day, table, "was made from other files than are in the landing zone now")
+                elif stamp != (now := self._stamp(*_named(upstream))) and now:
+                    yield Stale(day, table, f"stands on an older {upstream.replace('/', ' of ')}")
+
+    def _stamp(self, table: str, day: date) -> str:
+        return self.of(day).get(table, Origin(stamp="", on={}, yesterday=None))["stamp"]
+
+    def _path(self, day: date) -> Path:
+        return self.root / f"{day}.json"
+
+
+def _named(upstream: str) -> tuple[str, date]:
+    table, _, day = upstream.partition("/")
+    return table, date.fromisoformat(day)
