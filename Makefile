@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PWD := $(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test ui check bench lock clean
+.PHONY: help demo test ui check bench schema lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,9 @@ check: $(VENV) ## lint, format, types, import contracts
 
 bench: $(VENV) ## measure the speed
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+schema: $(VENV) ## write journeys.schema.json, which editors read, as the grammar is now
+	@$(BIN)/python -m atc_pipeline.journeys.editors > journeys.schema.json
 
 clean: ## remove .venv and caches; data (.atc, dagster_home) stays
 	@rm -rf .venv .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

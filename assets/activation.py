@@ -11,15 +11,17 @@ import polars as pl
 from assets.daily import after, daily, days_of, each_day
 from assets.shown.facts import markdown_table
 from atc_pipeline.activation.messages import due_again, other_keys, write_messages
+from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.escaping import terminal
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.rules import reach
-from resources.channels.connected import Channel, Channels, DryRun, WrongSettingError
+from atc_pipeline.rules.people import survivors
+from resources.channels.channel import Channel, DryRun
+from resources.channels.connected import Channels, WrongSettingError
 from resources.delivery.delivery import NOT_TRIED, PENDING, TROUBLES, deliver, unanswered_messages
 from resources.delivery.ledger import Ledger, LedgerError
 from resources.journeys import JourneysFile
-from resources.storage.lake import DamagedFileError, Lake, Rolling
+from resources.storage.lake import DamagedFileError, Lake
 from resources.storage.warehouse import Warehouse
 
 PATIENCE_DAYS = 2
@@ -139,7 +141,7 @@ def _messages_before(lake: Lake, portfolio: Portfolio) -> Callable[[date], pl.La
         if day <= portfolio.starts_on:
             return None
         recent = window.until(day - timedelta(days=1))
-        return reach.survivors(recent, absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=longest + 1)))
+        return survivors(recent, absorbed(lake.lazy("identity_map", day), since=day - timedelta(days=longest + 1)))
 
     return before
 

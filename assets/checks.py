@@ -24,12 +24,13 @@ from assets.shown.facts import markdown_table
 from atc_pipeline.activation.messages import KEY_COLLISION
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.activity import asked_for
-from atc_pipeline.decision.memory import STATE
+from atc_pipeline.decision.tables import STATE
 from atc_pipeline.escaping import MOST
-from atc_pipeline.identity.map import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, complete
+from atc_pipeline.identity.map import absorbed, absorbed_by, complete
+from atc_pipeline.identity.tables import IDENTITY_CHANGES, IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.promises import decision
-from atc_pipeline.rules.reach import survivors
+from atc_pipeline.promises import activation, customers, decision
+from atc_pipeline.rules.people import survivors
 from resources.delivery.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.storage.lake import DamagedFileError, Lake
@@ -219,7 +220,7 @@ PROMISES = (
         "ids_lead_to_survivors",
         "No id is said to be a customer who was absorbed, none of the day before is missing, and everybody is drawn by one name, the "
         "same as the day before (SPEC 2). If it fails, make identity_map of the day again, from the first day that fails.",
-        _between(decision.broken_identities, _table("identity_map"), _map_before),
+        _between(customers.broken_identities, _table("identity_map"), _map_before),
     ),
     Promise(
         "feature_coverage",
@@ -251,7 +252,7 @@ PROMISES = (
         "no_customer_is_lost",
         "Customers of a day = those of the day before + those who arrived - those who were absorbed (SPEC 2). If it fails, run the job "
         "daily from the first day that fails through the latest.",
-        _after_first_day(decision.lost_customers, "customer_profiles", _absorbed),
+        _after_first_day(customers.lost_customers, "customer_profiles", _absorbed),
     ),
     Promise(
         "purchase_models",
@@ -266,7 +267,7 @@ PROMISES = (
         "everyone_is_in_a_segment",
         "Every customer is in at least one micro-segment; the residual one holds only those who are in no other (SPEC 4). If it fails, "
         "make micro_segment_memberships of the day again.",
-        _between(decision.uncovered_customers, _table("customer_profiles"), _table("micro_segment_memberships")),
+        _between(customers.uncovered_customers, _table("customer_profiles"), _table("micro_segment_memberships")),
     ),
     Promise(
         "journey_queues",
@@ -326,7 +327,7 @@ PROMISES = (
         "only_treated_customers_are_written_to",
         "Every message is for a treated customer who is in that journey on that day (SPEC 9). If it fails, make outbound_messages of the "
         "day again; activation waits for it.",
-        _between(decision.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
+        _between(activation.unexpected_messages, _table("outbound_messages"), _table("journey_assignments")),
     ),
     Promise(
         "outbound_messages",

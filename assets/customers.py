@@ -6,18 +6,20 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, each_day, made, spec, together, yesterday_of
+from assets.daily import after, daily, each_day, made, spec, together
 from assets.features import Definitions, Recompute
-from atc_pipeline.customers import remembered
+from atc_pipeline.customers import features
 from atc_pipeline.customers.profiles import lookback_days, purchases, rank_population, rollup_columns, update_again, update_profiles
 from atc_pipeline.customers.purchases import PREDICTED, model_for_day, predict
 from atc_pipeline.customers.segments import assign_segments
+from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.decision.queues import queue_customers
 from atc_pipeline.escaping import plain
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.tables.store import yesterday_of
 from resources.journeys import JourneysFile
-from resources.storage.lake import Lake, Rolling
+from resources.storage.lake import Lake
 
 
 class QueueConfig(dg.Config):
@@ -50,7 +52,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     ) -> Iterator[dg.MaterializeResult]:
         """Add what arrived to what was known; fit the purchase models when it is time, and predict."""
         portfolio = journeys.load()
-        made_by = remembered.definitions(portfolio)
+        made_by = features.definitions(portfolio)
         definitions = Definitions(lake, made_by, portfolio.starts_on)
         activity = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
 

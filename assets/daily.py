@@ -16,21 +16,19 @@ from assets.features import OutdatedDayError
 from assets.shown.facts import Facts, facts_of
 from atc_pipeline.escaping import plain, terminal
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
-from resources.storage.lake import DamagedFileError, Lake, MissingDayError, UnwritableError, refusal
+from atc_pipeline.tables.store import MissingDayError, Tables
+from resources.storage.lake import DamagedFileError, Lake, UnwritableError, refusal
 from resources.storage.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-Tables = Mapping[str, pl.DataFrame | pl.LazyFrame]
-"""One day's tables by name; one that may be too large for memory is lazy."""
-
 OWNERS = ["team:lifecycle-data"]
 
 STATE_TAG = {"atc/state": "lake"}
 """Carried by the runs of every job, of the schedule and of the sensor: the instance starts one of them at a time
-(dagster_home/dagster.yaml). A run started by hand carries no tag of ours, and waits for its turn as all do (``resources.turn``)."""
+(dagster_home/dagster.yaml). A run started by hand carries no tag of ours, and waits for its turn as all do (``resources.storage.turn``)."""
 
 OLDER_COLUMNS = (
     "journeys.yaml needs a column that days written before do not have: a trait, topic, intent, channel or goal is new. "
@@ -41,14 +39,6 @@ OLDER_COLUMNS = (
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
     """Return the days of a run, in order."""
     return sorted(date.fromisoformat(key) for key in context.partition_keys)
-
-
-def yesterday_of(lake: Lake, table: str, day: date, starts_on: date) -> pl.LazyFrame | None:
-    """Read the day before; None on the first day of the lake.
-
-    Raises MissingDayError where it was never written: state cannot skip a day.
-    """
-    return None if day <= starts_on else lake.lazy(table, day - timedelta(days=1))
 
 
 def each_day(

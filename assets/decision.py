@@ -6,10 +6,11 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, days_of, each_day, made, spec, together, yesterday_of
-from atc_pipeline.customers import remembered as customer_remembered
+from assets.daily import after, days_of, each_day, made, spec, together
+from atc_pipeline.customers import remembered
 from atc_pipeline.customers.profiles import LATENESS_DAYS
-from atc_pipeline.decision.decide import ASSIGNMENTS, decide
+from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.decision.decide import decide
 from atc_pipeline.decision.memory import (
     cap_days,
     goal_events,
@@ -20,12 +21,14 @@ from atc_pipeline.decision.memory import (
     no_state,
     recall_starts,
 )
+from atc_pipeline.decision.tables import ASSIGNMENTS
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.people import survivors
+from atc_pipeline.tables.store import Tables, yesterday_of
 from resources.delivery.ledger import Ledger, LedgerError
 from resources.journeys import JourneysFile
-from resources.storage.lake import Lake, Rolling
+from resources.storage.lake import Lake
 
 CAP_DAYS = "policy.cap.days"
 """Under this name ``journey_state`` says over how many days it remembers starts."""
@@ -79,7 +82,7 @@ class Goals:
 
     def __init__(self, lake: Lake, portfolio: Portfolio) -> None:
         self.lake, self.portfolio = lake, portfolio
-        self.columns = [one.name for one in customer_remembered.goals(portfolio)]
+        self.columns = [one.name for one in remembered.goals(portfolio)]
         self.days_before = goal_lookback_days(portfolio, LATENESS_DAYS)
         columns = ["date", "customer_id", "event_date", *self.columns]
         self.activity = Rolling(lake, "customer_activity", self.days_before, columns, since=portfolio.starts_on, may_lack=True)
@@ -95,14 +98,14 @@ class Goals:
         first = day - timedelta(days=self.days_before)
         # Rollups name customers as they were known on the day of each.
         merged = absorbed(identity_map, since=first).collect().lazy()
-        rolled_up = goal_events(reach.survivors(self.activity.until(day), merged), self.columns, today=day)
+        rolled_up = goal_events(survivors(self.activity.until(day), merged), self.columns, today=day)
         read = [
             self._in_events(arrival, event)
             for event, since in awaited.items()
             for arrival in days_between(max(since, first, self.portfolio.starts_on), day)
-            if customer_remembered.goal_column(event) not in self._counted(arrival)
+            if remembered.goal_column(event) not in self._counted(arrival)
         ]
-        return pl.concat([rolled_up, reach.survivors(pl.concat(read).lazy(), absorbed(identity_map))]) if read else rolled_up
+        return pl.concat([rolled_up, survivors(pl.concat(read).lazy(), absorbed(identity_map))]) if read else rolled_up
 
     def _counted(self, arrival: date) -> set[str]:
         """Name the columns of a day's rollup; none where there is no rollup."""
@@ -123,7 +126,7 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def remembered(lake: Lake, portfolio: Portfolio, day: date) -> pl.DataFrame:
+def memory_of(lake: Lake, portfolio: Portfolio, day: date) -> pl.DataFrame:
     """Return the memory of the day before, of customers as they are on the day, and as far back as the cap counts."""
     yesterday = yesterday_of(lake, "journey_state", day, portfolio.starts_on)
     if yesterday is None:
@@ -137,13 +140,13 @@ def remembered(lake: Lake, portfolio: Portfolio, day: date) -> pl.DataFrame:
     days = days_between(max(portfolio.starts_on, day - timedelta(days=window - 1)), before)
     memories = [lake.lazy("journey_state", one).filter(pl.col("entered_on") == one) for one in days]
     started = pl.concat(one.select("customer_id", "journey_id", "entered_on") for one in memories)
-    return recall_starts(state, reach.survivors(started, absorbed(identity_map)))
+    return recall_starts(state, survivors(started, absorbed(identity_map)))
 
 
 def decide_day(lake: Lake, goals: Goals, delivered: pl.DataFrame, portfolio: Portfolio, day: date) -> Tables:
     """Return the day's tables, from its queues and profiles, the memory of the day before and what was delivered already."""
     identity_map = lake.lazy("identity_map", day)
-    state = remembered(lake, portfolio, day)
+    state = memory_of(lake, portfolio, day)
     decided = decide(
         lake.lazy("journey_queues", day),
         lake.lazy("customer_profiles", day),

@@ -8,16 +8,16 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.daily import Tables, after, chosen, days_of, each_day, made, spec, together
+from assets.daily import after, chosen, days_of, each_day, made, spec, together
 from assets.features import Definitions, Recompute
 from assets.shown.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arrived, of_no_day, passed_over
 from assets.shown.facts import markdown_table
-from atc_pipeline.customers import remembered
+from atc_pipeline.customers import features
 from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
-from atc_pipeline.customers.coverage import COVERAGE
-from atc_pipeline.events import ingest
-from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
-from atc_pipeline.identity import map as identity_map
+from atc_pipeline.customers.tables import COVERAGE
+from atc_pipeline.events.ingest import DEDUPLICATION_DAYS, ingest
+from atc_pipeline.identity import map as identities
+from atc_pipeline.tables.store import Tables, window
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
@@ -69,7 +69,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             if day == latest:
                 others.extend(of_no_day(landing, portfolio.starts_on, portfolio.ends_on))
             before = [day - timedelta(days=ago) for ago in range(1, DEDUPLICATION_DAYS + 1)]
-            seen = lake.window("raw_events", before, portfolio.starts_on)
+            seen = window(lake, "raw_events", before, portfolio.starts_on)
             recent = pl.Series(dtype=pl.String) if seen is None else seen.select("message_id")
             passed[day] = landing.passed_over(day)
             done = ingest(
@@ -119,11 +119,11 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     ) -> Iterator[dg.MaterializeResult]:
         """Take out of the events what the portfolio asks for."""
         portfolio = journeys.load()
-        made_by = remembered.definitions(portfolio)
+        made_by = features.definitions(portfolio)
         definitions = Definitions(lake, made_by, portfolio.starts_on)
 
         def make(day: date) -> dict[str, pl.DataFrame]:
-            events, absorbed = lake.lazy("raw_events", day), identity_map.absorbed(lake.lazy("identity_map", day))
+            events, absorbed = lake.lazy("raw_events", day), identities.absorbed(lake.lazy("identity_map", day))
             if config.only_changed:
                 changed = definitions.changed("customer_activity", day)
                 coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)

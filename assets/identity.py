@@ -5,8 +5,9 @@ from datetime import date
 
 import dagster as dg
 
-from assets.daily import Tables, after, each_day, made, spec, together, yesterday_of
+from assets.daily import after, each_day, made, spec, together
 from atc_pipeline.identity.map import map_identities
+from atc_pipeline.tables.store import Tables, yesterday_of
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 

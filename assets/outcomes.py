@@ -10,10 +10,12 @@ from datetime import date, timedelta
 import dagster as dg
 import polars as pl
 
-from assets.daily import after, daily, days_of, each_day, yesterday_of
+from assets.daily import after, daily, days_of, each_day
 from assets.shown.facts import markdown_table
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.pictures.matrix import MOST_DRAWN, draw, segment_matrix, summary
+from atc_pipeline.outcomes.matrix import segment_matrix
+from atc_pipeline.pictures.matrix import MOST_DRAWN, draw, summary
+from atc_pipeline.tables.store import yesterday_of
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 

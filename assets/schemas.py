@@ -10,14 +10,16 @@ import pandera.polars as pa
 import polars as pl
 
 from atc_pipeline.activation import messages
-from atc_pipeline.customers import coverage, profiles, purchases, remembered, segments
-from atc_pipeline.decision import decide, memory, queues
+from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.customers import profiles, remembered
+from atc_pipeline.customers.tables import COVERAGE, MEMBERSHIPS, PURCHASE_MODELS
+from atc_pipeline.decision.gates import GATES, RULINGS
+from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, FUNNEL, QUEUES, STATE
 from atc_pipeline.escaping import markdown
-from atc_pipeline.events import ingest
-from atc_pipeline.identity.map import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, IGNORED, MERGED, USER
+from atc_pipeline.events.tables import RAW_EVENTS, REASONS, REJECTED_EVENTS, TYPES
+from atc_pipeline.identity.tables import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, IGNORED, MERGED, USER
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
-from atc_pipeline.pictures import matrix
-from atc_pipeline.rules import reach
+from atc_pipeline.outcomes.tables import MATRIX
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _raw_events(_: Portfolio) -> Table:
     return _table(
         "raw_events",
         ("message_id",),
-        ingest.RAW_EVENTS,
+        RAW_EVENTS,
         nullable={"event", "user_id", "anonymous_id", "previous_id", "received_at", "properties", "traits", "context", "extra"},
         descriptions={
             "message_id": "Segment's messageId; a hash of the line where it had none.",
@@ -108,7 +110,7 @@ def _raw_events(_: Portfolio) -> Table:
             "previous_id": "previousId of an alias.",
             "received_at": "receivedAt (UTC).",
         },
-        checks={"type": pa.Check.isin(ingest.TYPES), "line": _POSITIVE},
+        checks={"type": pa.Check.isin(TYPES), "line": _POSITIVE},
     )
 
 
@@ -116,14 +118,14 @@ def _rejected_events(_: Portfolio) -> Table:
     return _table(
         "rejected_events",
         ("source_file", "line"),
-        ingest.REJECTED_EVENTS,
+        REJECTED_EVENTS,
         descriptions={
             "source_file": "File in the landing zone.",
             "line": "Line in that file, from 1.",
             "reason": "The first test the line failed.",
             "raw": "The line, as it arrived.",
         },
-        checks={"reason": pa.Check.isin(ingest.REASONS), "line": _POSITIVE},
+        checks={"reason": pa.Check.isin(REASONS), "line": _POSITIVE},
     )
 
 
@@ -185,7 +187,7 @@ def _feature_coverage(_: Portfolio) -> Table:
     return _table(
         "feature_coverage",
         ("feature", "part", "event"),
-        coverage.COVERAGE,
+        COVERAGE,
         nullable={"sample", "sample_message_id"},
         descriptions={
             "feature": "A trait, interest, intent, side of the engagement, prediction, goal, or consent.",
@@ -242,7 +244,7 @@ def _customer_profiles(portfolio: Portfolio) -> Table:
 
 
 def _purchase_models(_: Portfolio) -> Table:
-    columns = purchases.PURCHASE_MODELS
+    columns = PURCHASE_MODELS
     return _table(
         "purchase_models",
         (),
@@ -277,7 +279,7 @@ def _micro_segment_memberships(_: Portfolio) -> Table:
     return _table(
         "micro_segment_memberships",
         ("segment_id", "customer_id"),
-        segments.MEMBERSHIPS,
+        MEMBERSHIPS,
         descriptions={"member_since": "First day of the unbroken spell."},
     )
 
@@ -286,7 +288,7 @@ def _journey_queues(portfolio: Portfolio) -> Table:
     return _table(
         "journey_queues",
         ("journey_id", "customer_id"),
-        queues.QUEUES,
+        QUEUES,
         descriptions={"queued_on": "First day of the unbroken spell.", "waiting_days": "Days since queued_on."},
         checks={"waiting_days": _NEVER_NEGATIVE, "journey_id": pa.Check.isin([journey.id for journey in portfolio.journeys])},
     )
@@ -296,7 +298,7 @@ def _scored_candidates(_: Portfolio) -> Table:
     return _table(
         "scored_candidates",
         ("customer_id", "journey_id"),
-        decide.CANDIDATES,
+        CANDIDATES,
         nullable={"propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost", "score", "margin"},
         descriptions={
             "journey_id": "A journey of journeys.yaml, or none: the option of no journey.",
@@ -313,7 +315,7 @@ def _scored_candidates(_: Portfolio) -> Table:
             "rank": "Place in the total order among the customer's options.",
             "margin": "Score of the chosen option - own score.",
         },
-        checks={"ruling": pa.Check.isin(reach.RULINGS), "rank": _POSITIVE},
+        checks={"ruling": pa.Check.isin(RULINGS), "rank": _POSITIVE},
     )
 
 
@@ -321,7 +323,7 @@ def _journey_state(_: Portfolio) -> Table:
     return _table(
         "journey_state",
         ("customer_id", "journey_id"),
-        memory.STATE,
+        STATE,
         nullable={"ended_on", "ended_reason", "left_on", "finished_on"},
         descriptions={
             "ended_on": "Day of the last ending; null while in flight.",
@@ -346,8 +348,8 @@ def _journey_assignments(_: Portfolio) -> Table:
     return _table(
         "journey_assignments",
         ("customer_id",),
-        decide.ASSIGNMENTS,
-        nullable=set(decide.ASSIGNMENTS) - {"date", "customer_id", "decision"},
+        ASSIGNMENTS,
+        nullable=set(ASSIGNMENTS) - {"date", "customer_id", "decision"},
         descriptions={
             "decision": "start, continue, switch or none.",
             "journey_id": "The one journey the customer is in; null for none.",
@@ -372,12 +374,12 @@ def _journey_funnel(_: Portfolio) -> Table:
     return _table(
         "journey_funnel",
         ("journey_id",),
-        decide.FUNNEL,
+        FUNNEL,
         nullable={"places", "price"},
         descriptions={
             "queued": "Customers who qualify today.",
             "carried": "Customers who came into the day in it, and whom nothing ended.",
-            **dict.fromkeys(reach.GATES, "Customers turned away by this gate first."),
+            **dict.fromkeys(GATES, "Customers turned away by this gate first."),
             "in_flight": "Customers who stay in another journey.",
             "outscored": "Customers who get something better.",
             "capacity": "Customers for whom no place was left.",
@@ -387,7 +389,7 @@ def _journey_funnel(_: Portfolio) -> Table:
             "places": "Places for those who enter today; null = without limit.",
             "price": "What one more place is worth, in units of score.",
         },
-        checks=dict.fromkeys(["queued", "carried", *reach.RULINGS, "started", "wanted", "places"], _NEVER_NEGATIVE),
+        checks=dict.fromkeys(["queued", "carried", *RULINGS, "started", "wanted", "places"], _NEVER_NEGATIVE),
     )
 
 
@@ -395,7 +397,7 @@ def _segment_matrix(_: Portfolio) -> Table:
     return _table(
         "segment_matrix",
         ("segment_id",),
-        matrix.MATRIX,
+        MATRIX,
         nullable={"journey_id"},
         descriptions={
             "customers": "Customers in it today.",
@@ -413,7 +415,7 @@ def _outbound_messages(_: Portfolio) -> Table:
     return _table(
         "outbound_messages",
         ("idempotency_key", "customer_id"),  # a key alone, unless somebody finds two texts with one SHA-256: key_collision
-        messages.MESSAGES,
+        MESSAGES,
         nullable={"variant", "withheld"},
         descriptions={
             "idempotency_key": "The same message has the same key forever.",
@@ -428,7 +430,7 @@ def _outbound_messages(_: Portfolio) -> Table:
 
 
 def _activation(_: Portfolio) -> Table:
-    columns = {name: messages.MESSAGES[name] for name in ("date", "idempotency_key", "customer_id", "journey_id", "channel")}
+    columns = {name: MESSAGES[name] for name in ("date", "idempotency_key", "customer_id", "journey_id", "channel")}
     return _table(
         "activation",
         ("idempotency_key", "customer_id"),

@@ -11,10 +11,11 @@ import polars as pl
 
 from atc_pipeline.decision.catalogue import catalogue_of
 from atc_pipeline.decision.choice import NOBODY, contest
-from atc_pipeline.decision.decide import SHARD, columns_needed, decide, in_parallel
+from atc_pipeline.decision.decide import SHARD, columns_needed, decide
 from atc_pipeline.decision.options import code_options, options_of, score_options
 from atc_pipeline.decision.queues import qualify, queue_customers
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.tables.parts import in_parallel
 from benchmarks.population import TODAY, World
 
 Write = Callable[[str, pl.DataFrame | pl.LazyFrame], object]

@@ -23,12 +23,13 @@ import polars as pl
 from assets.customers import profile_day
 from atc_pipeline.customers.activity import roll_up
 from atc_pipeline.customers.profiles import lookback_days, rollup_columns
-from atc_pipeline.events.ingest import RAW_EVENTS
+from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks.measured import Figures, peak_bytes
-from resources.storage.lake import Lake, Rolling
+from resources.storage.lake import Lake
 
 FIRST = date(2026, 1, 1)
 

@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import ingest
 from benchmarks.measured import peak_bytes
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from atc_pipeline.customers.profiles import table_schema
-from atc_pipeline.decision.memory import STATE
+from atc_pipeline.decision.tables import STATE
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 

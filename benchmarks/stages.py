@@ -22,14 +22,15 @@ from atc_pipeline.activation.messages import write_messages
 from atc_pipeline.customers.activity import roll_up
 from atc_pipeline.customers.profiles import lookback_days, rollup_columns
 from atc_pipeline.customers.segments import assign_segments
-from atc_pipeline.decision.decide import ASSIGNMENTS
+from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.decision.memory import cap_days
 from atc_pipeline.decision.queues import queue_customers
-from atc_pipeline.events import ingest
+from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.events.ingest import ingest
 from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks.ingest import duckdb_reads
-from resources.storage.lake import Lake, Rolling
+from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from sample.complete_journey import write_landing
 

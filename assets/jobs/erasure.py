@@ -1,7 +1,7 @@
 """The right to erasure: a job that removes one person from everything we keep, and proves it (GDPR article 17).
 
 What belongs here: the job, what it may be told, and what it tells. What does not: matching, files, the order of things
-(``atc_pipeline.erasure``, ``resources.traces``, ``resources.erasing``).
+(``atc_pipeline.identity.erasure``, ``resources.erasure.traces``, ``resources.erasure.erasing``).
 """
 
 import json

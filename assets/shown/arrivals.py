@@ -1,6 +1,6 @@
 """What a run says of the landing zone: what it has passed over, and days on which nothing arrived.
 
-What belongs here: two checks that warn, and how they are shown. What does not: which files are read (``resources.landing``).
+What belongs here: two checks that warn, and how they are shown. What does not: which files are read (``resources.storage.landing``).
 """
 
 from collections.abc import Mapping, Sequence

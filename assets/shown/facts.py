@@ -11,9 +11,9 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.escaping import markdown, plain
-from atc_pipeline.identity.map import CLAIMED, IGNORED, MERGED
-from atc_pipeline.rules.reach import RULINGS
+from atc_pipeline.identity.tables import CLAIMED, IGNORED, MERGED
 
 Facts = Mapping[str, Any]
 
@@ -102,7 +102,7 @@ def _events(frame: pl.DataFrame) -> Facts:
 def _rejects(frame: pl.DataFrame) -> Facts:
     if frame.is_empty():
         return {}
-    # Where an example is, not what: the line may name a customer, and what Dagster was told cannot be taken back (assets.erasure).
+    # Where an example is, not what: the line may name a customer, and what Dagster was told cannot be taken back (assets.jobs.erasure).
     examples = frame.group_by("reason", maintain_order=True).agg(
         pl.len().alias("lines"), pl.col("source_file").first(), pl.col("line").first()
     )
@@ -130,7 +130,7 @@ def _identities(frame: pl.DataFrame) -> Facts:
     absorbed = frame.filter(pl.col("change").is_in([MERGED, CLAIMED]))
     counts = {change: frame.filter(pl.col("change") == change).height for change in (MERGED, CLAIMED, *IGNORED)}
     shown = absorbed.sort(pl.col("change") != MERGED, maintain_order=True).head(SHOWN_MERGES)
-    # By message, not by name: what Dagster was told cannot be taken back (assets.erasure), and the table says who it was.
+    # By message, not by name: what Dagster was told cannot be taken back (assets.jobs.erasure), and the table says who it was.
     return {
         **counts,
         "customers_absorbed": absorbed.height,
@@ -176,7 +176,7 @@ def _spread(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, floa
 def _frequent(frame: pl.DataFrame, names: Sequence[str], filled: Mapping[str, float]) -> list[list[object]]:
     """One row per column of words: how far it is filled, its most frequent value, and how many different ones there are.
 
-    A value that only one customer has may be who it is, and what Dagster was told cannot be taken back (``assets.erasure``).
+    A value that only one customer has may be who it is, and what Dagster was told cannot be taken back (``assets.jobs.erasure``).
     """
     rows = []
     for name in names:

@@ -1,34 +1,20 @@
 """Outbound messages: what each treated customer in a journey is due, on which channel, when - or why not (SPEC 9).
 
-What belongs here: which step is due today, consent, the hour. What does not: sending (``resources.delivery``).
+What belongs here: which step is due today, consent, the hour. What does not: sending (``resources.delivery.delivery``).
 """
 
-from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
-from itertools import count
-from zoneinfo import ZoneInfo, available_timezones
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.journeys.calendar import is_time_zone
+from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.timing import with_send_at
 from atc_pipeline.journeys.portfolio import Period, Portfolio
 from atc_pipeline.rules import reach
-
-MESSAGES = {
-    "date": pl.Date(),
-    "idempotency_key": pl.String(),
-    "customer_id": pl.String(),
-    "journey_id": pl.String(),
-    "step_day": pl.Int64(),
-    "channel": pl.String(),
-    "content": pl.String(),
-    "variant": pl.String(),
-    "send_at": pl.Datetime("us", "UTC"),
-    "withheld": pl.String(),
-}
-
-DEFAULT_HOUR = 10
-"""Local hour at which customers are reached whose best hour is not known."""
+from atc_pipeline.rules.lots import hexadecimal, sha256, xxh64
+from atc_pipeline.rules.numbers import one_of
+from atc_pipeline.rules.people import survivors
 
 ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
 WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
@@ -77,7 +63,7 @@ def write_messages(
         .select("customer_id", "journey_id", "entered_on", step_day="day_index")
         .join(steps, on=["journey_id", "step_day"], how="inner")
     )
-    withheld = reach.one_of(
+    withheld = one_of(
         [
             (~pl.col("is_usable"), pl.lit("no_consent")),
             (pl.col("is_suppressed"), pl.lit("suppressed")),
@@ -90,7 +76,7 @@ def write_messages(
     after = datetime.combine(today + timedelta(days=1), time(), ZoneInfo(portfolio.timezone)) if now is None else now
     first = today + timedelta(days=1) if now is None else today
     return (
-        _with_send_at(_reachable(_sent_before(due, steps, earlier), profiles, portfolio), profiles, portfolio.timezone, first, after)
+        with_send_at(_reachable(_sent_before(due, steps, earlier), profiles, portfolio), profiles, portfolio.timezone, first, after)
         .with_columns(pl.lit(today).alias("date"), idempotency_key=_key("customer_id"))
         .with_columns(withheld=withheld)
         .select(*MESSAGES)
@@ -108,13 +94,13 @@ def due_again(
     else since; the message stays what it was.
     """
     columns = messages.collect_schema().names()
-    known_now = reach.survivors(messages.with_columns(planned_for="customer_id").drop("send_at"), absorbed)
+    known_now = survivors(messages.with_columns(planned_for="customer_id").drop("send_at"), absorbed)
     reachable = _reachable(known_now, profiles, portfolio)
-    withheld = reach.one_of(
+    withheld = one_of(
         [(~pl.col("is_usable"), pl.lit("no_consent")), (pl.col("is_suppressed").fill_null(value=True), pl.lit("suppressed"))],
         otherwise=pl.col("withheld"),
     )
-    timed = _with_send_at(reachable.with_columns(withheld=withheld), profiles, portfolio.timezone, today, now)
+    timed = with_send_at(reachable.with_columns(withheld=withheld), profiles, portfolio.timezone, today, now)
     return timed.with_columns(customer_id="planned_for").select(columns)
 
 
@@ -153,11 +139,11 @@ def text_of(customer: str) -> pl.Expr:
 
 
 def _key(customer: str) -> pl.Expr:
-    return reach.sha256(text_of(customer)).str.slice(0, 32)
+    return sha256(text_of(customer)).str.slice(0, 32)
 
 
 def _older_key(customer: str) -> pl.Expr:
-    return reach.hexadecimal(reach.xxh64(text_of(customer)))
+    return hexadecimal(xxh64(text_of(customer)))
 
 
 def _sent_before(due: pl.LazyFrame, steps: pl.LazyFrame, earlier: pl.LazyFrame | None) -> pl.LazyFrame:
@@ -185,30 +171,8 @@ def _reachable(messages: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfo
         is_suppressed=(suppressed.expr if suppressed is not None else pl.lit(value=False)).fill_null(value=False),
         **{f"may:{channel.id}": reach.is_usable(channel) for channel in portfolio.channels},
     )
-    is_usable = reach.one_of(
+    is_usable = one_of(
         [(pl.col("channel") == channel.id, pl.col(f"may:{channel.id}")) for channel in portfolio.channels],
         otherwise=pl.lit(value=False),
     )
     return messages.join(customers, on="customer_id", how="left").with_columns(is_usable=is_usable)
-
-
-@cache
-def _time_zones() -> set[str]:
-    return available_timezones()  # which looks at hundreds of files
-
-
-def _with_send_at(messages: pl.LazyFrame, profiles: pl.LazyFrame, default: str, first: date, after: datetime) -> pl.LazyFrame:
-    """Add ``send_at``: the first time not before ``after`` that it is the customer's best hour where the customer lives, from ``first`` on.
-
-    An hour that the clocks skip is the next one; one that comes twice is the first.
-    """
-    told = profiles.select("timezone", "best_hour").unique().collect()
-    zones = [name for name in told["timezone"].unique() if name in _time_zones() and is_time_zone(name)]
-    zone = pl.when(pl.col("timezone").is_in(zones)).then("timezone").alias("zone")
-    rows = []
-    for name, hour in told.select(zone, "best_hour").unique().iter_rows():  # a few per time zone
-        place, at = ZoneInfo(name or default), time(DEFAULT_HOUR if hour is None else hour)
-        moments = (datetime.combine(first + timedelta(days=days), at, place).astimezone(UTC) for days in count())
-        rows.append((name, hour, next(moment for moment in moments if moment >= after)))
-    times = pl.LazyFrame(rows, schema={"zone": pl.String, "best_hour": pl.Int64, "send_at": pl.Datetime("us", "UTC")}, orient="row")
-    return messages.with_columns(zone).join(times, on=["zone", "best_hour"], how="left", nulls_equal=True)

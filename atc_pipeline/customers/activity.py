@@ -13,11 +13,14 @@ from functools import lru_cache
 
 import polars as pl
 
-from atc_pipeline.customers import consent, documents
-from atc_pipeline.customers import remembered as customer_remembered
+from atc_pipeline.customers import consent, documents, remembered
+from atc_pipeline.customers.accumulators import Accumulator, split, tally
 from atc_pipeline.customers.coverage import ANY, CONSENT, SUBSCRIPTIONS, Counted, Feature, counted, summed
+from atc_pipeline.customers.features import feature_columns, only
+from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.numbers import MICRO
+from atc_pipeline.rules.people import survivors, whose
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 """Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md, 0018-facts.md)."""
@@ -48,8 +51,8 @@ def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arriva
     ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
     (``rules.survivors``).
     """
-    schema = customer_remembered.rollup_schema(portfolio)
-    keyed = reach.survivors(events.lazy().select(_COLUMNS).with_columns(reach.whose(portfolio.blocked)), absorbed)
+    schema = remembered.rollup_schema(portfolio)
+    keyed = survivors(events.lazy().select(_COLUMNS).with_columns(whose(portfolio.blocked)), absorbed)
     shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
     parts = [
         _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
@@ -75,10 +78,10 @@ def roll_up_again(
     absorbed: pl.LazyFrame | None = None,
 ) -> Rollup:
     """Roll only these features of a day up again (``measures.definitions``), and keep the rest of what there was ``before``."""
-    some = customer_remembered.only(portfolio, features)
+    some = only(portfolio, features)
     part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
-    schema = customer_remembered.rollup_schema(portfolio)
-    new = [name for name in schema if name in customer_remembered.feature_columns(some)]
+    schema = remembered.rollup_schema(portfolio)
+    new = [name for name in schema if name in feature_columns(some)]
     old = [name for name in schema if name in before.activity.columns and name not in new]
     activity = before.activity.select(old).join(part.activity.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left")
     asked = {feature.name for feature in asked_for(portfolio)}
@@ -100,12 +103,12 @@ def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple
         pl.concat([_traits(keyed, portfolio, arrival, found), _subscriptions(keyed, portfolio, arrival, found)], how="diagonal"),
         _timezones(keyed),
     ]
-    accumulators = customer_remembered.in_rollup(portfolio)
+    accumulators = remembered.in_rollup(portfolio)
     grouped = pl.collect_all([_grouped(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
     return _side_by_side(grouped, accumulators), found
 
 
-def _grouped(rows: pl.DataFrame, accumulators: Iterable[customer_remembered.Accumulator]) -> pl.LazyFrame:
+def _grouped(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
     """One row per customer and event date, with those of the accumulators that the rows add to."""
     there = [one for one in accumulators if next(iter(one.columns())) in rows.columns]
     plain = [one for one in there if one.merge not in ("tally", "consent")]
@@ -113,13 +116,13 @@ def _grouped(rows: pl.DataFrame, accumulators: Iterable[customer_remembered.Accu
     for one in there:
         if one.merge == "tally":
             values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
-            whole = whole.join(customer_remembered.tally(values, _KEYS, one.name), on=_KEYS, how="left")
+            whole = whole.join(tally(values, _KEYS, one.name), on=_KEYS, how="left")
         elif one.merge == "consent" and rows.select(consent.is_said(one.name).any()).item():
             whole = whole.join(consent.merged(rows.lazy(), _KEYS, one.name), on=_KEYS, how="left")
     return whole
 
 
-def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[customer_remembered.Accumulator]) -> pl.DataFrame:
+def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumulator]) -> pl.DataFrame:
     """Join what was grouped apart; the first has every customer and date. Sums that several add to are added up."""
     whole = grouped[0].lazy()
     there = set(grouped[0].columns)
@@ -135,7 +138,7 @@ def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[custom
 
 
 def _every_event(events: pl.DataFrame) -> pl.DataFrame:
-    quarter = (pl.col("timestamp").dt.epoch("s") // customer_remembered.QUARTER_HOUR).alias(customer_remembered.HOURS)
+    quarter = (pl.col("timestamp").dt.epoch("s") // remembered.QUARTER_HOUR).alias(remembered.HOURS)
     return events.select(*_KEYS, quarter, events=pl.lit(1, dtype=pl.Int64))
 
 
@@ -146,7 +149,7 @@ class _Contribution:
     ``feature``: whose it is, where that is to be told.
     """
 
-    accumulator: customer_remembered.Accumulator
+    accumulator: Accumulator
     selector: Selector
     property: str | None = None
     micro_weight: int = 1
@@ -170,31 +173,31 @@ def _contributed(portfolio: Portfolio) -> Iterable[_Contribution]:
     for trait in portfolio.traits:
         if trait.selector is None:
             continue
-        for part in customer_remembered.of_trait(trait):
+        for part in of_trait(trait):
             yield _Contribution(part, trait.selector, trait.property, feature=Feature(trait.id))
-    remembered = {accumulator.name: accumulator for accumulator in customer_remembered.remembered(portfolio)}
+    carried = {accumulator.name: accumulator for accumulator in remembered.carried(portfolio)}
     weighted = {f"interest_{topic.id}": topic.signals for topic in portfolio.topics}
     weighted |= {f"intent_{intent.id}": intent.signals for intent in portfolio.intents}
     for name, signals in weighted.items():
         for number, signal in enumerate(signals, start=1):
-            weight = round(signal.weight * reach.MICRO)
-            yield _Contribution(remembered[name], signal.selector, micro_weight=weight, feature=Feature(name, number))
+            weight = round(signal.weight * MICRO)
+            yield _Contribution(carried[name], signal.selector, micro_weight=weight, feature=Feature(name, number))
     if portfolio.engagement is not None:
-        sides = zip(customer_remembered.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
+        sides = zip(remembered.engagement(portfolio), (portfolio.engagement.touches, portfolio.engagement.responses), strict=True)
         for accumulator, names in sides:
-            yield _Contribution(accumulator, Selector(names), micro_weight=reach.MICRO, feature=Feature(accumulator.name))
-        for channel, accumulator in customer_remembered.responses_by_channel(portfolio).items():
-            answered = Selector(portfolio.engagement.responses, where=customer_remembered.channel_is(channel))
-            yield _Contribution(accumulator, answered, micro_weight=reach.MICRO)
+            yield _Contribution(accumulator, Selector(names), micro_weight=MICRO, feature=Feature(accumulator.name))
+        for channel, accumulator in remembered.responses_by_channel(portfolio).items():
+            answered = Selector(portfolio.engagement.responses, where=remembered.channel_is(channel))
+            yield _Contribution(accumulator, answered, micro_weight=MICRO)
     if portfolio.predictions is not None:
-        first, last, high, low, days, valued_days = customer_remembered.purchases(portfolio)
+        first, last, high, low, days, valued_days = remembered.purchases(portfolio)
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
-        sold = Selector(ordered.events, where=customer_remembered.is_worth_something(value))
+        sold = Selector(ordered.events, where=remembered.is_worth_something(value))
         yield from (_Contribution(one, ordered, feature=Feature("predictions.order")) for one in (first, last, days))
         yield from (_Contribution(one, sold, value, feature=Feature("predictions.value")) for one in (high, low))
         yield _Contribution(valued_days, sold)
-    for accumulator in customer_remembered.goals(portfolio):
+    for accumulator in remembered.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)), feature=Feature(accumulator.name))
 
 
@@ -291,7 +294,7 @@ def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
         yield one.property, _value_type(one.accumulator)
 
 
-def _value_type(accumulator: customer_remembered.Accumulator) -> pl.DataType:
+def _value_type(accumulator: Accumulator) -> pl.DataType:
     return accumulator.dtype if accumulator.is_word or accumulator.merge == "tally" else pl.Float64()
 
 
@@ -360,9 +363,9 @@ def _filled(one: _Contribution) -> Mapping[str, pl.Expr]:
         return {accumulator.name: pl.when(said).then(value)}
     if accumulator.name.endswith(".n"):
         return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
-    micro = (value * reach.MICRO).round().cast(pl.Int64)
+    micro = (value * MICRO).round().cast(pl.Int64)
     if accumulator.merge == "add":
-        micro = customer_remembered.split(micro, accumulator.name)
+        micro = split(micro, accumulator.name)
     return {accumulator.name: pl.when(said).then(micro)}
 
 

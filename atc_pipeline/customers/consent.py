@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.rules.reach import AT
+from atc_pipeline.tables.table import AT
 
 ARRIVED = pl.Int64()
 """When a word arrived: first by its arrival day, then by when it was received, in one number (``_arrived``)."""

@@ -12,27 +12,14 @@ from typing import Any
 
 import polars as pl
 
+from atc_pipeline.customers.tables import COVERAGE
+
 ANY = "*"
 """Stands for the event's name where every event is meant."""
 
 CONSENT, SUBSCRIPTIONS = "consent.", "consent.*"
 """What the feature of a channel's consent begins with, and the feature of ``Subscribed`` and ``Unsubscribed``. No trait has a dot."""
 
-COVERAGE = {
-    "date": pl.Date(),
-    "feature": pl.String(),
-    "part": pl.Int64(),
-    "event": pl.String(),
-    "events": pl.Int64(),
-    "matched": pl.Int64(),
-    "read": pl.Int64(),
-    "skipped": pl.Int64(),
-    "sample": pl.String(),
-    "sample_message_id": pl.String(),
-}
-"""One row per feature, part of it (the first, second signal of an interest) and event named: how many of these events arrived on
-the day; and of the part as a whole, how many events or items it matched, how many values were read and how many skipped, with what
-one of those looks like and where it is. What it looks like is no value: that may name somebody."""
 
 MOST_SKIPPED = 0.01
 """The share of a feature's values that may be skipped in silence."""

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.numbers import LARGEST_VALUE
 
 Field = tuple[str, pl.DataType]
 """Name and type that a field is read as."""
@@ -249,7 +249,7 @@ def _shape(value: object) -> str:
             return f"list of {len(value)}"
         case dict():
             return f"object of {len(value)} fields"
-    return "number of 1e11 or more" if abs(value) >= reach.LARGEST_VALUE else "number"  # type: ignore[arg-type]
+    return "number of 1e11 or more" if abs(value) >= LARGEST_VALUE else "number"  # type: ignore[arg-type]
 
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
@@ -259,7 +259,7 @@ def _number(value: object) -> float | None:
     if isinstance(value, str):
         value = float(value) if _DECIMAL.fullmatch(value) else None
     # bool is an int in Python, not in JSON
-    return round(float(value), 6) if type(value) in (int, float) and abs(value) < reach.LARGEST_VALUE else None  # type: ignore[arg-type]
+    return round(float(value), 6) if type(value) in (int, float) and abs(value) < LARGEST_VALUE else None  # type: ignore[arg-type]
 
 
 def _text(value: object) -> str | None:

@@ -12,11 +12,13 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.customers import consent, hours
-from atc_pipeline.customers import remembered as customer_remembered
-from atc_pipeline.customers.remembered import Accumulator
-from atc_pipeline.journeys.portfolio import Portfolio, Trait, profile_schema
-from atc_pipeline.rules.reach import MICRO, quotient, survivors
+from atc_pipeline.customers import consent, hours, remembered
+from atc_pipeline.customers.accumulators import LOW_BITS, Accumulator, merged, spread, tally, unsafe_sums
+from atc_pipeline.customers.features import feature_columns, only
+from atc_pipeline.customers.traits import days_since, value_of
+from atc_pipeline.journeys.portfolio import Portfolio, profile_schema
+from atc_pipeline.rules.numbers import quotient
+from atc_pipeline.rules.people import survivors
 
 LATENESS_DAYS = 2
 """An event may be dated up to so many days after its arrival day (24 h after its end; two dates where a day has 23 h)."""
@@ -39,21 +41,21 @@ def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 
 def state_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Fields and types of the ``state`` struct."""
-    columns = {name: dtype for one in customer_remembered.remembered(portfolio) for name, dtype in one.state_columns().items()}
-    settled = (customer_remembered.SETTLED, customer_remembered.SETTLED_VALUED) if portfolio.predictions else ()
-    return {**columns, **dict.fromkeys(settled, pl.Int64()), customer_remembered.HOURS: hours.COUNTS}
+    columns = {name: dtype for one in remembered.carried(portfolio) for name, dtype in one.state_columns().items()}
+    settled = (remembered.SETTLED, remembered.SETTLED_VALUED) if portfolio.predictions else ()
+    return {**columns, **dict.fromkeys(settled, pl.Int64()), remembered.HOURS: hours.COUNTS}
 
 
 def lookback_days(portfolio: Portfolio) -> int:
     """How many arrival days before D the profile of D reads rollups of."""
-    windows = [one.within_days for one in customer_remembered.of_profiles(portfolio) if one.within_days is not None]
-    return max([customer_remembered.HOURS_WITHIN_DAYS, *windows]) + LATENESS_DAYS
+    windows = [one.within_days for one in remembered.of_profiles(portfolio) if one.within_days is not None]
+    return max([remembered.HOURS_WITHIN_DAYS, *windows]) + LATENESS_DAYS
 
 
 def rollup_columns(portfolio: Portfolio) -> list[str]:
     """Name the columns of the rollup that profiles are made from: all but the counts of goal events."""
-    goals = {one.name for one in customer_remembered.goals(portfolio)}
-    return [name for name in customer_remembered.rollup_schema(portfolio) if name not in goals]
+    goals = {one.name for one in remembered.goals(portfolio)}
+    return [name for name in remembered.rollup_schema(portfolio) if name not in goals]
 
 
 def update_profiles(
@@ -70,7 +72,7 @@ def update_profiles(
     ``activity``: rollups that arrived in ``lookback_days`` before today and today. ``absorbed``: who was merged into whom, at
     least since the first of those days, with ``valid_from``. Cost: customers + what is new + what leaves a window.
     """
-    remembered = customer_remembered.remembered(portfolio)
+    carried = remembered.carried(portfolio)
     merges = None if absorbed is None else absorbed.collect()
     absorbed = None if merges is None or merges.is_empty() else merges.lazy()
     seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
@@ -83,17 +85,17 @@ def update_profiles(
         return survivors(rows, absorbed).join(people.select("customer_id", "row"), on="customer_id").drop("customer_id")
 
     # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
-    channels = [one.name for one in remembered if one.merge == "consent"]
+    channels = [one.name for one in carried if one.merge == "consent"]
     coming, leaving, ahead = pl.collect_all(
         [
-            _faded(known(_coming(activity, remembered, today)), remembered, today),
-            known(_leaving(activity, remembered, today)),
+            _faded(known(_coming(activity, carried, today)), carried, today),
+            known(_leaving(activity, carried, today)),
             known(_withdrawn_ahead(activity, channels, today)),
         ]
     )
     moved = pl.concat([coming, leaving], how="diagonal")
-    plain = [one for one in remembered if one.merge not in ("tally", "consent")]
-    news = customer_remembered.merged(moved.lazy(), ["row"], plain).select("row", pl.exclude("row").name.suffix("+"))
+    plain = [one for one in carried if one.merge not in ("tally", "consent")]
+    news = merged(moved.lazy(), ["row"], plain).select("row", pl.exclude("row").name.suffix("+"))
     made, news_by_row = pl.collect_all([people.join(before, on="customer_id", how="left", maintain_order="left"), _by_row(people, news)])
     made = (
         made.hstack(news_by_row)
@@ -107,27 +109,25 @@ def update_profiles(
     )
     state = made.lazy()
     # On most days there is nothing new of most of these, which is cheaper to see than to work out.
-    tallies = [one.name for one in remembered if one.merge == "tally"]
+    tallies = [one.name for one in carried if one.merge == "tally"]
     changes = [_changed_tally(state, moved.lazy(), name) for name in tallies if moved[name].null_count() < moved.height]
     changes += _changed_consent(state, [coming, ahead], channels)
     if portfolio.predictions is not None:
         changes += _settled(state, coming, leaving, today)
     made = _with_changes(made, pl.collect_all(changes))
-    rereads = customer_remembered.reread(portfolio)
+    rereads = remembered.reread(portfolio)
     if rereads:
         made = made.hstack(_by_row(people, _reread(known(activity), rereads, today)).collect())
-    unsafe = customer_remembered.unsafe_sums(made)
+    unsafe = unsafe_sums(made)
     if unsafe:
         raise OverflowError(f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen measures.LOW_BITS' two columns")
     counts = hours.count(
-        made.select("row", "zone_before", "is_merged", customer_remembered.HOURS, zone="timezone.value"),
-        moved=customer_remembered.spread(moved.lazy(), ["row"], customer_remembered.HOURS),
-        within=customer_remembered.spread(known(_within_hours(activity, today)), ["row"], customer_remembered.HOURS),
+        made.select("row", "zone_before", "is_merged", remembered.HOURS, zone="timezone.value"),
+        moved=spread(moved.lazy(), ["row"], remembered.HOURS),
+        within=spread(known(_within_hours(activity, today)), ["row"], remembered.HOURS),
         timezone=portfolio.timezone,
     )
-    return _columns(
-        made.lazy().with_columns(counts.alias(customer_remembered.HOURS), hours.best(counts).alias("best_hour")), portfolio, today
-    )
+    return _columns(made.lazy().with_columns(counts.alias(remembered.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
 
 
 def update_again(
@@ -144,16 +144,14 @@ def update_again(
 
     ``yesterday``: the profiles of the day before, where these features were made again already.
     """
-    some = customer_remembered.only(portfolio, features)
+    some = only(portfolio, features)
     part = rank_population(update_profiles(yesterday, activity, some, today=today, absorbed=absorbed), some)
     names = {*(trait.id for trait in some.traits), *(f"consent_{channel.id}" for channel in some.channels)}
     names |= {f"interest_{topic.id}" for topic in some.topics} | {f"intent_{intent.id}" for intent in some.intents}
     # What is not defined any more is null, as on a day that is made whole.
     names |= {"engagement", "preferred_channel"} if some.engagement or not portfolio.engagement else set()
     names |= set() if portfolio.predictions else {"predicted_orders", "predicted_value", "churn_risk"}
-    fields = {*customer_remembered.feature_columns(some), customer_remembered.SETTLED, customer_remembered.SETTLED_VALUED} & set(
-        state_schema(some)
-    )
+    fields = {*feature_columns(some), remembered.SETTLED, remembered.SETTLED_VALUED} & set(state_schema(some))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
     return (
@@ -173,11 +171,11 @@ def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
     high, low = (state.field(f"predictions.value.{part}").cast(pl.Float64) for part in ("high", "low"))
     return profiles.select(
         "customer_id",
-        orders=days(customer_remembered.PURCHASE_DAYS, customer_remembered.SETTLED),
+        orders=days(remembered.PURCHASE_DAYS, remembered.SETTLED),
         first_order_on=state.field("predictions.first_on"),
         last_order_on=state.field("predictions.last_on"),
-        valued_orders=days(customer_remembered.VALUED_DAYS, customer_remembered.SETTLED_VALUED),
-        order_value_total=high * float(2**customer_remembered.LOW_BITS) + low,
+        valued_orders=days(remembered.VALUED_DAYS, remembered.SETTLED_VALUED),
+        order_value_total=high * float(2**LOW_BITS) + low,
     )
 
 
@@ -193,17 +191,17 @@ def rank_population(profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFram
     )
 
 
-def _coming(activity: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
+def _coming(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per rollup that counts from today on: arrived today, or arrived before and dated today."""
     is_due = ((pl.col("date") == today) & (pl.col("event_date") <= today)) | ((pl.col("date") < today) & (pl.col("event_date") == today))
     return activity.filter(is_due).with_columns(
-        pl.when(pl.col("event_date") > today - timedelta(days=days)).then(name).alias(name) for name, days in _sliding(remembered).items()
+        pl.when(pl.col("event_date") > today - timedelta(days=days)).then(name).alias(name) for name, days in _sliding(carried).items()
     )
 
 
-def _faded(coming: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
+def _faded(coming: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """Weigh what fades by its age: today, or on the last day of it that comes for the customer, which is set."""
-    fading = [one for one in remembered if one.merge == "decay"]
+    fading = [one for one in carried if one.merge == "decay"]
     together = {one.on: [other.name for other in fading if other.on == one.on] for one in fading if one.on is not None}
     last = {on: pl.when(pl.max_horizontal(names) > 0).then("event_date").max().over("row").alias(on) for on, names in together.items()}
     as_of = {one.name: pl.lit(today) if one.on is None else pl.col(one.on) for one in fading}
@@ -232,10 +230,10 @@ def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.DataFrame], channels
             yield consent.merged(pl.concat([before, new.lazy()]), ["row"], channel)
 
 
-def _leaving(activity: pl.LazyFrame, remembered: Sequence[Accumulator], today: date) -> pl.LazyFrame:
+def _leaving(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per rollup that leaves a window today, its numbers negative: every one of them came in before."""
-    sliding = _sliding(remembered)
-    tallies = [customer_remembered.HOURS, *(one.name for one in remembered if one.merge == "tally")]
+    sliding = _sliding(carried)
+    tallies = [remembered.HOURS, *(one.name for one in carried if one.merge == "tally")]
     dates = [today - timedelta(days=days) for days in sorted(set(sliding.values()))]
     return (
         activity.filter((pl.col("date") < today) & pl.col("event_date").is_in(dates))
@@ -247,11 +245,9 @@ def _leaving(activity: pl.LazyFrame, remembered: Sequence[Accumulator], today: d
     )
 
 
-def _sliding(remembered: Sequence[Accumulator]) -> dict[str, int]:
+def _sliding(carried: Sequence[Accumulator]) -> dict[str, int]:
     """Return the days of each window that is kept up by addition and subtraction."""
-    return {one.name: one.within_days for one in remembered if one.within_days is not None} | {
-        customer_remembered.HOURS: customer_remembered.HOURS_WITHIN_DAYS
-    }
+    return {one.name: one.within_days for one in carried if one.within_days is not None} | {remembered.HOURS: remembered.HOURS_WITHIN_DAYS}
 
 
 def _negative(value: pl.Expr, *, is_tally: bool) -> pl.Expr:
@@ -271,27 +267,27 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     if new is None or new.limit(1).collect().is_empty():
         return state
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
-    remembered = customer_remembered.remembered(portfolio)
+    carried = remembered.carried(portfolio)
     people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new).with_columns(
         pl.col(one.name) * one.left((pl.col(one.on).max().over("customer_id") - pl.col(one.on)).dt.total_days())
-        for one in remembered
+        for one in carried
         if one.on is not None
     )
     together = (
-        customer_remembered.merged(people, ["customer_id"], [one for one in remembered if one.merge != "decay"])
+        merged(people, ["customer_id"], [one for one in carried if one.merge != "decay"])
         .join(
             people.group_by("customer_id").agg(
                 pl.col("first_seen_on").min(),
                 pl.col("last_seen_on").max(),
-                *(pl.col(name).sum() for name in fields if name in (customer_remembered.SETTLED, customer_remembered.SETTLED_VALUED)),
+                *(pl.col(name).sum() for name in fields if name in (remembered.SETTLED, remembered.SETTLED_VALUED)),
                 # By size, because how Polars groups and rounds a sum of real numbers depends on its number of threads; it drops a sort
                 # before a plain sum.
-                *(pl.col(one.name).sort().cum_sum().last() for one in remembered if one.merge == "decay"),
+                *(pl.col(one.name).sort().cum_sum().last() for one in carried if one.merge == "decay"),
                 is_merged=pl.len() > 1,
             ),
             on="customer_id",
         )
-        .join(people.select("customer_id", customer_remembered.HOURS).unique("customer_id", keep="first"), on="customer_id")
+        .join(people.select("customer_id", remembered.HOURS).unique("customer_id", keep="first"), on="customer_id")
     )
     apart = state.join(involved, on="customer_id", how="anti")
     return pl.concat([apart, together.select(*_SEEN, *(pl.col(name).cast(dtype) for name, dtype in fields.items()), "is_merged")])
@@ -299,19 +295,19 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
 
 def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
     """One row per customer to whom something came or whom something left, with the tally as it is now (null: nothing is left)."""
-    news = customer_remembered.spread(moved, ["row"], name)
+    news = spread(moved, ["row"], name)
     changed = news.select("row").unique()
-    before = customer_remembered.spread(state.join(changed, on="row", how="semi"), ["row"], name)
-    return changed.join(customer_remembered.tally(pl.concat([before, news]), ["row"], name), on="row", how="left")
+    before = spread(state.join(changed, on="row", how="semi"), ["row"], name)
+    return changed.join(tally(pl.concat([before, news]), ["row"], name), on="row", how="left")
 
 
 def _settled(state: pl.LazyFrame, coming: pl.DataFrame, leaving: pl.DataFrame, today: date) -> Iterator[pl.LazyFrame]:
     """Count the days with an order, and with one of value, that leave the window or arrive when it is too late to tell them apart."""
-    oldest = today - timedelta(days=customer_remembered.PURCHASES_WITHIN_DAYS)
+    oldest = today - timedelta(days=remembered.PURCHASES_WITHIN_DAYS)
     is_sold = pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
     kinds = (
-        (customer_remembered.PURCHASE_DAYS, customer_remembered.SETTLED, pl.col("predictions.last_on").is_not_null()),
-        (customer_remembered.VALUED_DAYS, customer_remembered.SETTLED_VALUED, is_sold),
+        (remembered.PURCHASE_DAYS, remembered.SETTLED, pl.col("predictions.last_on").is_not_null()),
+        (remembered.VALUED_DAYS, remembered.SETTLED_VALUED, is_sold),
     )
     for recent, settled, is_there in kinds:
         late = coming.filter((pl.col("event_date") <= oldest) & is_there)  # which is not in the window's column any more
@@ -339,8 +335,8 @@ def _with_changes(state: pl.DataFrame, changes: Sequence[pl.DataFrame]) -> pl.Da
 
 
 def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
-    first = today - timedelta(days=customer_remembered.HOURS_WITHIN_DAYS)
-    return activity.filter(pl.col("event_date").is_between(first, today, closed="right")).select("customer_id", customer_remembered.HOURS)
+    first = today - timedelta(days=remembered.HOURS_WITHIN_DAYS)
+    return activity.filter(pl.col("event_date").is_between(first, today, closed="right")).select("customer_id", remembered.HOURS)
 
 
 def _reread(activity: pl.LazyFrame, accumulators: Sequence[Accumulator], today: date) -> pl.LazyFrame:
@@ -362,7 +358,7 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
         "customer_id": pl.col("customer_id"),
         "first_seen_on": pl.col("first_seen_on"),
         "last_seen_on": pl.col("last_seen_on"),
-        "tenure_days": _days_since("first_seen_on", today),
+        "tenure_days": days_since("first_seen_on", today),
         "timezone": pl.col("timezone.value"),
         **{f"consent_{channel.id}": consent.is_given(f"consent_{channel.id}") for channel in portfolio.channels},
         **{topic: pl.when(total > 0).then(pl.col(topic) / total).otherwise(0.0) for topic in topics},
@@ -373,7 +369,7 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
         "engagement": _engagement(portfolio),
         "preferred_channel": _preferred_channel(portfolio),
         "best_hour": pl.col("best_hour"),
-        **{trait.id: _trait(trait, today) for trait in portfolio.traits},
+        **{trait.id: value_of(trait, today) for trait in portfolio.traits},
     }
     schema = table_schema(portfolio)
     fields = state_schema(portfolio)
@@ -384,9 +380,9 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
 
 
 def _engagement(portfolio: Portfolio) -> pl.Expr:
-    if not customer_remembered.engagement(portfolio):
+    if not remembered.engagement(portfolio):
         return pl.lit(None, dtype=pl.Float64)
-    touches, responses = customer_remembered.engagement(portfolio)
+    touches, responses = remembered.engagement(portfolio)
     # Each is as of its own day: the older the responses are than the touches, the less is left of them.
     older = (pl.col(str(touches.on)) - pl.col(str(responses.on))).dt.total_days()
     ratio = pl.col(responses.name) / pl.col(touches.name) * responses.left(older)
@@ -395,45 +391,9 @@ def _engagement(portfolio: Portfolio) -> pl.Expr:
 
 def _preferred_channel(portfolio: Portfolio) -> pl.Expr:
     # Sums of halves are not exact: equal ones may differ in their last digits. They are as of the customer's last response.
-    channels = {channel: pl.col(one.name).round(9) for channel, one in customer_remembered.responses_by_channel(portfolio).items()}
+    channels = {channel: pl.col(one.name).round(9) for channel, one in remembered.responses_by_channel(portfolio).items()}
     most = pl.max_horizontal(*channels.values()) if channels else pl.lit(0.0)
     return pl.coalesce(
         *(pl.when((responses == most) & (most > 0)).then(pl.lit(channel)) for channel, responses in channels.items()),
         pl.lit(None, dtype=pl.String),
     )
-
-
-def _trait(trait: Trait, today: date) -> pl.Expr:
-    parts: tuple[Accumulator, ...] = customer_remembered.of_trait(trait)
-    match trait.kind:
-        case "count":
-            return pl.col(parts[0].name).fill_null(0)
-        case "sum":
-            return quotient(customer_remembered.total(trait.id), MICRO)
-        case "avg":
-            number = pl.col(parts[-1].name)
-            return pl.when(number > 0).then(customer_remembered.total(trait.id) / (number * MICRO))
-        case "min" | "max":
-            return quotient(pl.col(parts[0].name), MICRO)
-        case "first" | "last" | "profile":
-            return pl.col(f"{trait.id}.value")
-        case "days_since_first" | "days_since_last":
-            return _days_since(parts[0].name, today)
-        case "most_frequent":
-            often = pl.col(parts[0].name).list.get(_numbers(parts[0].name).list.arg_max(), null_on_oob=True).struct
-            return pl.when(often.field("n") >= 2).then(often.field("value"))
-        case "unique_count":
-            return pl.col(parts[0].name).list.len().fill_null(0)
-        case "unique_list":
-            values = pl.col(parts[0].name).list.eval(pl.element().struct.field("value"))
-            return values.fill_null(pl.lit([], dtype=pl.List(pl.String())))
-        case "percentile":
-            return pl.lit(None)
-
-
-def _numbers(tally: str) -> pl.Expr:
-    return pl.col(tally).list.eval(pl.element().struct.field("n"))
-
-
-def _days_since(column: str, today: date) -> pl.Expr:
-    return (pl.lit(today) - pl.col(column)).dt.total_days()

@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from atc_pipeline.customers.tables import PURCHASE_MODELS
 from atc_pipeline.journeys.portfolio import Predictions
-from atc_pipeline.rules.reach import MICRO
+from atc_pipeline.rules.numbers import MICRO
 
 Floats = NDArray[np.float64]
 Likelihood = Callable[[Floats], tuple[float, Floats]]
@@ -107,30 +108,6 @@ class ValueModel:
 
 class FitError(Exception):
     """A model cannot be fitted; the message says why."""
-
-
-PURCHASE_MODELS = {
-    "date": pl.Date(),
-    "fitted_on": pl.Date(),
-    "r": pl.Float64(),
-    "alpha": pl.Float64(),
-    "a": pl.Float64(),
-    "b": pl.Float64(),
-    "customers": pl.Int64(),
-    "repeat_customers": pl.Int64(),
-    "log_likelihood": pl.Float64(),
-    "value_fitted_on": pl.Date(),
-    "p": pl.Float64(),
-    "q": pl.Float64(),
-    "v": pl.Float64(),
-    "value_bound": pl.Float64(),
-    "bounded_customers": pl.Int64(),
-    "valued_customers": pl.Int64(),
-    "value_log_likelihood": pl.Float64(),
-    "is_refitted": pl.Boolean(),
-    "note": pl.String(),
-}
-"""One row per day: the models in use on it. Parameters are null before the first fit."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,9 @@ from datetime import date
 
 import polars as pl
 
+from atc_pipeline.customers.tables import MEMBERSHIPS
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Segment
-from atc_pipeline.rules import reach
-
-MEMBERSHIPS = {
-    "date": pl.Date(),
-    "segment_id": pl.String(),
-    "customer_id": pl.String(),
-    "member_since": pl.Date(),
-}
+from atc_pipeline.rules.people import inherited
 
 
 def assign_segments(
@@ -47,7 +41,7 @@ def assign_segments(
         spells = yesterday.select("segment_id", "customer_id", "member_since")
         members = members.join(spells, on=key, how="left")
         if absorbed is not None:
-            members = members.join(reach.inherited(spells, absorbed, "segment_id", "member_since"), on=key, how="left")
+            members = members.join(inherited(spells, absorbed, "segment_id", "member_since"), on=key, how="left")
             members = members.with_columns(member_since=pl.min_horizontal("member_since", "inherited"))
         members = members.with_columns(pl.col("member_since").fill_null(today))
     return members.with_columns(pl.lit(today).alias("date")).select(*MEMBERSHIPS).sort(*key)

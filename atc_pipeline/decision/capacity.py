@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from atc_pipeline.rules.reach import MICRO
+from atc_pipeline.rules.numbers import MICRO
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -14,8 +14,9 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from atc_pipeline.decision.gates import bit
 from atc_pipeline.journeys.portfolio import NONE, Journey, Period, Portfolio
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.lots import BUCKETS
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
         "again_after_days": (fact(lambda one: one.reentry.after_days if one.reentry else None, None), pl.Int64()),
         "again_from_exit": (fact(lambda one: one.reentry is not None and one.reentry.counted_from == "exit", without=False), pl.Boolean()),
         "max_entries": (fact(lambda one: one.max_entries, None), pl.Int64()),
-        "held_out": (fact(lambda one: round(one.holdout * reach.BUCKETS), 0), pl.UInt64()),
+        "held_out": (fact(lambda one: round(one.holdout * BUCKETS), 0), pl.UInt64()),
         "salt": (fact(_salt, None), pl.String()),
         "failed": (fact(lambda one: _static_gates(one, suppressed, today), 0), pl.UInt16()),
     }
@@ -100,9 +101,9 @@ def _salt(journey: Journey) -> str:
 def _static_gates(journey: Journey, suppressed: Sequence[Period], today: date) -> int:
     """Return the bits of the gates that a journey fails today for everybody."""
     return (
-        reach.bit("not_live") * (not _is_live(journey, today))
-        | reach.bit("blackout") * _is_suppressed((*suppressed, *journey.suppress), today, today)
-        | reach.bit("would_overrun") * _would_overrun(journey, suppressed, today)
+        bit("not_live") * (not _is_live(journey, today))
+        | bit("blackout") * _is_suppressed((*suppressed, *journey.suppress), today, today)
+        | bit("would_overrun") * _would_overrun(journey, suppressed, today)
     )
 
 

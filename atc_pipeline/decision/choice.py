@@ -13,16 +13,14 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision.catalogue import Catalogue
+from atc_pipeline.decision.gates import GATES, RULINGS, bit
 from atc_pipeline.decision.options import rank_in_total_order
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.lots import BUCKETS, bucket, xxh64
 
-CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (reach.RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
+CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
 FIRST_GATE = np.array(
-    [
-        reach.RULINGS.index(next((gate for gate in reach.GATES if bits & reach.bit(gate)), "chosen"))
-        for bits in range(2 ** len(reach.GATES))
-    ],
+    [RULINGS.index(next((gate for gate in GATES if bits & bit(gate)), "chosen")) for bits in range(2 ** len(GATES))],
     dtype=np.uint8,
 )
 """By the bits of the gates failed: the ruling of the first of them."""
@@ -167,11 +165,11 @@ def _explored(
     has_mandatory = np.logical_or.reduceat(is_eligible & mandatory, first)
     options = np.add.reduceat(is_eligible.astype(np.int64), first)
     is_drawn_for = ~has_incumbent & ~has_mandatory & (options > 0)
-    buckets = arm_ids.filter(pl.Series(is_drawn_for)).to_frame("arm_id").select(reach.bucket("explore", f":{today}")).to_series()
+    buckets = arm_ids.filter(pl.Series(is_drawn_for)).to_frame("arm_id").select(bucket("explore", f":{today}")).to_series()
     explores = np.zeros(len(first), dtype=bool)
-    explores[np.flatnonzero(is_drawn_for)[(buckets < round(share * reach.BUCKETS)).to_numpy()]] = True
+    explores[np.flatnonzero(is_drawn_for)[(buckets < round(share * BUCKETS)).to_numpy()]] = True
     pick = np.zeros(len(first), dtype=np.uint64)
-    drawn = reach.xxh64(pl.format("pick:{}:{}", "arm_id", pl.lit(str(today))))
+    drawn = xxh64(pl.format("pick:{}:{}", "arm_id", pl.lit(str(today))))
     pick[explores] = arm_ids.filter(pl.Series(explores)).to_frame("arm_id").select(drawn).to_series().to_numpy()
     pick %= np.maximum(options, 1).astype(np.uint64)
     before = np.cumsum(is_eligible) - is_eligible
@@ -242,12 +240,9 @@ def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept
 
 def failed_gates(settled: Settled, contested: Contest) -> pl.Series:
     """Name all gates failed by each row, the ruling first: few combinations occur, and each is spelt once."""
-    code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(reach.GATES)))
+    code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(GATES)))
     occurring = np.flatnonzero(np.bincount(code, minlength=1))
-    spelt = [
-        [] if one == 0 else [gate for gate in reach.GATES if one & reach.bit(gate)] or [reach.RULINGS[one >> len(reach.GATES)]]
-        for one in occurring.tolist()
-    ]
+    spelt = [[] if one == 0 else [gate for gate in GATES if one & bit(gate)] or [RULINGS[one >> len(GATES)]] for one in occurring.tolist()]
     place = np.zeros(2**16, dtype=np.uint32)
     place[occurring] = np.arange(len(occurring))
     return pl.Series(spelt, dtype=pl.List(pl.String)).gather(place[code])

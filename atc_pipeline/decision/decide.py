@@ -6,81 +6,27 @@ between the two halves of the work. The same input gives the same tables however
 What belongs here: the order of the steps, and the tables they end in. What does not: any rule of its own.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
 from atc_pipeline.decision import capacity, choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
+from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, code_options, number_queues, options_of, score_options, with_factors
+from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, FUNNEL, STATE
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
-from atc_pipeline.rules import reach
-from atc_pipeline.tables.parts import lazily
-
-CANDIDATES = {
-    "date": pl.Date(),
-    "customer_id": pl.String(),
-    "journey_id": pl.String(),
-    "is_queued": pl.Boolean(),
-    "is_incumbent": pl.Boolean(),
-    "mandatory": pl.Boolean(),
-    "priority": pl.Float64(),
-    "propensity": pl.Float64(),
-    "value": pl.Float64(),
-    "interest_match": pl.Float64(),
-    "intent_match": pl.Float64(),
-    "waiting_days": pl.Int64(),
-    "linked_boost": pl.Float64(),
-    "score": pl.Float64(),
-    "ruling": pl.String(),
-    "failed_gates": pl.List(pl.String()),
-    "rank": pl.Int64(),
-    "margin": pl.Float64(),
-}
-
-ASSIGNMENTS = {
-    "date": pl.Date(),
-    "customer_id": pl.String(),
-    "decision": pl.String(),
-    "journey_id": pl.String(),
-    "entered_on": pl.Date(),
-    "day_index": pl.Int64(),
-    "ends_on": pl.Date(),
-    "arm": pl.String(),
-    "score": pl.Float64(),
-    "runner_up": pl.String(),
-    "runner_up_score": pl.Float64(),
-    "selection_probability": pl.Float64(),
-    "ended_journey_id": pl.String(),
-    "ended_reason": pl.String(),
-}
-
-FUNNEL = {
-    "date": pl.Date(),
-    "journey_id": pl.String(),
-    "queued": pl.Int64(),
-    "carried": pl.Int64(),
-    **dict.fromkeys(reach.RULINGS[1:], pl.Int64()),
-    "chosen": pl.Int64(),
-    "started": pl.Int64(),
-    "wanted": pl.Int64(),
-    "places": pl.Int64(),
-    "price": pl.Float64(),
-}
+from atc_pipeline.rules.lots import BUCKETS, bucket
+from atc_pipeline.rules.people import survivors
+from atc_pipeline.tables.parts import in_parallel, lazily
 
 DECISIONS = ("none", "continue", "switch", "start")
 
 SHARD = 32_768
 """Customers decided at once: their arrays stay in the caches (measured at a million: 131,072 at once take a third longer)."""
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +171,7 @@ def _kept(
     begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))  # merged is told only where a journey continues
     fits = pl.when(is_entry).then(begins).otherwise(goes_on)
     rows = (
-        reach.survivors(delivered.lazy().select(*ASSIGNMENTS, name="customer_id"), absorbed)
+        survivors(delivered.lazy().select(*ASSIGNMENTS, name="customer_id"), absorbed)
         .join(customers, on="customer_id")
         .join(known.lazy(), on="journey_id")
         .join(running, on="customer", how="left")
@@ -286,15 +232,6 @@ def _entry_scores(past: pl.DataFrame, customers: int) -> np.ndarray:
     scores = np.full(customers, np.nan)
     scores[in_flight["customer"]] = in_flight["entry_score"].fill_null(np.nan).to_numpy()
     return scores
-
-
-def in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
-    """Do the work on each part, on all cores; results in the order of the parts."""
-    parts = list(parts)
-    if len(parts) < 2:  # one part needs no thread
-        return [work(part) for part in parts]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(work, parts))
 
 
 def _places(past: pl.DataFrame, kept: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
@@ -397,8 +334,8 @@ def _arms(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catal
     named = entries.select(
         "customer", arm_ids.gather(entries["customer"]), *catalogue.facts.select("salt", "held_out")[entries["journey"]].get_columns()
     )
-    of_everything = reach.bucket(portfolio.version) < round(portfolio.policy.holdout * reach.BUCKETS)
-    is_control = of_everything | (reach.bucket(pl.col("salt")) < pl.col("held_out"))
+    of_everything = bucket(portfolio.version) < round(portfolio.policy.holdout * BUCKETS)
+    is_control = of_everything | (bucket(pl.col("salt")) < pl.col("held_out"))
     return named.select("customer", drawn_arm=pl.when(is_control).then(pl.lit("control")).otherwise(pl.lit("treated")))
 
 
@@ -445,8 +382,8 @@ def _named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Cat
         remembered.with_columns(
             pl.lit(today).alias("date"), customers.alias("customer_id"), journey_id=catalogue.journey_ids.gather(remembered["journey"])
         )
-        .select(*memory.STATE)
-        .cast(pl.Schema(memory.STATE))
+        .select(*STATE)
+        .cast(pl.Schema(STATE))
     )
 
 
@@ -467,7 +404,7 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
         "priority",
         *(pl.when(~is_none).then(name).alias(name) for name in FACTORS if name not in ("mandatory", "priority")),
         options["score"],
-        pl.Series("ruling", reach.RULINGS).gather(settled.ruling),
+        pl.Series("ruling", RULINGS).gather(settled.ruling),
         choice.failed_gates(settled, contested).alias("failed_gates"),
         pl.Series("rank", contested.rank),
         pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
@@ -480,7 +417,7 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
 
 def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
     """One row per journey of the portfolio: how many wanted it, where they were lost, how many got it, and what one place is worth."""
-    journeys, rulings = catalogue.facts.height, len(reach.RULINGS)
+    journeys, rulings = catalogue.facts.height, len(RULINGS)
     counts = np.zeros((journeys, rulings), dtype=np.int64)
     more = {name: np.zeros(journeys, dtype=np.int64) for name in ("queued", "carried", "started", "wanted")}
     for one in done:
@@ -495,7 +432,7 @@ def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, 
             "wanted": wish,
         }.items():
             more[name] += np.bincount(journey[rows], minlength=journeys)
-    table = pl.DataFrame({"journey_id": catalogue.journey_ids, **dict(zip(reach.RULINGS, counts.T, strict=True)), **more})
+    table = pl.DataFrame({"journey_id": catalogue.journey_ids, **dict(zip(RULINGS, counts.T, strict=True)), **more})
     places = limited.select("places", "price", journey_id=catalogue.journey_ids.gather(limited["journey"]))
     return (
         table.filter(catalogue.facts["is_known"])

@@ -11,25 +11,11 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision.catalogue import Catalogue
+from atc_pipeline.decision.gates import bit
+from atc_pipeline.decision.tables import STATE
 from atc_pipeline.journeys.portfolio import Journey, Portfolio
-from atc_pipeline.rules import reach
-
-STATE = {
-    "date": pl.Date(),
-    "customer_id": pl.String(),
-    "journey_id": pl.String(),
-    "entered_on": pl.Date(),
-    "ended_on": pl.Date(),
-    "ended_reason": pl.String(),
-    "times_entered": pl.Int64(),
-    "times_completed": pl.Int64(),
-    "entry_score": pl.Float64(),
-    "arm": pl.String(),
-    "recent_starts": pl.List(pl.Date()),
-    "left_on": pl.Date(),
-    "finished_on": pl.Date(),
-}
-"""``left_on`` and ``finished_on``: the last day this journey ended, and completed or converted; kept when it is entered again."""
+from atc_pipeline.rules.numbers import one_of
+from atc_pipeline.rules.people import whose
 
 FINISHED = ("completed", "converted")
 """The reasons for ending that count as having been through the journey."""
@@ -176,7 +162,7 @@ def advance(
         .select(*key, is_converted=pl.lit(value=True))
         .unique()
     )
-    ended_reason = reach.one_of(
+    ended_reason = one_of(
         [
             (pl.col("length_days").is_null(), pl.lit("withdrawn")),
             (pl.col("is_converted"), pl.lit("converted")),
@@ -251,7 +237,7 @@ def goals_awaited(state: pl.DataFrame, portfolio: Portfolio) -> dict[str, date]:
 def goals_in(events: pl.LazyFrame, goals: Sequence[str], blocked: Sequence[str]) -> pl.LazyFrame:
     """One row per customer, goal event and date on which it happened, as ``goal_events``, from ``raw_events``, under their own names."""
     reached = events.filter(pl.col("event").is_in(goals))
-    return reached.select(reach.whose(blocked), "event_date", "event").unique()
+    return reached.select(whose(blocked), "event_date", "event").unique()
 
 
 def cap_days(portfolio: Portfolio) -> int:
@@ -290,7 +276,7 @@ def gates_of(
     """
     customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
     keys = customer.astype(np.uint64) << np.uint64(16) | journey
-    failed: np.ndarray = (catalogue.flags("is_linked") * np.uint16(reach.bit("link")))[journey]
+    failed: np.ndarray = (catalogue.flags("is_linked") * np.uint16(bit("link")))[journey]
 
     def rows(named: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Find the options that are named: their rows, and which of the named they are."""
@@ -300,12 +286,12 @@ def gates_of(
         return at[found], found
 
     met, _ = rows(_links_met(past, catalogue))
-    failed[met] &= ~np.uint16(reach.bit("link"))
+    failed[met] &= ~np.uint16(bit("link"))
     entered = _entered_before(past, catalogue, today)
     at, which = rows(entered)
     failed[at] |= entered["failed"].to_numpy()[which]
     close, _ = rows(_too_close(past, catalogue, today))
-    failed[close] |= np.uint16(reach.bit("pairwise"))
+    failed[close] |= np.uint16(bit("pairwise"))
 
     rests = past.group_by("customer").agg(pl.col("left_on").max()).filter(_days_since("left_on", today) < portfolio.policy.rest_days)
     is_resting = np.zeros(profiles.height, dtype=bool)
@@ -313,7 +299,7 @@ def gates_of(
     of_customer = _capped(past, profiles, portfolio, today)
     failed |= of_customer[customer]
     if rests.height:
-        failed[is_resting[customer] & ~catalogue.flags("mandatory")[journey]] |= np.uint16(reach.bit("resting"))
+        failed[is_resting[customer] & ~catalogue.flags("mandatory")[journey]] |= np.uint16(bit("resting"))
     return failed
 
 
@@ -329,8 +315,7 @@ def _entered_before(past: pl.DataFrame, catalogue: Catalogue, today: date) -> pl
         .select(
             "customer",
             "journey",
-            failed=is_too_soon.fill_null(value=False).cast(pl.UInt16) * reach.bit("reentry")
-            + is_too_often.cast(pl.UInt16) * reach.bit("max_entries"),
+            failed=is_too_soon.fill_null(value=False).cast(pl.UInt16) * bit("reentry") + is_too_often.cast(pl.UInt16) * bit("max_entries"),
         )
     )
 
@@ -373,7 +358,7 @@ def _capped(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, to
     starts = np.bincount(recent["customer"].to_numpy(), minlength=profiles.height)
     allowed = profiles.with_columns(allowed=cap.starts.expr.cast(pl.Float64), starts=pl.Series(starts, dtype=pl.Float64))
     is_capped = allowed.select((pl.col("starts") + 1 > pl.col("allowed")).fill_null(value=False)).to_series()
-    return np.asarray(is_capped.cast(pl.UInt16).to_numpy() * np.uint16(reach.bit("frequency_cap")))
+    return np.asarray(is_capped.cast(pl.UInt16).to_numpy() * np.uint16(bit("frequency_cap")))
 
 
 def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:

@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision.catalogue import Catalogue
+from atc_pipeline.decision.gates import bit
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 from atc_pipeline.rules import reach
+from atc_pipeline.rules.numbers import scores
 
 OPTIONS = {
     "customer": pl.UInt32(),
@@ -115,15 +117,15 @@ def score_options(
     journey, null without one.
     """
     policy = portfolio.policy
-    none_scores = reach.scores(profiles, policy.none.expr).fill_null(0.0)
+    none_scores = scores(profiles, policy.none.expr).fill_null(0.0)
     read = [name for name in policy.score.columns if name in CANDIDATE_TERMS]
     own = profiles.select(name for name in policy.score.columns if name not in CANDIDATE_TERMS)
     terms = with_factors(options, profiles, finished, portfolio, catalogue, read)
-    score = reach.scores(terms.with_columns(column.gather(options["customer"]) for column in own), policy.score.expr)
+    score = scores(terms.with_columns(column.gather(options["customer"]) for column in own), policy.score.expr)
     nones = np.flatnonzero(options["journey"].to_numpy() == catalogue.none)
     score = score.scatter(nones, none_scores.gather(options["customer"].gather(nones)))
     failed = catalogue.flags("failed")[options["journey"].to_numpy()] | _gates_of_customers(options, profiles, portfolio, catalogue)
-    failed |= score.is_null().cast(pl.UInt16).to_numpy() * np.uint16(reach.bit("unscored"))
+    failed |= score.is_null().cast(pl.UInt16).to_numpy() * np.uint16(bit("unscored"))
     return options.with_columns(score, failed=pl.Series(failed))
 
 
@@ -208,7 +210,7 @@ def _gates_of_customers(options: pl.DataFrame, profiles: pl.DataFrame, portfolio
     failed = np.empty((profiles.height, len(sets)), dtype=np.uint16)
     for place, channels in enumerate(sets):
         is_reachable = pl.any_horizontal(usable[name] for name in channels) if channels else pl.lit(value=True)
-        bits = suppressed.cast(pl.UInt16) * reach.bit("suppressed") + (~is_reachable).cast(pl.UInt16) * reach.bit("no_channel")
+        bits = suppressed.cast(pl.UInt16) * bit("suppressed") + (~is_reachable).cast(pl.UInt16) * bit("no_channel")
         failed[:, place] = profiles.with_columns(bits=bits)["bits"].to_numpy()
     set_of = np.array([sets.index(tuple(sorted(channels))) for channels in catalogue.members["channels"]], dtype=np.uint32)
     return np.asarray(failed.ravel()[options["customer"].to_numpy() * np.uint32(len(sets)) + set_of[options["journey"].to_numpy()]])

@@ -9,16 +9,9 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from atc_pipeline.decision.tables import QUEUES
 from atc_pipeline.journeys.portfolio import Journey
-from atc_pipeline.rules import reach
-
-QUEUES = {
-    "date": pl.Date(),
-    "journey_id": pl.String(),
-    "customer_id": pl.String(),
-    "queued_on": pl.Date(),
-    "waiting_days": pl.Int64(),
-}
+from atc_pipeline.rules import people
 
 
 def queue_customers(
@@ -51,7 +44,7 @@ def queue_customers(
         placed = placed.join(before, on=key, how="left", maintain_order="left")
         queued_on = pl.col("queued_on")
         if absorbed is not None:
-            inherited = reach.inherited(before, absorbed, "journey_id", "queued_on")
+            inherited = people.inherited(before, absorbed, "journey_id", "queued_on")
             placed = placed.join(inherited, on=key, how="left", maintain_order="left")
             queued_on = pl.min_horizontal("queued_on", "inherited")
         queued_on = queued_on.fill_null(today)

@@ -1,6 +1,6 @@
 """Raw lines to accepted events: parse, reject, deduplicate, and account for every line (SPEC 1).
 
-What belongs here: the Segment Spec as we accept it. What does not: finding and opening files (``resources.landing``), decoding
+What belongs here: the Segment Spec as we accept it. What does not: finding and opening files (``resources.storage.landing``), decoding
 (``lines``), and anything about customers beyond "this line names one".
 """
 
@@ -16,49 +16,13 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from atc_pipeline.events.lines import DOCUMENTS, EARLIEST, Lines, read_lines
-from atc_pipeline.rules import reach
+from atc_pipeline.events.tables import RAW_EVENTS, REASONS, REJECTED_EVENTS, TYPES
+from atc_pipeline.rules.lots import hexadecimal
+from atc_pipeline.rules.people import customer_id, erasure_hash, is_identity
 from atc_pipeline.tables.parts import lazily
 
-TYPES = ("track", "page", "screen", "identify", "alias", "group")
 DEDUPLICATION_DAYS = 2
 """Earlier arrival days whose accepted events are remembered as seen."""
-
-REASONS = (
-    "too_large",
-    "malformed_json",
-    "unknown_type",
-    "missing_identity",
-    "missing_event_name",
-    "bad_timestamp",
-    "from_the_future",
-)
-"""Why a line is rejected, in the order tested."""
-
-RAW_EVENTS = {
-    "date": pl.Date(),
-    "message_id": pl.String(),
-    "type": pl.String(),
-    "event": pl.String(),
-    "user_id": pl.String(),
-    "anonymous_id": pl.String(),
-    "previous_id": pl.String(),
-    "timestamp": pl.Datetime("us", "UTC"),
-    "event_date": pl.Date(),
-    "received_at": pl.Datetime("us", "UTC"),
-    "properties": pl.String(),
-    "traits": pl.String(),
-    "context": pl.String(),
-    "source_file": pl.String(),
-    "line": pl.Int64(),
-    "extra": pl.String(),
-}
-REJECTED_EVENTS = {
-    "date": pl.Date(),
-    "source_file": pl.String(),
-    "line": pl.Int64(),
-    "reason": pl.String(),
-    "raw": pl.String(),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,11 +182,6 @@ def _ranges(starts: pl.Series) -> Iterator[pl.Expr]:
         yield pl.all_horizontal(conditions if beyond is None else [*conditions, pl.col("message_id") < beyond])
 
 
-def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
-    """The SHA-256 of ``user:<id>`` or ``anonymous:<id>`` in hexadecimal: how an id is remembered that must not be kept."""
-    return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
-
-
 def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
     """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
 
@@ -234,7 +193,7 @@ def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
 
     return (
         is_erased("user", "user_id")
-        | (~reach.is_identity("user_id", blocked) & is_erased("anonymous", "anonymous_id"))
+        | (~is_identity("user_id", blocked) & is_erased("anonymous", "anonymous_id"))
         | is_erased("user", "previous_id")
         | is_erased("anonymous", "previous_id")
     )
@@ -289,7 +248,7 @@ def _named(fit: pl.DataFrame) -> pl.DataFrame:
     nameless = fit.select((pl.col("message_id").fill_null("") == "").arg_true()).to_series()
     if nameless.is_empty():
         return fit
-    hashes = fit[nameless].select(reach.hexadecimal(pl.col("line_hash"))).to_series()
+    hashes = fit[nameless].select(hexadecimal(pl.col("line_hash"))).to_series()
     return fit.with_columns(fit["message_id"].scatter(nameless, hashes))
 
 
@@ -300,7 +259,7 @@ def _reason(arrival: date, timezone: str, blocked: Sequence[str]) -> pl.Expr:
         "too_large": pl.col("is_too_large"),
         "malformed_json": pl.col("is_malformed"),
         "unknown_type": ~pl.col("type").is_in(TYPES).fill_null(value=False),
-        "missing_identity": reach.customer_id(blocked).is_null(),
+        "missing_identity": customer_id(blocked).is_null(),
         "missing_event_name": (pl.col("type") == "track") & (pl.col("event").fill_null("").str.strip_chars() == ""),
         "bad_timestamp": pl.col("timestamp").is_null() | (pl.col("timestamp") < EARLIEST),
         "from_the_future": pl.col("timestamp") > latest,

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.lots import xxh64
 
 LARGEST_LINE = 32 * 1024
 """Segment's limit for one call, in bytes."""
@@ -95,7 +95,7 @@ def read_lines(block: Sequence[Lines]) -> pl.DataFrame:
         frame, starts, ends = frame.filter(pl.Series(~is_blank)), starts[~is_blank], ends[~is_blank]
     text = _utf8(frame["raw"])
     frame = frame.with_columns(is_too_large=pl.col("raw").bin.size() > LARGEST_LINE, line_hash=text).with_columns(
-        reach.xxh64(pl.col("line_hash"))
+        xxh64(pl.col("line_hash"))
     )
     is_text = text.is_not_null().to_numpy()
     decoded = _Decoded(data, starts * is_text, ends * is_text)

@@ -11,7 +11,8 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
-from atc_pipeline.rules.reach import BUCKETS, bucket, scores
+from atc_pipeline.rules.lots import BUCKETS, bucket
+from atc_pipeline.rules.numbers import scores
 
 HIGHEST_PRIORITY = 10_000
 """Whole numbers up to here, and down to its negative, are tried: at the default score 10,000 is a hundredfold."""

@@ -7,7 +7,7 @@ Whoever types an id may type it otherwise: in capitals, with a blank, escaped fo
 is found, and never taken for theirs: it is told, and somebody must say what it means.
 
 What belongs here: matching, of rows by their columns and of lines by their fields. What does not: where rows and lines are
-kept and how files are rewritten (``resources.traces``), and how the ids are remembered (``resources.tombstones``).
+kept and how files are rewritten (``resources.erasure.traces``), and how the ids are remembered (``resources.erasure.tombstones``).
 """
 
 import codecs
@@ -24,7 +24,7 @@ import msgspec
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from atc_pipeline.rules import reach
+from atc_pipeline.rules.people import BLOCKED_IDENTITY, VISITOR
 
 Kind = Literal["theirs", "shared", "elsewhere"]
 """What a row or line has to do with the person: it is about them (and goes), it is somebody else's on a device they shared (and
@@ -44,7 +44,7 @@ _VALUE = ("row", "column", "field", "text")
 _CUSTOMERS = re.compile(r"(.+_)?customer_id|(.+_)?absorbed|(.+_)?survivor")
 """Columns whose text is a customer, in any table: those of today and those to come."""
 _FIELDS = {"userId": "user_id", "anonymousId": "anonymous_id", "previousId": "previous_id"}
-_BLOCKED = re.compile(reach.BLOCKED_IDENTITY)
+_BLOCKED = re.compile(BLOCKED_IDENTITY)
 
 
 _LETTERS = [chr(code) for code in range(0x21, 0x7F)]
@@ -188,12 +188,12 @@ class Person:
     def devices(self) -> frozenset[str]:
         """Every anonymous id of theirs; our own name for a visitor may come back as one."""
         own = self.visitors | (self.users - self.namesakes)
-        return own | {f"{reach.VISITOR}{one}" for one in own}
+        return own | {f"{VISITOR}{one}" for one in own}
 
     @cached_property
     def customers(self) -> frozenset[str]:
         """Every customer id the person has, ever had, or would have if they came back."""
-        return self.users | {f"{reach.VISITOR}{one}" for one in self.devices}
+        return self.users | {f"{VISITOR}{one}" for one in self.devices}
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -213,7 +213,7 @@ class Person:
     def pattern(self) -> str:
         """A regular expression that finds every whole JSON or text value that is a name; it may find a little more."""
         ids = "|".join(re.escape(one) for one in sorted(self.ids))
-        return rf"(?:^|[\"\s:,\[\\])(?:{reach.VISITOR})*(?:{ids})(?:$|[\"\s,}}\]\\])"
+        return rf"(?:^|[\"\s:,\[\\])(?:{VISITOR})*(?:{ids})(?:$|[\"\s,}}\]\\])"
 
     @cached_property
     def escapes(self) -> str:
@@ -243,7 +243,7 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
     ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself. ``blocked``: ``identity.blocked``.
     Raises ValueError for an id that identifies nobody.
     """
-    visitor = customer_id.removeprefix(reach.VISITOR)
+    visitor = customer_id.removeprefix(VISITOR)
     is_visitor = visitor != customer_id
     nobody = frozenset(one.strip().lower() for one in blocked)
     if not is_identity(visitor, nobody):
@@ -260,7 +260,7 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
     claimed = rows.filter(
         pl.col("id_type") == "anonymous",
         pl.col("id").is_in(sorted(users - visitors)),
-        pl.col("customer_id") != pl.concat_str(pl.lit(reach.VISITOR), "id"),
+        pl.col("customer_id") != pl.concat_str(pl.lit(VISITOR), "id"),
     )
     return Person(users, visitors, frozenset(claimed.select("id").collect()["id"]), nobody), not ids.is_empty()
 
@@ -416,7 +416,7 @@ def _is_nobody(columns: Mapping[str, pl.Expr], person: Person) -> pl.Expr:
     if user is None:
         return pl.lit(value=True)
     is_blocked = user.str.strip_chars().str.to_lowercase().is_in(sorted(person.blocked))
-    return (user.str.contains(reach.BLOCKED_IDENTITY) | is_blocked).fill_null(value=True)
+    return (user.str.contains(BLOCKED_IDENTITY) | is_blocked).fill_null(value=True)
 
 
 def _may_be_id(dtype: pl.DataType) -> bool:

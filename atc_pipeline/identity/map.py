@@ -13,37 +13,9 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.rules import reach
-
-IDENTITY_MAP = {
-    "date": pl.Date(),
-    "id_type": pl.String(),
-    "id": pl.String(),
-    "customer_id": pl.String(),
-    "valid_from": pl.Date(),
-    "arm_id": pl.String(),
-    "is_seen": pl.Boolean(),
-    "seen_at": reach.AT,
-}
-"""``arm_id``: the name under which the customer was first known. ``is_seen``: false of a user whom only an alias has named so far.
-``seen_at``: of visitors, the first time on the day they were first seen, which tells whom of several a new user was known as."""
-IDENTITY_CHANGES = {
-    "date": pl.Date(),
-    "message_id": pl.String(),
-    "id_type": pl.String(),
-    "id": pl.String(),
-    "customer_id": pl.String(),
-    "change": pl.String(),
-}
-
-ANONYMOUS, USER = "anonymous", "user"
-"""The two types of id, in the order of the map."""
-
-MERGED, CLAIMED = "merged", "claimed"
-"""Changes that absorb somebody known before today: a user by an alias, a visitor by the user it turned out to be."""
-IGNORED = ("second_alias", "alias_cycle", "alias_of_nobody", "second_claim")
-"""Why an alias changes nothing: its ``previousId`` has one already, or is who ``userId`` is; one of the two names nobody that can be
-merged; or the visitor it names has a user already."""
+from atc_pipeline.identity.tables import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, MERGED, USER
+from atc_pipeline.rules.people import VISITOR, is_identity, survivors
+from atc_pipeline.tables.table import AT
 
 _ID = ("id_type", "id")
 _KNOWN = {name: dtype for name, dtype in IDENTITY_MAP.items() if name != "date"}
@@ -113,7 +85,7 @@ def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
 def complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     """Add what maps made before there were arms lack: whoever is in one was drawn by the name they had then."""
     there = identity_map.collect_schema().names()
-    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, reach.AT)}
+    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, AT)}
     return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there})
 
 
@@ -122,7 +94,7 @@ def _name() -> pl.Expr:
 
 
 def _name_of_visitor() -> pl.Expr:
-    return pl.concat_str(pl.lit(reach.VISITOR), "id")
+    return pl.concat_str(pl.lit(VISITOR), "id")
 
 
 def _moment() -> pl.Expr:
@@ -131,25 +103,25 @@ def _moment() -> pl.Expr:
 
 def _user(column: str, blocked: Sequence[str]) -> pl.Expr:
     """The user a field names, else null. A visitor's name may come back as a ``userId`` from where we sent it: that is no user."""
-    return pl.when(reach.is_identity(column, blocked) & ~pl.col(column).str.starts_with(reach.VISITOR)).then(column)
+    return pl.when(is_identity(column, blocked) & ~pl.col(column).str.starts_with(VISITOR)).then(column)
 
 
 def _named_visitor(column: str, blocked: Sequence[str]) -> pl.Expr:
     """The visitor whose name a field has, else null."""
-    is_name = reach.is_identity(column, blocked) & pl.col(column).str.starts_with(reach.VISITOR)
-    return pl.when(is_name).then(pl.col(column).str.strip_prefix(reach.VISITOR))
+    is_name = is_identity(column, blocked) & pl.col(column).str.starts_with(VISITOR)
+    return pl.when(is_name).then(pl.col(column).str.strip_prefix(VISITOR))
 
 
 def _visitor(column: str, blocked: Sequence[str]) -> pl.Expr:
     """The visitor a call names, else null."""
-    return pl.coalesce(_named_visitor("user_id", blocked), pl.when(reach.is_identity(column, blocked)).then(column))
+    return pl.coalesce(_named_visitor("user_id", blocked), pl.when(is_identity(column, blocked)).then(column))
 
 
 def _ids(calls: pl.LazyFrame) -> pl.LazyFrame:
     """One row per id of an event: ``id_type``, ``id``, and of visitors the first time, ``seen_at``."""
     users = calls.select(id="user").drop_nulls("id").unique()
     visitors = calls.select("timestamp", id="visitor").drop_nulls("id").group_by("id").agg(seen_at=pl.col("timestamp").min())
-    both = [users.select("id", seen_at=pl.lit(None, reach.AT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
+    both = [users.select("id", seen_at=pl.lit(None, AT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
     return pl.concat(both).select(*_ID, "seen_at")
 
 
@@ -271,7 +243,7 @@ def _claim(owners: pl.DataFrame, awaited: pl.DataFrame, known: pl.DataFrame) -> 
 
 def _new(seen: pl.DataFrame, merges: pl.DataFrame, known: pl.DataFrame, today: date) -> pl.DataFrame:
     """One row per id that the map does not have yet, sorted like it; each a customer of its own, for now."""
-    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, reach.AT)).join(seen, on=_ID, how="anti")
+    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, AT)).join(seen, on=_ID, how="anti")
     new = pl.concat([seen.with_columns(is_seen=pl.lit(value=True)), named.with_columns(is_seen=pl.lit(value=False))])
     new = new.join(known, on=_ID, how="anti").sort(*_ID)
     return new.with_columns(customer_id=_name(), valid_from=pl.lit(today), arm_id=_name()).select(*_KNOWN)
@@ -286,7 +258,7 @@ def _first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, k
     if claims.is_empty():
         return pl.DataFrame(schema={"customer_id": pl.String, "arm_id": pl.String})
     theirs = claims.join(new.filter(pl.col("id_type") == USER).select(user="id"), on="user", how="semi").select(customer_id="user", id="id")
-    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(reach.AT)), "id")
+    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(AT)), "id")
     of_visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "arm_id", since=since)
     earlier = theirs.join(of_visitors, on="id").group_by("customer_id").agg(pl.col("arm_id").min_by("since"))
     theirs = theirs.join(earlier, on="customer_id", how="anti")
@@ -296,7 +268,7 @@ def _first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, k
     alone = moments.filter(pl.col("user").is_null()).join(theirs.lazy(), on="id")
     named = moments.rename({"user": "customer_id"}).join(theirs.lazy().select("customer_id").unique(), on="customer_id", how="semi")
     sightings = [
-        alone.select("customer_id", "timestamp", "message_id", arm_id=pl.concat_str(pl.lit(reach.VISITOR), "id")),
+        alone.select("customer_id", "timestamp", "message_id", arm_id=pl.concat_str(pl.lit(VISITOR), "id")),
         named.select("customer_id", "timestamp", "message_id", arm_id="customer_id"),
     ]
     first = pl.concat(sightings).group_by("customer_id").agg(pl.col("arm_id").min_by(_moment())).collect(engine="streaming")
@@ -308,7 +280,7 @@ def _moved(claims: pl.DataFrame, merges: pl.DataFrame, arms_of: Sequence[pl.Data
     if claims.is_empty() and merges.is_empty():
         return pl.DataFrame(schema={"absorbed": pl.String, "customer_id": pl.String, "arm_id": pl.String})
     claimed = claims.select(_name_of_visitor().alias("absorbed"), "customer_id")
-    now = pl.concat([merges, reach.survivors(claimed.lazy(), merges.lazy()).collect()])
+    now = pl.concat([merges, survivors(claimed.lazy(), merges.lazy()).collect()])
     first_arms = pl.concat(arms_of).unique("customer_id", keep="first", maintain_order=True)
     return now.join(first_arms, on="customer_id", how="left")
 

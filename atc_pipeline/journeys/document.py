@@ -5,7 +5,6 @@ that editors complete from). What does not: bytes and YAML (``reading``), whethe
 depend on other keys (``resolution``), or what an expression means (``dialect``).
 """
 
-import json
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
@@ -27,8 +26,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status, TraitKind
@@ -610,26 +608,3 @@ def _shown(found: object) -> str:
             return "a list" if found else "an empty list"
         case _:
             return shortened(str(found))
-
-
-class _Schema(GenerateJsonSchema):
-    """What editors need: descriptions instead of titles, optional keys that are absent rather than null, names that are checked."""
-
-    def field_title_should_be_set(self, _schema: object) -> bool:
-        return False
-
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
-
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        written = super().default_schema(schema)
-        return {key: value for key, value in written.items() if key != "default" or value not in (None, [], {})}
-
-    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        return {**super().dict_schema(schema), "additionalProperties": False}
-
-
-def json_schema() -> str:
-    """Return the JSON Schema of ``journeys.yaml`` as text, for editors to complete and check from."""
-    schema = JourneysDocument.model_json_schema(schema_generator=_Schema)
-    return json.dumps({"$schema": _Schema.schema_dialect, **schema}, indent=2, ensure_ascii=False) + "\n"

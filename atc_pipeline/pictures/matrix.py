@@ -13,17 +13,6 @@ import polars as pl
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Portfolio
 from atc_pipeline.pictures import drawing
 
-MATRIX = {
-    "date": pl.Date(),
-    "segment_id": pl.String(),
-    "customers": pl.Int64(),
-    "entered": pl.Int64(),
-    "left": pl.Int64(),
-    "served": pl.Int64(),
-    "journey_id": pl.String(),
-    "served_most": pl.Int64(),
-}
-
 SIZES = ("#e3eef8", "#c9deef", "#abcde6", "#86b6dc", "#5e9ccf", "#3c81bf", "#2166a8", "#124a86", "#082c5c")
 SIZES_AT_NIGHT = ("#112236", "#15304d", "#194066", "#1e5383", "#2769a1", "#3c84bf", "#5f9fd6", "#8fc0ea", "#cfe6fa")
 JOURNEYS = (
@@ -68,35 +57,6 @@ class _Grid:
     @property
     def bottom(self) -> int:
         return self.top + _ROW * len(self.segments)
-
-
-def segment_matrix(memberships: pl.LazyFrame, yesterday: pl.LazyFrame | None, assignments: pl.LazyFrame, *, today: date) -> pl.LazyFrame:
-    """One row per micro-segment with customers today or yesterday: how many, who came and went, and the journey most of them are in.
-
-    ``served`` counts those in any journey, ``served_most`` those in ``journey_id`` (ties: the least id), control included.
-    """
-    sizes = memberships.group_by("segment_id").agg(
-        pl.len().cast(pl.Int64).alias("customers"), (pl.col("member_since") == today).sum().cast(pl.Int64).alias("entered")
-    )
-    before = (memberships.clear() if yesterday is None else yesterday).group_by("segment_id").agg(before=pl.len().cast(pl.Int64))
-    served = (
-        memberships.select("segment_id", "customer_id")
-        .join(assignments.select("customer_id", "journey_id").drop_nulls("journey_id"), on="customer_id")
-        .group_by("segment_id", "journey_id")
-        .agg(served_most=pl.len().cast(pl.Int64))
-        .sort(["segment_id", "served_most", "journey_id"], descending=[False, True, False])
-        .group_by("segment_id")
-        .agg(pl.col("served_most").sum().alias("served"), pl.col("journey_id", "served_most").first())
-    )
-    return (
-        sizes.join(before, on="segment_id", how="full", coalesce=True)
-        .join(served, on="segment_id", how="left")
-        .with_columns(pl.col("customers", "entered", "before", "served", "served_most").fill_null(0))
-        # Whoever was there yesterday or came today, and is not there today, has left.
-        .with_columns(pl.lit(today).alias("date"), left=pl.col("before") + pl.col("entered") - pl.col("customers"))
-        .select(*MATRIX)
-        .sort("segment_id")
-    )
 
 
 def summary(matrix: pl.DataFrame, portfolio: Portfolio, *, width: int = 30) -> pl.DataFrame:

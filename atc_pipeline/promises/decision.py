@@ -8,64 +8,8 @@ What belongs here: promises between tables or days. What does not: what one tabl
 
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
-from atc_pipeline.rules.reach import VISITOR
-
-
-def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
-    """Return customers in no micro-segment, and customers in the residual segment beside another one."""
-    counted = memberships.group_by("date", "customer_id").agg(segments=pl.len(), is_residual=(pl.col("segment_id") == EVERYONE_ELSE).any())
-    return (
-        profiles.select("date", "customer_id")
-        .join(counted, on=["date", "customer_id"], how="left")
-        .filter(pl.col("segments").is_null() | (pl.col("is_residual") & (pl.col("segments") > 1)))
-    )
-
-
-def broken_identities(identity_map: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl.LazyFrame:
-    """Return ids that are said to be a customer who was absorbed that day, days on which the map has fewer ids than the day before, and
-    customers who are drawn by more than one name, or by another one than the day before.
-
-    A day is compared with what changed on it, not with all that ever did: earlier days were checked by themselves.
-    """
-    name = pl.when(pl.col("id_type") == "user").then("id").otherwise(pl.concat_str(pl.lit(VISITOR), "id"))
-    key = ["date", "customer_id"]
-    is_new = pl.col("valid_from") == pl.col("date")
-    is_absorbed = is_new & (pl.col("customer_id") != name)
-    astray = identity_map.join(identity_map.filter(is_absorbed).select("date", customer_id=name), on=key, how="semi")
-    before = yesterday.group_by(pl.col("date").dt.offset_by("1d")).agg(ids_before=pl.len())
-    shrunk = identity_map.group_by("date").agg(ids=pl.len()).join(before, on="date").filter(pl.col("ids") < pl.col("ids_before"))
-    changed = identity_map.filter(is_new).select(key).unique()
-    arms = identity_map.join(changed, on=key, how="semi").group_by(key).agg(pl.col("arm_id").unique().sort().alias("arms"))
-    arms_before = yesterday.filter(pl.col("customer_id") == name).select(
-        pl.col("date").dt.offset_by("1d"), "customer_id", arm_before=pl.coalesce("arm_id", "customer_id")
-    )
-    arm = pl.col("arms").list.first()
-    split = arms.join(arms_before, on=key, how="left").filter((pl.col("arms").list.len() > 1) | (arm != pl.col("arm_before")))
-    return pl.concat([astray, shrunk, split.with_columns(pl.col("arms").list.join(", "))], how="diagonal")
-
-
-def lost_customers(profiles: pl.LazyFrame, yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
-    """Return customers of yesterday who are gone though nobody absorbed them, or are still there though somebody did, and new
-    ones who were first seen on another day."""
-    before = _a_day_later(yesterday.select("date", "customer_id"), absorbed).unique().with_columns(was_there=pl.lit(value=True))
-    now = profiles.select("date", "customer_id", "first_seen_on")
-    return (
-        now.join(before, on=["date", "customer_id"], how="full", coalesce=True)
-        .filter(pl.col("first_seen_on").is_null() | (pl.col("was_there").is_null() != (pl.col("first_seen_on") == pl.col("date"))))
-        .select("date", "customer_id", "first_seen_on", "was_there")
-    )
-
-
-def _a_day_later(yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyFrame:
-    """Date yesterday's rows by the day after, under the names of those who absorbed their customers."""
-    who = absorbed.select("date", pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"))
-    return (
-        yesterday.with_columns(pl.col("date").dt.offset_by("1d"))
-        .join(who, on=["date", "customer_id"], how="left")
-        .with_columns(customer_id=pl.coalesce("survivor:", "customer_id"))
-        .drop("survivor:")
-    )
+from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.promises.promise import a_day_later
 
 
 def misruled_options(candidates: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
@@ -128,7 +72,7 @@ def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, sta
     Of the journeys that merged customers were in, one goes on or ends like any other; the rest end ``merged``, which ``state``
     tells, unless they have been entered again.
     """
-    before = _a_day_later(yesterday.filter(pl.col("journey_id").is_not_null()).select("date", "customer_id", was_in="journey_id"), absorbed)
+    before = a_day_later(yesterday.filter(pl.col("journey_id").is_not_null()).select("date", "customer_id", was_in="journey_id"), absorbed)
     flights = pl.len().over("date", "customer_id")
     before = before.with_columns(flights=flights).unique()
     is_over = ((pl.col("ended_on") == pl.col("date")) & (pl.col("ended_reason") == "merged")) | (pl.col("entered_on") == pl.col("date"))
@@ -196,7 +140,7 @@ def _entered_before(yesterday: pl.LazyFrame, absorbed: pl.LazyFrame) -> pl.LazyF
     """
     last_entry, is_in_flight = pl.col("entered_on"), pl.col("ended_on").is_null()
     return (
-        _a_day_later(yesterday.select("date", "customer_id", "journey_id", "entered_on", "ended_on"), absorbed)
+        a_day_later(yesterday.select("date", "customer_id", "journey_id", "entered_on", "ended_on"), absorbed)
         .group_by("date", "customer_id", "journey_id")
         .agg(
             last_entry=pl.when(is_in_flight.any()).then(last_entry.filter(is_in_flight).min()).otherwise(last_entry.max()),
@@ -281,14 +225,6 @@ def overfull_journeys(assignments: pl.LazyFrame, sent: pl.LazyFrame, portfolio: 
         .with_columns(places=pl.max_horizontal(0, pl.min_horizontal("daily_entries", left)))
         .filter((pl.col("entered").cast(pl.Int64) > pl.col("places")) & (pl.col("anew") > 0))
         .select(*key, "entered", "places")
-    )
-
-
-def unexpected_messages(messages: pl.LazyFrame, assignments: pl.LazyFrame) -> pl.LazyFrame:
-    """Return messages to customers who are not treated in that journey today."""
-    treated = assignments.filter(pl.col("arm") == "treated").select("date", "customer_id", "journey_id")
-    return messages.select("date", "idempotency_key", "customer_id", "journey_id", "step_day").join(
-        treated, on=["date", "customer_id", "journey_id"], how="anti"
     )
 
 

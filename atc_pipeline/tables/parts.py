@@ -3,7 +3,10 @@
 What belongs here: how a lazy frame is made of parts. What does not: what the parts are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -25,3 +28,17 @@ def lazily(parts: Callable[[], Iterator[pl.DataFrame]], schema: Mapping[str, pl.
                     return
 
     return register_io_source(read, schema=pl.Schema(schema))
+
+
+T = TypeVar("T")
+
+U = TypeVar("U")
+
+
+def in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
+    """Do the work on each part, on all cores; results in the order of the parts."""
+    parts = list(parts)
+    if len(parts) < 2:  # one part needs no thread
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(work, parts))

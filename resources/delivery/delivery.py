@@ -11,7 +11,7 @@ import polars as pl
 
 from atc_pipeline.activation.messages import KEY_COLLISION
 from atc_pipeline.escaping import log_line
-from resources.channels.connected import Channel, Clock
+from resources.channels.channel import Channel, Clock
 from resources.delivery.ledger import Ledger
 
 GIVEN_UP_AFTER = 3

@@ -1,7 +1,7 @@
 """Erasing: the order of search, tombstone, removal and proof that makes a kill harmless.
 
-What belongs here: that order. What does not: what is theirs (``atc_pipeline.erasure``), how files are searched and rewritten
-(``traces``), what is remembered (``tombstones``), and telling people (``assets.erasure``).
+What belongs here: that order. What does not: what is theirs (``atc_pipeline.identity.erasure``), how files are searched and rewritten
+(``traces``), what is remembered (``tombstones``), and telling people (``assets.jobs.erasure``).
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """Tombstones: whom we have forgotten, by the fingerprints of their ids, so that they are kept out and nobody is named.
 
-What belongs here: the files ``<home>/tombstones/*.json``. What does not: who is meant (``atc_pipeline.erasure``), and keeping
-them out (``atc_pipeline.events``).
+What belongs here: the files ``<home>/tombstones/*.json``. What does not: who is meant (``atc_pipeline.identity.erasure``), and keeping
+them out (``atc_pipeline.events.ingest``).
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Everything under the lake, the landing zone and the outbox is searched, file by file, and the ledger. A file is rewritten only
 where it holds something of theirs, under a temporary name that is renamed: a process killed here leaves the old file or the new.
 
-What belongs here: files. What does not: what is theirs (``atc_pipeline.erasure``), when to remove it (``assets.erasure``).
+What belongs here: files. What does not: what is theirs (``atc_pipeline.identity.erasure``), when to remove it (``assets.jobs.erasure``).
 """
 
 import gzip

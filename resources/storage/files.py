@@ -5,8 +5,11 @@ A process that is killed leaves its file. The next one to write at that place re
 What belongs here: those names, and tidying up. What does not: folders that hold a lock (``spill``).
 """
 
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from resources.storage.turn import is_alive
@@ -51,3 +54,14 @@ def is_being_written(path: Path) -> bool:
 def _literal(name: str) -> str:
     """A pattern of exactly this name."""
     return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from merging into the same folder, else the later of two would undo the earlier."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,9 +6,9 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 import errno
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import IO, Literal
 
@@ -17,6 +17,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pydantic import PrivateAttr
 
+from atc_pipeline.tables.store import require
 from resources.storage import seal
 from resources.storage.files import beside, name_of_unfinished, tidy
 from resources.storage.origins import Origins
@@ -35,10 +36,6 @@ _tested: dict[Path, tuple[int, int, int]] = {}
 """Files whose seal this process has laid or tested: size, time, inode."""
 
 
-class MissingDayError(Exception):
-    """A table has no data for a day that is needed."""
-
-
 class DamagedFileError(Exception):
     """A file of the lake is not what was written."""
 
@@ -50,7 +47,7 @@ class UnwritableError(Exception):
 class Lake(dg.ConfigurableResource):
     """Tables as ``<root>/<table>/date=<YYYY-MM-DD>/part.parquet``; readers never meet a half-written file.
 
-    Whatever Dagster runs with it has the turn (``resources.turn``) from its first step to its last: a run that writes is never
+    Whatever Dagster runs with it has the turn (``resources.storage.turn``) from its first step to its last: a run that writes is never
     beside another, and a check never reads days that are half made. Other readers wait for nobody.
     """
 
@@ -90,10 +87,19 @@ class Lake(dg.ConfigurableResource):
         finally:
             self._watched = None
 
-    def saw(self, table: str, days: Iterable[date], since: date) -> None:
-        """Count days as read that are held in memory from days before; none before ``since``, the first day of the lake."""
+    def note_read(self, table: str, days: Iterable[date]) -> None:
+        """Count days as read that are held in memory from days before."""
         if self._watched is not None:
-            self._watched.update((table, day) for day in days if day >= since)
+            self._watched.update((table, day) for day in days)
+
+    @property
+    def place(self) -> str:
+        """Return where it is, for messages."""
+        return self.root
+
+    def size(self, table: str, day: date) -> int:
+        """Return the bytes of a day's file."""
+        return self.path(table, day).stat().st_size
 
     def path(self, table: str, day: date) -> Path:
         """Return where a table keeps a day."""
@@ -143,7 +149,7 @@ class Lake(dg.ConfigurableResource):
 
     def version(self, table: str, day: date) -> str | None:
         """Return a text that differs when a day was made with other rows; None where it was made before files were sealed."""
-        self.require(table, day)
+        require(self, table, day)
         told = pl.read_parquet_metadata(self.path(table, day)).get(seal.SEAL)
         return None if told is None else str(told)[:8]
 
@@ -184,28 +190,13 @@ class Lake(dg.ConfigurableResource):
             pl.scan_parquet(paths, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing) if paths else None
         )
 
-    def window(self, table: str, days: Iterable[date], since: date, *, may_lack: bool = False) -> pl.LazyFrame | None:
-        """Read all of the days from ``since`` on, the first day of the lake; None if none is.
-
-        Raises MissingDayError where one was never written: a shorter window would be a smaller number, in silence.
-        """
-        needed = sorted(day for day in days if day >= since)
-        for day in needed:
-            self.require(table, day)
-        return self.scan(table, needed, may_lack=may_lack)
-
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
         return pl.scan_parquet(self._checked(table, day), hive_partitioning=False, glob=False)
 
-    def require(self, table: str, day: date) -> None:
-        """Raise MissingDayError, naming what to materialize, where the day was never written."""
-        if not self.has(table, day):
-            raise MissingDayError(f"{table} has no data for {day} in {self.root}: materialize {table} for {day} first")
-
     def _checked(self, table: str, day: date) -> Path:
         """Return where a day is that is there and whole; this process tests each file once."""
-        self.require(table, day)
+        require(self, table, day)
         if self._watched is not None:
             self._watched.add((table, day))
         path = self.path(table, day)
@@ -232,59 +223,3 @@ def refusal(problem: Exception) -> str | None:
 def _facts(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
-
-
-class Rolling:
-    """The last days of a table, for a run that goes through days in order.
-
-    Days are kept in memory from one to the next while their files are small: a year of daily runs over a window of 90
-    days would otherwise open each file 90 times (measured: 120 ms a day for a window of 33,000 rows, 2 ms kept).
-    """
-
-    MOST_CHUNKS = 32
-    LARGEST_KEPT = 64 * 2**20
-    """Bytes of Parquet up to which days are kept; a larger window is scanned lazily, day by day."""
-
-    def __init__(self, lake: Lake, table: str, days_before: int, columns: Sequence[str], *, since: date, may_lack: bool = False) -> None:
-        """Keep these columns, of days from ``since`` on, the first day of the lake.
-
-        ``may_lack``: days written before a column existed have nulls in it, else they are refused.
-        """
-        self.lake, self.table, self.days_before, self.columns, self.since = lake, table, days_before, columns, since
-        self.may_lack = may_lack
-        self._kept: pl.DataFrame | None = None
-        self._until: date | None = None
-        self._sizes: dict[date, int] = {}
-
-    def until(self, day: date) -> pl.LazyFrame:
-        """Read a day and the days before it, which must be there; some that are older may be among them.
-
-        Raises MissingDayError, or ColumnNotFoundError where a day lacks a column it must have.
-        """
-        first = day - timedelta(days=self.days_before)
-        is_next = self._kept is not None and self._until == day - timedelta(days=1)
-        wanted = [day] if is_next else [first + timedelta(days=number) for number in range(self.days_before + 1)]
-        new = [one for one in wanted if one >= self.since or one == day]
-        for one in new:
-            self.lake.require(self.table, one)
-        self.lake.saw(self.table, [first + timedelta(days=number) for number in range(self.days_before + 1)], self.since)
-        sizes = {one: self.lake.path(self.table, one).stat().st_size for one in new}
-        if is_next:
-            sizes = {one: size for one, size in self._sizes.items() if one >= first} | sizes
-        self._sizes = sizes
-        if sum(sizes.values()) > self.LARGEST_KEPT:
-            self._kept = None
-            return self._scan(list(sizes))
-        if self._kept is not None and is_next:
-            # Days that are over are dropped now and then: to copy what is kept would cost more than to keep it (20 ms a day).
-            kept = self._kept if self._kept.n_chunks() < self.MOST_CHUNKS else self._kept.filter(pl.col("date") >= first).rechunk()
-            kept = kept.vstack(self._scan([day]).collect())
-        else:
-            kept = self._scan(list(sizes)).collect().rechunk()
-        self._kept, self._until = kept, day
-        return kept.lazy()
-
-    def _scan(self, days: Sequence[date]) -> pl.LazyFrame:
-        found = self.lake.scan(self.table, days, may_lack=self.may_lack)
-        assert found is not None  # there is a day at least
-        return found.select(self.columns)

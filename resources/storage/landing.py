@@ -1,7 +1,7 @@
 """The landing zone: files of Segment Spec events in one folder per arrival day.
 
 What belongs here: finding, opening and splitting files, and naming what is passed over. What does not: what a line means
-(``atc_pipeline.events``), or a column of a Parquet file (``parquet``).
+(``atc_pipeline.events.ingest``), or a column of a Parquet file (``parquet``).
 """
 
 import gzip

@@ -1,7 +1,7 @@
 """Parquet files as the JSON lines they stand for: what each type of a column means, or that it means nothing here.
 
 What belongs here: types, and how many rows are read at a time. What does not: which files there are (``landing``), and what a
-line means (``atc_pipeline.events``).
+line means (``atc_pipeline.events.ingest``).
 """
 
 from collections.abc import Iterator, Sequence

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from resources.channels.connected import Channel, FileChannel, WebhookChannel
+from resources.channels.channel import Channel
+from resources.channels.files import FileChannel
+from resources.channels.webhook import WebhookChannel
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import Ledger
 

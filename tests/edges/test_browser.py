@@ -8,16 +8,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.messages import MESSAGES
-from atc_pipeline.customers.segments import MEMBERSHIPS
-from atc_pipeline.decision.decide import ASSIGNMENTS
+from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.customers.tables import MEMBERSHIPS
+from atc_pipeline.decision.tables import ASSIGNMENTS
 from atc_pipeline.escaping import plain, xml
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.outcomes.tables import MATRIX
 from atc_pipeline.pictures import matrix, path
-from attacks import ATTACKS
-from browser import Browser, browser, needed
-from small_world import FIRST, JOURNEYS
-from web import hostile_world, webserver
+from tests.edges.attacks import ATTACKS
+from tests.edges.browser import Browser, browser, needed
+from tests.edges.web import hostile_world, webserver
+from tests.graph.small_world import FIRST, JOURNEYS
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +120,7 @@ def test_attacks_are_text_in_our_pictures(page: Browser, tmp_path: Path) -> None
         events=pl.DataFrame({"date": days, "name": ATTACKS, "number": [1] * len(days)}),
     )
     page.requests.clear()
-    for svg in (path.draw(walked), matrix.draw(one.select(*matrix.MATRIX), portfolio)):
+    for svg in (path.draw(walked), matrix.draw(one.select(*MATRIX), portfolio)):
         titles = "".join(f"<p title='{xml(attack)}'>" for attack in ATTACKS)
         in_a_page = f"<!doctype html><title>page</title>{titles}{svg}"
         for name, text in {"picture.svg": svg, "page.html": in_a_page}.items():

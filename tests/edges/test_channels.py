@@ -14,7 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.connected import PAYLOAD, Channel, Channels, DryRun, FileChannel, WebhookChannel, WrongSettingError, sign
+from resources.channels.channel import PAYLOAD, Channel, DryRun
+from resources.channels.connected import Channels, WrongSettingError
+from resources.channels.files import FileChannel
+from resources.channels.webhook import WebhookChannel, sign
 from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, is_genuine
 from tests.edges.sender import DAY, SECRET, outbound, wall_clock
 
@@ -35,7 +38,7 @@ def receiver() -> Iterator[Receiver]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the sender would have waited between attempts."""
     waited: list[float] = []
-    monkeypatch.setattr("resources.channels.time.sleep", waited.append)
+    monkeypatch.setattr("resources.channels.webhook.time.sleep", waited.append)
     return waited
 
 

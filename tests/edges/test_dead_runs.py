@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from resources.storage.turn import Turn
-from running_dagster import TERMINATE, Dagster, until
-from small_world import DAYS, FIRST, make_world
+from tests.edges.running_dagster import TERMINATE, Dagster, until
+from tests.graph.small_world import DAYS, FIRST, make_world
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.connected import Channel, DryRun, FileChannel
+from resources.channels.channel import Channel, DryRun
+from resources.channels.files import FileChannel
 from resources.delivery.delivery import deliver, unanswered_messages
 from resources.delivery.ledger import Ledger, LedgerError
 from tests.edges.receiver import Answer, Receiver

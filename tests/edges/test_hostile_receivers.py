@@ -19,7 +19,8 @@ import polars as pl
 import pytest
 
 from resources.channels import wire
-from resources.channels.connected import FileChannel, WebhookChannel
+from resources.channels.files import FileChannel
+from resources.channels.webhook import WebhookChannel
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import Ledger
 from tests.edges.sender import SECRET, outbound, wall_clock
@@ -200,7 +201,7 @@ def test_how_long_to_wait_is_bounded(header: bytes, waited: list[float], monkeyp
     """Seconds or a date, at most two minutes; what cannot be read is as if it were not there."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     waits: list[float] = []
-    monkeypatch.setattr("resources.channels.time.sleep", waits.append)
+    monkeypatch.setattr("resources.channels.webhook.time.sleep", waits.append)
     noon = datetime(2026, 1, 5, 12, tzinfo=UTC)
     with receiver(says(b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\nRetry-After: " + header + b"\r\n\r\n")) as url:
         outcomes = WebhookChannel(url, SECRET, lambda: noon, retries=1).send(outbound(1))
@@ -212,8 +213,8 @@ def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a batch may be tried again, five minutes are enough."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     clock = [0.0]
-    monkeypatch.setattr("resources.channels.time.sleep", lambda seconds: clock.append(clock[-1] + seconds))
-    monkeypatch.setattr("resources.channels.time.monotonic", lambda: clock[-1])
+    monkeypatch.setattr("resources.channels.webhook.time.sleep", lambda seconds: clock.append(clock[-1] + seconds))
+    monkeypatch.setattr("resources.channels.webhook.time.monotonic", lambda: clock[-1])
     with receiver(says(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 1000\r\n\r\n")) as url:
         outcomes = WebhookChannel(url, SECRET, wall_clock, retries=99).send(outbound(1))
     assert outcomes["status"].to_list() == ["unknown"]

@@ -14,9 +14,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from receiver import Receiver
 from resources.delivery.ledger import Ledger
-from small_world import DAYS, FIRST, make_world, run, tables
+from tests.edges.receiver import Receiver
+from tests.graph.small_world import DAYS, FIRST, make_world, run, tables
 
 pytestmark = pytest.mark.slow
 

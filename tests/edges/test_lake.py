@@ -9,8 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.tables.store import MissingDayError, window
 from resources.storage import seal
-from resources.storage.lake import DamagedFileError, Lake, MissingDayError, Rolling, UnwritableError
+from resources.storage.lake import DamagedFileError, Lake, UnwritableError
 
 DAY = date(2026, 1, 1)
 
@@ -125,13 +127,13 @@ def test_a_window_refuses_a_hole_but_not_what_was_before_the_first_day(lake: Lak
     """Days before the lake begins are no holes; one that is missing is named."""
     last = DAY + timedelta(days=2)
     before = [DAY + timedelta(days=number) for number in (-1, 0, 1)]
-    found = lake.window("numbers", before, DAY)
+    found = window(lake, "numbers", before, DAY)
     assert found is not None
     assert found.collect().height == 2000
-    assert lake.window("numbers", before[:1], DAY) is None
+    assert window(lake, "numbers", before[:1], DAY) is None
     lake.path("numbers", before[2]).unlink()
     with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
-        lake.window("numbers", before, DAY)
+        window(lake, "numbers", before, DAY)
     with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
         Rolling(lake, "numbers", 5, ["n"], since=DAY).until(last)
 

@@ -12,8 +12,7 @@ import polars as pl
 import pytest
 import zstandard
 
-from atc_pipeline.events import ingest
-from atc_pipeline.events.ingest import Ingested
+from atc_pipeline.events.ingest import Ingested, ingest
 from atc_pipeline.events.lines import LARGEST_LINE
 from resources.storage import landing
 from resources.storage.lake import Lake
@@ -164,8 +163,8 @@ def test_a_byte_order_mark_is_dropped_from_any_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", [64, 2**15, 2**24])
 def test_only_the_head_of_a_line_that_is_too_large_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """Whatever it is read by, at its place among others, and never in the middle of a character; the largest that is allowed is whole."""
-    monkeypatch.setattr("resources.landing.BLOCK", block)
-    monkeypatch.setattr("resources.landing.CHUNK", block)
+    monkeypatch.setattr("resources.storage.landing.BLOCK", block)
+    monkeypatch.setattr("resources.storage.landing.CHUNK", block)
     empty = json.dumps({**GOOD, "messageId": "fits", "properties": {"a": ""}}).encode()
     fits = empty.replace(b'""', b'"' + b"x" * (LARGEST_LINE - len(empty)) + b'"')
     sizes = [LARGEST_LINE + 1, LARGEST_LINE + 3, LARGEST_LINE + 4, LARGEST_LINE + 5, LARGEST_LINE + 8, 3 * LARGEST_LINE]
@@ -237,7 +236,7 @@ def test_frames_follow_each_other_and_the_last_is_whole(tmp_path: Path) -> None:
 
 def test_lines_without_end_come_in_blocks_of_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row takes memory however short its line is; numbers of lines go on from block to block, and over files."""
-    monkeypatch.setattr("resources.landing.LINES", 100)
+    monkeypatch.setattr("resources.storage.landing.LINES", 100)
     land(tmp_path, f"{TODAY}/a.ndjson", b"x\n" * 1234)
     for number in range(250):
         land(tmp_path, f"{TODAY}/b/{number:03}.ndjson", b"y")
@@ -252,7 +251,7 @@ LIMITED = """
 import sys, polars as pl
 from datetime import date
 from pathlib import Path
-from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import ingest
 from resources.landing import LandingZone
 from resources.lake import Lake
 from resources.spill import Spill

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from atc_pipeline.events import ingest
-from atc_pipeline.events.ingest import Ingested
+from atc_pipeline.events.ingest import Ingested, ingest
 from resources.storage import parquet
 from resources.storage.landing import LandingZone, PassedOver, UnreadableFileError
 from resources.storage.parquet import RefusedFileError, read_rows

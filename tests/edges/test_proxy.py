@@ -17,9 +17,9 @@ import requests
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from browser import browser, needed
-from small_world import make_world
-from web import ROOT, free_port, quiet_home, webserver
+from tests.edges.browser import browser, needed
+from tests.edges.web import ROOT, free_port, quiet_home, webserver
+from tests.graph.small_world import make_world
 
 pytestmark = pytest.mark.slow
 

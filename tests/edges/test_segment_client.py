@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 from segment.analytics.client import Client
 
-from atc_pipeline.events import ingest
+from atc_pipeline.events.ingest import ingest
 from resources.storage.landing import LandingZone
 
 TODAY = date(2026, 3, 1)

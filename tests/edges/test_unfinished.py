@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from atc_pipeline.identity.erasure import Person
-from resources.channels.connected import FileChannel
+from resources.channels.files import FileChannel
 from resources.delivery.ledger import Ledger
 from resources.erasure.erasing import NotErasedError, erase, search
 from resources.erasure.tombstones import Tombstones
@@ -154,7 +154,7 @@ def test_killed_for_real(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
-from resources.warehouse import Warehouse
+from resources.storage.warehouse import Warehouse
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Warehouse(home=sys.argv[1], lake=sys.argv[1]).publish()
 """

@@ -15,8 +15,8 @@ import polars as pl
 import requests
 
 from assets.checks import _shown
-from attacks import ATTACKS
-from small_world import FIRST, line, make_world, run
+from tests.edges.attacks import ATTACKS
+from tests.graph.small_world import FIRST, line, make_world, run
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120

@@ -12,14 +12,15 @@ import polars as pl
 
 from atc_pipeline.activation import messages
 from atc_pipeline.customers import activity, remembered, segments
-from atc_pipeline.customers import profiles as customer_profiles
+from atc_pipeline.customers import profiles as profiling
 from atc_pipeline.decision import queues
 from atc_pipeline.decision.decide import decide
 from atc_pipeline.decision.memory import goal_events, goal_lookback_days, merge, no_state
 from atc_pipeline.events import ingest
-from atc_pipeline.identity import map as identity_map
+from atc_pipeline.identity import map as identities
+from atc_pipeline.identity.tables import IGNORED
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.rules.reach import survivors
+from atc_pipeline.rules.people import survivors
 from resources.storage.landing import LandingZone
 
 
@@ -45,9 +46,9 @@ class Features:
         known_ids = pl.concat(recent_ids) if recent_ids else pl.Series("message_id", [], dtype=pl.String)
         ingested = ingest.ingest(self.landing.read(day), known_ids, arrival=day, timezone=portfolio.timezone, blocked=portfolio.blocked)
         before = self.yesterday("identity_map")
-        resolved = identity_map.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
+        resolved = identities.map_identities(ingested.accepted.lazy(), before, today=day, blocked=portfolio.blocked)
         known, changed = resolved.map.lazy().collect(), resolved.changes.lazy().collect()
-        absorbed = identity_map.absorbed(known.lazy())
+        absorbed = identities.absorbed(known.lazy())
         self.rollups.append(activity.roll_up(ingested.accepted, portfolio, arrival=day, absorbed=absorbed).activity)
         counts = {
             "date": day,
@@ -62,7 +63,7 @@ class Features:
             "counts": pl.DataFrame([counts]),
             "identity_map": known,
             "identity_counts": identity_counts(changed, known, None if before is None else before.collect(), day),
-            "customer_profiles": self.profiles(portfolio, day, absorbed, customer_profiles.lookback_days(portfolio)),
+            "customer_profiles": self.profiles(portfolio, day, absorbed, profiling.lookback_days(portfolio)),
         }
         self.days.append(made)
         return made
@@ -70,16 +71,16 @@ class Features:
     def profiles(self, portfolio: Portfolio, day: date, absorbed: pl.LazyFrame, lookback_days: int) -> pl.DataFrame:
         """Make the profiles of the day from the rollups of so many days before it and its own."""
         yesterday = self.yesterday("customer_profiles")
-        updated = customer_profiles.update_profiles(yesterday, self.recent(lookback_days), portfolio, today=day, absorbed=absorbed)
-        return customer_profiles.rank_population(updated, portfolio).collect()
+        updated = profiling.update_profiles(yesterday, self.recent(lookback_days), portfolio, today=day, absorbed=absorbed)
+        return profiling.rank_population(updated, portfolio).collect()
 
 
 def identity_counts(changes: pl.DataFrame, known: pl.DataFrame, before: pl.DataFrame | None, day: date) -> pl.DataFrame:
     """Return the day's customers as ``reference.identity_counts`` does: those of yesterday, new, merged, of today; ignored aliases."""
     today, yesterday = (set() if one is None else set(one["customer_id"]) for one in (known, before))
-    merged = identity_map.absorbed_by(changes.lazy()).collect()
+    merged = identities.absorbed_by(changes.lazy()).collect()
     counts = {"yesterday": len(yesterday), "new": len(today - yesterday), "merged": merged.height, "today": len(today)}
-    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in identity_map.IGNORED}}])
+    return pl.DataFrame([{"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in IGNORED}}])
 
 
 def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], changes: Mapping[date, Portfolio]) -> dict[str, pl.DataFrame]:
@@ -91,7 +92,7 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
         portfolio = changes.get(day, portfolio)
         made = features.make(portfolio, day)
         people, known = made["customer_profiles"], made["identity_map"].lazy()
-        new = identity_map.absorbed(known, since=day)
+        new = identities.absorbed(known, since=day)
 
         def yesterday(table: str) -> pl.LazyFrame | None:
             return by_day[table][-1].lazy() if table in by_day else None
@@ -103,11 +104,11 @@ def run_engine(landing: Path, portfolio: Portfolio, days: Sequence[date], change
             people.lazy(), members.lazy(), yesterday("journey_queues"), portfolio.journeys, today=day, absorbed=new
         ).collect()
         sent = pl.concat(by_day["outbound_messages"]).lazy() if by_day else None
-        earlier = None if sent is None else survivors(sent, identity_map.absorbed(known))
+        earlier = None if sent is None else survivors(sent, identities.absorbed(known))
         goal_names = [one.name for one in remembered.goals(portfolio)]
-        goals = goal_events(features.recent(goal_lookback_days(portfolio, customer_profiles.LATENESS_DAYS)), goal_names, today=day)
+        goals = goal_events(features.recent(goal_lookback_days(portfolio, profiling.LATENESS_DAYS)), goal_names, today=day)
         decided = decide_by_engine(
-            state, survivors(goals, identity_map.absorbed(known)), people, queued, portfolio, day, known, earlier=earlier
+            state, survivors(goals, identities.absorbed(known)), people, queued, portfolio, day, known, earlier=earlier
         )
         state = decided["journey_state"]
         for table, frame in {**made, "micro_segment_memberships": members, "journey_queues": queued, **decided}.items():
@@ -132,7 +133,7 @@ def decide_by_engine(
     ``identity_map``: of that day; ``goals``, ``people``, ``queued`` and ``earlier`` (messages of the days before) name nobody any more
     who is absorbed there.
     """
-    absorbed = identity_map.absorbed(identity_map)
+    absorbed = identities.absorbed(identity_map)
     decided = decide(
         queued.lazy(),
         people.lazy(),
@@ -142,7 +143,7 @@ def decide_by_engine(
         today=day,
         delivered=delivered,
         absorbed=absorbed,
-        arms=identity_map.arms(identity_map),
+        arms=identities.arms(identity_map),
         shard=16,  # so few that there are several shards
     )
     return {

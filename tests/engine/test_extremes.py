@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from atc_pipeline.customers import remembered
+from atc_pipeline.customers import accumulators, remembered
 from atc_pipeline.customers.activity import roll_up
 from atc_pipeline.customers.profiles import STATE, purchases, state_schema, table_schema, update_profiles
-from atc_pipeline.events.ingest import RAW_EVENTS
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.journeys.resolution import load_portfolio
 
 TODAY = date(2026, 1, 1)
@@ -133,7 +133,7 @@ def test_sums_of_the_largest_values_do_not_wrap(tmp_path: Path) -> None:
 
 def test_a_sum_that_would_not_fit_stops_the_day_instead_of_wrapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is assumed of sizes is asserted."""
-    monkeypatch.setattr(measures, "LARGEST_HIGH", 1000)
+    monkeypatch.setattr(accumulators, "LARGEST_HIGH", 1000)
     with pytest.raises(OverflowError, match=r"spend\.high"):
         profiled(tmp_path, SUMS, [event("u", TODAY, "Bought", revenue=1e10)])
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.customers import remembered
 from atc_pipeline.customers.activity import roll_up
+from atc_pipeline.customers.features import feature_columns
 from atc_pipeline.customers.profiles import update_profiles
 from atc_pipeline.customers.segments import assign_segments
-from atc_pipeline.events.ingest import RAW_EVENTS
-from atc_pipeline.identity import map as identity_map
+from atc_pipeline.events.tables import RAW_EVENTS
+from atc_pipeline.identity import map as identities
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -44,7 +44,7 @@ def profile(portfolio: Portfolio, *properties: dict[str, object]) -> dict[str, o
         for number, said in enumerate(properties)
     ]
     raw = pl.DataFrame(events, schema=RAW_EVENTS)
-    absorbed = identity_map.absorbed(identity_map.map_identities(raw.lazy(), None, today=TODAY).map)
+    absorbed = identities.absorbed(identities.map_identities(raw.lazy(), None, today=TODAY).map)
     rollup = roll_up(raw, portfolio, arrival=TODAY, absorbed=absorbed).activity
     return update_profiles(None, rollup.lazy(), portfolio, today=TODAY, absorbed=absorbed).collect().row(0, named=True)
 
@@ -66,7 +66,7 @@ def test_traits_may_be_called_like_what_predictions_and_engagement_remember(tmp_
 def test_a_trait_called_like_what_all_rollups_have_is_made_again_when_it_changes(tmp_path: Path, name: str) -> None:
     """Its columns are its own, and a feature's."""
     portfolio = load(tmp_path, f"traits: {{{name}: {{last: city, of: Order}}}}\n")
-    assert {f"{name}.at", f"{name}.id", f"{name}.value"} <= remembered.feature_columns(portfolio)
+    assert {f"{name}.at", f"{name}.id", f"{name}.value"} <= feature_columns(portfolio)
 
 
 def test_a_segment_may_have_any_name(tmp_path: Path) -> None:

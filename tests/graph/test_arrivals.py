@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 SECOND = DAYS[1]
 

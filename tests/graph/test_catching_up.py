@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from assets.jobs.triggers import ONLY_CHANGED
 from resources.storage.lake import Lake
-from small_world import DAYS, FIRST, make_world, run
+from tests.graph.small_world import DAYS, FIRST, make_world, run
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from small_world import JOURNEYS
+from tests.graph.small_world import JOURNEYS
 
 pytestmark = pytest.mark.slow
 

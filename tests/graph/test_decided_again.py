@@ -7,10 +7,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from atc_pipeline.rules.reach import RULINGS
+from atc_pipeline.decision.gates import RULINGS
 from resources.delivery.ledger import Ledger
 from resources.storage.lake import Lake
-from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow
 

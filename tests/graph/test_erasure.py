@@ -16,7 +16,7 @@ from resources.delivery.ledger import Ledger
 from resources.erasure.tombstones import Tombstones
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
-from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow
 
@@ -245,7 +245,7 @@ def test_the_records_of_erasures_are_deleted_a_day_later(world: dict[str, str], 
             def now(cls, tz: tzinfo | None = None) -> datetime:
                 return datetime.now(tz) + timedelta(days=1, hours=1)
 
-        monkeypatch.setattr("assets.triggers.datetime", Tomorrow)
+        monkeypatch.setattr("assets.jobs.triggers.datetime", Tomorrow)
         assert look() == "1 records of erasures deleted"
         assert [one.job_name for one in instance.get_runs()] == ["ingest_events"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from atc_pipeline.__main__ import main
 from resources.storage.lake import Lake
-from small_world import DAYS, FIRST, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, line, make_world, run
 
 LAST = DAYS[-1]
 

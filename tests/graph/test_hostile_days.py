@@ -12,7 +12,7 @@ from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.promises import decision
 from resources.storage.lake import Lake
-from small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 pytestmark = pytest.mark.slow
 

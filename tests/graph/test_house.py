@@ -46,7 +46,14 @@ def text_of(path: Path) -> str:
     return "" if b"\0" in content else content.decode()
 
 
-@pytest.mark.parametrize("package", ["atc_pipeline", "atc_pipeline/journeys", "assets", "resources", "sample"])
+PACKAGES = sorted(
+    str(init.parent.relative_to(ROOT))
+    for root in ("atc_pipeline", "assets", "resources", "sample", "benchmarks")
+    for init in (ROOT / root).rglob("__init__.py")
+)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_packages_start_with_a_docstring_and_nothing_else(package: str) -> None:
     """Importing a package runs nothing and re-exports nothing: a name has one address."""
     tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))

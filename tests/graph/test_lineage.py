@@ -14,7 +14,7 @@ from assets.checks import schema_failures, stretches
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.lake import Lake
-from small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
 pytestmark = pytest.mark.slow
 
@@ -294,7 +294,7 @@ def test_decisions_on_an_older_queue_are_reported_not_blocked(tmp_path: Path) ->
 
 def test_the_example_portfolio_runs(tmp_path: Path) -> None:
     """The complete grammar by example goes through the whole lineage, every check included."""
-    environment = make_world(tmp_path, Path(__file__).parents[1].joinpath("engine", "journeys.example.yaml").read_text())
+    environment = make_world(tmp_path, Path(__file__).parents[1].joinpath("engine", "journeys", "journeys.example.yaml").read_text())
     days = [date(2026, 1, 1), date(2026, 1, 2)]
     for day, landed in zip(days, DAYS, strict=False):
         folder = Path(environment["ATC_HOME"]) / "landing" / str(day)

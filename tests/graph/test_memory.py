@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from resources.storage.lake import Lake
-from small_world import FIRST, line, run
+from tests.graph.small_world import FIRST, line, run
 
 pytestmark = pytest.mark.slow
 

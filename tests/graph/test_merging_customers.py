@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from resources.storage.lake import Lake
-from small_world import DAYS, line, make_world, run, tables
+from tests.graph.small_world import DAYS, line, make_world, run, tables
 
 pytestmark = pytest.mark.slow
 

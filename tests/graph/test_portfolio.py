@@ -10,7 +10,7 @@ import pytest
 from atc_pipeline.definitions import build_definitions
 from resources import journeys as resource
 from resources.journeys import JourneysFile
-from small_world import FIRST, JOURNEYS, make_world, run
+from tests.graph.small_world import FIRST, JOURNEYS, make_world, run
 
 pytestmark = pytest.mark.slow
 

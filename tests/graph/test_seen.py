@@ -14,13 +14,12 @@ import pytest
 
 from assets.shown.facts import facts_of
 from atc_pipeline.__main__ import main
-from atc_pipeline.customers.coverage import COVERAGE
 from atc_pipeline.customers.purchases import PurchaseModels
-from atc_pipeline.customers.segments import MEMBERSHIPS
-from atc_pipeline.decision.decide import ASSIGNMENTS
+from atc_pipeline.customers.tables import COVERAGE, MEMBERSHIPS
+from atc_pipeline.decision.tables import ASSIGNMENTS
 from atc_pipeline.definitions import build_definitions
 from resources.storage.lake import Lake
-from small_world import JOURNEYS, make_world
+from tests.graph.small_world import JOURNEYS, make_world
 
 DAYS = [date(2026, 3, 1) + timedelta(days=number) for number in range(4)]
 MERGED = DAYS[2]

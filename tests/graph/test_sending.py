@@ -17,11 +17,11 @@ from assets.checks import PROMISES
 from atc_pipeline.activation.messages import KEY_COLLISION
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
-from receiver import Answer, Receiver
-from resources.channels.connected import WebhookChannel
+from resources.channels.webhook import WebhookChannel
 from resources.delivery.ledger import Ledger
 from resources.storage.lake import Lake
-from small_world import DAYS, FIRST, line, make_world, run
+from tests.edges.receiver import Answer, Receiver
+from tests.graph.small_world import DAYS, FIRST, line, make_world, run
 
 pytestmark = pytest.mark.slow
 
@@ -141,9 +141,9 @@ def test_what_was_refused_as_a_whole_or_not_tried_is_sent_later_and_a_verdict_is
 ) -> None:
     """A receiver that is not let in (401), then given up: all of it goes out the day after. What it refused by message does not."""
     one_by_one = partial(WebhookChannel, batch_size=1)
-    monkeypatch.setattr("resources.channels.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
+    monkeypatch.setattr("resources.channels.connected.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
     with dg.DagsterInstance.ephemeral() as instance:
-        monkeypatch.setattr("resources.delivery.GIVEN_UP_AFTER", 1)
+        monkeypatch.setattr("resources.delivery.delivery.GIVEN_UP_AFTER", 1)
         receiver.answers.extend([Answer(401, is_acting=False)] * 2)
         run_day(live, FIRST, clock, instance)
         receiver.answers.clear()
@@ -181,8 +181,8 @@ def test_a_late_file_after_an_outage_forgets_nothing(
     """The sensor runs the day of the outage again with the day just over: what was refused or not tried goes out with that run, and the
     past day's table does not say that all is well; where the outage lasts, the day's check stays red."""
     one_by_one = partial(WebhookChannel, batch_size=1)
-    monkeypatch.setattr("resources.channels.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
-    monkeypatch.setattr("resources.delivery.GIVEN_UP_AFTER", 1)
+    monkeypatch.setattr("resources.channels.connected.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
+    monkeypatch.setattr("resources.delivery.delivery.GIVEN_UP_AFTER", 1)
     with dg.DagsterInstance.ephemeral() as instance:
         receiver.answers.extend([Answer(401, is_acting=False)] * 20)
         run_day(live, FIRST, clock, instance)

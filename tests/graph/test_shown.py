@@ -18,16 +18,14 @@ from assets.checks import _shown
 from assets.outcomes import _show
 from assets.shown.facts import SHOWN_ROWS, facts_of, markdown_table
 from atc_pipeline.__main__ import main
-from atc_pipeline.customers.segments import MEMBERSHIPS
-from atc_pipeline.decision.decide import ASSIGNMENTS, CANDIDATES
-from atc_pipeline.decision.memory import STATE
-from atc_pipeline.decision.queues import QUEUES
+from atc_pipeline.customers.tables import MEMBERSHIPS
+from atc_pipeline.decision.gates import RULINGS
+from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, QUEUES, STATE
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.pictures.matrix import MATRIX
-from atc_pipeline.rules.reach import RULINGS
-from attacks import ATTACKS
+from atc_pipeline.outcomes.tables import MATRIX
 from resources.storage.lake import Lake
-from small_world import JOURNEYS, make_world, run
+from tests.edges.attacks import ATTACKS
+from tests.graph.small_world import JOURNEYS, make_world, run
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 3, 1)
@@ -157,10 +155,10 @@ def test_markdown_is_made_in_few_places() -> None:
     """Tables in one, where cells are text; besides it the picture's own address and the ids that Dagster gave its runs."""
     makes = [
         path.name
-        for path in sorted((ROOT / "assets").glob("*.py"))
+        for path in sorted((ROOT / "assets").rglob("*.py"))
         if re.search(r"MetadataValue\.md\(|MarkdownMetadataValue\(", path.read_text())
     ]
-    assert set(makes) <= {"erasure.py", "facts.py", "pictures.py"}
+    assert set(makes) <= {"erasure.py", "facts.py", "outcomes.py"}
 
 
 def test_keys_of_numbers_are_text_too() -> None:

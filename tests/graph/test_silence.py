@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from resources.storage.lake import Lake
-from small_world import FIRST, JOURNEYS, line, make_world, run
+from tests.graph.small_world import FIRST, JOURNEYS, line, make_world, run
 
 TYPO = ("  orders: {count: Order Completed}\n", "  orders: {count: Order Completed}\n  returns: {count: Order Complted}\n")
 WARNS = ("values_are_readable", "consent_is_understood", "every_feature_is_found")

@@ -20,7 +20,7 @@ from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.origins import Origins
 from resources.storage.turn import is_alive
-from small_world import DAYS, FIRST, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, line, make_world, run
 
 pytestmark = pytest.mark.slow
 
@@ -208,7 +208,7 @@ def test_of_a_year_only_what_has_changed_is_read_again(watcher: Watcher, monkeyp
     days = [DAYS[0] + timedelta(days=number) for number in range(365)]
     written = {table: set(lake.days(table)) for table in tables}
     parsed, loads = list[str](), json.loads
-    monkeypatch.setattr("resources.origins.json.loads", lambda text: loads(parsed.append(text) or text))
+    monkeypatch.setattr("resources.storage.origins.json.loads", lambda text: loads(parsed.append(text) or text))
     again = Origins(Path(f"{watcher.lake}.origins"))
     for _ in range(2):
         again.refresh()

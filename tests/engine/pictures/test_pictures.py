@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.activation.messages import MESSAGES
-from atc_pipeline.customers.segments import MEMBERSHIPS
-from atc_pipeline.decision.decide import ASSIGNMENTS
+from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.customers.tables import MEMBERSHIPS
+from atc_pipeline.decision.tables import ASSIGNMENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.outcomes.matrix import segment_matrix
+from atc_pipeline.outcomes.tables import MATRIX
 from atc_pipeline.pictures import drawing, matrix, path
 
 FIRST = date(2026, 1, 30)
@@ -69,9 +71,9 @@ def test_the_matrix_counts_who_is_in_who_came_and_who_went() -> None:
     today = members(day(1), buyers=[("a", day(0)), ("b", day(0)), ("d", day(1))])
     served = answers(day(1), a="club", b="welcome", d="club", c=None)
 
-    rows = matrix.segment_matrix(today, before, served, today=day(1)).collect()
+    rows = segment_matrix(today, before, served, today=day(1)).collect()
 
-    assert rows.schema == pl.Schema(matrix.MATRIX)
+    assert rows.schema == pl.Schema(MATRIX)
     assert rows.rows() == [
         (day(1), "buyers", 3, 1, 1, 3, "club", 2),
         (day(1), "newcomers", 0, 0, 1, 0, None, 0),
@@ -82,7 +84,7 @@ def test_on_the_first_day_everybody_has_come_and_nobody_has_gone() -> None:
     """Without a day before, all members are new; of two journeys that serve as many, the first by id is named."""
     today = members(day(0), buyers=[("a", day(0)), ("b", day(0))])
 
-    rows = matrix.segment_matrix(today, None, answers(day(0), a="welcome", b="club"), today=day(0)).collect()
+    rows = segment_matrix(today, None, answers(day(0), a="welcome", b="club"), today=day(0)).collect()
 
     assert rows.rows() == [(day(0), "buyers", 2, 2, 0, 2, "club", 1)]
 
@@ -95,7 +97,7 @@ def cells(*rows: tuple[int, str, int, str | None]) -> pl.DataFrame:
             | {"served": customers if journey else 0, "journey_id": journey, "served_most": customers if journey else 0}
             for number, segment, customers, journey in rows
         ],
-        schema=matrix.MATRIX,
+        schema=MATRIX,
     )
 
 

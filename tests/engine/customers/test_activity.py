@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.customers import activity
-from atc_pipeline.events.ingest import RAW_EVENTS
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.customers.activity import roll_up
-from atc_pipeline.events import ingest
-from atc_pipeline.events.ingest import Ingested
+from atc_pipeline.events import ingest as ingesting
+from atc_pipeline.events.ingest import Ingested, ingest
 from atc_pipeline.events.lines import MOST_NAMES, Lines, parse_time, read_times
+from atc_pipeline.events.tables import TYPES
 from atc_pipeline.identity.erasure import Person
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.landing import LandingZone, UnreadableFileError
@@ -153,7 +154,7 @@ def test_a_block_is_read_the_same_in_parts_of_any_size(monkeypatch: pytest.Monke
     ]
     assert at_once["timestamp"][5] == datetime(2026, 1, 10, 9, 59, 30, tzinfo=UTC)
     for part in (1, 2, 3, 5):
-        monkeypatch.setattr("atc_pipeline.lines.PART", part)
+        monkeypatch.setattr("atc_pipeline.events.lines.PART", part)
         assert_frame_equal(ingested(*lines, b"{", b"").accepted, at_once)
     all_alike = ingested(*({**GOOD, "messageId": f"{number}", "integrations": {}} for number in range(9))).accepted
     assert all_alike["extra"].to_list() == ['{"integrations":{}}'] * 9
@@ -317,7 +318,7 @@ def test_a_whole_number_with_a_point_is_the_same_id() -> None:
 
 def test_short_lines_are_parked_by_how_many_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of a rejected line takes memory though the line has one character: rejects are held no longer than events."""
-    monkeypatch.setattr(events, "HELD", 1000 * ingest.ROW)
+    monkeypatch.setattr(ingesting, "HELD", 1000 * ingesting.ROW)
     blocks = [[Lines("a.ndjson", 1 + first, b"x\n" * 100)] for first in range(0, 2500, 100)]
     parked: list[int] = []
     with Spill(tmp_path) as spill:
@@ -350,8 +351,8 @@ def read(folder: Path) -> Ingested:
 
 def test_a_file_is_the_same_in_every_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain, .gz, .zst and Parquet, read in pieces smaller than a line: the same events at the same lines."""
-    monkeypatch.setattr("resources.landing.BLOCK", 50)
-    monkeypatch.setattr("resources.parquet.ROWS", 2)
+    monkeypatch.setattr("resources.storage.landing.BLOCK", 50)
+    monkeypatch.setattr("resources.storage.parquet.ROWS", 2)
     lines = [{**GOOD, "messageId": f"m{number}", "properties": {"n": number}, "context": {"timezone": "Asia/Tokyo"}} for number in range(7)]
     data = b"\xef\xbb\xbf" + "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
     packed = {
@@ -408,7 +409,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, name: str) -> None:
 
 def drawn(chance: random.Random, number: int) -> list[bytes]:
     """Return well-formed lines, with repeated ids."""
-    kinds = [{"type": kind, "event": "Order Completed"} for kind in ingest.TYPES]
+    kinds = [{"type": kind, "event": "Order Completed"} for kind in TYPES]
     return [
         json.dumps(
             {
@@ -432,12 +433,12 @@ def test_a_day_larger_than_memory_is_the_same_day(tmp_path: Path, monkeypatch: p
     blocks = [block(*drawn(chance, 40), b"{", first=number * 100) for number in range(50)]
     recent = pl.Series([f"m{number}" for number in range(5)])
     at_once = ingest(blocks, recent, arrival=TODAY, timezone="Europe/Berlin")
-    monkeypatch.setattr(events, "HELD", 4 * len(blocks[0][0].data))
-    monkeypatch.setattr(events, "STEP", 2_000)
-    monkeypatch.setattr(events, "RANGE", 4)
+    monkeypatch.setattr(ingesting, "HELD", 4 * len(blocks[0][0].data))
+    monkeypatch.setattr(ingesting, "STEP", 2_000)
+    monkeypatch.setattr(ingesting, "RANGE", 4)
     merged: list[int] = []
-    settle = ingest._settle
-    monkeypatch.setattr(events, "_settle", lambda fit, seen: (merged.append(fit.height), settle(fit, seen))[1])
+    settle = ingesting._settle
+    monkeypatch.setattr(ingesting, "_settle", lambda fit, seen: (merged.append(fit.height), settle(fit, seen))[1])
     parked: list[int] = []
     with Spill(tmp_path) as spill:
         done = ingest(

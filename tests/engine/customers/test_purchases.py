@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atc_pipeline.customers import purchases
 from atc_pipeline.customers.purchases import (
     HISTORY,
     PREDICTED,
-    PURCHASE_MODELS,
     FitError,
     OrderModel,
     PurchaseModels,
@@ -27,8 +27,9 @@ from atc_pipeline.customers.purchases import (
     model_for_day,
     predict,
 )
+from atc_pipeline.customers.tables import PURCHASE_MODELS
 from atc_pipeline.journeys.portfolio import Predictions
-from atc_pipeline.rules.reach import MICRO
+from atc_pipeline.rules.numbers import MICRO
 
 DAY = timedelta(days=1)
 TODAY = date(2026, 3, 2)
@@ -352,7 +353,7 @@ def test_why_a_model_cannot_be_fitted(fit: Any, histories: Sequence[dict[str, An
 
 def test_a_likelihood_without_a_maximum_is_said(cdnow_customers: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the optimiser never gets to the top."""
-    monkeypatch.setattr(predictions, "LARGEST_SLOPE", 0.0)
+    monkeypatch.setattr(purchases, "LARGEST_SLOPE", 0.0)
 
     with pytest.raises(FitError, match="no maximum of the likelihood of orders found"):
         fit_orders(cdnow_customers.lazy(), CDNOW_UNTIL)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.activation import messages
+from atc_pipeline.activation import messages, timing
 from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -80,7 +80,7 @@ def test_no_two_messages_have_one_text(rows: list[tuple[str, str, str]]) -> None
 
 def test_a_collision_costs_only_those_concerned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should two texts ever have one hash, both messages are withheld with the reason, and the others go out."""
-    monkeypatch.setattr(messages.rules, "sha256", lambda text: pl.when(text.str.contains("x|y")).then(pl.lit("f" * 64)).otherwise(text))
+    monkeypatch.setattr(messages, "sha256", lambda text: pl.when(text.str.contains("x|y")).then(pl.lit("f" * 64)).otherwise(text))
     rows = planned(portfolio(tmp_path), ["x", "y", "z"]).sort("customer_id")
     assert rows.select("customer_id", "withheld").rows() == [("x", "key_collision"), ("y", "key_collision"), ("z", None)]
 
@@ -201,7 +201,7 @@ def test_a_flood_of_time_zones_that_are_none_costs_little() -> None:
     """Whoever sends a hundred thousand names of zones makes nobody look them up one by one."""
     names = [f"c{number}" for number in range(100_000)]
     looked_up = is_time_zone.cache_info().misses
-    times = messages._with_send_at(
+    times = timing.with_send_at(
         people(names), people(names, [f"zone/{name}" for name in names]), "UTC", TODAY, datetime(2026, 1, 11, tzinfo=UTC)
     )
     assert times.collect()["send_at"].unique().to_list() == [datetime(2026, 1, 11, 10, tzinfo=UTC)]

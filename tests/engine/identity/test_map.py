@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atc_pipeline.identity.map import IDENTITY_CHANGES, IDENTITY_MAP, absorbed, absorbed_by, arms, map_identities
-from atc_pipeline.rules import reach
+from atc_pipeline.identity.map import absorbed, absorbed_by, arms, map_identities
+from atc_pipeline.identity.tables import IDENTITY_CHANGES, IDENTITY_MAP
+from atc_pipeline.rules.people import BLOCKED_IDENTITY, is_identity, survivors
 
 FIRST = date(2026, 3, 1)
 SCHEMA = {
@@ -276,16 +277,16 @@ def test_a_map_made_before_there_were_arms_is_carried_on() -> None:
 def test_values_that_identify_nobody_do_so_in_any_case(value: str, more: list[str]) -> None:
     """SPEC 2's list, whatever the portfolio adds to it, blanks around a value aside; the same as for one text."""
     rows = pl.LazyFrame({"id": [value, f"{value}x", f"anon:{value}"]})
-    assert rows.select(reach.is_identity("id", more)).collect()["id"].to_list() == [False, True, False]
-    assert re.fullmatch(reach.BLOCKED_IDENTITY, value) is not None
-    assert re.fullmatch(reach.BLOCKED_IDENTITY, f"{value}x") is None
+    assert rows.select(is_identity("id", more)).collect()["id"].to_list() == [False, True, False]
+    assert re.fullmatch(BLOCKED_IDENTITY, value) is not None
+    assert re.fullmatch(BLOCKED_IDENTITY, f"{value}x") is None
 
 
 def test_the_portfolio_adds_values_that_identify_nobody() -> None:
     """``identity.blocked``, in any case: of a user, a visitor and an alias."""
     rows = pl.LazyFrame({"id": ["kiosk", "KIOSK ", "n/a", "-1", "0-00", "a  b", "(x.y)", "a\nb", None, "kiosk1", "0x", "(xay)"]})
     blocked = [" Kiosk", "A  B", "(x.y)", "a\nb"]
-    assert rows.select(reach.is_identity("id", blocked)).collect()["id"].to_list() == [False] * 9 + [True] * 3
+    assert rows.select(is_identity("id", blocked)).collect()["id"].to_list() == [False] * 9 + [True] * 3
     calls = [seen("Kiosk", "a"), seen("u", "a", 1), alias("kiosk", "u", 2), seen("v", "KIOSK", 3)]
     numbered = frame(replace(call, number=number) for number, call in enumerate(calls))
     identities = map_identities(numbered, None, today=FIRST, blocked=["kiosk"])
@@ -304,8 +305,8 @@ def test_survivors_are_named_row_by_row() -> None:
     """Rows keep their order and their other columns, and are not merged."""
     rows = pl.LazyFrame({"n": [1, 2, 3, 4], "customer_id": ["u", "v", "anon:a", "u"], "valid_from": [1, 2, 3, 4]})
     who = absorbed(run([seen("u", "a")], [alias("u", "v")])[-1][0].lazy())
-    assert reach.survivors(rows, who).collect().rows() == [(1, "v", 1), (2, "v", 2), (3, "v", 3), (4, "v", 4)]
-    assert reach.survivors(rows, None) is rows
+    assert survivors(rows, who).collect().rows() == [(1, "v", 1), (2, "v", 2), (3, "v", 3), (4, "v", 4)]
+    assert survivors(rows, None) is rows
 
 
 def test_a_chain_as_long_as_a_day_is_walked_once() -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.customers import consent, remembered
+from atc_pipeline.customers import consent, features
 from atc_pipeline.customers.activity import roll_up, roll_up_again
 from atc_pipeline.customers.coverage import unclear_consent
 from atc_pipeline.customers.profiles import update_profiles
-from atc_pipeline.events.ingest import RAW_EVENTS
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 
@@ -225,9 +225,9 @@ def test_words_merge_to_the_same_in_any_order_and_in_any_parts(words: list[Any],
 
 def test_catching_up_knows_all_channels(portfolio: Portfolio) -> None:
     """What is not ours depends on all that are: consent to one is made again with that to the others."""
-    definitions = remembered.definitions(portfolio)
+    definitions = features.definitions(portfolio)
     fewer = replace(portfolio, channels=portfolio.channels[:1])
-    assert remembered.definitions(fewer)["consent_email"] != definitions["consent_email"]
+    assert features.definitions(fewer)["consent_email"] != definitions["consent_email"]
     words = frame([said(1, "10T9", traits=YES), said(2, "10T10", channel="sms")])
     whole = roll_up(words, portfolio, arrival=FIRST)
     again = roll_up_again(whole, words, portfolio, ["consent_email"], arrival=FIRST)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from polars.testing import assert_frame_equal
 
-from atc_pipeline.identity import map as identity_map
+from atc_pipeline.identity import map as identities
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine import reference
 from tests.engine.by_engine import Features
@@ -34,7 +34,7 @@ def test_every_trait_in_every_window_is_what_all_history_says(case: int, tmp_pat
             says = differences("customer_profiles", made, reference.profiles(history, day, portfolio))
             assert not says, "\n".join(says[:10])
             made_today = features.days.pop()
-            absorbed = identity_map.absorbed(made_today["identity_map"].lazy())
+            absorbed = identities.absorbed(made_today["identity_map"].lazy())
             assert_frame_equal(features.profiles(portfolio, day, absorbed, len(world.days)), made, check_exact=True)
             features.days.append(made_today)
 

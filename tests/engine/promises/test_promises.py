@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.decision.decide import ASSIGNMENTS
-from atc_pipeline.decision.memory import STATE
-from atc_pipeline.identity.map import IDENTITY_MAP
+from atc_pipeline.decision.tables import ASSIGNMENTS, STATE
+from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.promises.decision import broken_identities, broken_rules, lost_customers, overfull_journeys, unaccounted_journeys
+from atc_pipeline.promises.customers import broken_identities, lost_customers
+from atc_pipeline.promises.decision import broken_rules, overfull_journeys, unaccounted_journeys
 
 TODAY = date(2026, 3, 2)
 YESTERDAY = TODAY - timedelta(days=1)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from atc_pipeline.customers import activity, coverage
-from atc_pipeline.events.ingest import RAW_EVENTS
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 

@@ -1,0 +1,96 @@
+"""Features: what of a profile is defined, and changes, as one, and by which definition a day was made.
+
+What belongs here: fingerprints of definitions, and a portfolio cut down to some features. What does not: computing any.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from atc_pipeline.customers.accumulators import (
+    Accumulator,
+)
+from atc_pipeline.customers.remembered import (
+    HOURS,
+    engagement,
+    fading_days,
+    in_rollup,
+    interests,
+    purchases,
+    responses_by_channel,
+)
+from atc_pipeline.customers.traits import of_trait
+from atc_pipeline.journeys.portfolio import Portfolio, Selector, Signal
+
+READING = 3
+"""Of how values are read from events; counts for every feature (``definitions``). 2: numbers, arrays and objects written as text.
+3: of words about consent, the arrival day before when they were received."""
+
+
+def definitions(portfolio: Portfolio) -> dict[str, str]:
+    """Return what each feature of a profile is defined by, as a short fingerprint: days made under another are not to be mixed.
+
+    A feature is what is defined, and changes, as one: a trait, all interests (shares of one total), an intent. What is kept for it
+    counts as well: a version of ours may keep something else.
+    """
+    channels = sorted(channel.id for channel in portfolio.channels)
+    said: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
+    for name in (f"consent_{channel}" for channel in channels):  # who unsubscribes from a channel that is not ours leaves all of them
+        said[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
+    if portfolio.topics:
+        said["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+        said["interests"] += _kept(interests(portfolio))
+    for intent in portfolio.intents:
+        said[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
+    if portfolio.engagement is not None:
+        of = portfolio.engagement
+        said["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
+        said["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
+    if portfolio.predictions is not None:
+        of_model = portfolio.predictions
+        said["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
+        said["predictions"] += _kept(purchases(portfolio))
+    traits: dict[str, list[object]] = {}
+    for trait in portfolio.traits:  # a percentile changes with what it ranks
+        selector = _selected(trait.selector) if trait.selector is not None else None
+        traits[trait.id] = [trait.kind, str(trait.dtype), trait.property, selector, trait.within_days, _kept(of_trait(trait))]
+    for trait in portfolio.traits:
+        if trait.kind == "percentile" and trait.property is not None:
+            traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
+    read = {name: [READING, *what] for name, what in (said | traits).items() if name != "calendar"}
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | read).items()}
+
+
+def _kept(accumulators: Iterable[Accumulator]) -> list[object]:
+    return [(name, str(dtype), one.on) for one in accumulators for name, dtype in one.columns().items()]
+
+
+def _signals(signals: Sequence[Signal]) -> object:
+    return sorted((_selected(signal.selector), signal.weight) for signal in signals)
+
+
+def _selected(selector: Selector) -> tuple[list[str], str, str]:
+    return sorted(selector.events), selector.each or "", selector.where.text if selector.where is not None else ""
+
+
+def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
+    """Return the portfolio as if it defined nothing but these features, and what they are made from."""
+    consents = {f"consent_{channel.id}" for channel in portfolio.channels}
+    ranked = {trait.property for trait in portfolio.traits if trait.kind == "percentile" and trait.id in features}
+    return replace(
+        portfolio,
+        channels=portfolio.channels if any(name == "engagement" or name in consents for name in features) else (),
+        topics=portfolio.topics if "interests" in features else (),
+        intents=tuple(intent for intent in portfolio.intents if f"intent_{intent.id}" in features),
+        engagement=portfolio.engagement if "engagement" in features else None,
+        predictions=portfolio.predictions if "predictions" in features else None,
+        traits=tuple(trait for trait in portfolio.traits if trait.id in features or trait.id in ranked),
+    )
+
+
+def feature_columns(portfolio: Portfolio) -> set[str]:
+    """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
+    always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}
+    return {column for one in (*in_rollup(portfolio), *fading_days(portfolio)) for column in one.columns()} - always

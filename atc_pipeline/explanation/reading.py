@@ -1,0 +1,176 @@
+"""What an explanation is made from: one customer's rows, gathered from the tables, or why there is no answer.
+
+What belongs here: finding the day, the customer and their rows. What does not: what is said of them (``page``), drawing.
+"""
+
+import difflib
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import polars as pl
+
+from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.customers import remembered
+from atc_pipeline.escaping import plain
+from atc_pipeline.explanation.day import Day
+from atc_pipeline.explanation.page import explain
+from atc_pipeline.identity.map import arms
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.pictures import path
+from atc_pipeline.tables.store import Store
+
+_MOST_COMPARED = 20_000
+"""How many customer ids are searched for similar ones: more take longer than anybody waits for a hint."""
+
+
+class UnansweredError(Exception):
+    """A question that cannot be answered, and what could be asked instead."""
+
+
+def explained(store: Store, portfolio: Portfolio, customer: str, asked: str | None, *, with_others: bool) -> str:
+    """Gather what the lake knows of the customer and the day, and tell it; of one who was merged into another, that one's."""
+    day = _day(store, asked)
+    asked_for, customer = customer, _names(store, customer, [day])["customer_id"].item()
+    assignment = _rows(store, "journey_assignments", day, customer)
+    if assignment.is_empty():
+        raise UnansweredError(_unknown(store, customer, day))
+    for table in ("customer_profiles", "micro_segment_memberships", "scored_candidates", "journey_state"):
+        if not store.has(table, day):
+            raise UnansweredError(f"{table} has no data for {day}: materialize it first")
+    yesterday = day - timedelta(days=1)
+    state = _rows(store, "journey_state", day, customer)
+    page = explain(
+        Day(
+            customer_id=customer,
+            today=day,
+            portfolio=portfolio,
+            profile=_rows(store, "customer_profiles", day, customer),
+            memberships=_rows(store, "micro_segment_memberships", day, customer),
+            candidates=_rows(store, "scored_candidates", day, customer),
+            assignment=assignment,
+            state=state,
+            messages=_rows(store, "outbound_messages", day, customer) if store.has("outbound_messages", day) else None,
+            yesterday=_rows(store, "journey_assignments", yesterday, customer)
+            if store.has("journey_assignments", yesterday)
+            else assignment.clear(),
+            state_before=_rows(store, "journey_state", yesterday, customer) if store.has("journey_state", yesterday) else state.clear(),
+            funnel=store.lazy("journey_funnel", day).collect() if store.has("journey_funnel", day) else pl.DataFrame(),
+            arm_id=_arm_id(store, customer, day),
+        ),
+        with_others=with_others,
+    )
+    if customer == asked_for:
+        return page
+    return f"{plain(asked_for)} is customer {plain(customer)} on {day}: they are one person, whose day this is.\n\n{page}"
+
+
+def _arm_id(store: Store, customer: str, day: date) -> str:
+    """Return what a customer's lots are drawn by (SPEC 2): their own name, unless they were first known under another."""
+    known = arms(store.lazy("identity_map", day)).filter(customer_id=customer).collect() if store.has("identity_map", day) else None
+    return customer if known is None or known.is_empty() else str(known["arm_id"].item())
+
+
+def path_of(store: Store, portfolio: Portfolio, customer: str, first: str | None, last: str | None) -> path.Path:
+    """Gather a customer's days; from the day they were merged into another one, that one's."""
+    days = _stretch(store, "journey_assignments", first, last)
+    names = _names(store, customer, days)
+    assignments = _under(store, "journey_assignments", names)
+    if assignments.is_empty():
+        raise UnansweredError(_unknown(store, customer, days[-1]))
+    return path.Path(
+        customer_id=customer,
+        first=days[0] if first else min(assignments["date"].to_list()),
+        last=days[-1],
+        portfolio=portfolio,
+        names=names.join(assignments, on=["date", "customer_id"], how="semi"),
+        memberships=_under(store, "micro_segment_memberships", names),
+        assignments=assignments,
+        messages=_under(store, "outbound_messages", names) if store.days("outbound_messages") else pl.DataFrame(schema=MESSAGES),
+        events=_goal_events(_under(store, "customer_activity", names), portfolio),
+    )
+
+
+def _names(store: Store, customer: str, days: Sequence[date]) -> pl.DataFrame:
+    """One row per day: who the customer is by the identity map of that day; themselves where it does not know better."""
+    asked = pl.DataFrame({"date": days, "customer_id": customer})
+    maps = store.scan("identity_map", days)
+    if maps is None:
+        return asked
+    kind, name = ("anonymous", customer.removeprefix("anon:")) if customer.startswith("anon:") else ("user", customer)
+    known = maps.filter(pl.col("id_type") == kind, pl.col("id") == name).select("date", "customer_id").collect()
+    return asked.update(known, on="date")
+
+
+def _under(store: Store, table: str, names: pl.DataFrame) -> pl.DataFrame:
+    """Read the rows of one customer, whatever they were called on each day."""
+    found = store.scan(table, names["date"], may_lack=True)
+    if found is None:
+        raise UnansweredError(f"{table} has no data for these days: materialize it first")
+    theirs = found.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
+    return theirs.join(names.lazy(), on=["date", "customer_id"], how="semi").collect()
+
+
+def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per day and event that is some journey's goal, without any one of all events: how often it happened."""
+    goals = sorted({journey.goal.event for journey in portfolio.journeys if journey.goal})
+    columns = {name: event for event in goals if (name := remembered.goal_column(event)) in activity.columns} or {"events": "events"}
+    counts = activity.unpivot(list(columns), index="event_date", variable_name="name", value_name="number")
+    return counts.group_by(pl.col("event_date").alias("date"), pl.col("name").replace(columns)).agg(pl.col("number").sum())
+
+
+def matrix_of(store: Store, first: str | None, last: str | None) -> pl.DataFrame:
+    """Read the segment matrix of a stretch of days."""
+    found = store.scan("segment_matrix", _stretch(store, "segment_matrix", first, last))
+    rows = pl.DataFrame() if found is None else found.collect()
+    if rows.is_empty():
+        raise UnansweredError("nobody was in a micro-segment on these days")
+    return rows
+
+
+def _stretch(store: Store, table: str, first: str | None, last: str | None) -> list[date]:
+    """Return the days of a table from the first asked for to the last; both must be there."""
+    days = store.days(table)
+    if not days:
+        raise UnansweredError(f"{table} is not in {store.place} yet: run make demo, or materialize the assets")
+    from_ = days[0] if first is None else _asked(days, "--from", first, f"{table} has no data for")
+    to = days[-1] if last is None else _asked(days, "--to", last, f"{table} has no data for")
+    if from_ > to:
+        raise UnansweredError(f"--from {from_} is after --to {to}")
+    return [day for day in days if from_ <= day <= to]
+
+
+def _rows(store: Store, table: str, day: date, customer: str) -> pl.DataFrame:
+    return store.lazy(table, day).filter(pl.col("customer_id") == customer).collect()
+
+
+def _day(store: Store, asked: str | None) -> date:
+    days = store.days("journey_assignments")
+    if not days:
+        raise UnansweredError(f"no decisions in {store.place} yet: run make demo, or materialize the assets")
+    if asked is None:
+        return days[-1]
+    return _asked(days, "--day", asked, "nothing was decided for")
+
+
+def _asked(days: Sequence[date], option: str, asked: str, nothing: str) -> date:
+    try:
+        day = date.fromisoformat(asked)
+    except ValueError:
+        raise UnansweredError(f"{option} {asked}: expected a day such as {days[-1]}") from None
+    if day not in days:
+        nearest = min(days, key=lambda one: abs(one - day))
+        raise UnansweredError(f"{nothing} {day}: the lake has {days[0]} to {days[-1]}, nearest {nearest}")
+    return day
+
+
+def _unknown(store: Store, customer: str, day: date) -> str:
+    latest = store.days("journey_assignments")[-1]
+    later = _rows(store, "customer_profiles", latest, customer) if store.has("customer_profiles", latest) else pl.DataFrame()
+    if later.height and later["first_seen_on"].item() > day:
+        return f"customer {customer!r} was not known on {day}: first seen on {later['first_seen_on'].item()}"
+    ids = store.lazy("journey_assignments", day).select("customer_id").collect()["customer_id"]
+    alike = ids.filter(ids.str.contains(customer.strip(), literal=True)).head(_MOST_COMPARED).to_list()
+    alike += ids.filter(ids.str.len_chars() == len(customer)).head(_MOST_COMPARED).to_list()
+    near = difflib.get_close_matches(customer, dict.fromkeys(alike), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {ids.len():,} customers, for instance {', '.join(ids.head(3))}"
+    return f"customer {customer!r} is not known on {day}; {hint}"

@@ -1,0 +1,68 @@
+"""What a channel is: a way out for messages, and what it answers for each.
+
+What belongs here: the protocol, the dry run, and what a receiver is told. What does not: any way out (one module each).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import polars as pl
+
+from atc_pipeline.escaping import plain
+
+Clock = Callable[[], datetime]
+
+PAYLOAD = ("idempotency_key", "date", "customer_id", "journey_id", "step_day", "channel", "content", "variant", "send_at")
+"""What a receiver is told of a message. Why it was chosen (``decision``) stays here."""
+
+MOST_TOLD = 200
+"""Characters of a reason that are kept."""
+
+
+class Channel(Protocol):
+    """A way out for messages."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many messages to hand over at once, at most."""
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing leaves, so that nothing is to be remembered."""
+
+    def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """One row per message: ``idempotency_key``, ``status``, ``reason?`` and ``is_final``. Never an exception.
+
+        ``delivered`` and ``failed`` are certain; ``unknown`` is everything that may have arrived. ``is_final``: whether the receiver
+        decided it of this message, so that to try again is of no use.
+        """
+
+
+@dataclass
+class DryRun:
+    """Sends nothing, and counts what would have been sent."""
+
+    batch_size: int = 10_000
+    is_dry: bool = True
+    messages: int = 0
+
+    def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """One row per message, each ``would_send``."""
+        self.messages += messages.height
+        return outcomes(messages, "would_send")
+
+
+OUTCOME = {"idempotency_key": pl.String, "status": pl.String, "reason": pl.String, "is_final": pl.Boolean}
+
+
+def outcomes(messages: pl.DataFrame, status: str, reason: str | None = None) -> pl.DataFrame:
+    """One row per message, all with the same outcome."""
+    told = None if reason is None else plain(reason, MOST_TOLD)
+    return messages.select("idempotency_key", status=pl.lit(status), reason=pl.lit(told, pl.String), is_final=pl.lit(status == "delivered"))
+
+
+def json_lines(messages: pl.DataFrame) -> list[str]:
+    """Write each message as the JSON object that a receiver gets."""
+    return messages.select(PAYLOAD).write_ndjson().split("\n")[:-1]
