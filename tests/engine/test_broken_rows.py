@@ -5,7 +5,7 @@ tests of their own (``test_invariants``), and checks as Dagster runs them (``tes
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline import invariants
+from atc_pipeline import coverage, invariants
+from atc_pipeline.coverage import COVERAGE
 from atc_pipeline.decision.day import ASSIGNMENTS, CANDIDATES
 from atc_pipeline.decision.memory import STATE
 from atc_pipeline.identity import IDENTITY_MAP
@@ -26,6 +27,7 @@ from atc_pipeline.segments import MEMBERSHIPS
 TODAY = date(2026, 3, 10)
 YESTERDAY = TODAY - timedelta(days=1)
 BEFORE = TODAY - timedelta(days=5)
+TOMORROW = TODAY + timedelta(days=1)
 BLACKOUT = TODAY + timedelta(days=5)
 
 JOURNEYS = f"""
@@ -49,6 +51,7 @@ TABLES = {
     "absorbed": ABSORBED,
     "assignments": ASSIGNMENTS,
     "candidates": CANDIDATES,
+    "coverage": COVERAGE,
     "identity_map": IDENTITY_MAP,
     "memberships": MEMBERSHIPS,
     "messages": MESSAGES,
@@ -64,6 +67,18 @@ OF_YESTERDAY = {
     "lost_customers": "profiles",
     "unaccounted_journeys": "assignments",
 }
+
+RULES: Mapping[str, Callable[..., pl.LazyFrame]] = {
+    **{
+        name: rule
+        for name, rule in inspect.getmembers(invariants, inspect.isfunction)
+        if rule.__module__ == invariants.__name__ and not name.startswith("_")
+    },
+    "unreadable": coverage.unreadable,
+    "unclear_consent": coverage.unclear_consent,
+}
+KEYS = {"overfull_journeys": "journey_id", "unreadable": "feature", "unclear_consent": "feature"}
+"""What the rows of a rule are about, other than customers."""
 
 Row = Mapping[str, object]
 Rows = Mapping[str, Sequence[Row]]
@@ -94,6 +109,11 @@ def user(name: str, customer: str | None = None, arm: str | None = None, since: 
 def message(customer: str, journey: str, **more: object) -> Row:
     """Return a message of a journey's first day."""
     return {"idempotency_key": f"{customer}:{journey}", "customer_id": customer, "journey_id": journey, "step_day": 1, **more}
+
+
+def feature(name: str, skipped: int, read: int, **more: object) -> Row:
+    """Return how many values of a feature were skipped and read."""
+    return {"feature": name, "part": 1, "event": "Bought", "events": skipped + read, "skipped": skipped, "read": read, **more}
 
 
 def people(*names: str) -> list[Row]:
@@ -186,6 +206,8 @@ SOUND: Mapping[str, Rows] = {
             {"journey_id": "twice", "customer_id": "u", "waiting_days": 9, "date": YESTERDAY},
         ],
     },
+    "unreadable": {"coverage": [feature("spend", 1, 99), feature("age", 0, 0), feature("consent.email", 9, 0)]},
+    "unclear_consent": {"coverage": [feature("consent.email", 0, 9), feature("spend", 9, 0)]},
 }
 """Rows that break no rule, as many as it takes to have something on both sides of each clause."""
 
@@ -237,6 +259,12 @@ BROKEN = (
         "an id is said to be who was absorbed",
         ["v"],
         {"identity_map": [user("u"), user("v", "u", since=TODAY), user("x", "v")]},
+    ),
+    Broken(
+        "broken_identities",
+        "who was absorbed on an earlier day was looked for on that day",
+        [],
+        {"identity_map": [user("u"), user("v", "u"), user("x", "v")]},
     ),
     Broken("broken_identities", "an id of the day before is missing", [None], {"identity_map": [user("u")]}),
     Broken(
@@ -360,12 +388,23 @@ BROKEN = (
     _started("too soon after the exit", "twice", yesterday=[flight("u", "twice", entered_on=BEFORE, ended_on=YESTERDAY)]),
     _started("while still in it", "twice", yesterday=[flight("u", "twice", entered_on=BEFORE)]),
     _started("on a day the journey is blacked out", "closed", state=[flight("u", "closed")]),
+    Broken(
+        "broken_rules",
+        "on a day it is blacked out no more",
+        [],
+        {
+            "assignments": [answer("u", "start", "closed", date=TOMORROW)],
+            "state": [flight("u", "closed", date=TOMORROW)],
+            "profiles": [{**person, "date": TOMORROW} for person in people("u")],
+        },
+    ),
+    Broken("broken_rules", "for the first time it is never too soon", [], {"yesterday": []}),
     _started(
         "on a day all are blacked out",
         "once",
         assignments=[answer("u", "start", "once", date=BLACKOUT)],
         state=[flight("u", "once", date=BLACKOUT)],
-        profiles=[{**people("u")[0], "date": BLACKOUT}],
+        profiles=[{**person, "date": BLACKOUT} for person in people("u")],
     ),
     _started(
         "beyond the cap",
@@ -445,6 +484,16 @@ BROKEN = (
             ]
         },
     ),
+    Broken("unreadable", "more than one in a hundred was skipped", ["spend"], {"coverage": [feature("spend", 2, 98)]}),
+    Broken(
+        "unreadable",
+        "more than one in a hundred, over the days",
+        ["spend"],
+        {"coverage": [feature("spend", 0, 50, date=YESTERDAY), feature("spend", 2, 50)]},
+    ),
+    Broken("unreadable", "all were skipped", ["spend"], {"coverage": [feature("spend", 1, 0)]}),
+    Broken("unclear_consent", "one word is neither yes nor no", ["consent.email"], {"coverage": [feature("consent.email", 1, 999)]}),
+    Broken("unclear_consent", "one is about another channel", ["consent.*"], {"coverage": [feature("consent.*", 1, 0)]}),
 )
 
 
@@ -458,12 +507,11 @@ def journeys(tmp_path: Path) -> Path:
 
 def found(rule: str, tables: Rows, portfolio: Portfolio) -> list[str | None]:
     """Return whose rows a rule finds in these tables."""
-    wanted = inspect.signature(getattr(invariants, rule)).parameters
+    wanted = inspect.signature(RULES[rule]).parameters
     frames = {name: _frame(rule, name, tables[name]) for name in wanted if name != "portfolio"}
     more = {"portfolio": portfolio} if "portfolio" in wanted else {}
-    key = "journey_id" if rule == "overfull_journeys" else "customer_id"
-    rows = getattr(invariants, rule)(**frames, **more).collect()
-    return sorted(rows[key], key=str)
+    rows = RULES[rule](**frames, **more).collect()
+    return sorted(rows[KEYS.get(rule, "customer_id")], key=str)
 
 
 def _frame(rule: str, name: str, rows: Sequence[Row]) -> pl.LazyFrame:
@@ -486,10 +534,5 @@ def test_broken_rows_are_found_and_no_others(rule: str, example: Broken, journey
 
 def test_every_rule_has_a_row_that_breaks_it() -> None:
     """And rows that do not: a rule that was never seen to fail is no promise."""
-    rules = {
-        name
-        for name, rule in inspect.getmembers(invariants, inspect.isfunction)
-        if rule.__module__ == invariants.__name__ and not name.startswith("_")
-    }
-    assert {each.rule for each in BROKEN if each.found} == rules
-    assert set(SOUND) == rules
+    assert {each.rule for each in BROKEN if each.found} == set(RULES)
+    assert set(SOUND) == set(RULES)
