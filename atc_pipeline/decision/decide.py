@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision import capacity, choice, memory
-from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
+from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, WIDER_CUSTOMERS, Catalogue, catalogue_of, pairs_of
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, code_options, number_queues, options_of, score_options, with_factors
 from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, FUNNEL, STATE
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
+from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.lots import BUCKETS, bucket
 from atc_pipeline.rules.people import survivors
 from atc_pipeline.tables.parts import in_parallel, lazily
@@ -83,6 +84,7 @@ def decide(
     older names. ``arms``: who draws lots by another name than their own (``identity.arms``).
     """
     people = profiles.select(columns_needed(portfolio)).sort("customer_id").collect()
+    require_fits(people.height, MOST_CUSTOMERS, "customers", WIDER_CUSTOMERS)
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
     arm_ids = _arm_ids(people, arms)
@@ -101,7 +103,7 @@ def decide(
         finished = memory.last_finished(mine, these.height)
         options = options_of(coded, offset, shard, catalogue)
         scored = score_options(options, these, finished, portfolio, catalogue)
-        shut = memory.gates_of(options, mine, these, portfolio, catalogue, today=today)
+        shut = memory.gates_of(memory.Remembered(options, mine, these, portfolio, catalogue, today))
         scored = scored.with_columns(pl.col("failed") | pl.Series(shut))
         entry_scores = _entry_scores(mine, these.height)
         their_arms = arm_ids.slice(offset, shard)
@@ -284,13 +286,10 @@ def _settle(
 
 def _rows_of(contested: choice.Contest, named: pl.DataFrame) -> np.ndarray:
     """By group, the row of the option that ``named`` (``customer``, ``journey``) names; NOBODY for groups it does not name."""
-    options = contested.options
-    keys = options["customer"].to_numpy().astype(np.int64) << 16 | options["journey"].to_numpy()
-    wanted = named["customer"].to_numpy().astype(np.int64) << 16 | named["journey"].to_numpy()
-    rows = np.searchsorted(keys, wanted)
-    found = np.full(len(contested.first), choice.NOBODY)
-    found[contested.group[rows]] = rows
-    return found
+    row = np.full(len(contested.first), choice.NOBODY)
+    named_rows = np.searchsorted(pairs_of(contested.options), pairs_of(named))
+    row[contested.group[named_rows]] = named_rows
+    return row
 
 
 def _answers(

@@ -81,8 +81,10 @@ def _today(day: Day) -> str:
             return f"starts {journey}: {at},{until}".rstrip(",")
         case "switch":
             return f"switches from {day.name(answer['ended_journey_id'])} to {journey}: {at},{until}".rstrip(",")
-        case _:
+        case "continue":
             return f"stays in {journey}: {at}, since {day.on(answer['entered_on'])}{until}"
+        case decision:
+            return f"{journey}: {at}, decided as {decision!r}, which this version has no words for"
 
 
 def _yesterday(day: Day) -> str:
@@ -111,8 +113,10 @@ def _ended(day: Day, journey_id: str, reason: str) -> str:
             return f"interrupted by {day.name(day.chosen_id)}"
         case "withdrawn":
             return "it was taken out of journeys.yaml"
-        case _:
+        case "merged":
             return "the customer was recognised as another one, who was in a journey already"
+        case _:
+            return f"as {reason!r}, which this version has no words for"
 
 
 def _messages(day: Day) -> list[str]:
@@ -150,7 +154,7 @@ def _message(day: Day, row: Row) -> str:
         case "key_collision":
             return f"{what}: withheld, another message has the same idempotency key"
         case reason:
-            raise ValueError(f"no words for a message that is withheld as {reason!r}")
+            return f"{what}: withheld as {reason!r}, which this version has no words for"
 
 
 def _runner_up(day: Day) -> str:
@@ -209,7 +213,7 @@ def _option(day: Day, row: Row) -> list[str]:
     facts = _facts(day, row)
     if facts:
         lines += _wrapped(" · ".join(facts), "     ")
-    why = [reasons.reason(day, gate, row) for gate in row["failed_gates"]]
+    why = [_why(day, gate, row) for gate in row["failed_gates"]]
     if why:
         also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in why[1:]]
         lines += _wrapped(why[0] + (f" Also: {'; '.join(also)}." if also else ""), "     ")
@@ -217,6 +221,13 @@ def _option(day: Day, row: Row) -> list[str]:
     if helps:
         lines += _wrapped(helps, "     -> ", "        ")
     return lines
+
+
+def _why(day: Day, ruling: str, row: Row) -> str:
+    try:
+        return reasons.reason(day, ruling, row)
+    except reasons.UnwordedError:
+        return f"Ruled {ruling!r}, which this version has no words for."
 
 
 def _facts(day: Day, row: Row) -> list[str]:
@@ -251,8 +262,10 @@ def _fact(name: str, value: float, journey: Journey | None) -> str:
             return f"priority {value:g}"
         case "waiting_days":
             return f"waiting for {words.count(int(value), 'day')}"
-        case _:
+        case "linked_boost":
             return f"follows from the last journey: × {value:g}"
+        case _:
+            return f"{name} {value:g}"
 
 
 # --- What would have helped ------------------------------------------------------------------------------------------

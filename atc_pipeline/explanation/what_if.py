@@ -10,6 +10,7 @@ from datetime import date
 
 import polars as pl
 
+from atc_pipeline.decision.gates import LOSSES
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
 from atc_pipeline.rules.lots import BUCKETS, bucket
 from atc_pipeline.rules.numbers import scores
@@ -181,7 +182,7 @@ def contest_of(candidates: pl.DataFrame, profile: pl.DataFrame, state: pl.DataFr
                 mandatory=row["mandatory"],
                 waiting_days=row["waiting_days"] or 0,
                 is_incumbent=row["is_incumbent"],
-                is_open=not gates - {"in_flight", "outscored", "capacity"},
+                is_open=not gates - set(LOSSES),
                 is_refused="capacity" in gates,
                 can_interrupt=journey is not None and journey.can_interrupt,
                 interruptible=journey is None or journey.interruptible,
