@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import MICRO
 
 Ints = npt.NDArray[np.int64]
@@ -26,6 +27,7 @@ LARGEST = 1 << 60
 """Weights stay below it, and so do prices: what is added up from four of them fits 64 bits."""
 NEVER = 1 << 61
 """More than anything costs."""
+WIDER = "the weights in atc_pipeline/decision/capacity.py, or let it clip scores at less (largest)"
 WORTHWHILE = 10
 """The auction goes on while a round settles one in so many of those too many: ties and price wars make it creep, not the paths."""
 ROUND_IN_PATHS = 100
@@ -136,17 +138,22 @@ def _choose(customer: Ints, place: Ints, aims: list[Ints], capacity: Ints, *, cu
     option = np.arange(len(customer))
     weight = np.zeros(len(customer), np.int64)
     for aim in aims:
-        reach = int(np.abs(aim).max(initial=0))
+        reach = _largest(aim)
         factor = 2 * (len(capacity) + 1) * reach + 1
-        if int(np.abs(weight).max(initial=0)) * factor + reach > LARGEST:
+        if _largest(weight) * factor + reach > LARGEST:
             is_best, weight = _Auction(customer[option], place[option], weight, capacity).optima()
             option, weight = option[is_best], weight[is_best]
+            require_fits(_largest(weight) * factor + reach, LARGEST, "largest weight of an option", WIDER)
         weight = weight * factor + aim[option]
     auction = _Auction(customer[option], place[option], weight, capacity)
     holding = auction.held[auction.held != NOTHING]
     held = np.full(customers, NOTHING)
     held[customer[option][holding]] = option[holding]
     return held
+
+
+def _largest(weight: Ints) -> int:
+    return int(np.abs(weight).max(initial=0))
 
 
 @dataclass(frozen=True, eq=False)

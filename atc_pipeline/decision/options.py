@@ -104,7 +104,9 @@ def options_of(coded: np.ndarray, offset: int, length: int, catalogue: Catalogue
 
     ``coded``: ``code_options``; taken are ``length`` customers from number ``offset`` on, which are numbered from 0.
     """
-    start, end = np.searchsorted(coded, np.array([offset, offset + length], dtype=np.uint64) << CUSTOMER)
+    start = np.searchsorted(coded, np.uint64(offset) << CUSTOMER)
+    last = (min(offset + length, 2 ** BITS["customer"]) << int(CUSTOMER)) - 1  # what follows the last number has no 64 bits
+    end = np.searchsorted(coded, np.uint64(last), side="right")
     mine = coded[start:end] - (np.uint64(offset) << CUSTOMER)
     has_options = np.zeros(length, dtype=bool)
     has_options[(mine >> CUSTOMER).astype(np.int64)] = True
