@@ -22,6 +22,9 @@ from atc_pipeline.rules.people import whose
 FINISHED = ("completed", "converted")
 """The reasons for ending that count as having been through the journey."""
 
+IN_FLIGHT = pl.col("ended_on").is_null()
+"""True where the customer is in the journey."""
+
 
 def no_state() -> pl.DataFrame:
     """Return the memory before the first day of the lake."""
@@ -57,12 +60,11 @@ def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) ->
 def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
     """Make one row per ``survivor`` and journey of the rows of each: ``is_own``, and those of ``customer_id`` who was absorbed."""
     of_customer, of_journey = ["survivor"], ["survivor", "journey_id"]
-    is_in_flight = pl.col("ended_on").is_null()
     in_order = rows.sort(
-        "survivor", is_in_flight, "is_own", "entered_on", "journey_id", "customer_id", descending=[False, True, True, True, False, False]
-    ).with_columns(goes_on=is_in_flight & (pl.int_range(pl.len()).over(of_customer) == 0))
+        "survivor", IN_FLIGHT, "is_own", "entered_on", "journey_id", "customer_id", descending=[False, True, True, True, False, False]
+    ).with_columns(goes_on=IN_FLIGHT & (pl.int_range(pl.len()).over(of_customer) == 0))
     # Another flight of the very journey that goes on has not ended: it is the same one, entered twice.
-    is_over = is_in_flight & ~pl.col("goes_on").any().over(of_journey)
+    is_over = IN_FLIGHT & ~pl.col("goes_on").any().over(of_journey)
     ended = in_order.with_columns(
         ended_on=pl.when(is_over).then(pl.lit(today)).otherwise("ended_on"),
         ended_reason=pl.when(is_over).then(pl.lit("merged")).otherwise("ended_reason"),
@@ -228,7 +230,7 @@ def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) 
 def goals_awaited(state: pl.DataFrame, portfolio: Portfolio) -> dict[str, date]:
     """Return the goals of the journeys in flight, each with the day on which the first of them was entered: it counts after that."""
     goals = {journey.id: journey.goal.event for journey in portfolio.journeys if journey.goal and journey.exit_on_goal}
-    in_flight = state.filter(pl.col("ended_on").is_null()).group_by("journey_id").agg(pl.col("entered_on").min())
+    in_flight = state.filter(IN_FLIGHT).group_by("journey_id").agg(pl.col("entered_on").min())
     awaited: dict[str, date] = {}
     for journey, entered_on in in_flight.iter_rows():
         if journey in goals:
@@ -398,7 +400,7 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
     """
     key = ["customer", "journey"]
     is_entered = pl.col("new_arm").is_not_null()
-    is_interrupted = pl.col("is_interrupted") & pl.col("ended_on").is_null()
+    is_interrupted = pl.col("is_interrupted") & IN_FLIGHT
     first_entries = entries.join(past, on=key, how="anti")
     return (
         pl.concat([past.join(entries, on=key, how="left", maintain_order="left"), first_entries], how="diagonal")
