@@ -169,9 +169,9 @@ class _Moves:
         """Return some of the rows."""
         return _Moves(self.customer[rows], self.option[rows], self.to[rows], self.loss[rows])
 
-    def join(self, other: "_Moves") -> "_Moves":
+    def join(self, more: "_Moves") -> "_Moves":
         """Return the rows of both."""
-        return _Moves(*(np.concatenate([getattr(part, name) for part in (self, other)]) for name in vars(self)))
+        return _Moves(*(np.concatenate([getattr(part, name) for part in (self, more)]) for name in vars(self)))
 
     def cheapest(self, count: int) -> "_Moves":
         """Return for each journey moved to the ``count`` rows that lose least."""
@@ -246,9 +246,9 @@ class _Auction:
         value = np.where(barred[place], 0, self.weight[option] - self.price[place])
         best = np.maximum(-_least(-value, begin), 0)
         is_best = np.flatnonzero((value == best[whose]) & (value > 0))
-        other = np.full(len(customers), NOTHING)
-        other[whose[is_best]] = option[is_best]
-        return other, best
+        alternative = np.full(len(customers), NOTHING)
+        alternative[whose[is_best]] = option[is_best]
+        return alternative, best
 
     def raise_prices(self, journeys: Ints) -> None:
         """Raise the prices of overfull journeys together, until one of them is left by as many as are too many.
@@ -260,14 +260,14 @@ class _Auction:
         leaving = []
         for journey in journeys:
             customers = np.flatnonzero(self.at == journey)
-            other, best = self.next_best(customers, barred)
+            alternative, best = self.next_best(customers, barred)
             lost = self.weight[self.held[customers]] - self.price[journey] - best
             first = np.argpartition(lost, -self.room[journey] - 1)[: -self.room[journey]]
-            leaving.append((customers[first], other[first], lost[first]))
+            leaving.append((customers[first], alternative[first], lost[first]))
         rise = min(lost.max() for _, _, lost in leaving)
         self.price[journeys] += rise
-        for customers, other, lost in leaving:
-            self.move(customers[lost <= rise], other[lost <= rise])
+        for customers, alternative, lost in leaving:
+            self.move(customers[lost <= rise], alternative[lost <= rise])
 
     def moves(self, customers: Ints) -> _Moves:
         """List where customers who hold an option could go instead."""

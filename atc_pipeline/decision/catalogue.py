@@ -40,7 +40,7 @@ class Catalogue:
 
     ``facts``: one row per number. Journeys only the memory knows (removed, draft) have ``is_known`` false and default facts.
     ``members``: the ``interests``, ``intents`` and ``channels`` of each journey. ``only_after``, ``not_after``: one row per pair of
-    journeys, ``journey`` and ``other`` by number, the latter with ``within_days``.
+    journeys, ``journey`` and ``earlier`` by number, the latter with ``within_days``.
     """
 
     facts: pl.DataFrame
@@ -75,31 +75,34 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
     columns: dict[str, tuple[list[object], pl.DataType]] = {
         "journey_id": (list(ids), pl.String()),
         "is_known": ([name in known for name in ids], pl.Boolean()),
-        "mandatory": (fact(lambda one: one.mandatory, without=False), pl.Boolean()),
-        "priority": (fact(lambda one: one.priority, 0.0), pl.Float64()),
-        "value": (fact(lambda one: one.value, None), pl.Float64()),
-        "length_days": (fact(lambda one: one.length_days, None), pl.Int64()),
-        "can_interrupt": (fact(lambda one: one.can_interrupt, without=False), pl.Boolean()),
-        "interruptible": (fact(lambda one: one.interruptible, without=True), pl.Boolean()),
-        "is_linked": (fact(lambda one: bool(one.only_after), without=False), pl.Boolean()),
-        "again_after_days": (fact(lambda one: one.reentry.after_days if one.reentry else None, None), pl.Int64()),
-        "again_from_exit": (fact(lambda one: one.reentry is not None and one.reentry.counted_from == "exit", without=False), pl.Boolean()),
-        "max_entries": (fact(lambda one: one.max_entries, None), pl.Int64()),
-        "held_out": (fact(lambda one: round(one.holdout * BUCKETS), 0), pl.UInt64()),
+        "mandatory": (fact(lambda journey: journey.mandatory, without=False), pl.Boolean()),
+        "priority": (fact(lambda journey: journey.priority, 0.0), pl.Float64()),
+        "value": (fact(lambda journey: journey.value, None), pl.Float64()),
+        "length_days": (fact(lambda journey: journey.length_days, None), pl.Int64()),
+        "can_interrupt": (fact(lambda journey: journey.can_interrupt, without=False), pl.Boolean()),
+        "interruptible": (fact(lambda journey: journey.interruptible, without=True), pl.Boolean()),
+        "is_linked": (fact(lambda journey: bool(journey.only_after), without=False), pl.Boolean()),
+        "again_after_days": (fact(lambda journey: journey.reentry.after_days if journey.reentry else None, None), pl.Int64()),
+        "again_from_exit": (
+            fact(lambda journey: journey.reentry is not None and journey.reentry.counted_from == "exit", without=False),
+            pl.Boolean(),
+        ),
+        "max_entries": (fact(lambda journey: journey.max_entries, None), pl.Int64()),
+        "held_out": (fact(lambda journey: round(journey.holdout * BUCKETS), 0), pl.UInt64()),
         "salt": (fact(_salt, None), pl.String()),
     }
     failed = np.array(fact(lambda journey: _failed(journey, portfolio.policy, today), 0), dtype=PACKED)
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
     facts = facts.with_columns(failed=pl.Series(failed))
     members = {kind: [getattr(known[name], kind) if name in known else () for name in ids] for kind in ("interests", "intents", "channels")}
-    links = [(ids.index(one.id), ids.index(other)) for one in portfolio.journeys for other in one.only_after if other in ids]
+    links = [(ids.index(journey.id), ids.index(before)) for journey in portfolio.journeys for before in journey.only_after if before in ids]
     pairs = [
-        (ids.index(one.id), ids.index(other.journey), other.within_days)
-        for one in portfolio.journeys
-        for other in one.not_after
-        if other.journey in ids
+        (ids.index(journey.id), ids.index(rule.journey), rule.within_days)
+        for journey in portfolio.journeys
+        for rule in journey.not_after
+        if rule.journey in ids
     ]
-    numbers = {"journey": pl.UInt16, "other": pl.UInt16}
+    numbers = {"journey": pl.UInt16, "earlier": pl.UInt16}
     return Catalogue(
         facts,
         ids.index(NONE),

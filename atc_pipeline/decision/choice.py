@@ -235,10 +235,10 @@ def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept
     ruling[is_squeezed] = CAPACITY
     ruling = np.where(contested.failed == 0, ruling, FIRST_GATE[contested.failed])
     ruling[chosen] = CHOSEN
-    others = contested.order[((contested.failed == 0) & ~is_chosen)[contested.order]]
+    losers = contested.order[((contested.failed == 0) & ~is_chosen)[contested.order]]
     return Settled(
         chosen,
-        _first_of_groups(others, group, len(chosen)),
+        _first_of_groups(losers, group, len(chosen)),
         ruling,
         np.where(squeezed, np.nan, contested.probability),
     )

@@ -62,46 +62,48 @@ def decide(
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
     arm_ids = _arm_ids(people, arms)
     past = memory.number(state, customers, catalogue)
-    kept, others = standing.kept(delivered, absorbed, past, customers, catalogue)
+    kept, older = standing.kept(delivered, absorbed, past, customers, catalogue)
     past = memory.advance(past, goals.join(customers, on="customer_id"), people, kept, portfolio, today=today)
-    kept, given_up = standing.kept_after_all(kept, others, past, today)
+    kept, given_up = standing.kept_after_all(kept, older, past, today)
     past = memory.note_given_up(past, given_up, today=today)
     coded = code_options(number_queues(queues, customers, catalogue), standing.carried(past, kept))
 
     numbers_only = past.drop("date", "customer_id", "journey_id")
 
     def contest(offset: int) -> records.Shard:
-        these = people.slice(offset, shard)
-        mine = _slice(numbers_only, offset, shard)
-        finished = memory.last_finished(mine, these.height)
+        profiles_here = people.slice(offset, shard)
+        past_here = _slice(numbers_only, offset, shard)
+        finished = memory.last_finished(past_here, profiles_here.height)
         options = options_of(coded, offset, shard, catalogue)
-        scored = score_options(options, these, finished, portfolio, catalogue)
-        shut = memory.gates_of(memory.Remembered(options, mine, these, portfolio, catalogue, today))
+        scored = score_options(options, profiles_here, finished, portfolio, catalogue)
+        shut = memory.gates_of(memory.Remembered(options, past_here, profiles_here, portfolio, catalogue, today))
         scored = scored.with_columns(pl.col("failed") | pl.Series(shut))
-        entry_scores = _entry_scores(mine, these.height)
-        their_arms = arm_ids.slice(offset, shard)
-        contested = choice.contest(scored, entry_scores, their_arms, portfolio, catalogue, today=today)
-        return records.Shard(offset, these, their_arms, mine, finished, contested)
+        entry_scores = _entry_scores(past_here, profiles_here.height)
+        arms_here = arm_ids.slice(offset, shard)
+        contested = choice.contest(scored, entry_scores, arms_here, portfolio, catalogue, today=today)
+        return records.Shard(offset, profiles_here, arms_here, past_here, finished, contested)
 
     shards = in_parallel(contest, range(0, people.height, shard))
     places = _places(past, pl.concat([kept, given_up]), portfolio, catalogue)
     is_limited = np.zeros(catalogue.facts.height, dtype=bool)
     is_limited[places["journey"]] = True
-    wishes = [choice.wishes_for(one.contested, is_limited, catalogue, one.offset) for one in shards] or [pl.DataFrame(schema=choice.WISHES)]
+    wishes = [choice.wishes_for(part.contested, is_limited, catalogue, part.offset) for part in shards] or [
+        pl.DataFrame(schema=choice.WISHES)
+    ]
     allocation = capacity.allocate(pl.concat(wishes).join(kept.select("customer"), on="customer", how="anti"), places)
 
-    def settle(one: records.Shard) -> records.Done:
-        granted = allocation.granted.filter(pl.col("customer").is_between(one.offset, one.offset + shard, closed="left"))
-        granted = granted.select(pl.col("customer") - one.offset, "journey")
-        return records.settle(one, is_limited, granted, _slice(kept, one.offset, shard), portfolio, catalogue, today)
+    def settle(part: records.Shard) -> records.Done:
+        granted = allocation.granted.filter(pl.col("customer").is_between(part.offset, part.offset + shard, closed="left"))
+        granted = granted.select(pl.col("customer") - part.offset, "journey")
+        return records.settle(part, is_limited, granted, _slice(kept, part.offset, shard), portfolio, catalogue, today)
 
     done = in_parallel(settle, shards)
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
-    remembered = pl.concat([*(one.state for one in done), records.named_state(unseen, None, catalogue, today)])
+    remembered = pl.concat([*(part.state for part in done), records.named_state(unseen, None, catalogue, today)])
     return Decided(
-        candidates=lazily(lambda: (records.candidates(one, portfolio, catalogue, today) for one in done), CANDIDATES),
+        candidates=lazily(lambda: (records.candidates(part, portfolio, catalogue, today) for part in done), CANDIDATES),
         state=remembered if unseen.is_empty() else remembered.sort("customer_id", "journey_id"),
-        assignments=pl.concat([one.assignments for one in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
+        assignments=pl.concat([part.assignments for part in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
         funnel=records.funnel(done, allocation.journeys, catalogue, today),
     )
 
@@ -109,8 +111,9 @@ def decide(
 def columns_needed(portfolio: Portfolio) -> list[str]:
     """Name the profile's columns that deciding reads."""
     policy = portfolio.policy
-    conditions = [policy.score, policy.none, policy.suppressed_when, policy.cap.starts if policy.cap else None]
-    read = {name for one in conditions if one is not None for name in one.columns if name not in CANDIDATE_TERMS or one is not policy.score}
+    read = set(policy.score.columns) - set(CANDIDATE_TERMS)
+    for condition in (policy.none, policy.suppressed_when, policy.cap.starts if policy.cap else None):
+        read |= set(condition.columns) if condition is not None else set()
     for journey in portfolio.journeys:
         read |= {f"interest_{topic}" for topic in journey.interests} | {f"intent_{intent}" for intent in journey.intents}
         read |= {f"consent_{channel}" for channel in journey.channels}
@@ -143,17 +146,17 @@ def _entry_scores(past: pl.DataFrame, customers: int) -> np.ndarray:
 
 def _places(past: pl.DataFrame, kept: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
     """One row per limited journey: ``journey``, and the ``places`` it has for others than those already delivered (SPEC 8, step 5)."""
-    limited = [one for one in portfolio.journeys if one.daily_entries is not None or one.active is not None]
+    limited = [journey for journey in portfolio.journeys if journey.daily_entries is not None or journey.active is not None]
     if not limited:
         return pl.DataFrame(schema={"journey": pl.UInt16, "places": pl.Int64})
     in_flight = _counted(past.filter(memory.IN_FLIGHT)["journey_id"])
     taken = _counted(kept.filter(records.IS_ENTRY)["journey_id"])
     number = {name: number for number, name in enumerate(catalogue.journey_ids)}
     places = []
-    for one in limited:
-        limits = [one.daily_entries, None if one.active is None else one.active - in_flight.get(one.id, 0)]
+    for journey in limited:
+        limits = [journey.daily_entries, None if journey.active is None else journey.active - in_flight.get(journey.id, 0)]
         left = min(limit for limit in limits if limit is not None)
-        places.append((number[one.id], max(0, left - taken.get(one.id, 0))))
+        places.append((number[journey.id], max(0, left - taken.get(journey.id, 0))))
     return pl.DataFrame(sorted(places), schema={"journey": pl.UInt16, "places": pl.Int64}, orient="row")
 
 

@@ -46,15 +46,15 @@ def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) ->
     if absorbed is None:
         return state
     now = absorbed.select(survivor="customer_id", customer_id="absorbed")
-    theirs = state.lazy().join(now, on="customer_id", how="inner").select(*state.columns, "survivor").collect()
-    if theirs.is_empty():
+    absorbed_rows = state.lazy().join(now, on="customer_id", how="inner").select(*state.columns, "survivor").collect()
+    if absorbed_rows.is_empty():
         return state
-    survivors = theirs.select(customer_id="survivor").unique()
-    involved = pl.concat([survivors, theirs.select("customer_id")]).unique()
+    survivors = absorbed_rows.select(customer_id="survivor").unique()
+    involved = pl.concat([survivors, absorbed_rows.select("customer_id")]).unique()
     own = state.join(survivors, on="customer_id", how="semi").with_columns(survivor="customer_id")
-    others = state.join(involved, on="customer_id", how="anti")
-    rows = pl.concat([own, theirs]).with_columns(is_own=pl.col("customer_id") == pl.col("survivor"))
-    return pl.concat([others, _merged(rows, today).select(state.columns).cast(state.schema)])
+    untouched = state.join(involved, on="customer_id", how="anti")
+    rows = pl.concat([own, absorbed_rows]).with_columns(is_own=pl.col("customer_id") == pl.col("survivor"))
+    return pl.concat([untouched, _merged(rows, today).select(state.columns).cast(state.schema)])
 
 
 def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
@@ -204,13 +204,13 @@ def _exits(profiles: pl.DataFrame, journeys: Sequence[Journey]) -> pl.LazyFrame:
     """One row per customer and journey whose ``exit_when`` holds today."""
     exits = [
         profiles.lazy()
-        .select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=one.exit_when.expr)
-        .with_columns(journey_id=pl.lit(one.id))
-        for one in journeys
-        if one.exit_when is not None
+        .select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=journey.exit_when.expr)
+        .with_columns(journey_id=pl.lit(journey.id))
+        for journey in journeys
+        if journey.exit_when is not None
     ]
     none = pl.LazyFrame(schema={"customer": pl.UInt32, "is_exited": pl.Boolean, "journey_id": pl.String})
-    return pl.concat([none, *(one.filter("is_exited") for one in exits)])
+    return pl.concat([none, *(exited.filter("is_exited") for exited in exits)])
 
 
 def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) -> pl.LazyFrame:
@@ -328,8 +328,8 @@ def _without_link(remembered: Remembered) -> Shut:
     is_linked = remembered.catalogue.flags("is_linked")
     if not is_linked.any():
         return NOWHERE
-    completed = remembered.past.lazy().filter(pl.col("times_completed") > 0).select("customer", other="journey")
-    met = completed.join(remembered.catalogue.only_after.lazy(), on="other", how="inner").select("customer", "journey").unique().collect()
+    completed = remembered.past.lazy().filter(pl.col("times_completed") > 0).select("customer", earlier="journey")
+    met = completed.join(remembered.catalogue.only_after.lazy(), on="earlier", how="inner").select("customer", "journey").unique().collect()
     is_shut: np.ndarray = is_linked[remembered.options["journey"].to_numpy()]
     is_shut[remembered.rows(met)] = False
     return is_shut
@@ -344,8 +344,8 @@ def _too_close(remembered: Remembered) -> Shut:
     last_day_in = pl.max_horizontal("entered_on", pl.col("ended_on").dt.offset_by("-1d").fill_null(remembered.today))
     close = (
         remembered.past.lazy()
-        .select("customer", "entered_on", "ended_on", other="journey")
-        .join(remembered.catalogue.not_after.lazy(), on="other", how="inner")
+        .select("customer", "entered_on", "ended_on", earlier="journey")
+        .join(remembered.catalogue.not_after.lazy(), on="earlier", how="inner")
         .filter((pl.lit(remembered.today) - last_day_in).dt.total_days() < pl.col("within_days"))
         .select("customer", "journey")
         .unique()

@@ -107,23 +107,23 @@ def options_of(coded: np.ndarray, offset: int, length: int, catalogue: Catalogue
     start = np.searchsorted(coded, np.uint64(offset) << CUSTOMER)
     last = (min(offset + length, 2 ** BITS["customer"]) << int(CUSTOMER)) - 1  # what follows the last number has no 64 bits
     end = np.searchsorted(coded, np.uint64(last), side="right")
-    mine = coded[start:end] - (np.uint64(offset) << CUSTOMER)
+    coded_here = coded[start:end] - (np.uint64(offset) << CUSTOMER)
     has_options = np.zeros(length, dtype=bool)
-    has_options[(mine >> CUSTOMER).astype(np.int64)] = True
+    has_options[(coded_here >> CUSTOMER).astype(np.int64)] = True
     nones = np.flatnonzero(has_options).astype(np.uint64) << CUSTOMER | np.uint64(catalogue.none) << JOURNEY | NOTHING << SOURCE
-    mine = np.sort(np.concatenate([mine, nones]))
-    option, source = mine >> JOURNEY, mine >> SOURCE & np.uint64(2 ** BITS["source"] - 1)
+    coded_here = np.sort(np.concatenate([coded_here, nones]))
+    option, source = coded_here >> JOURNEY, coded_here >> SOURCE & np.uint64(2 ** BITS["source"] - 1)
     is_incumbent = source == IN_FLIGHT
     is_same = option[1:] == option[:-1]  # as the row before: in flight, or delivered, and queued as well
     if is_same.any():
         is_incumbent[:-1] |= is_same & is_incumbent[1:]
         kept = np.concatenate([[0], np.flatnonzero(~is_same) + 1])
-        mine, option, source, is_incumbent = mine[kept], option[kept], source[kept], is_incumbent[kept]
+        coded_here, option, source, is_incumbent = coded_here[kept], option[kept], source[kept], is_incumbent[kept]
     return pl.DataFrame(
         {
             "customer": (option >> (CUSTOMER - JOURNEY)).astype(np.uint32),
             "journey": option.astype(np.uint16),
-            "waiting_days": np.where(source == QUEUED, mine.astype(np.int32) & np.int32(2 ** BITS["waiting_days"] - 1), np.int32(0)),
+            "waiting_days": np.where(source == QUEUED, coded_here.astype(np.int32) & np.int32(2 ** BITS["waiting_days"] - 1), np.int32(0)),
             "is_queued": source == QUEUED,
             "is_incumbent": is_incumbent,
         },

@@ -47,7 +47,7 @@ class Done:
 
 
 def settle(
-    one: Shard,
+    shard: Shard,
     is_limited: np.ndarray,
     granted: pl.DataFrame,
     delivered: pl.DataFrame,
@@ -56,21 +56,21 @@ def settle(
     today: date,
 ) -> Done:
     """Rule the rows of a shard, remember what starts, and write down each customer's answer."""
-    contested = one.contested
+    contested = shard.contested
     settled = choice.settle(contested, is_limited, _rows_of(contested, granted), _rows_of(contested, delivered))
-    answers = _answers(one, settled, delivered, portfolio, catalogue, today)
+    answers = _answers(shard, settled, delivered, portfolio, catalogue, today)
     remembered = memory.remember(
-        one.past,
+        shard.past,
         answers.filter(pl.col("is_entry")).select("customer", "journey", new_arm="arm", new_score="score"),
         answers.filter(pl.col("left").is_not_null()).select("customer", journey="left"),
         portfolio,
         today=today,
     )
     return Done(
-        one,
+        shard,
         settled,
-        named_state(remembered, one.profiles["customer_id"], catalogue, today),
-        _assignments(one, answers, delivered, catalogue, today),
+        named_state(remembered, shard.profiles["customer_id"], catalogue, today),
+        _assignments(shard, answers, delivered, catalogue, today),
     )
 
 
@@ -83,15 +83,15 @@ def _rows_of(contested: choice.Contest, named: pl.DataFrame) -> np.ndarray:
 
 
 def _answers(
-    one: Shard, settled: choice.Settled, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
+    shard: Shard, settled: choice.Settled, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
 ) -> pl.DataFrame:
     """One row per customer with options: the option chosen, what became of the journey in flight, and what is to be remembered."""
-    contested, journey = one.contested, one.contested.options["journey"]
+    contested, journey = shard.contested, shard.contested.options["journey"]
     has_incumbent = contested.incumbent != choice.NOBODY
     is_carried = settled.chosen == contested.incumbent
     is_none = settled.chosen == contested.none
     running = journey.gather(np.where(has_incumbent, contested.incumbent, 0))
-    in_flight = one.past.filter(memory.IN_FLIGHT).select("customer", carried_since="entered_on", carried_arm="arm")
+    in_flight = shard.past.filter(memory.IN_FLIGHT).select("customer", carried_since="entered_on", carried_arm="arm")
     runner_up = pl.select(row=pl.when(pl.Series(settled.runner_up) != choice.NOBODY).then(pl.Series(settled.runner_up))).to_series()
     answers = contested.options.select("customer", "journey", "score")[settled.chosen].with_columns(
         decision=pl.Series(np.select([is_none, is_carried, has_incumbent], DECISIONS[:-1], default=DECISIONS[-1]), dtype=pl.String),
@@ -102,7 +102,7 @@ def _answers(
         is_none=pl.Series(is_none),
         is_entry=pl.Series(~is_none & ~is_carried),
     )
-    arms = _arms(answers.filter("is_entry"), one.arm_ids, portfolio, catalogue)
+    arms = _arms(answers.filter("is_entry"), shard.arm_ids, portfolio, catalogue)
     answers = answers.join(arms, on="customer", how="left", maintain_order="left").join(
         in_flight, on="customer", how="left", maintain_order="left"
     )
@@ -128,15 +128,15 @@ def _arms(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catal
     return named.select("customer", drawn_arm=pl.when(is_control).then(pl.lit("control")).otherwise(pl.lit("treated")))
 
 
-def _assignments(one: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
+def _assignments(shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
     """One row per customer: the one answer. A decision that was delivered is repeated as it was."""
     left = answers.filter(pl.col("left").is_not_null()).select("customer", ended="left", ended_reason=pl.lit("interrupted"))
-    ended = one.past.filter(pl.col("ended_on") == today).select("customer", ended="journey", ended_reason="ended_reason")
+    ended = shard.past.filter(pl.col("ended_on") == today).select("customer", ended="journey", ended_reason="ended_reason")
     # Customers who merged may have been in several journeys: told is the one that ended for a reason of its own, if one did.
     ended = pl.concat([ended, left]).sort(pl.col("ended_reason") == "merged", "ended").unique("customer", keep="first", maintain_order=True)
     lengths = catalogue.numbers().collect().with_columns(catalogue.facts["length_days"]).select("journey", "length_days")
     new = (
-        one.profiles.select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
+        shard.profiles.select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
         .join(answers, on="customer", how="left", maintain_order="left")
         .join(ended, on="customer", how="left", maintain_order="left")
         .join(lengths, on="journey", how="left", maintain_order="left")
@@ -176,9 +176,9 @@ def named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Cata
     )
 
 
-def candidates(one: Done, portfolio: Portfolio, catalogue: Catalogue, today: date) -> pl.DataFrame:
+def candidates(done: Done, portfolio: Portfolio, catalogue: Catalogue, today: date) -> pl.DataFrame:
     """One row per customer of the shard and option: every factor, the score, and why it won or lost."""
-    shard, settled, contested = one.shard, one.settled, one.shard.contested
+    shard, settled, contested = done.shard, done.settled, done.shard.contested
     options = contested.options
     score = options["score"].fill_null(np.nan).to_numpy()
     factors = with_factors(options, shard.profiles, shard.finished, portfolio, catalogue, FACTORS)
@@ -209,8 +209,8 @@ def funnel(done: Sequence[Done], limited: pl.DataFrame, catalogue: Catalogue, to
     journeys, rulings = catalogue.facts.height, len(RULINGS)
     counts = np.zeros((journeys, rulings), dtype=np.int64)
     more = {name: np.zeros(journeys, dtype=np.int64) for name in ("queued", "carried", "started", "wanted")}
-    for one in done:
-        contested, settled = one.shard.contested, one.settled
+    for part in done:
+        contested, settled = part.shard.contested, part.settled
         journey, is_incumbent = contested.options["journey"].to_numpy(), contested.options["is_incumbent"].to_numpy()
         wish = contested.wish[contested.wish != choice.NOBODY]
         counts += np.bincount(journey.astype(np.int64) * rulings + settled.ruling, minlength=journeys * rulings).reshape(journeys, rulings)

@@ -44,21 +44,21 @@ def kept(
     )
     columns = [*ASSIGNMENTS, "customer", "journey"]
     kept = rows.filter("is_kept").select(columns)
-    others = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry"))
+    older = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry"))
     is_in_one = pl.col("running").is_not_null() | pl.col("customer").is_in(kept["customer"].implode())
-    return kept, others.filter(is_in_one).sort("customer", "journey_id", "name").select(columns)
+    return kept, older.filter(is_in_one).sort("customer", "journey_id", "name").select(columns)
 
 
-def kept_after_all(kept: pl.DataFrame, others: pl.DataFrame, past: pl.DataFrame, today: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+def kept_after_all(kept: pl.DataFrame, older: pl.DataFrame, past: pl.DataFrame, today: date) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Let starts under older names stand where what the customer was in has ended today; return what stands, and what gives way.
 
     What gives way was started and has ended ``merged`` (``memory.note_given_up``), unless it is the very journey that goes on.
     """
-    if others.is_empty():
-        return kept, others
+    if older.is_empty():
+        return kept, older
     in_flight = past.filter(IN_FLIGHT)
     ended = past.filter((pl.col("ended_on") == today) & (pl.col("ended_reason") != "merged"))
-    free = others.join(kept, on="customer", how="anti").join(in_flight, on="customer", how="anti").unique("customer", keep="first")
+    free = older.join(kept, on="customer", how="anti").join(in_flight, on="customer", how="anti").unique("customer", keep="first")
     stands = (
         free.drop("ended_journey_id", "ended_reason")
         .join(ended.select("customer", "ended_reason", ended_journey_id="journey_id"), on="customer")
@@ -66,7 +66,7 @@ def kept_after_all(kept: pl.DataFrame, others: pl.DataFrame, past: pl.DataFrame,
         .select(kept.columns)
     )
     kept = pl.concat([kept, stands]).sort("customer")
-    return kept, others.join(kept, on=["customer", "journey"], how="anti")
+    return kept, older.join(kept, on=["customer", "journey"], how="anti")
 
 
 def carried(past: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:

@@ -119,16 +119,16 @@ def _reentry(day: Day, journey: Journey) -> str | None:
 def _link(day: Day, journey: Journey) -> str | None:
     if not journey.only_after or any(day.memory.get(before, {}).get("times_completed") for before in journey.only_after):
         return None
-    said = []
+    missing = []
     for before in journey.only_after:
         past = day.memory.get(before)
         if past is None:
-            said.append(f"{day.name(before)} was never entered")
+            missing.append(f"{day.name(before)} was never entered")
         elif past["ended_on"] is None:
-            said.append(f"{day.name(before)} is still running")
+            missing.append(f"{day.name(before)} is still running")
         else:
-            said.append(f"{day.name(before)} ended {day.on(past['ended_on'])} before it was through ({past['ended_reason']})")
-    return f"Comes only after {words.any_of(day.name(before) for before in journey.only_after)}: {'; '.join(said)}."
+            missing.append(f"{day.name(before)} ended {day.on(past['ended_on'])} before it was through ({past['ended_reason']})")
+    return f"Comes only after {words.any_of(day.name(before) for before in journey.only_after)}: {'; '.join(missing)}."
 
 
 def _pairwise(day: Day, journey: Journey) -> str | None:
@@ -143,9 +143,11 @@ def _pairwise(day: Day, journey: Journey) -> str | None:
             continue
         from_ = last_day + timedelta(days=rule.within_days)
         distance = f"Not within {words.count(rule.within_days, 'day')} of {day.name(rule.journey)}: "
-        said = distance + ("the customer is in it." if running else f"was in it until {day.on(last_day)}; possible from {day.on(from_)}.")
+        sentence = distance + (
+            "the customer is in it." if running else f"was in it until {day.on(last_day)}; possible from {day.on(from_)}."
+        )
         if latest is None or from_ > latest[0]:
-            latest = from_, said
+            latest = from_, sentence
     return latest[1] if latest else None
 
 
@@ -177,14 +179,16 @@ def frequency_cap(day: Day) -> Held | None:
     if cap is None or not isinstance(allowed, float):
         return None
     window = timedelta(days=cap.days)
-    recent = sorted(one for row in day.memory.values() for one in row["recent_starts"] or [] if day.today - window < one < day.today)
+    recent = sorted(start for row in day.memory.values() for start in row["recent_starts"] or [] if day.today - window < start < day.today)
     if len(recent) + 1 <= allowed:
         return None
-    made = f"{len(recent)} within {words.count(cap.days, 'day')}" + (f" ({words.all_of(day.on(one) for one in recent)})" if recent else "")
-    said = f"{made}, and {allowed:g} {'is' if allowed == 1 else 'are'} allowed"
+    made = f"{len(recent)} within {words.count(cap.days, 'day')}" + (
+        f" ({words.all_of(day.on(start) for start in recent)})" if recent else ""
+    )
+    details = f"{made}, and {allowed:g} {'is' if allowed == 1 else 'are'} allowed"
     later = (day.today + timedelta(days=number) for number in range(1, cap.days + 1))
-    free_on = next((one for one in later if sum(start > one - window for start in recent) + 1 <= allowed), None)
-    return Held(said, free_on)
+    free_on = next((day_after for day_after in later if sum(start > day_after - window for start in recent) + 1 <= allowed), None)
+    return Held(details, free_on)
 
 
 def _in_flight(day: Day, row: Row) -> str:
@@ -236,15 +240,15 @@ def _outscored(day: Day, row: Row) -> str:
     incumbent = day.contest.incumbent
     if incumbent and row["journey_id"] != NONE and not day.contest.may_interrupt(option, incumbent):
         return f"May not interrupt {day.name(incumbent.journey_id)}, as {chosen} did."
-    best = next((one for one in day.options if one["ruling"] == "chosen"), None)
+    best = next((option_row for option_row in day.options if option_row["ruling"] == "chosen"), None)
     if best is None or row["journey_id"] == NONE:
         return f"{chosen} is worth more."
     if best["mandatory"] and not row["mandatory"]:
         return f"{chosen} is mandatory, and goes before."
     if row["score"] == best["score"]:
-        for name, said in (("priority", "has the higher priority"), ("waiting_days", "has been waited for longer")):
+        for name, advantage in (("priority", "has the higher priority"), ("waiting_days", "has been waited for longer")):
             if row[name] != best[name]:
-                return f"Same score as {chosen}, which {said}."
+                return f"Same score as {chosen}, which {advantage}."
         return f"Same score as {chosen}, whose id comes first in the alphabet."
     return f"{chosen} scores {day.score(abs(row['margin']))} more." if row["margin"] and row["margin"] > 0 else f"{chosen} was chosen."
 
