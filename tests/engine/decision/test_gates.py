@@ -23,7 +23,6 @@ from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.rules.limits import LimitError, require_fits
 
 TODAY = date(2026, 6, 3)
-SOURCE = Path(gates.__file__)
 
 
 @pytest.mark.parametrize(("needs", "module"), [("journey", catalogue), ("today", options), ("memory", memory)])
@@ -81,33 +80,43 @@ def test_all_combinations_of_gates_are_ruled_and_spelt_as_they_are() -> None:
     assert named.to_list() == [[], *([name] for name in others)]
 
 
+def imported(name: str, source: str, then: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Import a module as if its source were another one, and run what comes ``then``, in which it is ``module``."""
+    edited = folder / "edited.py"
+    edited.write_text(source)
+    script = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location({name!r}, {str(edited)!r})\n"
+        f"sys.modules[{name!r}] = module = importlib.util.module_from_spec(spec)\n"
+        f"spec.loader.exec_module(module)\n{then}"
+    )
+    return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
+
+
 def test_a_thirteenth_gate_is_refused_at_import_and_works_when_its_bits_are_there(tmp_path: Path) -> None:
     """Nothing else has to change than what the message says."""
-    entry, end = 'Gate("full_moon", "memory", "The moon was full"),\n', ')\n"""Every gate,'
-    text = SOURCE.read_text()
-    assert end in text
-    more = text.replace(end, f"    {entry}{end}")
-
-    def imported(source: str) -> subprocess.CompletedProcess[str]:
-        edited = tmp_path / "gates.py"
-        edited.write_text(source)
-        script = (
-            "import importlib.util, sys\n"
-            "name = 'atc_pipeline.decision.gates'\n"
-            f"spec = importlib.util.spec_from_file_location(name, {str(edited)!r})\n"
-            "sys.modules[name] = module = importlib.util.module_from_spec(spec)\n"
-            "spec.loader.exec_module(module)\n"
-            "from tests.engine.decision.test_gates import spelt_wrongly\n"
-            "assert len(module.GATES) == 13\n"
-            "assert spelt_wrongly(module, module.GATES, tuple(module.LOSSES)) == []\n"
-        )
-        return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
-
-    refused = imported(more)
+    end = ')\n"""Every gate,'
+    source = Path(gates.__file__).read_text()
+    assert end in source
+    more = source.replace(end, f'    Gate("full_moon", "memory", "The moon was full"),\n{end}')
+    then = (
+        "from tests.engine.decision.test_gates import spelt_wrongly\n"
+        "assert len(module.GATES) == 13\n"
+        "assert spelt_wrongly(module, module.GATES, tuple(module.LOSSES)) == []\n"
+    )
+    refused = imported(gates.__name__, more, then, tmp_path)
     assert refused.returncode == 1
     assert "LimitError: bits for 13 gates and 17 rulings: 18, and at most 16 fit; to have more, widen BITS" in refused.stderr
-    widened = imported(more.replace("\nBITS = 16\n", "\nBITS = 18\n"))
+    widened = imported(gates.__name__, more.replace("\nBITS = 16\n", "\nBITS = 18\n"), then, tmp_path)
     assert widened.returncode == 0, widened.stderr
+
+
+def test_an_option_with_more_bits_than_its_number_has_is_refused_at_import(tmp_path: Path) -> None:
+    """Whoever gives more bits to one part is told that another must have fewer."""
+    source = Path(options.__file__).read_text()
+    wider = source.replace('"customer": 28', '"customer": 29')
+    assert imported(options.__name__, source, "", tmp_path).returncode == 0
+    assert "LimitError: bits of an option: 65, and at most 64 fit" in imported(options.__name__, wider, "", tmp_path).stderr
 
 
 PORTFOLIO = """
