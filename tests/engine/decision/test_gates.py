@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from atc_pipeline.decision import capacity, catalogue, choice, decide, gates, memory, options, queues
-from atc_pipeline.decision.gates import GATES, REGISTRY, RULINGS, Gate, require_room
+from atc_pipeline.decision.gates import BITS, GATES, LOSSES, REGISTRY, RULINGS, Gate, require_room
 from atc_pipeline.decision.tables import CANDIDATES, FUNNEL
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -41,24 +41,34 @@ def test_every_gate_has_a_column_in_the_funnel_and_a_meaning() -> None:
 MORE = Gate("full_moon", "memory", "The moon was full")
 
 
+def bits_for(number: int) -> int:
+    """Return how many bits so many gates and their rulings take, "chosen" being ruling 0."""
+    return number + (number + len(LOSSES)).bit_length()
+
+
+FITTING = max(number for number in range(BITS) if bits_for(number) <= BITS)
+BEYOND = tuple(replace(MORE, name=f"moon_{number}") for number in range(FITTING + 1 - len(REGISTRY)))
+TOO_MANY = (
+    f"bits for {FITTING + 1} gates and {FITTING + 5} rulings: {bits_for(FITTING + 1)}, and at most {BITS} fit; "
+    f"to have more, widen BITS in atc_pipeline/decision/gates.py to {bits_for(FITTING + 1)}"
+)
+
+
 @pytest.mark.parametrize(
-    ("registry", "bits", "message"),
+    ("registry", "message"),
     [
-        (
-            (*REGISTRY, MORE),
-            16,
-            r"bits for 13 gates and 17 rulings: 18, and at most 16 fit; .* widen BITS in atc_pipeline/decision/gates.py",
-        ),
-        ((*REGISTRY[:-1], replace(MORE, name="link")), 16, "a name of its own"),
-        ((*REGISTRY[:-1], replace(MORE, name="chosen")), 16, "a name of its own"),
-        ((*REGISTRY[:-1], replace(MORE, needs="today")), 16, "after all others"),
+        ((*REGISTRY, *BEYOND), TOO_MANY),
+        ((*REGISTRY[:-1], replace(MORE, name="link")), "a name of its own"),
+        ((*REGISTRY[:-1], replace(MORE, name="chosen")), "a name of its own"),
+        ((*REGISTRY[:-1], replace(MORE, needs="today")), "after all others"),
     ],
     ids=["too many", "twice", "a ruling", "order"],
 )
-def test_a_registry_that_would_rule_wrongly_is_refused(registry: tuple[Gate, ...], bits: int, message: str) -> None:
-    """Too many for the bits, a name that says two things, and gates that need memory before those that do not."""
+def test_a_registry_that_would_rule_wrongly_is_refused(registry: tuple[Gate, ...], message: str) -> None:
+    """More than fit the bits, a name that says two things, and gates that need memory before those that do not."""
+    require_room((*REGISTRY, *BEYOND)[:FITTING], BITS)
     with pytest.raises((LimitError, ValueError), match=message):
-        require_room(registry, bits)
+        require_room(registry, BITS)
 
 
 def spelt_wrongly(module: ModuleType, names: tuple[str, ...], others: tuple[str, ...]) -> list[int]:
@@ -73,7 +83,7 @@ def spelt_wrongly(module: ModuleType, names: tuple[str, ...], others: tuple[str,
 
 def test_all_combinations_of_gates_are_ruled_and_spelt_as_they_are() -> None:
     """The first gate failed is the ruling, and all are named; who fails none is named by how it lost."""
-    others = RULINGS[1 + len(GATES) :]
+    others = tuple(LOSSES)
     assert spelt_wrongly(gates, GATES, others) == []
     lost = SimpleNamespace(ruling=np.array([RULINGS.index(name) for name in ("chosen", *others)], np.uint8))
     named = choice.failed_gates(lost, SimpleNamespace(failed=np.zeros(4, gates.PACKED)))  # type: ignore[arg-type]
@@ -93,21 +103,23 @@ def imported(name: str, source: str, then: str, folder: Path) -> subprocess.Comp
     return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
 
 
-def test_a_thirteenth_gate_is_refused_at_import_and_works_when_its_bits_are_there(tmp_path: Path) -> None:
+def test_one_gate_more_than_fits_is_refused_at_import_and_works_when_its_bits_are_there(tmp_path: Path) -> None:
     """Nothing else has to change than what the message says."""
     end = ')\n"""Every gate,'
     source = Path(gates.__file__).read_text()
     assert end in source
-    more = source.replace(end, f'    Gate("full_moon", "memory", "The moon was full"),\n{end}')
+    entries = "".join(f"    Gate({gate.name!r}, 'memory', 'x'),\n" for gate in BEYOND)
+    more = source.replace(end, f"{entries}{end}")
     then = (
         "from tests.engine.decision.test_gates import spelt_wrongly\n"
-        "assert len(module.GATES) == 13\n"
+        f"assert len(module.GATES) == {FITTING + 1}\n"
         "assert spelt_wrongly(module, module.GATES, tuple(module.LOSSES)) == []\n"
     )
     refused = imported(gates.__name__, more, then, tmp_path)
     assert refused.returncode == 1
-    assert "LimitError: bits for 13 gates and 17 rulings: 18, and at most 16 fit; to have more, widen BITS" in refused.stderr
-    widened = imported(gates.__name__, more.replace("\nBITS = 16\n", "\nBITS = 18\n"), then, tmp_path)
+    assert f"LimitError: {TOO_MANY}" in refused.stderr
+    wider = more.replace(f"\nBITS = {BITS}\n", f"\nBITS = {bits_for(FITTING + 1)}\n")
+    widened = imported(gates.__name__, wider, then, tmp_path)
     assert widened.returncode == 0, widened.stderr
 
 
