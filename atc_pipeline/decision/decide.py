@@ -17,7 +17,7 @@ from atc_pipeline.decision import capacity, choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, catalogue_of
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, code_options, number_queues, options_of, score_options, with_factors
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, FUNNEL, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 from atc_pipeline.rules.lots import BUCKETS, bucket
 from atc_pipeline.rules.people import survivors
@@ -124,9 +124,9 @@ def decide(
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
     remembered = pl.concat([*(one.state for one in done), _named_state(unseen, None, catalogue, today)])
     return Decided(
-        candidates=lazily(lambda: (_candidates(one, portfolio, catalogue, today) for one in done), CANDIDATES),
+        candidates=lazily(lambda: (_candidates(one, portfolio, catalogue, today) for one in done), SCORED_CANDIDATES.schema),
         state=remembered if unseen.is_empty() else remembered.sort("customer_id", "journey_id"),
-        assignments=pl.concat([one.assignments for one in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
+        assignments=pl.concat([one.assignments for one in done]) if done else pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema),
         funnel=_funnel(done, allocation.journeys, catalogue, today),
     )
 
@@ -162,7 +162,7 @@ def _kept(
     (``_kept_after_all``).
     """
     if delivered is None or delivered.is_empty():
-        nothing = pl.DataFrame(schema={**ASSIGNMENTS, "customer": pl.UInt32, "journey": pl.UInt16})
+        nothing = pl.DataFrame(schema={**JOURNEY_ASSIGNMENTS.schema, "customer": pl.UInt32, "journey": pl.UInt16})
         return nothing, nothing
     running = past.lazy().filter(pl.col("ended_on").is_null()).select("customer", running="journey_id", running_since="entered_on")
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
@@ -171,7 +171,7 @@ def _kept(
     begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))  # merged is told only where a journey continues
     fits = pl.when(is_entry).then(begins).otherwise(goes_on)
     rows = (
-        survivors(delivered.lazy().select(*ASSIGNMENTS, name="customer_id"), absorbed)
+        survivors(delivered.lazy().select(*JOURNEY_ASSIGNMENTS.schema, name="customer_id"), absorbed)
         .join(customers, on="customer_id")
         .join(known.lazy(), on="journey_id")
         .join(running, on="customer", how="left")
@@ -180,7 +180,7 @@ def _kept(
         .with_columns(is_kept=pl.col("fits") & pl.col("customer").is_first_distinct(), is_entry=is_entry)
         .collect()
     )
-    columns = [*ASSIGNMENTS, "customer", "journey"]
+    columns = [*JOURNEY_ASSIGNMENTS.schema, "customer", "journey"]
     kept = rows.filter("is_kept").select(columns)
     others = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry"))
     is_in_one = pl.col("running").is_not_null() | pl.col("customer").is_in(kept["customer"].implode())
@@ -367,23 +367,23 @@ def _assignments(one: _Shard, answers: pl.DataFrame, delivered: pl.DataFrame, ca
             runner_up=names.gather(new["runner_up"]),
             ended_journey_id=names.gather(new["ended"]),
         )
-        .select(*ASSIGNMENTS)
-        .cast(pl.Schema(ASSIGNMENTS))
+        .select(*JOURNEY_ASSIGNMENTS.schema)
+        .cast(JOURNEY_ASSIGNMENTS.schema)
     )
     if delivered.is_empty():
         return new
-    return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*ASSIGNMENTS)]).sort("customer_id")
+    return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*JOURNEY_ASSIGNMENTS.schema)]).sort("customer_id")
 
 
 def _named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Catalogue, today: date) -> pl.DataFrame:
-    """Give the numbered memory its names back: the columns ``STATE``."""
+    """Give the numbered memory its names back: the columns ``JOURNEY_STATE``."""
     customers = remembered["customer_id"] if ids is None else ids.gather(remembered["customer"])
     return (
         remembered.with_columns(
             pl.lit(today).alias("date"), customers.alias("customer_id"), journey_id=catalogue.journey_ids.gather(remembered["journey"])
         )
-        .select(*STATE)
-        .cast(pl.Schema(STATE))
+        .select(*JOURNEY_STATE.schema)
+        .cast(JOURNEY_STATE.schema)
     )
 
 
@@ -408,7 +408,7 @@ def _candidates(one: _Done, portfolio: Portfolio, catalogue: Catalogue, today: d
         choice.failed_gates(settled, contested).alias("failed_gates"),
         pl.Series("rank", contested.rank),
         pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
-    ).cast(pl.Schema(CANDIDATES))
+    ).cast(SCORED_CANDIDATES.schema)
     # A journey that was removed, and left by a switch that stands because it was delivered, is no option any more.
     table = table.filter(is_none | catalogue.facts["is_known"].gather(options["journey"]))
     keep = portfolio.policy.keep_candidates
@@ -438,6 +438,6 @@ def _funnel(done: Sequence[_Done], limited: pl.DataFrame, catalogue: Catalogue, 
         table.filter(catalogue.facts["is_known"])
         .join(places, on="journey_id", how="left", maintain_order="left")
         .with_columns(pl.lit(today).alias("date"))
-        .select(*FUNNEL)
-        .cast(pl.Schema(FUNNEL))
+        .select(*JOURNEY_FUNNEL.schema)
+        .cast(JOURNEY_FUNNEL.schema)
     )
