@@ -51,8 +51,8 @@ ACTIVATION = Table(
         Column(
             "status",
             pl.String(),
-            "would_send in a dry run; delivered; failed (certainly not arrived), unknown (perhaps), pending (another process sends it), "
-            "not_tried (its channel was given up before its turn); withheld.",
+            "What became of it. would_send: a dry run; failed: it has certainly not arrived; unknown: perhaps; pending: another process "
+            "sends it; not_tried: its channel was given up before its turn.",
             one_of=STATUSES,
         ),
         Column("reason", pl.String(), "Why it was not delivered, or is withheld; a receiver's words are cut.", is_nullable=True),

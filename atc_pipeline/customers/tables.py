@@ -9,7 +9,7 @@ import polars as pl
 
 from atc_pipeline.customers.accumulators import Accumulator, Merge
 from atc_pipeline.customers.profiles import STATE, state_schema
-from atc_pipeline.customers.remembered import in_rollup
+from atc_pipeline.customers.remembered import HOURS, in_rollup
 from atc_pipeline.escaping import markdown
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, SEGMENT_ID, Column, Entry, Table
@@ -43,13 +43,16 @@ def _remembered(accumulator: Accumulator) -> Iterator[Column]:
 
 _WORD = {"at": "When that was said.", "id": "The message that says so."}
 _PARTS: Mapping[Merge, Mapping[str, str]] = {
-    "add": {"high": "Sum of the values: so many times 2^28 micro-units, and `.low`.", "low": "See `.high`.", "": "How many on that day."},
-    "least": {"": "The least of that day; numbers in micro-units."},
-    "greatest": {"": "The greatest of that day; numbers in micro-units."},
+    "add": {"high": "Sum of the values: so many times 2^28 micro-units, and `.low`.", "low": "See `.high`.", "": "How many of that day."},
+    "least": {"least": "The least value of that day, in micro-units.", "": "The first such day."},
+    "greatest": {"greatest": "The greatest value of that day, in micro-units.", "": "The last such day."},
     "earliest": _WORD | {"": "What was said first on that day."},
     "latest": _WORD | {"": "What was said last on that day."},
     "decay": {"": "Weights of that day's signals, in micro-units, nothing of them faded yet."},
-    "tally": {"": "The different values of that day, sorted, each with its number."},
+    "tally": {
+        HOURS: "When events happened: quarters of an hour since 1970, each with its number of events.",
+        "": "The different values of that day, sorted, each with its number.",
+    },
     "consent": {
         "withdrawn": "The latest withdrawal by its own time.",
         "withdrawn_arrived": "The latest withdrawal by arrival, as a number.",
@@ -98,12 +101,22 @@ def customer_profiles(portfolio: Portfolio) -> Table:
             ),
             *(
                 Column(
-                    f"interest_{topic.id}", pl.Float64(), "This topic's share of the customer's decayed interest.", at_least=0, at_most=1
+                    f"interest_{topic.id}",
+                    pl.Float64(),
+                    "This topic's share of the customer's decayed interest; 0 without any.",
+                    at_least=0,
+                    at_most=1,
                 )
                 for topic in portfolio.topics
             ),
             *(
-                Column(f"intent_{intent.id}", pl.Float64(), "Strength of the intent, 0 to 1.", at_least=0, at_most=1)
+                Column(
+                    f"intent_{intent.id}",
+                    pl.Float64(),
+                    "Strength of the intent: its decayed signals / `full_at`, at most 1.",
+                    at_least=0,
+                    at_most=1,
+                )
                 for intent in portfolio.intents
             ),
             Column(

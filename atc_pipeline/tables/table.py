@@ -47,18 +47,16 @@ class Table:
     def __post_init__(self) -> None:
         """Raise ValueError where the description is not whole."""
         names = [column.name for column in self.columns]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        dumb = [column.name for column in self.columns if not column.meaning]
-        faults = {
-            "its meaning does not begin with `One row per`": not self.meaning.startswith("One row per "),
-            "its first column is not DATE": self.columns[:1] != (DATE,),
-            f"its key names no column of it: {', '.join(self.key)}": not set(self.key) <= set(names),
-            f"columns that are there twice: {', '.join(twice)}": twice,
-            f"columns without a meaning: {', '.join(dumb)}": dumb,
+        named = {
+            "its columns do not begin with DATE": names[:1] if self.columns[:1] != (DATE,) else [],
+            "its meaning does not begin with `One row per`": [] if self.meaning.startswith("One row per ") else [self.meaning],
+            "columns without a meaning": [column.name for column in self.columns if not column.meaning],
+            "columns that are there twice": sorted({name for name in names if names.count(name) > 1}),
+            "its key is of columns that it has not": [name for name in self.key if name not in names],
         }
-        faulty = [fault for fault, is_so in faults.items() if is_so]
-        if faulty:
-            raise ValueError(f"table {self.name}: {'; '.join(faulty)}")
+        faults = [f"{fault}: {', '.join(culprits)}" for fault, culprits in named.items() if culprits]
+        if faults:
+            raise ValueError(f"table {self.name}: {'; '.join(faults)}")
 
     @property
     def schema(self) -> pl.Schema:
