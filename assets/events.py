@@ -14,7 +14,7 @@ from assets.shown.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arri
 from assets.shown.facts import markdown_table
 from atc_pipeline.customers import features
 from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
-from atc_pipeline.customers.tables import COVERAGE
+from atc_pipeline.customers.tables import FEATURE_COVERAGE
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS, ingest
 from atc_pipeline.identity import map as identities
 from atc_pipeline.tables.store import Tables, window
@@ -39,16 +39,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     @dg.multi_asset(
         name="ingest",
         specs=[
-            dg.AssetSpec(
-                "raw_events",
-                description="One row per accepted event of the Segment Spec that arrived on the day, duplicates removed.",
-                **spec(partitions, "events", []),
-            ),
-            dg.AssetSpec(
-                "rejected_events",
-                description="One row per line that arrived on the day and was not accepted: file, line, reason, text. Nothing is lost.",
-                **spec(partitions, "events", []),
-            ),
+            dg.AssetSpec("raw_events", **spec(partitions, "events", [])),
+            dg.AssetSpec("rejected_events", **spec(partitions, "events", [])),
         ],
         check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
         **together(partitions),
@@ -101,16 +93,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     @dg.multi_asset(
         name="customer_activity",
         specs=[
-            dg.AssetSpec(
-                "customer_activity",
-                description="One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat.",
-                **spec(partitions, "events", after(["raw_events", "identity_map"])),
-            ),
-            dg.AssetSpec(
-                "feature_coverage",
-                description="One row per trait or signal and event it names: how many matched that day, and how many values were skipped.",
-                **spec(partitions, "events", after(["raw_events"])),
-            ),
+            dg.AssetSpec("customer_activity", **spec(partitions, "events", after(["raw_events", "identity_map"]))),
+            dg.AssetSpec("feature_coverage", **spec(partitions, "events", after(["raw_events"]))),
         ],
         **together(partitions),
     )
@@ -126,7 +110,11 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             events, absorbed = lake.lazy("raw_events", day), identities.absorbed(lake.lazy("identity_map", day))
             if config.only_changed:
                 changed = definitions.changed("customer_activity", day)
-                coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)
+                coverage = (
+                    lake.read("feature_coverage", day)
+                    if lake.has("feature_coverage", day)
+                    else pl.DataFrame(schema=FEATURE_COVERAGE.schema)
+                )
                 before = Rollup(lake.read("customer_activity", day), coverage)
                 rolled = roll_up_again(before, events, portfolio, changed, arrival=day, absorbed=absorbed)
             else:
