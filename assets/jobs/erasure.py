@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -76,7 +75,7 @@ def erase_op(
     """Erase a person, or report what would be removed."""
     person, is_mapped = _identified(config, lake, journeys)
     records = [Records(context.instance, ERASURE)] if PLACE not in config.same_text else []
-    every = partial(_keepers, records, lake, landing, channels, ledger, folders(context.instance))
+    every = partial(_keepers, records, lake, landing, channels, ledger, [str(folder) for folder in folders(context.instance)])
     try:
         found = search(every(), person)
     except NotErasedError as problem:
@@ -138,9 +137,9 @@ def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tu
 
 
 def _keepers(
-    records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[Path]
+    records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[str]
 ) -> list[Keeper]:
-    return [*records, *keepers(lake, landing, Path(channels.home) / "outbox", ledger, [path.resolve() for path in but])]
+    return [*records, *keepers(lake, landing, channels.outbox, ledger, but)]
 
 
 def earlier_erasures(instance: dg.DagsterInstance, person: Person, *, but: str) -> list[str]:

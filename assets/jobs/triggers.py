@@ -16,7 +16,7 @@ from resources.erasure.records import BUSY, compact, delete, ended_runs
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.origins import Origins, Stale
-from resources.storage.turn import is_alive
+from resources.storage.processes import is_alive
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""

@@ -13,7 +13,7 @@ import polars as pl
 
 from atc_pipeline.identity.erasure import Person
 from resources.erasure.tombstones import Tombstones
-from resources.erasure.traces import LANDED, UNREADABLE, Foreign, Found, Frame, Keeper, Lines
+from resources.erasure.traces import LANDED, UNREADABLE, Foreign, Found, Keeper
 
 FILE_NAMES = "landing file names"
 
@@ -28,7 +28,7 @@ def search(keepers: Iterable[Keeper], person: Person) -> list[tuple[Keeper, Foun
     """Search every file of the system, and the names of those that came from outside; return what has something of the person."""
     searched = list(keepers)
     found = [(keeper, found) for keeper in searched if (found := _find(keeper, person))]
-    landed = [(keeper, keeper.name) for keeper in searched if isinstance(keeper, Frame | Lines | Foreign) and keeper.place == LANDED]
+    landed = [(keeper, keeper.name) for keeper in searched if isinstance(keeper, Foreign) and keeper.place == LANDED]
     is_named = person.spellings.are_in(pl.Series([name for _, name in landed], dtype=pl.String))
     for keeper, name in compress(landed, is_named):
         found.append((keeper, Found(LANDED, name, elsewhere=Counter({FILE_NAMES: 1}), written=Counter({(FILE_NAMES, name): 1}))))
@@ -40,7 +40,7 @@ def _find(keeper: Keeper, person: Person) -> Found:
         return keeper.find(person)
     except UNREADABLE as problem:
         raise NotErasedError(
-            f"{keeper.path}: cannot be read, so nobody can say whom it names ({problem}). Is its upload complete? "
+            f"{keeper.where}: cannot be read, so nobody can say whom it names ({problem}). Is its upload complete? "
             "Run this again when it is, or when the file is gone."
         ) from problem
 

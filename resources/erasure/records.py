@@ -57,9 +57,9 @@ class Records:
     """The job that is erasing: the records of its runs name the person, and are deleted later (``assets.jobs.erasure``)."""
 
     @property
-    def path(self) -> Path:
+    def where(self) -> str:
         """Return what it is called."""
-        return Path(PLACE)
+        return PLACE
 
     def find(self, person: Person) -> Found:
         """Search what our code and our users have put there; of what Dagster keeps besides, all."""

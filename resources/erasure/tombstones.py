@@ -6,7 +6,6 @@ them out (``atc_pipeline.events.ingest``).
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage.files import beside, tidy
+from resources.storage.files import replacing
 
 
 class Tombstones(dg.ConfigurableResource):
@@ -60,11 +59,5 @@ class Tombstones(dg.ConfigurableResource):
 
 
 def _write(path: Path, tombstone: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tidy(path.parent)
-    unfinished = beside(path)
-    with unfinished.open("w") as file:
-        json.dump(tombstone, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())  # what is removed next cannot be found again
-    unfinished.replace(path)
+    with replacing(path, is_ours=True, is_lasting=True) as unfinished:  # what is removed next cannot be found again
+        unfinished.write_text(json.dumps(tombstone, indent=1))

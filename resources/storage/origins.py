@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
-from resources.storage.files import beside
+from resources.storage.files import replacing
 
 LANDING = "landing"
 """What a table stands on that was made from the landing zone itself."""
@@ -79,11 +79,8 @@ class Origins:
         for table, yesterday in made.items():
             stamp = hashlib.sha256(json.dumps([table, on]).encode()).hexdigest()[:16]
             known[table] = Origin(stamp=stamp, on=on, yesterday=yesterday)
-        path = self._path(day)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = beside(path)
-        unfinished.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
-        unfinished.replace(path)
+        with replacing(self._path(day)) as unfinished:
+            unfinished.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
         self._now[day] = known
 
     def stale(self, day: date, written: Mapping[str, Collection[date]], signature: Callable[[date], str] | None = None) -> Iterator[Stale]:

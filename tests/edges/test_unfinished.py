@@ -19,6 +19,7 @@ from resources.erasure.tombstones import Tombstones
 from resources.erasure.traces import keepers
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
+from resources.storage.outbox import Outbox
 from resources.storage.spill import Spill
 from resources.storage.warehouse import Warehouse
 
@@ -45,7 +46,9 @@ def erase_ann(home: Path) -> None:
     """Erase somebody from what is in this home."""
 
     def every() -> list[object]:
-        return list(keepers(Lake(root=f"{home}/lake"), LandingZone(root=f"{home}/landing"), home / "outbox", Ledger(home=str(home))))
+        return list(
+            keepers(Lake(root=f"{home}/lake"), LandingZone(root=f"{home}/landing"), Outbox(home / "outbox"), Ledger(home=str(home)))
+        )
 
     found = search(every(), ANN)  # type: ignore[arg-type]  # a list of Keepers
     erase(ANN, every, found, Tombstones(home=str(home)), reference="", ours=[], now=lambda: NOON)  # type: ignore[arg-type]
@@ -67,8 +70,8 @@ def replace(home: Path) -> None:
     """Write a landing file anew."""
     landed = home / "landing" / str(DAY) / "a.ndjson"
     landed.write_text("{}\n")
-    (home / "anew").write_text("\n")
-    LandingZone(root=f"{home}/landing").replace(landed, home / "anew")
+    with LandingZone(root=f"{home}/landing").rewriting(landed) as anew:
+        anew.write_text("\n")
 
 
 def write_day(home: Path) -> None:
@@ -85,6 +88,7 @@ PLACES: list[tuple[str, Callable[[Path], object]]] = [
     (f"landing/{DAY}/.replaced.json.{{pid}}", replace),
     (f"lake/raw_events/date={DAY}/.part.parquet.{{pid}}", write_day),
     (f"lake/raw_events/date={DAY}/.part.parquet.erasing.{{pid}}", write_day),
+    (f"outbox/date={DAY}/.another.ndjson.{{pid}}", lambda home: FileChannel(Outbox(home / "outbox")).send(message())),
     ("lake/segment_matrix/.picture.svg.{pid}", lambda home: Lake(root=f"{home}/lake").put("segment_matrix", "picture.svg", "")),
     (f"lake.origins/.{DAY}.json.{{pid}}", lambda home: Lake(root=f"{home}/lake").origins.note(DAY, {}, [], None, 2)),
 ]
@@ -102,15 +106,6 @@ def test_the_next_to_write_removes_what_a_killed_process_has_left(
     write(tmp_path)
     assert not left.exists()
     assert living.read_text() == "half a file"
-
-
-def test_the_next_message_removes_half_files_of_the_outbox(tmp_path: Path) -> None:
-    """Whoever has the folder's lock is the only one to write there: of whatever journey the file is."""
-    left = tmp_path / "outbox" / f"date={DAY}" / ".another.ndjson.part"
-    left.parent.mkdir(parents=True)
-    left.write_text("half a file")
-    FileChannel(tmp_path / "outbox").send(message())
-    assert [path.name for path in left.parent.iterdir()] == ["bob.ndjson"]
 
 
 def test_the_next_erasure_removes_what_killed_ones_have_left(tmp_path: Path, dead: int) -> None:

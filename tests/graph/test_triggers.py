@@ -19,7 +19,7 @@ from atc_pipeline.definitions import build_definitions
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.origins import Origins
-from resources.storage.turn import is_alive
+from resources.storage.processes import is_alive
 from tests.graph.small_world import DAYS, FIRST, line, make_world, run
 
 pytestmark = pytest.mark.slow
