@@ -21,8 +21,8 @@ from resources.storage.files import replacing
 class Tombstones(dg.ConfigurableResource):
     """One JSON file per person: ``fingerprints``, and ``erasures`` - when, on whose request, how many rows of which table.
 
-    A fingerprint is the SHA-256 of ``user:<id>`` or ``anonymous:<id>``. It tells an id again; an id that can be guessed can be
-    told from it too, so the folder deserves the protection the data had.
+    A fingerprint (``atc_pipeline.rules.people.erasure_hash``) tells an id again; an id that can be guessed can be told from it too,
+    so the folder deserves the protection the data had.
     """
 
     home: str = Field(description="The folder that holds tombstones/ (ATC_HOME).")
