@@ -234,7 +234,10 @@ def refusal(problem: Exception) -> str | None:
 
 @contextmanager
 def _rewriting(path: Path) -> Iterator[Path]:
-    """Lend a name to write under; the file that takes the place is sealed again, as the version it was."""
+    """Lend a name to write under; the file that takes the place is sealed again, as the version it was.
+
+    It is on the disk then: what was proved to be erased must not come back after a power cut.
+    """
     with replacing(path, ".erasing", is_ours=True, is_lasting=True) as unfinished:
         yield unfinished
         seal.lay(unfinished)
