@@ -63,7 +63,7 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         """
         with self._open() as connection:
             connection.register("batch", batch)
-            others = sorted(self._database.senders.names() - {sender})
+            living = sorted(self._database.senders.names() - {sender})
             claimed = connection.sql(
                 """
                 insert into deliveries
@@ -78,10 +78,10 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
                     reason = null,
                     is_final = null
                 where deliveries.status <> 'delivered'
-                    and not (deliveries.status = 'pending' and coalesce(list_contains($others::varchar[], deliveries.sender), false))
+                    and not (deliveries.status = 'pending' and coalesce(list_contains($living::varchar[], deliveries.sender), false))
                 returning idempotency_key
                 """,
-                params={"now": now, "sender": sender, "others": others},
+                params={"now": now, "sender": sender, "living": living},
             ).pl()
         return batch.join(claimed, on="idempotency_key", how="semi", maintain_order="left")
 
@@ -145,13 +145,13 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             return keys.clear()
         with self._open() as connection:
             connection.register("keys", keys.alias("idempotency_key").to_frame())
-            found: pl.DataFrame = connection.sql(
+            undecided: pl.DataFrame = connection.sql(
                 """
                 select idempotency_key from deliveries semi join keys using (idempotency_key)
                 where status in ('pending', 'unknown') or (status = 'failed' and not coalesce(is_final, true))
                 """
             ).pl()
-        return found["idempotency_key"]
+        return undecided["idempotency_key"]
 
     def decisions(self, days: Sequence[date], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """One row per day and customer who has, or may have, a message of that day: the decision it was sent for.
@@ -178,13 +178,13 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             return pl.DataFrame()
         with self._open() as connection:
             connection.register("words", pl.DataFrame({"word": words}))
-            found: pl.DataFrame = connection.sql(
+            rows: pl.DataFrame = connection.sql(
                 """
                 select * from deliveries semi join words
                 on contains(lower(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision, reason)), lower(word))
                 """
             ).pl()
-        return found
+        return rows
 
     def forget(self, customers: Sequence[str]) -> None:
         """Drop all rows of these customers by writing the file anew, so that none of their bytes stays in it."""

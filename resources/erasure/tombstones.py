@@ -35,7 +35,7 @@ class Tombstones(dg.ConfigurableResource):
         """Return whether one of them was erased before."""
         return bool(self.fingerprints().is_in(list(fingerprints)).any())
 
-    def lay(self, fingerprints: Sequence[str], *, reference: str, at: datetime, found: Mapping[str, int]) -> str:
+    def lay(self, fingerprints: Sequence[str], *, reference: str, at: datetime, rows: Mapping[str, int]) -> str:
         """Write down that a person is being erased; from now on ingest keeps them out, whatever becomes of the erasure.
 
         Return the name of the tombstone. What is removed next cannot be found again: it is on the disk before.
@@ -44,7 +44,7 @@ class Tombstones(dg.ConfigurableResource):
         tombstone: dict[str, Any] = {"fingerprints": list(fingerprints), "erasures": []}
         if self._documents.has(name):
             tombstone = self._documents.read(name)
-        erasure = {"begun_at": at.isoformat(timespec="seconds"), "reference": reference, "rows_found": dict(found), "proved_at": None}
+        erasure = {"begun_at": at.isoformat(timespec="seconds"), "reference": reference, "rows_found": dict(rows), "proved_at": None}
         tombstone["erasures"].append(erasure)
         self._documents.write(name, tombstone)
         return name

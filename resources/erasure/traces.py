@@ -49,7 +49,7 @@ UNFINISHED = "unfinished files"
 
 
 @dataclass(frozen=True)
-class Found:
+class Trace:
     """What a file has of a person: rows of theirs, others' rows from a device they shared, and the same text elsewhere."""
 
     place: str
@@ -73,7 +73,7 @@ class Keeper(Protocol):
     def where(self) -> str:
         """Return where it is, for messages."""
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search the file."""
 
     def remove(self, person: Person) -> None:
@@ -97,13 +97,13 @@ class Foreign:
         """Return what it is called in its place."""
         return self.file.name
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search its bytes, unpacked where it is compressed as ours are."""
         rows = 0
         with suppress(FileNotFoundError):
             for lines in self.file.batches():
                 rows += erasure.count_named(lines, person)
-        return Found(self.place, self.name, elsewhere=Counter({f"{self.place}/{self.name}": rows} if rows else {}))
+        return Trace(self.place, self.name, elsewhere=Counter({f"{self.place}/{self.name}": rows} if rows else {}))
 
     def remove(self, person: Person) -> None:
         """Leave it alone."""
@@ -115,9 +115,9 @@ class Frame(Foreign):
 
     file: kept.KeptTable
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search all text, in every column."""
-        return _found(self.place, self.name, self._kinds(person))
+        return _trace(self.place, self.name, self._kinds(person))
 
     def remove(self, person: Person) -> None:
         """Write the other rows."""
@@ -148,11 +148,11 @@ class Lines(Foreign):
 
     file: kept.KeptLines
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search every line."""
-        total = Found(self.place, self.name)
+        total = Trace(self.place, self.name)
         for lines in self.file.batches():
-            total = _sum(total, _found(self.place, self.name, erasure.find_lines(lines, person)))
+            total = _sum(total, _trace(self.place, self.name, erasure.find_lines(lines, person)))
         return total
 
     def remove(self, person: Person) -> None:
@@ -179,12 +179,12 @@ class Abandoned:
         """Return where it is, for messages."""
         return str(self.file.path)
 
-    def find(self, person: Person) -> Found:  # noqa: ARG002  # it need not be readable
+    def find(self, person: Person) -> Trace:  # noqa: ARG002  # it need not be readable
         """It may hold anything."""
         name = f"{self.zone}/{self.file.name}"
         if self.file.is_being_written():
-            return Found(UNFINISHED, name, elsewhere=Counter({f"{name}, which is being written": 1}))
-        return Found(UNFINISHED, name, theirs=1 if self.file.is_there() else 0)
+            return Trace(UNFINISHED, name, elsewhere=Counter({f"{name}, which is being written": 1}))
+        return Trace(UNFINISHED, name, theirs=1 if self.file.is_there() else 0)
 
     def remove(self, person: Person) -> None:  # noqa: ARG002
         """Remove the file."""
@@ -202,13 +202,13 @@ class Deliveries:
         """Return where it is, for messages."""
         return self.ledger.place
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search all text of its one table."""
         rows = self.ledger.search(sorted({*person.names, *person.spellings.plain_ids}))
         return (
-            Found("ledger", "ledger.duckdb")
+            Trace("ledger", "ledger.duckdb")
             if rows.is_empty()
-            else _found("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
+            else _trace("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
         )
 
     def remove(self, person: Person) -> None:
@@ -252,12 +252,12 @@ def _keeper(zone: str, file: kept.KeptFile) -> Keeper:
             return Foreign(place, file)
 
 
-def _found(place: str, name: str, found: pl.DataFrame) -> Found:
-    rows = {kind: found.filter(pl.col("kind") == kind)["row"].n_unique() for kind in ("theirs", "shared")}
-    elsewhere = found.filter(pl.col("kind") == "elsewhere").with_columns(place=pl.lit(f"{place}.") + pl.col("column"))
+def _trace(place: str, name: str, rows_found: pl.DataFrame) -> Trace:
+    rows = {kind: rows_found.filter(pl.col("kind") == kind)["row"].n_unique() for kind in ("theirs", "shared")}
+    elsewhere = rows_found.filter(pl.col("kind") == "elsewhere").with_columns(place=pl.lit(f"{place}.") + pl.col("column"))
     columns = elsewhere.group_by("place").agg(pl.col("row").n_unique())
     written = elsewhere.drop_nulls("written").group_by("place", "written").len("rows").sort("rows", "written", descending=[True, False])
-    return Found(
+    return Trace(
         place,
         name,
         **rows,
@@ -266,9 +266,9 @@ def _found(place: str, name: str, found: pl.DataFrame) -> Found:
     )
 
 
-def _sum(one: Found, other: Found) -> Found:
-    both = {kind: getattr(one, kind) + getattr(other, kind) for kind in ("theirs", "shared", "elsewhere")}
-    return Found(one.place, one.file, **both, written=_most(one.written + other.written))
+def _sum(first: Trace, second: Trace) -> Trace:
+    counts = {kind: getattr(first, kind) + getattr(second, kind) for kind in ("theirs", "shared", "elsewhere")}
+    return Trace(first.place, first.file, **counts, written=_most(first.written + second.written))
 
 
 def _most(written: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:

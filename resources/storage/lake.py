@@ -125,7 +125,7 @@ class Lake(dg.ConfigurableResource):
         ``definitions``: what its columns were made by, to be asked for again (``definitions``).
         """
         path = self.path(table, day)
-        told = (
+        metadata = (
             {seal.SEAL: seal.BLANK}
             if definitions is None
             else {DEFINITIONS: json.dumps(dict(definitions), sort_keys=True), seal.SEAL: seal.BLANK}
@@ -133,9 +133,9 @@ class Lake(dg.ConfigurableResource):
         try:
             with replacing(path, is_ours=True) as unfinished:
                 if isinstance(frame, pl.LazyFrame):
-                    frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=told)
+                    frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
                 else:
-                    frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=told)
+                    frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
                 seal.lay(unfinished)
         except (OSError, PolarsError) as problem:
             reason = refusal(problem) or (_NO_FOOTER if _NO_FOOTER in str(problem) else None)
@@ -150,13 +150,13 @@ class Lake(dg.ConfigurableResource):
     def version(self, table: str, day: date) -> str | None:
         """Return a text that differs when a day was made with other rows; None where it was made before files were sealed."""
         require(self, table, day)
-        told = pl.read_parquet_metadata(self.path(table, day)).get(seal.SEAL)
-        return None if told is None else str(told)[:8]
+        text = pl.read_parquet_metadata(self.path(table, day)).get(seal.SEAL)
+        return None if text is None else str(text)[:8]
 
     def definitions(self, table: str, day: date) -> dict[str, str]:
         """Return what a day's columns were made by, as told when it was written; nothing where nothing was told."""
-        told = pl.read_parquet_metadata(self._checked(table, day)).get(DEFINITIONS)
-        return {} if told is None else dict(json.loads(told))
+        text = pl.read_parquet_metadata(self._checked(table, day)).get(DEFINITIONS)
+        return {} if text is None else dict(json.loads(text))
 
     def kept(self) -> Iterator[KeptFile]:
         """Yield all files, to be searched and written anew, called as in ``<table>/...``."""
@@ -228,8 +228,8 @@ def refusal(problem: Exception) -> str | None:
     """Return what the system said where it refused to write; None where something else is wrong."""
     if isinstance(problem, OSError):
         return problem.strerror if problem.errno in _REFUSALS else None
-    found = _OS_ERROR.search(str(problem)) if isinstance(problem, PolarsError) else None
-    return found[0].strip() if found and int(found[1]) in _REFUSALS else None
+    match = _OS_ERROR.search(str(problem)) if isinstance(problem, PolarsError) else None
+    return match[0].strip() if match and int(match[1]) in _REFUSALS else None
 
 
 @contextmanager

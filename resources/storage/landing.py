@@ -74,18 +74,18 @@ class LandingZone(dg.ConfigurableResource):
 
     def passed_over(self, day: date) -> list[PassedOver]:
         """Return what else is in the day's folders, in order of name."""
-        return sorted((PassedOver(self._name(path), why) for path, why in self._entries(day) if why), key=lambda each: each.name)
+        return sorted((PassedOver(self._name(path), why) for path, why in self._entries(day) if why), key=lambda passed: passed.name)
 
     def strangers(self) -> list[PassedOver]:
         """Return what is in the landing zone itself and no folder of an arrival day, in order of name."""
-        others = []
+        strangers = []
         for entry in _listed(Path(self.root)):
             path = Path(entry.path)
             if entry.is_symlink():
-                others.append(PassedOver(self._name(path), _LINK))
+                strangers.append(PassedOver(self._name(path), _LINK))
             elif _day(entry.name) is None or not entry.is_dir():
-                others.append(PassedOver(self._name(path), _NO_DAY))
-        return sorted(others, key=lambda each: each.name)
+                strangers.append(PassedOver(self._name(path), _NO_DAY))
+        return sorted(strangers, key=lambda passed: passed.name)
 
     def is_there(self) -> bool:
         """Return whether there is a landing zone at all."""

@@ -74,7 +74,7 @@ class Turn:
     def holder(self) -> str:
         """Say who has the turn, or had it last."""
         try:
-            told = json.loads(self.path.read_text(encoding="utf-8"))
-            return f"run {told['run']} of {told['job']} (process {told['pid']} on {told['host']}, since {told['since']})"
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            return f"run {holder['run']} of {holder['job']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
         except (OSError, ValueError, KeyError, TypeError):  # it has only just taken it
             return "another run"

@@ -50,8 +50,8 @@ class Warehouse(dg.ConfigurableResource):
             with replacing(self.path) as unfinished, duckdb.connect(unfinished) as connection:
                 create_views(connection, lake, tables)
                 for table in tables:
-                    said = _text(f"All days of {table} in {lake}. Moved? The next run writes the views anew.")
-                    connection.execute(f'comment on view "{table}" is {said}')
+                    comment = _text(f"All days of {table} in {lake}. Moved? The next run writes the views anew.")
+                    connection.execute(f'comment on view "{table}" is {comment}')
                 connection.execute("checkpoint")  # closing does it too, but keeps quiet about a disk that is full
         except (OSError, duckdb.Error) as problem:
             raise dg.Failure(
@@ -108,8 +108,8 @@ def _refuse_all_but_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> 
     if kinds == [duckdb.StatementType.MULTI]:
         raise _refusal("pivot makes a type first: name the values, as in pivot t on x in ('a', 'b') using sum(y)")
     if kinds != [duckdb.StatementType.SELECT]:
-        found = " and ".join(kind.name.lower().replace("_", " ") for kind in kinds) or "nothing"
-        raise _refusal(f"one query that reads is expected (select, from, with, describe, explain), found {found}")
+        names = " and ".join(kind.name.lower().replace("_", " ") for kind in kinds) or "nothing"
+        raise _refusal(f"one query that reads is expected (select, from, with, describe, explain), found {names}")
     answer = connection.execute("select json_serialize_sql($1)", [sql.strip().rstrip(";")]).fetchall()
     parts = [json.loads(answer[0][0])]
     while parts:

@@ -20,7 +20,7 @@ from atc_pipeline.identity.erasure import Person, identify
 from resources.delivery.ledger import Ledger
 from resources.erasure.erasing import NotErasedError, erase, search
 from resources.erasure.tombstones import Tombstones
-from resources.erasure.traces import Found, Keeper, keepers, latest_map
+from resources.erasure.traces import Keeper, Trace, keepers, latest_map
 from resources.storage import kept
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
@@ -65,7 +65,7 @@ class World:
         """All ids of a person."""
         return identify(asked, latest_map(self.lake))[0]
 
-    def erase(self, asked: str = "ann", *, ours: tuple[str, ...] = ()) -> list[Found]:
+    def erase(self, asked: str = "ann", *, ours: tuple[str, ...] = ()) -> list[Trace]:
         """Erase a person, as the job does."""
         person = self.person(asked)
         found = search(self.keepers(), person)

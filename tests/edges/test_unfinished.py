@@ -56,7 +56,7 @@ def erase_ann(home: Path) -> None:
 
 def lay_tombstone(home: Path) -> None:
     """Write down an erasure."""
-    Tombstones(home=str(home)).lay(ANN.fingerprints, reference="", at=NOON, found={})
+    Tombstones(home=str(home)).lay(ANN.fingerprints, reference="", at=NOON, rows={})
 
 
 def forget(home: Path) -> None:
