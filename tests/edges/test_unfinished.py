@@ -69,9 +69,15 @@ def forget(home: Path) -> None:
 def replace(home: Path) -> None:
     """Write a landing file anew."""
     landed = home / "landing" / str(DAY) / "a.ndjson"
+    landed.parent.mkdir(parents=True, exist_ok=True)
     landed.write_text("{}\n")
     with LandingZone(root=f"{home}/landing").rewriting(landed) as anew:
         anew.write_text("\n")
+
+
+def send(home: Path) -> None:
+    """Write a message into the outbox."""
+    FileChannel(Outbox(home / "outbox")).send(message())
 
 
 def write_day(home: Path) -> None:
@@ -88,7 +94,7 @@ PLACES: list[tuple[str, Callable[[Path], object]]] = [
     (f"landing/{DAY}/.replaced.json.{{pid}}", replace),
     (f"lake/raw_events/date={DAY}/.part.parquet.{{pid}}", write_day),
     (f"lake/raw_events/date={DAY}/.part.parquet.erasing.{{pid}}", write_day),
-    (f"outbox/date={DAY}/.another.ndjson.{{pid}}", lambda home: FileChannel(Outbox(home / "outbox")).send(message())),
+    (f"outbox/date={DAY}/.another.ndjson.{{pid}}", send),
     ("lake/segment_matrix/.picture.svg.{pid}", lambda home: Lake(root=f"{home}/lake").put("segment_matrix", "picture.svg", "")),
     (f"lake.origins/.{DAY}.json.{{pid}}", lambda home: Lake(root=f"{home}/lake").origins.note(DAY, {}, [], None, 2)),
 ]
@@ -106,6 +112,32 @@ def test_the_next_to_write_removes_what_a_killed_process_has_left(
     write(tmp_path)
     assert not left.exists()
     assert living.read_text() == "half a file"
+
+
+@pytest.mark.parametrize("write", [lay_tombstone, forget, replace, send])
+def test_what_cannot_be_made_again_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    """Tombstones, the ledger, landing files and the outbox: the bytes, then the name, then the folder that has the name."""
+    steps, flush, rename = list[tuple[str, int]](), os.fsync, Path.replace
+
+    def flushing(file: int) -> None:
+        steps.append(("flush", os.fstat(file).st_ino))
+        flush(file)
+
+    def renaming(path: Path, target: Path) -> Path:
+        steps.append(("rename", path.stat().st_ino))
+        folders.append(path.parent.stat().st_ino)
+        return rename(path, target)
+
+    folders: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(Path, "replace", renaming)
+    write(tmp_path)
+    renamed = [at for at, (step, _) in enumerate(steps) if step == "rename"]
+    assert renamed
+    for at, folder in zip(renamed, folders, strict=True):
+        assert (steps[at - 1], steps[at + 1]) == (("flush", steps[at][1]), ("flush", folder))
 
 
 def test_the_next_erasure_removes_what_killed_ones_have_left(tmp_path: Path, dead: int) -> None:
