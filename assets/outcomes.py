@@ -12,10 +12,9 @@ import polars as pl
 
 from assets.daily import after, daily, days_of, each_day
 from assets.shown.facts import markdown_table
+from atc_pipeline.days.outcomes import Matrix
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.outcomes.matrix import segment_matrix
 from atc_pipeline.pictures.matrix import MOST_DRAWN, draw, summary
-from atc_pipeline.tables.store import yesterday_of
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
@@ -36,13 +35,7 @@ def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
         The last day of a run carries a picture of the run's days, and of no fewer than the 30 up to it.
         """
         portfolio = journeys.load()
-
-        def make(day: date) -> dict[str, pl.DataFrame]:
-            yesterday = yesterday_of(lake, "micro_segment_memberships", day, portfolio.starts_on)
-            today = lake.lazy("micro_segment_memberships", day)
-            return {"segment_matrix": segment_matrix(today, yesterday, lake.lazy("journey_assignments", day), today=day).collect()}
-
-        each_day(context, lake, make)
+        each_day(context, lake, Matrix(lake, portfolio))
         _show(context, lake, portfolio, days_of(context))
         return dg.MaterializeResult()
 

@@ -19,6 +19,9 @@ from atc_pipeline.rules.people import survivors
 ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
 WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
 """Why a message is not sent, in the order tested."""
+WOULD_SEND, NOT_TRIED, PENDING = "would_send", "not_tried", "pending"
+TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
+"""What a message that was to be sent may end as, other than delivered."""
 
 
 def write_messages(
