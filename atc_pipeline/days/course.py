@@ -10,6 +10,7 @@ import polars as pl
 
 from atc_pipeline.days import activation, customers, decision, events, identity, outcomes
 from atc_pipeline.days.step import Step, write_day
+from atc_pipeline.decision.decide import SHARD
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.tables.store import Store
 
@@ -17,8 +18,19 @@ from atc_pipeline.tables.store import Store
 class Course:
     """The steps by name, in the order in which each finds what it reads; windows are kept from one day to the next."""
 
-    def __init__(self, store: Store, portfolio: Portfolio, landed: events.Landed, delivered: pl.DataFrame | None = None) -> None:
-        """``landed``: what arrived on a day. ``delivered``: the assignments that messages were delivered for already."""
+    def __init__(
+        self,
+        store: Store,
+        portfolio: Portfolio,
+        landed: events.Landed,
+        *,
+        delivered: pl.DataFrame | None = None,
+        shard: int = SHARD,
+    ) -> None:
+        """``landed``: what arrived on a day. ``delivered``: the assignments that messages were delivered for already.
+
+        ``shard``: how many customers are decided at once.
+        """
         self.store = store
         self.ingestion = events.Ingestion(store, portfolio, landed)
         self.steps: Mapping[str, Step] = {
@@ -28,7 +40,7 @@ class Course:
             "profiles": customers.Profiles(store, portfolio),
             "segments": customers.Memberships(store, portfolio),
             "queues": decision.Queues(store, portfolio),
-            "decision": decision.Decision(store, portfolio, delivered),
+            "decision": decision.Decision(store, portfolio, delivered, shard=shard),
             "matrix": outcomes.Matrix(store, portfolio),
             "messages": activation.Messages(store, portfolio),
         }
