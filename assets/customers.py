@@ -16,16 +16,8 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     @dg.multi_asset(
         name="customer_activity",
         specs=[
-            dg.AssetSpec(
-                "customer_activity",
-                description="One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat.",
-                **spec(partitions, "events", after(["raw_events", "identity_map"])),
-            ),
-            dg.AssetSpec(
-                "feature_coverage",
-                description="One row per trait or signal and event it names: how many matched that day, and how many values were skipped.",
-                **spec(partitions, "events", after(["raw_events"])),
-            ),
+            dg.AssetSpec("customer_activity", **spec(partitions, "events", after(["raw_events", "identity_map"]))),
+            dg.AssetSpec("feature_coverage", **spec(partitions, "events", after(["raw_events"]))),
         ],
         **together(partitions),
     )
@@ -40,15 +32,9 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         name="profile",
         specs=[
             dg.AssetSpec(
-                "customer_profiles",
-                description="One row per customer per day: the system of record of traits, interests, intents, consent and predictions.",
-                **spec(partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"])),
+                "customer_profiles", **spec(partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"]))
             ),
-            dg.AssetSpec(
-                "purchase_models",
-                description="One row per day: the purchase models in use, fitted on the profiles of the day before or earlier.",
-                **spec(partitions, "customers", after(["customer_activity"])),
-            ),
+            dg.AssetSpec("purchase_models", **spec(partitions, "customers", after(["customer_activity"]))),
         ],
         **together(partitions),
     )
@@ -61,7 +47,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
 
     @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"])))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per micro-segment and customer per day; everyone is always in at least one."""
+        """Conditions are tested on the day's profiles; a spell goes on from the day before."""
         each_day(context, lake, Memberships(lake, journeys.load()))
         return dg.MaterializeResult()
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.daily import after, daily, days_of, each_day, made, spec, together
 from atc_pipeline.days.decision import Decision, Queues, UnknownJourneyError
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.escaping import plain
 from resources.delivery.ledger import Ledger, LedgerError
 from resources.journeys import JourneysFile
@@ -24,7 +24,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
 
     @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"])))
     def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per journey and customer who qualifies for it on the day, and since when."""
+        """Configured with names of journeys, a run builds only their queues again."""
         try:
             queues = Queues(lake, journeys.load(), config.journeys)
         except UnknownJourneyError as problem:
@@ -37,31 +37,18 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         specs=[
             dg.AssetSpec(
                 "scored_candidates",
-                description='One row per customer and option, "none" included: every factor, the score, and why it won or lost.',
                 **spec(partitions, "decisions", after(["journey_queues", "customer_profiles", "customer_activity", "identity_map"])),
             ),
-            dg.AssetSpec(
-                "journey_state",
-                description="One row per customer and journey ever entered: the memory that tomorrow's decision stands on.",
-                **spec(partitions, "decisions", after(["scored_candidates"])),
-            ),
-            dg.AssetSpec(
-                "journey_assignments",
-                description="One row per customer: the one journey for the day - start, continue, switch or none.",
-                **spec(partitions, "decisions", after(["scored_candidates", "journey_state"])),
-            ),
-            dg.AssetSpec(
-                "journey_funnel",
-                description="One row per journey: how many queued, were turned away by each gate, got in; and what a place is worth.",
-                **spec(partitions, "decisions", after(["scored_candidates"])),
-            ),
+            dg.AssetSpec("journey_state", **spec(partitions, "decisions", after(["scored_candidates"]))),
+            dg.AssetSpec("journey_assignments", **spec(partitions, "decisions", after(["scored_candidates", "journey_state"]))),
+            dg.AssetSpec("journey_funnel", **spec(partitions, "decisions", after(["scored_candidates"]))),
         ],
         **together(partitions),
     )
     def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
         """Advance, gate, score and choose, day by day in order; what was delivered already stands."""
         try:
-            delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
+            delivered = ledger.decisions(days_of(context), JOURNEY_ASSIGNMENTS.schema)
         except LedgerError as problem:
             raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
         each_day(context, lake, Decision(lake, journeys.load(), delivered))

@@ -30,16 +30,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     @dg.multi_asset(
         name="ingest",
         specs=[
-            dg.AssetSpec(
-                "raw_events",
-                description="One row per accepted event of the Segment Spec that arrived on the day, duplicates removed.",
-                **spec(partitions, "events", []),
-            ),
-            dg.AssetSpec(
-                "rejected_events",
-                description="One row per line that arrived on the day and was not accepted: file, line, reason, text. Nothing is lost.",
-                **spec(partitions, "events", []),
-            ),
+            dg.AssetSpec("raw_events", **spec(partitions, "events", [])),
+            dg.AssetSpec("rejected_events", **spec(partitions, "events", [])),
         ],
         check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
         **together(partitions),

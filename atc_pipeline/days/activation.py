@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.activation.messages import NOT_TRIED, PENDING, TROUBLES, WOULD_SEND, due_again, other_keys, write_messages
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.messages import due_again, other_keys, write_messages
+from atc_pipeline.activation.tables import NOT_TRIED, OUTBOUND_MESSAGES, PENDING, TROUBLES, WOULD_SEND
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.identity.map import absorbed
@@ -39,7 +39,7 @@ class Messages:
         """``clock``: messages of a day that is not over are due at the next best hour; without one, every day is over."""
         self.store, self.portfolio, self.clock = store, portfolio, clock
         self.longest = max((journey.length_days for journey in portfolio.journeys), default=0)
-        columns = {name: MESSAGES[name] for name in _EARLIER}
+        columns = {name: OUTBOUND_MESSAGES.schema[name] for name in _EARLIER}
         self.messages = Rolling(store, "outbound_messages", self.longest, columns, since=portfolio.starts_on)
 
     def make(self, day: date) -> Tables:

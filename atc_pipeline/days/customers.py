@@ -23,7 +23,7 @@ from atc_pipeline.customers.profiles import (
 )
 from atc_pipeline.customers.purchases import PREDICTED, model_for_day, predict
 from atc_pipeline.customers.segments import assign_segments
-from atc_pipeline.customers.tables import COVERAGE
+from atc_pipeline.customers.tables import FEATURE_COVERAGE
 from atc_pipeline.days.features import Definitions
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.identity.map import absorbed
@@ -52,7 +52,7 @@ class Activity:
 
     def _before(self, day: date) -> Rollup:
         is_covered = self.store.has("feature_coverage", day)
-        coverage = self.store.lazy("feature_coverage", day).collect() if is_covered else pl.DataFrame(schema=COVERAGE)
+        coverage = self.store.lazy("feature_coverage", day).collect() if is_covered else pl.DataFrame(schema=FEATURE_COVERAGE.schema)
         return Rollup(self.store.lazy("customer_activity", day).collect(), coverage)
 
 

@@ -24,7 +24,7 @@ from atc_pipeline.decision.memory import (
     recall_starts,
 )
 from atc_pipeline.decision.queues import queue_customers
-from atc_pipeline.decision.tables import ASSIGNMENTS, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules.people import survivors
@@ -79,7 +79,7 @@ class Decision:
     def __init__(self, store: Store, portfolio: Portfolio, delivered: pl.DataFrame | None = None, *, shard: int = SHARD) -> None:
         """``delivered``: the assignments that messages were delivered for already, of any days: they stand."""
         self.store, self.portfolio, self.shard = store, portfolio, shard
-        self.delivered = pl.DataFrame(schema=ASSIGNMENTS) if delivered is None else delivered
+        self.delivered = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema) if delivered is None else delivered
         self.goals = Goals(store, portfolio)
         self.made_by = {CAP_DAYS: str(cap_days(portfolio))}
 
@@ -157,7 +157,7 @@ def memory_of(store: Store, portfolio: Portfolio, day: date) -> pl.DataFrame:
     if day <= portfolio.starts_on:
         return no_state()
     before = day - timedelta(days=1)
-    yesterday = with_columns(store, "journey_state", before, STATE, portfolio.starts_on)
+    yesterday = with_columns(store, "journey_state", before, JOURNEY_STATE.schema, portfolio.starts_on)
     identity_map = store.lazy("identity_map", day)
     state = merge(yesterday.collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
     window = cap_days(portfolio)

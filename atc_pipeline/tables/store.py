@@ -99,7 +99,7 @@ def with_columns(store: Store, table: str, day: date, columns: Mapping[str, pl.D
         names = ", ".join(lacking[:_NAMED]) + (f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else "")
         raise OlderDayError(
             f"{table} of {day} was written without what journeys.yaml needs now: {names}. Run the job catch_up from the first day, "
-            f"{since}, to {day}; if a table is named again then, materialize that one again as well"
+            f"{since}, to {day}; if {table} is none that it makes, materialize {table} for these days again"
         )
     return frame
 

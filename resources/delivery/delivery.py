@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dagster as dg
 import polars as pl
 
-from atc_pipeline.activation.messages import KEY_COLLISION, NOT_TRIED, PENDING
+from atc_pipeline.activation.tables import KEY_COLLISION, NOT_TRIED, PENDING
 from atc_pipeline.escaping import log_line
 from resources.channels.channel import Channel, Clock
 from resources.delivery.ledger import Ledger

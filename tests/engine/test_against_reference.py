@@ -17,7 +17,7 @@ from atc_pipeline.customers import profiles
 from atc_pipeline.days.customers import Activity
 from atc_pipeline.days.step import write_day
 from atc_pipeline.decision.memory import no_state
-from atc_pipeline.decision.tables import QUEUES
+from atc_pipeline.decision.tables import JOURNEY_QUEUES
 from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -64,8 +64,8 @@ class Twins:
     def arrive(self, portfolio: Portfolio, day: date) -> None:
         """Write what arrived on a day, who is who by then, and the day's rollup."""
         arrived = [event for event in self.happened if event["date"] == day]
-        self.store.write("raw_events", day, pl.DataFrame(arrived, RAW_EVENTS))
-        self.store.write("identity_map", day, pl.DataFrame(reference.identity_map(self.happened, day), IDENTITY_MAP))
+        self.store.write("raw_events", day, pl.DataFrame(arrived, RAW_EVENTS.schema))
+        self.store.write("identity_map", day, pl.DataFrame(reference.identity_map(self.happened, day), IDENTITY_MAP.schema))
         write_day(self.store, Activity(self.store, portfolio), day)
 
     def by_engine(
@@ -94,7 +94,7 @@ class Twins:
     ) -> dict[str, pl.DataFrame]:
         """Decide a day for the crowd by both, compare, remember, and return the engine's tables."""
         people, queued = self.drawn(portfolio, day, queued)
-        people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, QUEUES)
+        people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, JOURNEY_QUEUES.schema)
         engine = self.by_engine(people_frame, queue_frame, portfolio, day, delivered)
         rows = [] if delivered is None else delivered.to_dicts()
         entered, gone = placements(engine["journey_assignments"]), self.gone(day)
@@ -175,7 +175,7 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
             portfolio = loaded.get(day, portfolio)
             drawn = twins.drawn(portfolio, day)
             people = pl.DataFrame(drawn[0], profiles.table_schema(portfolio))
-            queued = pl.DataFrame(drawn[1], QUEUES)
+            queued = pl.DataFrame(drawn[1], JOURNEY_QUEUES.schema)
             ours = twins.by_engine(people, queued, portfolio, day)
             if day != world.days[0]:
                 key = ("journey_state", day - DAY)
@@ -228,7 +228,7 @@ def test_options_are_chosen_as_often_as_their_stored_probability_says(tmp_path: 
     drawn = []
     for day in (date(2026, 1, 1), date(2026, 1, 2)):
         people = pl.DataFrame(twins.crowd.profiles(portfolio, day), profiles.table_schema(portfolio))
-        queued = pl.DataFrame(twins.crowd.queues(portfolio, day), QUEUES)
+        queued = pl.DataFrame(twins.crowd.queues(portfolio, day), JOURNEY_QUEUES.schema)
         options = queued.group_by("customer_id").agg(pl.col("journey_id").sort().str.join("").alias("options"))
         chosen = twins.by_engine(people, queued, portfolio, day)["journey_assignments"]
         drawn.append(chosen.join(options, on="customer_id").select("options", "journey_id", "selection_probability"))

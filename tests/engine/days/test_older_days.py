@@ -9,13 +9,13 @@ import pytest
 
 from atc_pipeline.customers import remembered
 from atc_pipeline.customers.profiles import table_schema
-from atc_pipeline.customers.tables import MEMBERSHIPS
+from atc_pipeline.customers.tables import MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.days.activation import Messages
 from atc_pipeline.days.customers import Memberships
 from atc_pipeline.days.decision import Decision, Goals, Queues, memory_of
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.step import Step
-from atc_pipeline.decision.tables import ASSIGNMENTS, QUEUES, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -112,7 +112,7 @@ def test_a_consent_that_profiles_were_written_without_is_named(portfolio: Portfo
 def test_a_memory_that_an_older_version_wrote_is_named(portfolio: Portfolio) -> None:
     """What is remembered of journeys is the same for every portfolio, but not for every version of ours."""
     store = world(portfolio, {})
-    store.write("journey_state", FIRST, pl.DataFrame(schema=STATE).drop("finished_on"))
+    store.write("journey_state", FIRST, pl.DataFrame(schema=JOURNEY_STATE.schema).drop("finished_on"))
     with pytest.raises(OlderDayError, match=f"journey_state of {FIRST} .* now: finished_on. Run"):
         memory_of(store, portfolio, SECOND)
 
@@ -130,10 +130,10 @@ def world(portfolio: Portfolio, without: dict[str, list[str]]) -> Memory:
     schemas = {
         "customer_profiles": table_schema(portfolio),
         "customer_activity": remembered.rollup_schema(portfolio),
-        "identity_map": IDENTITY_MAP,
-        "micro_segment_memberships": MEMBERSHIPS,
-        "journey_queues": QUEUES,
-        "journey_assignments": ASSIGNMENTS,
+        "identity_map": IDENTITY_MAP.schema,
+        "micro_segment_memberships": MICRO_SEGMENT_MEMBERSHIPS.schema,
+        "journey_queues": JOURNEY_QUEUES.schema,
+        "journey_assignments": JOURNEY_ASSIGNMENTS.schema,
     }
     for table, schema in schemas.items():
         store.write(table, FIRST, pl.DataFrame(schema=schema).drop(without.get(table, [])))
