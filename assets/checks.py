@@ -21,7 +21,7 @@ import polars as pl
 from assets.daily import days_of
 from assets.schemas import schema_of
 from assets.shown.facts import markdown_table
-from atc_pipeline.activation.tables import KEY_COLLISION
+from atc_pipeline.activation.tables import KEY_COLLISION, TROUBLES
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.activity import asked_for
 from atc_pipeline.days.catalog import tables
@@ -32,7 +32,6 @@ from atc_pipeline.identity.tables import IDENTITY_CHANGES, IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.promises import activation, customers, decision
 from atc_pipeline.rules.people import survivors
-from resources.delivery.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.storage.lake import DamagedFileError, Lake
 
