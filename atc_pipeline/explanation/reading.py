@@ -17,6 +17,7 @@ from atc_pipeline.explanation.page import explain
 from atc_pipeline.identity.map import arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.pictures import path
+from atc_pipeline.rules.people import id_of
 from atc_pipeline.tables.store import Store
 
 _MOST_COMPARED = 20_000
@@ -98,8 +99,8 @@ def _names(store: Store, customer: str, days: Sequence[date]) -> pl.DataFrame:
     maps = store.scan("identity_map", days)
     if maps is None:
         return asked
-    kind, name = ("anonymous", customer.removeprefix("anon:")) if customer.startswith("anon:") else ("user", customer)
-    known = maps.filter(pl.col("id_type") == kind, pl.col("id") == name).select("date", "customer_id").collect()
+    id_type, named = id_of(customer)
+    known = maps.filter(pl.col("id_type") == id_type, pl.col("id") == named).select("date", "customer_id").collect()
     return asked.update(known, on="date")
 
 

@@ -14,7 +14,7 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.identity.tables import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, MERGED, USER
-from atc_pipeline.rules.people import VISITOR, is_identity, survivors
+from atc_pipeline.rules.people import VISITOR, is_identity, name_of_id, name_of_visitor, survivors
 from atc_pipeline.tables.table import MOMENT
 
 _ID = ("id_type", "id")
@@ -68,12 +68,12 @@ def absorbed(identity_map: pl.LazyFrame, *, since: date | None = None) -> pl.Laz
     ``since``: only those who changed on that day or later, which is all that tables of the day before it need.
     """
     changed = identity_map if since is None else identity_map.filter(pl.col("valid_from") >= since)
-    return changed.select(_name().alias("absorbed"), "customer_id", "valid_from").filter(pl.col("absorbed") != pl.col("customer_id"))
+    return changed.select(name_of_id().alias("absorbed"), "customer_id", "valid_from").filter(pl.col("absorbed") != pl.col("customer_id"))
 
 
 def absorbed_by(changes: pl.LazyFrame) -> pl.LazyFrame:
     """One row per day and customer of the day before who was absorbed: ``date``, ``absorbed``, ``customer_id``."""
-    return changes.filter(pl.col("change").is_in([MERGED, CLAIMED])).select("date", _name().alias("absorbed"), "customer_id")
+    return changes.filter(pl.col("change").is_in([MERGED, CLAIMED])).select("date", name_of_id().alias("absorbed"), "customer_id")
 
 
 def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
@@ -87,14 +87,6 @@ def complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     there = identity_map.collect_schema().names()
     lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, MOMENT)}
     return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there})
-
-
-def _name() -> pl.Expr:
-    return pl.when(pl.col("id_type") == USER).then("id").otherwise(_name_of_visitor())
-
-
-def _name_of_visitor() -> pl.Expr:
-    return pl.concat_str(pl.lit(VISITOR), "id")
 
 
 def _moment() -> pl.Expr:
@@ -234,7 +226,7 @@ def _claim(owners: pl.DataFrame, awaited: pl.DataFrame, known: pl.DataFrame) -> 
     The first user a visitor was ever seen with stays: who is not themselves any more is not claimed again.
     """
     visitors = known.filter(pl.col("id_type") == ANONYMOUS)
-    owned = visitors.filter(pl.col("customer_id") != _name())
+    owned = visitors.filter(pl.col("customer_id") != name_of_id())
     users = known.filter(pl.col("id_type") == USER).select(user="id", customer_id="customer_id")
     claims = owners.join(pl.concat([owned.select("id"), awaited.select("id")]), on="id", how="anti").join(users, on="user", how="left")
     claims = claims.select("id", "message_id", "user", customer_id=pl.coalesce("customer_id", "user"))
@@ -246,7 +238,7 @@ def _new(seen: pl.DataFrame, merges: pl.DataFrame, known: pl.DataFrame, today: d
     named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, MOMENT)).join(seen, on=_ID, how="anti")
     new = pl.concat([seen.with_columns(is_seen=pl.lit(value=True)), named.with_columns(is_seen=pl.lit(value=False))])
     new = new.join(known, on=_ID, how="anti").sort(*_ID)
-    return new.with_columns(customer_id=_name(), valid_from=pl.lit(today), arm_id=_name()).select(*_KNOWN)
+    return new.with_columns(customer_id=name_of_id(), valid_from=pl.lit(today), arm_id=name_of_id()).select(*_KNOWN)
 
 
 def _first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
@@ -268,7 +260,7 @@ def _first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, k
     alone = moments.filter(pl.col("user").is_null()).join(theirs.lazy(), on="id")
     named = moments.rename({"user": "customer_id"}).join(theirs.lazy().select("customer_id").unique(), on="customer_id", how="semi")
     sightings = [
-        alone.select("customer_id", "timestamp", "message_id", arm_id=pl.concat_str(pl.lit(VISITOR), "id")),
+        alone.select("customer_id", "timestamp", "message_id", arm_id=name_of_visitor("id")),
         named.select("customer_id", "timestamp", "message_id", arm_id="customer_id"),
     ]
     first = pl.concat(sightings).group_by("customer_id").agg(pl.col("arm_id").min_by(_moment())).collect(engine="streaming")
@@ -279,7 +271,7 @@ def _moved(claims: pl.DataFrame, merges: pl.DataFrame, arms_of: Sequence[pl.Data
     """One row per name absorbed today: ``absorbed``, the ``customer_id`` it is from now on, and the ``arm_id`` of that one."""
     if claims.is_empty() and merges.is_empty():
         return pl.DataFrame(schema={"absorbed": pl.String, "customer_id": pl.String, "arm_id": pl.String})
-    claimed = claims.select(_name_of_visitor().alias("absorbed"), "customer_id")
+    claimed = claims.select(name_of_visitor("id").alias("absorbed"), "customer_id")
     now = pl.concat([merges, survivors(claimed.lazy(), merges.lazy()).collect()])
     first_arms = pl.concat(arms_of).unique("customer_id", keep="first", maintain_order=True)
     return now.join(first_arms, on="customer_id", how="left")
@@ -295,7 +287,7 @@ def _told_of_claims(claims: pl.DataFrame, claiming: pl.DataFrame, moved: pl.Data
     now = moved.select("absorbed", "customer_id")
     return (
         pl.concat([claimed, ignored])
-        .join(now.select(name="absorbed", claimed_by="customer_id"), left_on=_name_of_visitor(), right_on="name", how="left")
+        .join(now.select(name="absorbed", claimed_by="customer_id"), left_on=name_of_visitor("id"), right_on="name", how="left")
         .join(visitors.rename({"customer_id": "absorbed"}), on="id", how="left")
         .join(now.rename({"customer_id": "merged_into"}), on="absorbed", how="left")
         .select(

@@ -73,25 +73,23 @@ def unaccounted_journeys(assignments: pl.LazyFrame, yesterday: pl.LazyFrame, sta
     tells, unless they have been entered again.
     """
     before = a_day_later(yesterday.filter(pl.col("journey_id").is_not_null()).select("date", "customer_id", was_in="journey_id"), absorbed)
-    flights = pl.len().over("date", "customer_id")
-    before = before.with_columns(flights=flights).unique()
     is_over = ((pl.col("ended_on") == pl.col("date")) & (pl.col("ended_reason") == "merged")) | (pl.col("entered_on") == pl.col("date"))
     merged = state.filter(is_over).select("date", "customer_id", was_in="journey_id", is_merged=pl.lit(value=True))
     is_continued = (pl.col("decision") == "continue") & (pl.col("journey_id") == pl.col("was_in"))
     is_ended = (pl.col("ended_journey_id") == pl.col("was_in")) & (pl.col("ended_reason") != "merged")
     goes_on = (is_continued | is_ended).fill_null(value=False)
-    is_merged = (pl.col("flights") > 1) & pl.col("is_merged").fill_null(value=False)
+    is_merged = pl.col("is_merged").fill_null(value=False)
     was_in_none = pl.col("was_in").is_null() & ((pl.col("decision") == "continue") | pl.col("ended_journey_id").is_not_null())
     return (
         assignments.select("date", "customer_id", "decision", "journey_id", "ended_journey_id", "ended_reason")
-        .join(before, on=["date", "customer_id"], how="full", coalesce=True)
+        .join(before.unique(), on=["date", "customer_id"], how="full", coalesce=True)
         .join(merged, on=["date", "customer_id", "was_in"], how="left")
         .with_columns(goes_on=goes_on, none_goes_on=~goes_on.any().over("date", "customer_id"))
         .filter(
             (pl.col("was_in").is_not_null() & (~(pl.col("goes_on") | is_merged) | pl.col("none_goes_on")))
             | was_in_none.fill_null(value=True)
         )
-        .drop("goes_on", "none_goes_on", "flights", "is_merged")
+        .drop("goes_on", "none_goes_on", "is_merged")
     )
 
 
@@ -169,6 +167,7 @@ def _entry_rules(portfolio: Portfolio) -> pl.LazyFrame:
 
 
 def _is_blackout(portfolio: Portfolio) -> pl.Expr:
+    """True on days without starts; read off the periods and not by ``rules.reach``, which the decision goes by and this is to check."""
     everywhere = [pl.col("date").is_between(period.first, period.last) for period in portfolio.policy.suppress]
     in_journeys = [
         (pl.col("journey_id") == journey.id) & pl.col("date").is_between(period.first, period.last)

@@ -1,0 +1,537 @@
+"""Every rule between tables or days has been seen to fail: each of its clauses has the fewest rows that break it.
+
+What belongs here: one table of examples, by rule, and that no rule is without. What does not: a rule's finer points, which have
+tests of their own (``test_promises``), and checks as Dagster runs them (``tests/graph/test_promises.py``).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
+from atc_pipeline.customers import coverage
+from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
+from atc_pipeline.identity.tables import IDENTITY_MAP
+from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
+from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.promises import activation, customers, decision
+
+TODAY = date(2026, 3, 10)
+YESTERDAY = TODAY - timedelta(days=1)
+BEFORE = TODAY - timedelta(days=5)
+TOMORROW = TODAY + timedelta(days=1)
+BLACKOUT = TODAY + timedelta(days=5)
+
+JOURNEYS = f"""
+version: "1"
+calendar: {{timezone: UTC, starts_on: 2026-03-01}}
+journeys:
+  - {{id: once, length_days: 5, queue: {{where: "true"}}}}
+  - {{id: twice, length_days: 5, queue: {{where: "true"}}, reentry: {{after_days: 4, from: exit}}, max_entries: 2}}
+  - {{id: closed, length_days: 5, queue: {{where: "true"}}, suppress: [{{from: {TODAY}, to: {TODAY}}}]}}
+  - {{id: daily, length_days: 5, queue: {{where: "true"}}, capacity: {{daily_entries: 1}}}}
+  - {{id: seats, length_days: 5, queue: {{where: "true"}}, capacity: {{active: 2}}}}
+policy:
+  cap: {{days: 7, starts: "2"}}
+  suppress: [{{from: {BLACKOUT}, to: {BLACKOUT}}}]
+"""
+
+PROFILES = {"date": pl.Date(), "customer_id": pl.String(), "first_seen_on": pl.Date()}
+SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
+ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
+TABLES = {
+    "absorbed": ABSORBED,
+    "assignments": JOURNEY_ASSIGNMENTS.schema,
+    "candidates": SCORED_CANDIDATES.schema,
+    "coverage": FEATURE_COVERAGE.schema,
+    "identity_map": IDENTITY_MAP.schema,
+    "memberships": MICRO_SEGMENT_MEMBERSHIPS.schema,
+    "messages": OUTBOUND_MESSAGES.schema,
+    "profiles": PROFILES,
+    "queues": JOURNEY_QUEUES.schema,
+    "sent": SENT,
+    "state": JOURNEY_STATE.schema,
+}
+"""The columns of a rule's argument; ``yesterday`` is the rule's first table but where a rule says otherwise."""
+OF_YESTERDAY = {
+    "broken_identities": "identity_map",
+    "broken_rules": "state",
+    "lost_customers": "profiles",
+    "unaccounted_journeys": "assignments",
+}
+
+RULES: Mapping[str, Callable[..., pl.LazyFrame]] = {
+    **{
+        name: rule
+        for module in (customers, decision, activation)
+        for name, rule in inspect.getmembers(module, inspect.isfunction)
+        if rule.__module__ == module.__name__ and not name.startswith("_")
+    },
+    "unreadable": coverage.unreadable,
+    "unclear_consent": coverage.unclear_consent,
+}
+KEYS = {"overfull_journeys": "journey_id", "unreadable": "feature", "unclear_consent": "feature"}
+"""What the rows of a rule are about, other than customers."""
+
+Row = Mapping[str, object]
+Rows = Mapping[str, Sequence[Row]]
+
+
+def option(journey: str, ruling: str, *failed: str, **more: object) -> Row:
+    """Return an option of customer u."""
+    defaults = {"customer_id": "u", "is_queued": True, "is_incumbent": False, "failed_gates": list(failed)}
+    return {"journey_id": journey, "ruling": ruling, **defaults, **more}
+
+
+def answer(customer: str, decision: str, journey: str | None, **more: object) -> Row:
+    """Return the answer to a customer."""
+    return {"customer_id": customer, "decision": decision, "journey_id": journey, "arm": "treated" if journey else None, **more}
+
+
+def flight(customer: str, journey: str, **more: object) -> Row:
+    """Return what is remembered of a customer's only entry into a journey, today."""
+    return {"customer_id": customer, "journey_id": journey, "entered_on": TODAY, "times_entered": 1, "recent_starts": [TODAY], **more}
+
+
+def user(name: str, customer: str | None = None, arm: str | None = None, since: date = BEFORE) -> Row:
+    """Return who a user is: by default one who was never anybody else."""
+    customer = customer or name
+    return {"id_type": "user", "id": name, "customer_id": customer, "valid_from": since, "arm_id": arm or customer, "is_seen": True}
+
+
+def message(customer: str, journey: str, **more: object) -> Row:
+    """Return a message of a journey's first day."""
+    return {"idempotency_key": f"{customer}:{journey}", "customer_id": customer, "journey_id": journey, "step_day": 1, **more}
+
+
+def feature(name: str, skipped: int, read: int, **more: object) -> Row:
+    """Return how many values of a feature were skipped and read."""
+    return {"feature": name, "part": 1, "event": "Bought", "events": skipped + read, "skipped": skipped, "read": read, **more}
+
+
+def people(*names: str) -> list[Row]:
+    """Return customers who were first seen before yesterday."""
+    return [{"customer_id": name, "first_seen_on": BEFORE} for name in names]
+
+
+SOUND: Mapping[str, Rows] = {
+    "uncovered_customers": {
+        "profiles": people("u", "v"),
+        "memberships": [
+            {"segment_id": "buyers", "customer_id": "u"},
+            {"segment_id": "readers", "customer_id": "u"},
+            {"segment_id": EVERYONE_ELSE, "customer_id": "v"},
+        ],
+    },
+    "broken_identities": {
+        "identity_map": [user("u"), user("v", "u", since=TODAY), user("w", since=TODAY)],
+        "yesterday": [user("u"), user("v")],
+    },
+    "lost_customers": {
+        "profiles": [*people("u"), {"customer_id": "new", "first_seen_on": TODAY}],
+        "yesterday": people("u", "v"),
+        "absorbed": [{"absorbed": "v", "customer_id": "u"}],
+    },
+    "misruled_options": {
+        "candidates": [
+            option("once", "chosen", is_incumbent=True),
+            option("twice", "reentry", "reentry", "resting"),
+            option(NONE, "outscored", "outscored"),
+        ]
+    },
+    "unassigned_customers": {"profiles": people("u", "v"), "assignments": [answer("u", "start", "once"), answer("v", "none", None)]},
+    "double_booked_customers": {
+        "state": [flight("u", "once"), flight("u", "twice", ended_on=BEFORE), flight("v", "once", ended_on=TODAY)],
+        "assignments": [answer("u", "start", "once"), answer("v", "none", None)],
+    },
+    "unaccounted_journeys": {
+        "assignments": [
+            answer("u", "continue", "once"),
+            answer("v", "none", None, ended_journey_id="once", ended_reason="completed"),
+            answer("w", "start", "once"),
+            answer("x", "none", None),
+            answer("y", "continue", "once", ended_journey_id="twice", ended_reason="merged"),
+        ],
+        "yesterday": [
+            answer("u", "continue", "once"),
+            answer("v", "continue", "once"),
+            answer("x", "none", None),
+            answer("y", "continue", "once"),
+            answer("z", "continue", "twice"),
+        ],
+        "state": [flight("y", "twice", entered_on=BEFORE, ended_on=TODAY, ended_reason="merged")],
+        "absorbed": [{"absorbed": "z", "customer_id": "y"}],
+    },
+    "broken_rules": {
+        "assignments": [answer("u", "start", "twice"), answer("v", "switch", "once"), answer("w", "continue", "closed")],
+        "state": [
+            flight("u", "twice", times_entered=2, recent_starts=[TODAY]),
+            flight("v", "once", recent_starts=[TODAY]),
+            flight("v", "daily", ended_on=TODAY, recent_starts=[BEFORE]),
+            flight("w", "closed"),
+        ],
+        "yesterday": [flight("u", "twice", entered_on=BEFORE, ended_on=BEFORE)],
+        "profiles": people("u", "v", "w"),
+        "absorbed": [],
+        "sent": [],
+    },
+    "overfull_journeys": {
+        "assignments": [
+            answer("u", "start", "daily"),
+            answer("v", "switch", "seats", ended_journey_id="daily", ended_reason="interrupted"),
+            answer("w", "continue", "seats"),
+            answer("x", "none", None, ended_journey_id="seats", ended_reason="completed"),
+        ],
+        "sent": [],
+    },
+    "unexpected_messages": {
+        "messages": [message("u", "once")],
+        "assignments": [answer("u", "continue", "once"), answer("v", "continue", "once", arm="control")],
+    },
+    "outdated_options": {
+        "candidates": [
+            option("once", "chosen", waiting_days=3),
+            option("twice", "outscored", "outscored", is_queued=False),
+            option(NONE, "outscored", "outscored", is_queued=False),
+        ],
+        "queues": [
+            {"journey_id": "once", "customer_id": "u", "waiting_days": 3},
+            {"journey_id": "twice", "customer_id": "u", "waiting_days": 9, "date": YESTERDAY},
+        ],
+    },
+    "unreadable": {"coverage": [feature("spend", 1, 99), feature("age", 0, 0), feature("consent.email", 9, 0)]},
+    "unclear_consent": {"coverage": [feature("consent.email", 0, 9), feature("spend", 9, 0)]},
+}
+"""Rows that break no rule, as many as it takes to have something on both sides of each clause."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule, what is wrong, which tables differ from the sound ones, and whose rows are found; ``policy``: a line more."""
+
+    rule: str
+    what: str
+    found: Sequence[str | None]
+    tables: Rows
+    policy: str = field(default="", kw_only=True)
+
+
+def _misruled(what: str, found: Sequence[str], *options: Row, policy: str = "") -> Broken:
+    return Broken("misruled_options", what, found, {"candidates": options}, policy=policy)
+
+
+def _started(what: str, journey: str, policy: str = "", **tables: Sequence[Row]) -> Broken:
+    return Broken("broken_rules", what, ["u"], {"assignments": [answer("u", "start", journey)], **tables}, policy=policy)
+
+
+REJECTED = option(NONE, "outscored", "outscored")
+KEPT = "keep_candidates: 1"
+WAS_IN_ONCE: Rows = {"yesterday": [answer("u", "continue", "once")], "state": [], "absorbed": []}
+
+BROKEN = (
+    Broken("uncovered_customers", "in no segment", ["u", "v"], {"memberships": []}),
+    Broken(
+        "uncovered_customers",
+        "in the residual segment beside another",
+        ["u"],
+        {
+            "memberships": [
+                *({"segment_id": segment, "customer_id": "u"} for segment in ("buyers", EVERYONE_ELSE)),
+                {"segment_id": EVERYONE_ELSE, "customer_id": "v"},
+            ]
+        },
+    ),
+    Broken(
+        "uncovered_customers",
+        "in a segment on another day",
+        ["u"],
+        {"profiles": people("u"), "memberships": [{"segment_id": "buyers", "customer_id": "u", "date": YESTERDAY}]},
+    ),
+    Broken(
+        "broken_identities",
+        "an id is said to be who was absorbed",
+        ["v"],
+        {"identity_map": [user("u"), user("v", "u", since=TODAY), user("x", "v")]},
+    ),
+    Broken(
+        "broken_identities",
+        "who was absorbed on an earlier day was looked for on that day",
+        [],
+        {"identity_map": [user("u"), user("v", "u"), user("x", "v")]},
+    ),
+    Broken("broken_identities", "an id of the day before is missing", [None], {"identity_map": [user("u")]}),
+    Broken(
+        "broken_identities",
+        "one customer is drawn by two names",
+        ["u"],
+        {"identity_map": [user("u"), user("v", "u", "v", since=TODAY)]},
+    ),
+    Broken(
+        "broken_identities",
+        "a customer is drawn by another name than the day before",
+        ["u"],
+        {"identity_map": [user("u", arm="v"), user("v", "u", "v", since=TODAY)]},
+    ),
+    Broken("lost_customers", "gone though nobody absorbed them", ["v"], {"absorbed": []}),
+    Broken("lost_customers", "still there though absorbed", ["v"], {"profiles": people("u", "v")}),
+    Broken("lost_customers", "new, and first seen another day", ["new"], {"profiles": people("u", "new")}),
+    Broken(
+        "lost_customers",
+        "there yesterday, and first seen today",
+        ["u"],
+        {"profiles": [{"customer_id": "u", "first_seen_on": TODAY}]},
+    ),
+    _misruled("none is chosen", ["u"], option("once", "capacity", "capacity"), REJECTED),
+    _misruled("two are chosen", ["u"], option("once", "chosen"), option("twice", "chosen"), REJECTED),
+    _misruled('there is no "none"', ["u"], option("once", "chosen")),
+    _misruled('"none" is there twice', ["u"], option("once", "chosen"), REJECTED, REJECTED),
+    _misruled('"none" is there twice among the kept', ["u"], option("once", "chosen"), REJECTED, REJECTED, policy=KEPT),
+    _misruled('where few are kept, "none" may be lost', [], option("once", "chosen"), policy=KEPT),
+    _misruled(
+        "the customer is in two",
+        ["u"],
+        option("once", "chosen", is_incumbent=True),
+        option("twice", "in_flight", "in_flight", is_incumbent=True),
+        REJECTED,
+    ),
+    _misruled("the chosen failed a gate", ["u"], option("once", "chosen", "resting"), REJECTED),
+    _misruled("another failed none", ["u"], option("once", "chosen"), option("twice", "reentry"), REJECTED),
+    _misruled("another is ruled by the second gate it failed", ["u"], option("once", "chosen"), option(NONE, "link", "reentry", "link")),
+    _misruled(
+        "what one customer lacks another has twice",
+        ["u", "v"],
+        option("once", "chosen"),
+        REJECTED,
+        option("twice", "chosen"),
+        {**REJECTED, "customer_id": "v"},
+    ),
+    Broken("unassigned_customers", "a customer without an answer", ["v"], {"assignments": [answer("u", "start", "once")]}),
+    Broken("unassigned_customers", "an answer to nobody", ["v"], {"profiles": people("u")}),
+    Broken(
+        "unassigned_customers",
+        "an answer of another day",
+        ["u", "u"],
+        {"profiles": people("u"), "assignments": [answer("u", "none", None, date=YESTERDAY)]},
+    ),
+    Broken("double_booked_customers", "in flight twice", ["u"], {"state": [flight("u", "once"), flight("u", "twice")]}),
+    Broken("double_booked_customers", "in flight in another one than answered", ["u"], {"state": [flight("u", "twice")]}),
+    Broken("double_booked_customers", "in flight though answered none", ["v"], {"state": [flight("u", "once"), flight("v", "once")]}),
+    Broken("double_booked_customers", "in none though answered one", ["u"], {"state": []}),
+    Broken("double_booked_customers", "in flight and without an answer", ["u"], {"assignments": []}),
+    Broken("double_booked_customers", "ended though answered", ["u"], {"state": [flight("u", "once", ended_on=TODAY)]}),
+    Broken("unaccounted_journeys", "neither continued nor ended", ["u"], {"assignments": [answer("u", "none", None)], **WAS_IN_ONCE}),
+    Broken("unaccounted_journeys", "continued in another one", ["u"], {"assignments": [answer("u", "continue", "twice")], **WAS_IN_ONCE}),
+    Broken("unaccounted_journeys", "started anew, not continued", ["u"], {"assignments": [answer("u", "start", "once")], **WAS_IN_ONCE}),
+    Broken(
+        "unaccounted_journeys",
+        "another one ended",
+        ["u"],
+        {"assignments": [answer("u", "none", None, ended_journey_id="twice", ended_reason="completed")], **WAS_IN_ONCE},
+    ),
+    Broken(
+        "unaccounted_journeys",
+        "merged with nobody",
+        ["u"],
+        {"assignments": [answer("u", "none", None, ended_journey_id="once", ended_reason="merged")], **WAS_IN_ONCE},
+    ),
+    Broken("unaccounted_journeys", "without an answer today", ["u"], {"assignments": [], **WAS_IN_ONCE}),
+    Broken(
+        "unaccounted_journeys",
+        "continued from nothing",
+        ["u"],
+        {"assignments": [answer("u", "continue", "once")], "yesterday": [], "state": [], "absorbed": []},
+    ),
+    Broken(
+        "unaccounted_journeys",
+        "ended from nothing",
+        ["u"],
+        {
+            "assignments": [answer("u", "start", "once", ended_journey_id="twice", ended_reason="exited")],
+            "yesterday": [answer("u", "none", None)],
+            "state": [],
+            "absorbed": [],
+        },
+    ),
+    Broken("unaccounted_journeys", "of two merged, the memory forgot one", ["y"], {"state": []}),
+    Broken(
+        "unaccounted_journeys",
+        "of two merged, the memory ended one for another reason",
+        ["y"],
+        {"state": [flight("y", "twice", entered_on=BEFORE, ended_on=TODAY, ended_reason="completed")]},
+    ),
+    Broken(
+        "unaccounted_journeys",
+        "of two merged, the memory ended one on another day",
+        ["y"],
+        {"state": [flight("y", "twice", entered_on=BEFORE, ended_on=BEFORE, ended_reason="merged")]},
+    ),
+    Broken(
+        "unaccounted_journeys",
+        "of two merged, none goes on",
+        ["y", "y"],
+        {
+            "assignments": [answer("y", "start", "daily")],
+            "yesterday": [answer("y", "continue", "once"), answer("z", "continue", "twice")],
+            "state": [flight("y", journey, entered_on=BEFORE, ended_on=TODAY, ended_reason="merged") for journey in ("once", "twice")],
+        },
+    ),
+    _started("unknown to the memory", "once", state=[]),
+    _started("once more than ever allowed", "once", state=[flight("u", "once", times_entered=2)], yesterday=[]),
+    _started("once more than max_entries", "twice", state=[flight("u", "twice", times_entered=3)]),
+    _started("too soon after the exit", "twice", yesterday=[flight("u", "twice", entered_on=BEFORE, ended_on=YESTERDAY)]),
+    _started("while still in it", "twice", yesterday=[flight("u", "twice", entered_on=BEFORE)]),
+    _started("on a day the journey is blacked out", "closed", state=[flight("u", "closed")]),
+    Broken(
+        "broken_rules",
+        "on a day it is blacked out no more",
+        [],
+        {
+            "assignments": [answer("u", "start", "closed", date=TOMORROW)],
+            "state": [flight("u", "closed", date=TOMORROW)],
+            "profiles": [{**person, "date": TOMORROW} for person in people("u")],
+        },
+    ),
+    Broken("broken_rules", "for the first time it is never too soon", [], {"yesterday": []}),
+    _started(
+        "on a day all are blacked out",
+        "once",
+        assignments=[answer("u", "start", "once", date=BLACKOUT)],
+        state=[flight("u", "once", date=BLACKOUT)],
+        profiles=[{**person, "date": BLACKOUT} for person in people("u")],
+    ),
+    _started(
+        "beyond the cap",
+        "once",
+        state=[flight("u", "once", recent_starts=[TODAY]), flight("u", "daily", ended_on=TODAY, recent_starts=[BEFORE, YESTERDAY])],
+    ),
+    Broken("broken_rules", "by a switch, too", ["v"], {"assignments": [answer("v", "switch", "closed")], "state": [flight("v", "closed")]}),
+    Broken(
+        "broken_rules",
+        "what was sent already stands",
+        [],
+        {
+            "assignments": [answer("u", "start", "closed")],
+            "state": [flight("u", "closed")],
+            "sent": [{"customer_id": "u", "journey_id": "closed"}],
+        },
+    ),
+    Broken(
+        "broken_rules",
+        "something else was sent",
+        ["u"],
+        {
+            "assignments": [answer("u", "start", "closed")],
+            "state": [flight("u", "closed")],
+            "sent": [{"customer_id": "u", "journey_id": "once"}, {"customer_id": "v", "journey_id": "closed"}],
+        },
+    ),
+    Broken("overfull_journeys", "more than may a day", ["daily"], {"assignments": [answer(name, "start", "daily") for name in "uv"]}),
+    Broken(
+        "overfull_journeys",
+        "more than there are places",
+        ["seats"],
+        {"assignments": [answer("u", "start", "seats"), answer("v", "switch", "seats"), answer("w", "continue", "seats")]},
+    ),
+    Broken(
+        "overfull_journeys",
+        "on a place that opens tomorrow",
+        ["seats"],
+        {
+            "assignments": [
+                answer("u", "start", "seats"),
+                answer("v", "continue", "seats"),
+                answer("w", "switch", "daily", ended_journey_id="seats", ended_reason="interrupted"),
+            ]
+        },
+    ),
+    Broken(
+        "overfull_journeys",
+        "one of two was sent before",
+        ["daily"],
+        {"assignments": [answer(name, "start", "daily") for name in "uv"], "sent": [{"customer_id": "u", "journey_id": "daily"}]},
+    ),
+    Broken(
+        "overfull_journeys",
+        "both were sent before",
+        [],
+        {
+            "assignments": [answer(name, "start", "daily") for name in "uv"],
+            "sent": [{"customer_id": name, "journey_id": "daily"} for name in "uv"],
+        },
+    ),
+    Broken("unexpected_messages", "to a customer in no journey", ["w"], {"messages": [message("u", "once"), message("w", "once")]}),
+    Broken("unexpected_messages", "to one who is held out", ["v"], {"messages": [message("v", "once")]}),
+    Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),
+    Broken("unexpected_messages", "of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
+    Broken("outdated_options", "waits longer by now", ["u"], {"queues": [{"journey_id": "once", "customer_id": "u", "waiting_days": 4}]}),
+    Broken("outdated_options", "waits no more", ["u"], {"queues": []}),
+    Broken(
+        "outdated_options",
+        "was not an option",
+        ["u", "v"],
+        {
+            "queues": [
+                {"journey_id": "once", "customer_id": "u", "waiting_days": 3},
+                {"journey_id": "once", "customer_id": "v", "waiting_days": 0},
+                {"journey_id": "twice", "customer_id": "u", "waiting_days": 0},
+            ]
+        },
+    ),
+    Broken("unreadable", "more than one in a hundred was skipped", ["spend"], {"coverage": [feature("spend", 2, 98)]}),
+    Broken(
+        "unreadable",
+        "more than one in a hundred, over the days",
+        ["spend"],
+        {"coverage": [feature("spend", 0, 50, date=YESTERDAY), feature("spend", 2, 50)]},
+    ),
+    Broken("unreadable", "all were skipped", ["spend"], {"coverage": [feature("spend", 1, 0)]}),
+    Broken("unclear_consent", "one word is neither yes nor no", ["consent.email"], {"coverage": [feature("consent.email", 1, 999)]}),
+    Broken("unclear_consent", "one is about another channel", ["consent.*"], {"coverage": [feature("consent.*", 1, 0)]}),
+)
+
+
+@pytest.fixture
+def journeys(tmp_path: Path) -> Path:
+    """Two journeys with rules for entering, one blacked out, two with limits."""
+    path = tmp_path / "journeys.yaml"
+    path.write_text(JOURNEYS, encoding="utf-8")
+    return path
+
+
+def found(rule: str, tables: Rows, portfolio: Portfolio) -> list[str | None]:
+    """Return whose rows a rule finds in these tables."""
+    wanted = inspect.signature(RULES[rule]).parameters
+    frames = {name: _frame(rule, name, tables[name]) for name in wanted if name != "portfolio"}
+    more = {"portfolio": portfolio} if "portfolio" in wanted else {}
+    rows = RULES[rule](**frames, **more).collect()
+    return sorted(rows[KEYS.get(rule, "customer_id")], key=str)
+
+
+def _frame(rule: str, name: str, rows: Sequence[Row]) -> pl.LazyFrame:
+    day, table = (YESTERDAY, OF_YESTERDAY[rule]) if name == "yesterday" else (TODAY, name)
+    return pl.LazyFrame([{"date": day, **row} for row in rows], schema=TABLES[table])
+
+
+@pytest.mark.parametrize("rule", SOUND)
+def test_sound_rows_break_no_rule(rule: str, journeys: Path) -> None:
+    """Nothing is found where nothing is wrong."""
+    assert found(rule, SOUND[rule], load_portfolio(journeys)) == []
+
+
+@pytest.mark.parametrize(("rule", "example"), [pytest.param(each.rule, each, id=f"{each.rule}: {each.what}") for each in BROKEN])
+def test_broken_rows_are_found_and_no_others(rule: str, example: Broken, journeys: Path) -> None:
+    """What is wrong is found in whose rows it is."""
+    journeys.write_text(f"{JOURNEYS}  {example.policy}\n", encoding="utf-8")
+    assert found(rule, {**SOUND[rule], **example.tables}, load_portfolio(journeys)) == example.found
+
+
+def test_every_rule_has_a_row_that_breaks_it() -> None:
+    """And rows that do not: a rule that was never seen to fail is no promise."""
+    assert {each.rule for each in BROKEN if each.found} == set(RULES)
+    assert set(SOUND) == set(RULES)

@@ -1,0 +1,363 @@
+"""Every check of the code location, as Dagster runs it, has been seen to fail: it is red or yellow where a row is broken on disk.
+
+What belongs here: one table of broken lakes and landing zones, by check, and that no check is without. What does not: the rules
+themselves (``tests/engine/test_broken_rows.py``) and the columns of tables (``test_schemas``).
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from atc_pipeline.definitions import build_definitions
+from atc_pipeline.events import ingest
+from atc_pipeline.journeys.portfolio import EVERYONE_ELSE
+from resources.delivery.delivery import TROUBLES
+from resources.storage.lake import Lake
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+
+LAST = DAYS[-1]
+FULL = JOURNEYS.replace("- id: rescue\n", "- id: rescue\n    capacity: {daily_entries: 4}\n")
+"""As many enter the last journey on the last day as may."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A lake and a landing zone to break."""
+
+    environment: Mapping[str, str]
+    instance: dg.DagsterInstance
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def lake(self) -> Lake:
+        """Its lake."""
+        return Lake(root=f"{self.environment['ATC_HOME']}/lake")
+
+    @property
+    def landing(self) -> Path:
+        """Its landing zone."""
+        return Path(self.environment["ATC_HOME"]) / "landing"
+
+    def edit(self, table: str, change: Callable[[pl.DataFrame], pl.DataFrame], day: date = LAST) -> None:
+        """Write a day of a table anew, otherwise."""
+        self.lake.write(table, day, change(self.lake.read(table, day)))
+
+    def set(self, table: str, where: pl.Expr, day: date = LAST, **values: object) -> None:
+        """Write other values into some rows of a day, of which there is one at least."""
+        assert self.lake.read(table, day).filter(where).height
+        changed = {name: pl.when(where).then(pl.lit(value)).otherwise(name).alias(name) for name, value in values.items()}
+        self.edit(table, lambda rows: rows.with_columns(**changed).cast(dict(rows.schema)), day)
+
+    def drop(self, table: str, where: pl.Expr) -> None:
+        """Take rows out of the last day, of which there is one at least."""
+        assert self.lake.read(table, LAST).filter(where).height
+        self.edit(table, lambda rows: rows.filter(~where))
+
+
+Break = Callable[[World], str]
+"""Break one row, and return what the check must show of it."""
+
+CUSTOMER, JOURNEY, FEATURE = pl.col("customer_id"), pl.col("journey_id"), pl.col("feature")
+
+
+def dropped(table: str, shown: str, where: pl.Expr | None = None) -> Break:
+    """Take rows out of a table: of a customer, if not told otherwise."""
+
+    def broken(world: World) -> str:
+        world.drop(table, shown == CUSTOMER if where is None else where)
+        return shown
+
+    return broken
+
+
+def edited(table: str, shown: str, where: pl.Expr | None = None, **values: object) -> Break:
+    """Write other values into rows of a table: of a customer, if not told otherwise."""
+
+    def broken(world: World) -> str:
+        world.set(table, shown == CUSTOMER if where is None else where, **values)
+        return shown
+
+    return broken
+
+
+def covered(feature: str, **values: object) -> Break:
+    """Write other counts into the coverage of a feature."""
+    return edited("feature_coverage", feature, feature == FEATURE, **values)
+
+
+def a_line_is_lost(world: World) -> str:
+    """A fault of ours: an event is dropped on the way, and by nobody's word."""
+    judge = ingest.judge
+
+    def forgetful(*block: object, **how: object) -> ingest.Judged:
+        judged = judge(*block, **how)  # type: ignore[arg-type]
+        return replace(judged, fit=judged.fit.head(-1))
+
+    world.monkeypatch.setattr(ingest, "judge", forgetful)
+    return str(LAST)
+
+
+def a_file_is_passed_over(name: str) -> Break:
+    """Put a file into the landing zone that no run reads."""
+
+    def broken(world: World) -> str:
+        path = world.landing / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(line("c00", FIRST, 99))
+        return Path(name).parts[0]
+
+    return broken
+
+
+def nothing_arrived(world: World) -> str:
+    """A day without its files, after days with some."""
+    shutil.rmtree(world.landing / str(LAST))
+    return str(LAST)
+
+
+def no_landing_zone(world: World) -> str:
+    """Its folder is elsewhere."""
+    world.landing.rename(world.landing.with_name("elsewhere"))
+    return "is no folder"
+
+
+def an_event_never_came(world: World) -> str:
+    """On no day of the lake."""
+    for day in DAYS:
+        world.set("feature_coverage", FEATURE == "orders", day, events=0, matched=0)
+    return "orders"
+
+
+def a_condition_never_held(world: World) -> str:
+    """For a week, though the event came: three days are added to the four."""
+    for day in DAYS:
+        world.set("feature_coverage", FEATURE == "orders", day, matched=0)
+    for ago in range(1, 4):
+        world.lake.write("feature_coverage", FIRST - timedelta(days=ago), world.lake.read("feature_coverage", FIRST))
+        world.set("feature_coverage", FEATURE == "orders", FIRST - timedelta(days=ago), date=FIRST - timedelta(days=ago))
+    return "never held"
+
+
+def two_are_chosen(world: World) -> str:
+    """Of one customer, and neither failed a gate."""
+    world.set("scored_candidates", (CUSTOMER == "c00") & (pl.col("ruling") == "outscored"), ruling="chosen")
+    none_of_the_chosen = pl.when(pl.col("ruling") == "chosen").then(pl.lit([], pl.List(pl.String()))).otherwise("failed_gates")
+    world.edit("scored_candidates", lambda rows: rows.with_columns(failed_gates=none_of_the_chosen))
+    return "c00"
+
+
+def yesterday_was_made_again(world: World) -> str:
+    """With another row in it; the last day still stands on the former."""
+    world.set("journey_state", CUSTOMER == "c00", DAYS[-2], entry_score=0.5)
+    return "journey_state"
+
+
+def one_too_many_enters(world: World) -> str:
+    """A fifth, where four may."""
+    world.set("journey_assignments", CUSTOMER == "c02", decision="start", journey_id="rescue")
+    return "rescue"
+
+
+def a_residual_beside_another(world: World) -> str:
+    """A customer is a buyer, and said to be in no segment."""
+    world.edit("micro_segment_memberships", lambda rows: pl.concat([rows, rows.head(1).with_columns(segment_id=pl.lit(EVERYONE_ELSE))]))
+    return str(world.lake.read("micro_segment_memberships", LAST)["customer_id"][0])
+
+
+def a_key_twice(table: str) -> Break:
+    """Repeat a row."""
+
+    def broken(world: World) -> str:
+        world.edit(table, lambda rows: pl.concat([rows, rows.head(1)]))
+        row = world.lake.read(table, LAST).row(0, named=True)
+        return str(row.get("customer_id", "multiple_fields_uniqueness"))
+
+    return broken
+
+
+SCHEMAS = (
+    "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
+    "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
+    "journey_funnel", "segment_matrix", "outbound_messages", "activation",
+)  # fmt: skip
+
+BROKEN: Mapping[str, Mapping[str, Break]] = {
+    "raw_events.every_line_accounted_for": {"a line is lost": a_line_is_lost},
+    "raw_events.files_passed_over": {
+        "in the day's folder": a_file_is_passed_over(f"{LAST}/notes.txt"),
+        "in no folder": a_file_is_passed_over("loose.ndjson"),
+        "in a folder of another name": a_file_is_passed_over("march/events.ndjson"),
+        "before the calendar": a_file_is_passed_over("2020-01-01/events.ndjson"),
+    },
+    "raw_events.lines_arrived": {"nothing on a day": nothing_arrived, "no landing zone": no_landing_zone},
+    "identity_map.ids_lead_to_survivors": {
+        "an id is missing": dropped("identity_map", "| 11 | 12 |", CUSTOMER == "c05"),
+        "an id is who was absorbed": edited("identity_map", "c11", CUSTOMER == "c05", customer_id="c11"),
+        "a customer is drawn by another name": edited("identity_map", "c10", arm_id="c11"),
+    },
+    "feature_coverage.values_are_readable": {
+        "some of a feature": covered("spend", skipped=1),
+        "all of a feature": covered("spend", skipped=4, read=0),
+    },
+    "feature_coverage.consent_is_understood": {
+        "of a channel": covered("consent.email", skipped=1),
+        "of another channel": edited("feature_coverage", "consent.", FEATURE == "consent.*", skipped=1),
+    },
+    "feature_coverage.every_feature_is_found": {"it never came": an_event_never_came, "it never held": a_condition_never_held},
+    "customer_profiles.no_customer_is_lost": {
+        "gone": dropped("customer_profiles", "c05"),
+        "absorbed by nobody": dropped("identity_changes", "c11", pl.lit(value=True)),
+    },
+    "purchase_models.models_could_be_fitted": {
+        "a note says why not": edited("purchase_models", "too few orders", pl.lit(value=True), note="too few orders")
+    },
+    "micro_segment_memberships.everyone_is_in_a_segment": {
+        "in none": dropped("micro_segment_memberships", "c05"),
+        "in the residual one beside another": a_residual_beside_another,
+    },
+    "journey_queues.decisions_stand_on_these_queues": {
+        "one waits longer": edited("journey_queues", "c05", waiting_days=9),
+        "one waits no more": dropped("journey_queues", "c05"),
+    },
+    "scored_candidates.rulings_add_up": {
+        "two are chosen": two_are_chosen,
+        'there is no "none"': dropped("scored_candidates", "c00", (CUSTOMER == "c00") & (JOURNEY == "none")),
+    },
+    "journey_assignments.one_answer_per_customer": {
+        "no answer": dropped("journey_assignments", "c05"),
+        "an answer to nobody": dropped("customer_profiles", "c05"),
+    },
+    "journey_assignments.nobody_is_in_two_journeys": {
+        "two in flight": edited("journey_state", "c03", ended_on=None, ended_reason=None),
+        "none in flight": edited("journey_state", "c01", ended_on=LAST),
+        "answered another": edited("journey_assignments", "c01", journey_id="welcome"),
+    },
+    "journey_assignments.journeys_in_flight_add_up": {
+        "another one goes on": edited("journey_assignments", "c01", journey_id="welcome"),
+        "none ended": edited("journey_assignments", "c02", ended_journey_id=None),
+        "absorbed by nobody": dropped("identity_changes", "c11", pl.lit(value=True)),
+    },
+    "journey_assignments.days_stand_on_their_yesterday": {"yesterday was made again": yesterday_was_made_again},
+    "journey_assignments.no_rule_is_broken": {
+        "entered again while in it": edited("journey_assignments", "c01", decision="start"),
+        "unknown to the memory": dropped("journey_state", "c00"),
+        "entered too often": edited("journey_state", "c03", times_entered=9),
+    },
+    "journey_assignments.no_journey_is_overfull": {"one too many enters": one_too_many_enters},
+    "outbound_messages.only_treated_customers_are_written_to": {
+        "to one who is held out": edited("journey_assignments", "c00", arm="control"),
+        "to one who is in none": edited("journey_assignments", "c00", journey_id=None),
+        "to nobody": edited("outbound_messages", "c99", CUSTOMER == "c00", customer_id="c99"),
+    },
+    "outbound_messages.keys_are_unique": {
+        "withheld for its key": edited("outbound_messages", "rescue", CUSTOMER == "c03", withheld="key_collision")
+    },
+    "activation.messages_are_delivered": {
+        **{status: edited("activation", status, CUSTOMER == "c00", status=status) for status in TROUBLES},
+        "withheld for its key": edited("activation", "key_collision", CUSTOMER == "c00", status="withheld", reason="key_collision"),
+    },
+    **{f"{table}.schema": {"a key twice": a_key_twice(table)} for table in SCHEMAS},
+}  # fmt: skip
+"""By check: what is wrong, and how to make it so."""
+
+YELLOW = {
+    "raw_events.files_passed_over",
+    "raw_events.lines_arrived",
+    "feature_coverage.values_are_readable",
+    "feature_coverage.consent_is_understood",
+    "feature_coverage.every_feature_is_found",
+    "purchase_models.models_could_be_fitted",
+    "journey_queues.decisions_stand_on_these_queues",
+    "journey_assignments.days_stand_on_their_yesterday",
+}
+"""Checks that warn; the others are red."""
+STOPS_NOTHING = {*YELLOW, "outbound_messages.keys_are_unique", "activation.messages_are_delivered"}
+"""Checks that nothing waits for."""
+INGEST = {"raw_events.every_line_accounted_for", "raw_events.files_passed_over", "raw_events.lines_arrived"}
+"""Checks of what is only known while lines are read: the step tells them itself."""
+
+SHOWN_IN = ("first_failing_rows", "first_passed_over", "arrived", "days_without_lines", "days_that_do_not_add_up")
+"""Where a check shows what it has found."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small world after its four days, on the last of which two customers turned out to be one."""
+    folder = tmp_path_factory.mktemp("promises")
+    environment = make_world(folder, FULL)
+    alias = line("c10", LAST, 80, type="alias", previousId="c11")
+    Path(environment["ATC_HOME"], "landing", str(LAST), "alias.ndjson").write_text(alias)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, LAST, instance=instance).success
+    return folder
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    """One for all: checks leave nothing in it that another reads."""
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture
+def world(whole: Path, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A copy of that world, to be broken."""
+    copy = shutil.copytree(whole, tmp_path / "world")
+    return World({"ATC_HOME": str(copy / "home"), "ATC_JOURNEYS": str(copy / "journeys.yaml")}, instance, monkeypatch)
+
+
+def executed(world: World, *checks: str) -> dg.ExecuteInProcessResult:
+    """Execute checks by themselves, as the UI's Execute button does: they look at the latest day; or read that day's lines again."""
+    definitions = build_definitions(world.environment)
+    if INGEST.issuperset(checks):
+        job = definitions.resolve_implicit_global_asset_job_def()
+        tables = [dg.AssetKey("raw_events"), dg.AssetKey("rejected_events")]
+        return job.execute_in_process(instance=world.instance, partition_key=str(LAST), asset_selection=tables, raise_on_error=False)
+    keys = [dg.AssetCheckKey(dg.AssetKey(table), name) for table, _, name in (check.partition(".") for check in checks)]
+    alone = dg.Definitions(
+        assets=definitions.assets,
+        asset_checks=definitions.asset_checks,
+        resources=definitions.resources,
+        jobs=[dg.define_asset_job("by_themselves", dg.AssetSelection.checks(*keys))],
+    )
+    return alone.resolve_job_def("by_themselves").execute_in_process(instance=world.instance, raise_on_error=False)
+
+
+def named(evaluation: dg.AssetCheckEvaluation) -> str:
+    """Return the table and the name of a check."""
+    return f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
+
+
+@pytest.mark.slow
+def test_every_check_passes_where_nothing_is_broken(world: World) -> None:
+    """None is red or yellow without a reason."""
+    results = [executed(world, *(BROKEN.keys() - INGEST)), executed(world, *INGEST)]
+    passed = {named(check): check.passed for result in results for check in result.get_asset_check_evaluations()}
+    assert passed == dict.fromkeys(BROKEN, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("check", "way"), [pytest.param(check, way, id=f"{check}: {way}") for check, ways in BROKEN.items() for way in ways]
+)
+def test_a_check_fails_and_shows_what_is_broken(world: World, check: str, way: str) -> None:
+    """It is red and what follows waits; or only told, where the check is one of those."""
+    shown = BROKEN[check][way](world)
+    result = executed(world, check)
+    (evaluation,) = (each for each in result.get_asset_check_evaluations() if named(each) == check)
+    assert not evaluation.passed
+    assert evaluation.severity == (dg.AssetCheckSeverity.WARN if check in YELLOW else dg.AssetCheckSeverity.ERROR)
+    assert shown in " ".join(str(evaluation.metadata[name].value) for name in SHOWN_IN if name in evaluation.metadata)
+    assert result.success == (check in STOPS_NOTHING)
+
+
+def test_every_check_has_a_row_that_breaks_it(tmp_path: Path) -> None:
+    """A check that was never seen to fail is not a check."""
+    checks = build_definitions(make_world(tmp_path)).resolve_asset_graph().asset_check_keys
+    assert {f"{key.asset_key.to_user_string()}.{key.name}" for key in checks} == set(BROKEN)
