@@ -202,6 +202,8 @@ def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[
     origins, rows = lake.origins, []
     for day in (days[0] + timedelta(days=number) for number in shown):
         before = day - timedelta(days=1)
+        if (damage := origins.damage(day)) is not None:
+            rows.append((day, damage, f"{day}...{max(days[-1], day)}"))
         rows += [
             (day, table, f"{day}...{lake.days(table)[-1]}")
             for table, origin in sorted(origins.of(day).items())
@@ -307,7 +309,7 @@ PROMISES = (
         "journey_assignments",
         "days_stand_on_their_yesterday",
         "Every day was made from the day before as it is now; else it is stale: run the job daily from the first such day through the "
-        "latest (SPEC 17). Each row says which days that are.",
+        "latest (SPEC 17). Each row says which days that are; where the file that says what a day was made from is damaged, that.",
         _days_on_another_yesterday,
         is_blocking=False,
     ),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -22,7 +21,6 @@ from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone, PassedOver
-from resources.storage.spill import Spill
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
@@ -79,7 +77,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
-        with Spill(Path(lake.root)) as spill:
+        with lake.spill() as spill:
             each_day(context, lake, make, landed=landing.signature)
         yield from made(context, ["raw_events", "rejected_events"])
         results = [

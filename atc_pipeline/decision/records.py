@@ -14,11 +14,9 @@ from atc_pipeline.decision import choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, pairs_of
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, with_factors
-from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL, JOURNEY_STATE, SCORED_CANDIDATES
+from atc_pipeline.decision.tables import DECISIONS, JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules.lots import BUCKETS, bucket
-
-DECISIONS = ("none", "continue", "switch", "start")
 
 IS_ENTRY = pl.col("decision").is_in(["start", "switch"])
 """True where the customer enters the journey."""

@@ -11,7 +11,7 @@ from atc_pipeline.decision.gates import GATES, LOSSES, MEANINGS, RULINGS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, Column, Entry, Table
 
-DECISIONS = ("start", "continue", "switch", "none")
+DECISIONS = ("none", "continue", "switch", "start")
 ARMS = ("treated", "control")
 ENDINGS = ("withdrawn", "converted", "exited", "completed", "interrupted", "merged")
 
