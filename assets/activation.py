@@ -42,7 +42,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
 
     @dg.asset(**daily(partitions, "activation", after(["journey_assignments", "customer_profiles", "identity_map"])))
     def outbound_messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per journey step due for a treated customer on the day, withheld ones with the reason."""
+        """Nothing is sent here: that is `activation`, which stands on it."""
         portfolio = journeys.load()
         earlier = _messages_before(lake, portfolio)
 
@@ -79,9 +79,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         ledger: Ledger,
         warehouse: Warehouse,
     ) -> dg.MaterializeResult:
-        """One row per message of the day and what became of it: would_send in a dry run, delivered, failed, unknown, withheld ...
-
-        Past days are never sent unless named in the configuration; what was sent on one of the last days and not answered for is
+        """Past days are never sent unless named in the configuration; what was sent on one of the last days and not answered for is
         tried again.
         """
         portfolio = journeys.load()

@@ -35,15 +35,9 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         name="profile",
         specs=[
             dg.AssetSpec(
-                "customer_profiles",
-                description="One row per customer per day: the system of record of traits, interests, intents, consent and predictions.",
-                **spec(partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"])),
+                "customer_profiles", **spec(partitions, "customers", after(["customer_activity", "identity_map", "purchase_models"]))
             ),
-            dg.AssetSpec(
-                "purchase_models",
-                description="One row per day: the purchase models in use, fitted on the profiles of the day before or earlier.",
-                **spec(partitions, "customers", after(["customer_activity"])),
-            ),
+            dg.AssetSpec("purchase_models", **spec(partitions, "customers", after(["customer_activity"]))),
         ],
         **together(partitions),
     )
@@ -68,7 +62,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
 
     @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"])))
     def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per micro-segment and customer per day; everyone is always in at least one."""
+        """Conditions are tested on the day's profiles; a spell goes on from the day before."""
         portfolio = journeys.load()
 
         def make(day: date) -> dict[str, pl.DataFrame]:
@@ -83,7 +77,7 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
 
     @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"])))
     def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per journey and customer who qualifies for it on the day, and since when."""
+        """Configured with names of journeys, a run builds only their queues again."""
         portfolio = journeys.load()
         rebuilt = [journey for journey in portfolio.journeys if not config.journeys or journey.id in config.journeys]
         unknown = sorted(set(config.journeys) - {journey.id for journey in rebuilt})

@@ -21,7 +21,7 @@ from atc_pipeline.decision.memory import (
     no_state,
     recall_starts,
 )
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules.people import survivors
@@ -42,24 +42,11 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         specs=[
             dg.AssetSpec(
                 "scored_candidates",
-                description='One row per customer and option, "none" included: every factor, the score, and why it won or lost.',
                 **spec(partitions, "decisions", after(["journey_queues", "customer_profiles", "customer_activity", "identity_map"])),
             ),
-            dg.AssetSpec(
-                "journey_state",
-                description="One row per customer and journey ever entered: the memory that tomorrow's decision stands on.",
-                **spec(partitions, "decisions", after(["scored_candidates"])),
-            ),
-            dg.AssetSpec(
-                "journey_assignments",
-                description="One row per customer: the one journey for the day - start, continue, switch or none.",
-                **spec(partitions, "decisions", after(["scored_candidates", "journey_state"])),
-            ),
-            dg.AssetSpec(
-                "journey_funnel",
-                description="One row per journey: how many queued, were turned away by each gate, got in; and what a place is worth.",
-                **spec(partitions, "decisions", after(["scored_candidates"])),
-            ),
+            dg.AssetSpec("journey_state", **spec(partitions, "decisions", after(["scored_candidates"]))),
+            dg.AssetSpec("journey_assignments", **spec(partitions, "decisions", after(["scored_candidates", "journey_state"]))),
+            dg.AssetSpec("journey_funnel", **spec(partitions, "decisions", after(["scored_candidates"]))),
         ],
         **together(partitions),
     )
@@ -68,7 +55,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         portfolio = journeys.load()
         goals = Goals(lake, portfolio)
         try:
-            delivered = ledger.decisions(days_of(context), ASSIGNMENTS)
+            delivered = ledger.decisions(days_of(context), JOURNEY_ASSIGNMENTS.schema)
         except LedgerError as problem:
             raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
         each_day(context, lake, lambda day: decide_day(lake, goals, delivered, portfolio, day), {CAP_DAYS: str(cap_days(portfolio))})

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -14,7 +13,7 @@ from assets.shown.arrivals import ARRIVED, PASSED_OVER, facts_of_day, lines_arri
 from assets.shown.facts import markdown_table
 from atc_pipeline.customers import features
 from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
-from atc_pipeline.customers.tables import COVERAGE
+from atc_pipeline.customers.tables import FEATURE_COVERAGE
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS, ingest
 from atc_pipeline.identity import map as identities
 from atc_pipeline.tables.store import Tables, window
@@ -22,7 +21,6 @@ from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone, PassedOver
-from resources.storage.spill import Spill
 
 RECONCILED = dg.AssetCheckSpec(
     "every_line_accounted_for",
@@ -39,16 +37,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     @dg.multi_asset(
         name="ingest",
         specs=[
-            dg.AssetSpec(
-                "raw_events",
-                description="One row per accepted event of the Segment Spec that arrived on the day, duplicates removed.",
-                **spec(partitions, "events", []),
-            ),
-            dg.AssetSpec(
-                "rejected_events",
-                description="One row per line that arrived on the day and was not accepted: file, line, reason, text. Nothing is lost.",
-                **spec(partitions, "events", []),
-            ),
+            dg.AssetSpec("raw_events", **spec(partitions, "events", [])),
+            dg.AssetSpec("rejected_events", **spec(partitions, "events", [])),
         ],
         check_specs=[RECONCILED, PASSED_OVER, ARRIVED],
         **together(partitions),
@@ -87,7 +77,7 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             counts.append(Counts(day, done.lines, _height(done.accepted), done.dropped, _height(done.rejected), done.erased))
             return {"raw_events": done.accepted, "rejected_events": done.rejected}
 
-        with Spill(Path(lake.root)) as spill:
+        with lake.spill() as spill:
             each_day(context, lake, make, landed=landing.signature)
         yield from made(context, ["raw_events", "rejected_events"])
         results = [
@@ -101,16 +91,8 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
     @dg.multi_asset(
         name="customer_activity",
         specs=[
-            dg.AssetSpec(
-                "customer_activity",
-                description="One row per customer and event date, of what arrived on the day: the rollup that keeps the daily cost flat.",
-                **spec(partitions, "events", after(["raw_events", "identity_map"])),
-            ),
-            dg.AssetSpec(
-                "feature_coverage",
-                description="One row per trait or signal and event it names: how many matched that day, and how many values were skipped.",
-                **spec(partitions, "events", after(["raw_events"])),
-            ),
+            dg.AssetSpec("customer_activity", **spec(partitions, "events", after(["raw_events", "identity_map"]))),
+            dg.AssetSpec("feature_coverage", **spec(partitions, "events", after(["raw_events"]))),
         ],
         **together(partitions),
     )
@@ -126,7 +108,11 @@ def event_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefi
             events, absorbed = lake.lazy("raw_events", day), identities.absorbed(lake.lazy("identity_map", day))
             if config.only_changed:
                 changed = definitions.changed("customer_activity", day)
-                coverage = lake.read("feature_coverage", day) if lake.has("feature_coverage", day) else pl.DataFrame(schema=COVERAGE)
+                coverage = (
+                    lake.read("feature_coverage", day)
+                    if lake.has("feature_coverage", day)
+                    else pl.DataFrame(schema=FEATURE_COVERAGE.schema)
+                )
                 before = Rollup(lake.read("customer_activity", day), coverage)
                 rolled = roll_up_again(before, events, portfolio, changed, arrival=day, absorbed=absorbed)
             else:

@@ -18,16 +18,8 @@ def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     @dg.multi_asset(
         name="identity",
         specs=[
-            dg.AssetSpec(
-                "identity_map",
-                description="One row per id known by the day, user or anonymous: the customer it is, and since when.",
-                **spec(partitions, "events", after(["raw_events"])),
-            ),
-            dg.AssetSpec(
-                "identity_changes",
-                description="One row per customer absorbed on the day, and per alias that was ignored: what merged when, and why not.",
-                **spec(partitions, "events", after(["identity_map"])),
-            ),
+            dg.AssetSpec("identity_map", **spec(partitions, "events", after(["raw_events"]))),
+            dg.AssetSpec("identity_changes", **spec(partitions, "events", after(["identity_map"]))),
         ],
         **together(partitions),
     )

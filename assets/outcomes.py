@@ -31,10 +31,7 @@ def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
 
     @dg.asset(name="segment_matrix", **daily(partitions, "decisions", after(["micro_segment_memberships", "journey_assignments"])))
     def matrix(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """One row per micro-segment per day: its size, who came and went, the journey that serves most of it.
-
-        The last day of a run carries a picture of the run's days, and of no fewer than the 30 up to it.
-        """
+        """The last day of a run carries a picture of the run's days, and of no fewer than the 30 up to it."""
         portfolio = journeys.load()
 
         def make(day: date) -> dict[str, pl.DataFrame]:

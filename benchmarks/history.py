@@ -121,15 +121,15 @@ def events_of(day: date, customers: int, events: int) -> pl.DataFrame:
             message_id=pl.format("m{}-{}", pl.lit(day.isoformat()), pl.col("number").cast(pl.String).str.zfill(9)),
             type=pl.lit("track"),
             user_id=pl.format("u{}", "who"),
-            timestamp=(noon + pl.duration(seconds=pl.col("second"))).cast(RAW_EVENTS["timestamp"]),
+            timestamp=(noon + pl.duration(seconds=pl.col("second"))).cast(RAW_EVENTS.schema["timestamp"]),
             event_date=pl.lit(day),
             properties=properties,
             context=pl.format('{{"library": {{"name": "analytics.js", "version": "4.1.0"}}, "timezone": "{}"}}', "zone"),
             source_file=pl.lit("made_up"),
             line=pl.col("number").cast(pl.Int64),
         )
-        .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in RAW_EVENTS.items() if name in EMPTY)
-        .select(*RAW_EVENTS)
+        .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in RAW_EVENTS.schema.items() if name in EMPTY)
+        .select(*RAW_EVENTS.schema)
     )
 
 

@@ -25,7 +25,7 @@ from atc_pipeline.customers.segments import assign_segments
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.decision.memory import cap_days
 from atc_pipeline.decision.queues import queue_customers
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.events.ingest import ingest
 from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -70,7 +70,7 @@ def run_days(home: Path, days: list[date]) -> Stopwatch:
     def yesterday(table: str, day: date) -> pl.LazyFrame | None:
         return None if day == FIRST else lake.read(table, day - timedelta(days=1)).lazy()
 
-    nothing_delivered = pl.DataFrame(schema=ASSIGNMENTS)
+    nothing_delivered = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema)
     window = Rolling(lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
     goals = Goals(lake, portfolio)
     for day in days:

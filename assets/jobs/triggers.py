@@ -16,7 +16,7 @@ from resources.erasure.records import BUSY, compact, delete, ended_runs
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.origins import Origins, Stale
-from resources.storage.turn import is_alive
+from resources.storage.processes import is_alive
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
@@ -139,9 +139,9 @@ def _first_to_run(origins: Origins, written: Mapping[str, set[date]], over: Sequ
             continue
         if day <= latest:
             expected = {table: days for table, days in written.items() if since[table] <= day}
-            found = next(origins.stale(day, expected, landing.signature), None)
-            if found is not None:
-                return found
+            stale = next(origins.stale(day, expected, landing.signature), None)
+            if stale is not None:
+                return stale
         elif day in arrived:
             first = latest + timedelta(days=1)  # a day without files before it is a day too
             return Stale(first, LAST_MADE, "is missing" if first == day else f"is missing, and {day} has files")
@@ -174,10 +174,10 @@ class Asked:
     @classmethod
     def read(cls, cursor: str | None, situation: str) -> "Asked":
         """Return what the cursor remembers of this situation; a cursor of an older kind remembers nothing."""
-        told = json.loads(cursor) if cursor else {}
-        if told.get("situation") != situation:
+        asked = json.loads(cursor) if cursor else {}
+        if asked.get("situation") != situation:
             return cls(situation)
-        return cls(situation, told["times"], datetime.fromisoformat(told["at"]))
+        return cls(situation, asked["times"], datetime.fromisoformat(asked["at"]))
 
     @property
     def not_before(self) -> datetime:
@@ -227,20 +227,20 @@ def failure_log() -> dg.SensorDefinition:
 
 def reasons(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     """Say why a run failed: checks with what they say, steps with the first of their causes; else what Dagster says."""
-    told: list[str] = []
+    reasons_given: list[str] = []
     entries = [entry for entry in instance.all_logs(run_id, of_type=_TELLING) if entry.dagster_event is not None]
     for event in (entry.get_dagster_event() for entry in entries):
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
-                told.append(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description or 'not passed'}")
+                reasons_given.append(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description or 'not passed'}")
         elif event.is_step_failure:
-            told.append(f"step {event.step_key}: {_cause(event.step_failure_data)}")
+            reasons_given.append(f"step {event.step_key}: {_cause(event.step_failure_data)}")
         elif event.event_type == dg.DagsterEventType.RESOURCE_INIT_FAILURE:
-            told.append(f"before the first step: {_first_of(event.engine_event_data.error)}")
-        elif not told:
-            told.append(event.message or "no reason given")
-    return list(dict.fromkeys(told))
+            reasons_given.append(f"before the first step: {_first_of(event.engine_event_data.error)}")
+        elif not reasons_given:
+            reasons_given.append(event.message or "no reason given")
+    return list(dict.fromkeys(reasons_given))
 
 
 _TELLING = {
@@ -294,9 +294,9 @@ def dead_runs() -> dg.SensorDefinition:
 def _is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Return whether the process that a run last said it runs in is gone; False while none has spoken (see run_monitoring)."""
     for entry in reversed(instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
-        told = entry.get_dagster_event().engine_event_data.metadata.get("pid")
-        if told is not None:
-            return not is_alive(int(str(told.value)), since=entry.timestamp)
+        process = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        if process is not None:
+            return not is_alive(int(str(process.value)), since=entry.timestamp)
     return False
 
 

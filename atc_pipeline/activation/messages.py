@@ -8,17 +8,13 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import ALREADY_SENT, KEY_COLLISION, OUTBOUND_MESSAGES
 from atc_pipeline.activation.timing import with_send_at
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules import reach
 from atc_pipeline.rules.lots import hexadecimal, sha256, xxh64
 from atc_pipeline.rules.numbers import one_of
 from atc_pipeline.rules.people import survivors
-
-ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
-WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
-"""Why a message is not sent, in the order tested."""
 
 
 def write_messages(
@@ -79,8 +75,8 @@ def write_messages(
         with_send_at(_reachable(_sent_before(due, steps, earlier), profiles, portfolio), profiles, portfolio.timezone, first, after)
         .with_columns(pl.lit(today).alias("date"), idempotency_key=_key("customer_id"))
         .with_columns(withheld=withheld)
-        .select(*MESSAGES)
-        .cast(pl.Schema(MESSAGES))
+        .select(*OUTBOUND_MESSAGES.schema)
+        .cast(OUTBOUND_MESSAGES.schema)
         .sort("idempotency_key", "customer_id")
     )
 

@@ -16,7 +16,7 @@ import polars as pl
 from atc_pipeline.decision import capacity, choice, memory, records, standing
 from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, WIDER_CUSTOMERS, Catalogue, catalogue_of
 from atc_pipeline.decision.options import code_options, number_queues, options_of, score_options
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.tables.parts import in_parallel, lazily
@@ -101,9 +101,9 @@ def decide(
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today
     remembered = pl.concat([*(part.state for part in done), records.named_state(unseen, None, catalogue, today)])
     return Decided(
-        candidates=lazily(lambda: (records.candidates(part, portfolio, catalogue, today) for part in done), CANDIDATES),
+        candidates=lazily(lambda: (records.candidates(part, portfolio, catalogue, today) for part in done), SCORED_CANDIDATES.schema),
         state=remembered if unseen.is_empty() else remembered.sort("customer_id", "journey_id"),
-        assignments=pl.concat([part.assignments for part in done]) if done else pl.DataFrame(schema=ASSIGNMENTS),
+        assignments=pl.concat([part.assignments for part in done]) if done else pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema),
         funnel=records.funnel(done, allocation.journeys, catalogue, today),
     )
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from atc_pipeline.decision.catalogue import Catalogue, pairs_of
 from atc_pipeline.decision.gates import NOWHERE, Shut, failed_of
-from atc_pipeline.decision.tables import STATE
+from atc_pipeline.decision.tables import JOURNEY_STATE
 from atc_pipeline.journeys.portfolio import Journey, Portfolio
 from atc_pipeline.rules.numbers import one_of
 from atc_pipeline.rules.people import whose
@@ -28,7 +28,7 @@ IN_FLIGHT = pl.col("ended_on").is_null()
 
 def no_state() -> pl.DataFrame:
     """Return the memory before the first day of the lake."""
-    return pl.DataFrame(schema=STATE)
+    return pl.DataFrame(schema=JOURNEY_STATE.schema)
 
 
 def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:

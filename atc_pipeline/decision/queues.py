@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, MOST_JOURNEYS, WIDER_CUSTOMERS, WIDER_JOURNEYS
-from atc_pipeline.decision.tables import QUEUES
+from atc_pipeline.decision.tables import JOURNEY_QUEUES
 from atc_pipeline.journeys.portfolio import Journey
 from atc_pipeline.rules import people
 from atc_pipeline.rules.limits import require_fits
@@ -53,7 +53,7 @@ def queue_customers(
     return (
         placed.with_columns(pl.lit(today).alias("date"), queued_on=queued_on)
         .with_columns(waiting_days=(pl.lit(today) - pl.col("queued_on")).dt.total_days())
-        .select(*QUEUES)
+        .select(*JOURNEY_QUEUES.schema)
     )
 
 

@@ -14,11 +14,9 @@ from atc_pipeline.decision import choice, memory
 from atc_pipeline.decision.catalogue import Catalogue, pairs_of
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, with_factors
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, FUNNEL, STATE
+from atc_pipeline.decision.tables import DECISIONS, JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules.lots import BUCKETS, bucket
-
-DECISIONS = ("none", "continue", "switch", "start")
 
 IS_ENTRY = pl.col("decision").is_in(["start", "switch"])
 """True where the customer enters the journey."""
@@ -156,23 +154,23 @@ def _assignments(shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, c
             runner_up=names.gather(new["runner_up"]),
             ended_journey_id=names.gather(new["ended"]),
         )
-        .select(*ASSIGNMENTS)
-        .cast(pl.Schema(ASSIGNMENTS))
+        .select(*JOURNEY_ASSIGNMENTS.schema)
+        .cast(JOURNEY_ASSIGNMENTS.schema)
     )
     if delivered.is_empty():
         return new
-    return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*ASSIGNMENTS)]).sort("customer_id")
+    return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*JOURNEY_ASSIGNMENTS.schema)]).sort("customer_id")
 
 
 def named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Catalogue, today: date) -> pl.DataFrame:
-    """Give the numbered memory its names back: the columns ``STATE``."""
+    """Give the numbered memory its names back: the columns ``JOURNEY_STATE.schema``."""
     customers = remembered["customer_id"] if ids is None else ids.gather(remembered["customer"])
     return (
         remembered.with_columns(
             pl.lit(today).alias("date"), customers.alias("customer_id"), journey_id=catalogue.journey_ids.gather(remembered["journey"])
         )
-        .select(*STATE)
-        .cast(pl.Schema(STATE))
+        .select(*JOURNEY_STATE.schema)
+        .cast(JOURNEY_STATE.schema)
     )
 
 
@@ -197,7 +195,7 @@ def candidates(done: Done, portfolio: Portfolio, catalogue: Catalogue, today: da
         choice.failed_gates(settled, contested).alias("failed_gates"),
         pl.Series("rank", contested.rank),
         pl.Series("margin", score[settled.chosen][contested.group] - score).fill_nan(None),
-    ).cast(pl.Schema(CANDIDATES))
+    ).cast(SCORED_CANDIDATES.schema)
     # A journey that was removed, and left by a switch that stands because it was delivered, is no option any more.
     table = table.filter(is_none | catalogue.facts["is_known"].gather(options["journey"]))
     keep = portfolio.policy.keep_candidates
@@ -227,6 +225,6 @@ def funnel(done: Sequence[Done], limited: pl.DataFrame, catalogue: Catalogue, to
         table.filter(catalogue.facts["is_known"])
         .join(places, on="journey_id", how="left", maintain_order="left")
         .with_columns(pl.lit(today).alias("date"))
-        .select(*FUNNEL)
-        .cast(pl.Schema(FUNNEL))
+        .select(*JOURNEY_FUNNEL.schema)
+        .cast(JOURNEY_FUNNEL.schema)
     )

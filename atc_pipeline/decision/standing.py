@@ -10,7 +10,7 @@ import polars as pl
 from atc_pipeline.decision.catalogue import Catalogue
 from atc_pipeline.decision.memory import IN_FLIGHT
 from atc_pipeline.decision.records import IS_ENTRY
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.rules.people import survivors
 
 
@@ -25,7 +25,7 @@ def kept(
     (``kept_after_all``).
     """
     if delivered is None or delivered.is_empty():
-        nothing = pl.DataFrame(schema={**ASSIGNMENTS, "customer": pl.UInt32, "journey": pl.UInt16})
+        nothing = pl.DataFrame(schema={**JOURNEY_ASSIGNMENTS.schema, "customer": pl.UInt32, "journey": pl.UInt16})
         return nothing, nothing
     running = past.lazy().filter(IN_FLIGHT).select("customer", running="journey_id", running_since="entered_on")
     known = catalogue.numbers().collect().filter(catalogue.facts["is_known"])
@@ -33,7 +33,7 @@ def kept(
     begins = pl.col("running").eq_missing(pl.col("ended_journey_id"))  # merged is told only where a journey continues
     fits = pl.when(IS_ENTRY).then(begins).otherwise(goes_on)
     rows = (
-        survivors(delivered.lazy().select(*ASSIGNMENTS, name="customer_id"), absorbed)
+        survivors(delivered.lazy().select(*JOURNEY_ASSIGNMENTS.schema, name="customer_id"), absorbed)
         .join(customers, on="customer_id")
         .join(known.lazy(), on="journey_id")
         .join(running, on="customer", how="left")
@@ -42,7 +42,7 @@ def kept(
         .with_columns(is_kept=pl.col("fits") & pl.col("customer").is_first_distinct(), is_entry=IS_ENTRY)
         .collect()
     )
-    columns = [*ASSIGNMENTS, "customer", "journey"]
+    columns = [*JOURNEY_ASSIGNMENTS.schema, "customer", "journey"]
     kept = rows.filter("is_kept").select(columns)
     older = rows.filter(~pl.col("is_kept") & ~pl.col("is_own") & pl.col("is_entry"))
     is_in_one = pl.col("running").is_not_null() | pl.col("customer").is_in(kept["customer"].implode())

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
 from atc_pipeline.customers import remembered
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.day import Day
@@ -86,7 +86,9 @@ def path_of(store: Store, portfolio: Portfolio, customer: str, first: str | None
         names=names.join(assignments, on=["date", "customer_id"], how="semi"),
         memberships=_under(store, "micro_segment_memberships", names),
         assignments=assignments,
-        messages=_under(store, "outbound_messages", names) if store.days("outbound_messages") else pl.DataFrame(schema=MESSAGES),
+        messages=_under(store, "outbound_messages", names)
+        if store.days("outbound_messages")
+        else pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
         events=_goal_events(_under(store, "customer_activity", names), portfolio),
     )
 

@@ -11,7 +11,6 @@ kept and how files are rewritten (``resources.erasure.traces``), and how the ids
 """
 
 import codecs
-import hashlib
 import json
 import re
 import unicodedata
@@ -24,7 +23,7 @@ import msgspec
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from atc_pipeline.rules.people import BLOCKED_IDENTITY, VISITOR, id_of, name_of_visitor
+from atc_pipeline.rules.people import BLOCKED_IDENTITY, VISITOR, erasure_hash, id_of, name_of_visitor
 
 Kind = Literal["theirs", "shared", "elsewhere"]
 """What a row or line has to do with the person: it is about them (and goes), it is somebody else's on a device they shared (and
@@ -202,12 +201,13 @@ class Person:
 
     @cached_property
     def fingerprints(self) -> list[str]:
-        """SHA-256 of every id, in hexadecimal: enough to know the person again, too little to contact them.
+        """The ``erasure_hash`` of every id: enough to know the person again, too little to contact them.
 
         A visitor's name counts as a user's id too: it may come back as one from where we sent it.
         """
-        ids = [f"user:{one}" for one in self.customers] + [f"anonymous:{one}" for one in self.devices]
-        return sorted(hashlib.sha256(one.encode()).hexdigest() for one in ids)
+        users, devices = (pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}) for ids in (self.customers, self.devices))
+        hashes = pl.concat([users.select(erasure_hash("user", "id")), devices.select(erasure_hash("anonymous", "id"))])
+        return sorted(hashes.to_series().to_list())
 
     @cached_property
     def pattern(self) -> str:

@@ -15,10 +15,10 @@ import polars as pl
 
 from atc_pipeline.identity.tables import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, MERGED, USER
 from atc_pipeline.rules.people import VISITOR, is_identity, name_of_id, name_of_visitor, survivors
-from atc_pipeline.tables.table import AT
+from atc_pipeline.tables.table import MOMENT
 
 _ID = ("id_type", "id")
-_KNOWN = {name: dtype for name, dtype in IDENTITY_MAP.items() if name != "date"}
+_KNOWN = {name: dtype for name, dtype in IDENTITY_MAP.schema.items() if name != "date"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def map_identities(events: pl.LazyFrame, yesterday: pl.LazyFrame | None, *, toda
     told = pl.concat([ruled, _told_of_claims(claims, claiming, moved, known)])
     return Identities(
         map=_rewritten(new.lazy() if before is None else _merged_in_order(before, new.lazy()), moved, revealed, today),
-        changes=told.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_CHANGES).sort("message_id", "id_type", "id"),
+        changes=told.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_CHANGES.schema).sort("message_id", "id_type", "id"),
     )
 
 
@@ -85,7 +85,7 @@ def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
 def complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     """Add what maps made before there were arms lack: whoever is in one was drawn by the name they had then."""
     there = identity_map.collect_schema().names()
-    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, AT)}
+    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, MOMENT)}
     return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there})
 
 
@@ -113,7 +113,7 @@ def _ids(calls: pl.LazyFrame) -> pl.LazyFrame:
     """One row per id of an event: ``id_type``, ``id``, and of visitors the first time, ``seen_at``."""
     users = calls.select(id="user").drop_nulls("id").unique()
     visitors = calls.select("timestamp", id="visitor").drop_nulls("id").group_by("id").agg(seen_at=pl.col("timestamp").min())
-    both = [users.select("id", seen_at=pl.lit(None, AT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
+    both = [users.select("id", seen_at=pl.lit(None, MOMENT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
     return pl.concat(both).select(*_ID, "seen_at")
 
 
@@ -199,7 +199,7 @@ def _follow(aliases: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, p
         (message_id, USER, previous_id, None if previous is None else now(previous), change)
         for message_id, previous_id, previous, change in told
     ]
-    schema = {name: dtype for name, dtype in IDENTITY_CHANGES.items() if name != "date"}
+    schema = {name: dtype for name, dtype in IDENTITY_CHANGES.schema.items() if name != "date"}
     return pl.DataFrame(merges, schema={"absorbed": pl.String, "customer_id": pl.String}), pl.DataFrame(ruled, schema=schema, orient="row")
 
 
@@ -235,7 +235,7 @@ def _claim(owners: pl.DataFrame, awaited: pl.DataFrame, known: pl.DataFrame) -> 
 
 def _new(seen: pl.DataFrame, merges: pl.DataFrame, known: pl.DataFrame, today: date) -> pl.DataFrame:
     """One row per id that the map does not have yet, sorted like it; each a customer of its own, for now."""
-    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, AT)).join(seen, on=_ID, how="anti")
+    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, MOMENT)).join(seen, on=_ID, how="anti")
     new = pl.concat([seen.with_columns(is_seen=pl.lit(value=True)), named.with_columns(is_seen=pl.lit(value=False))])
     new = new.join(known, on=_ID, how="anti").sort(*_ID)
     return new.with_columns(customer_id=name_of_id(), valid_from=pl.lit(today), arm_id=name_of_id()).select(*_KNOWN)
@@ -250,7 +250,7 @@ def _first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, k
     if claims.is_empty():
         return pl.DataFrame(schema={"customer_id": pl.String, "arm_id": pl.String})
     theirs = claims.join(new.filter(pl.col("id_type") == USER).select(user="id"), on="user", how="semi").select(customer_id="user", id="id")
-    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(AT)), "id")
+    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(MOMENT)), "id")
     of_visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "arm_id", since=since)
     earlier = theirs.join(of_visitors, on="id").group_by("customer_id").agg(pl.col("arm_id").min_by("since"))
     theirs = theirs.join(earlier, on="customer_id", how="anti")
@@ -280,7 +280,7 @@ def _moved(claims: pl.DataFrame, merges: pl.DataFrame, arms_of: Sequence[pl.Data
 def _told_of_claims(claims: pl.DataFrame, claiming: pl.DataFrame, moved: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """One row per visitor known before today who was claimed, and per alias that names a visitor who is somebody already."""
     if claims.is_empty() and claiming.is_empty():
-        return pl.DataFrame(schema={name: dtype for name, dtype in IDENTITY_CHANGES.items() if name != "date"})
+        return pl.DataFrame(schema={name: dtype for name, dtype in IDENTITY_CHANGES.schema.items() if name != "date"})
     visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "customer_id")
     claimed = claims.join(visitors, on="id", how="semi").select("id", "message_id", change=pl.lit(CLAIMED))
     ignored = claiming.join(claims, on=["id", "message_id"], how="anti").select("id", "message_id", change=pl.lit("second_claim"))
@@ -303,7 +303,7 @@ def _told_of_claims(claims: pl.DataFrame, claiming: pl.DataFrame, moved: pl.Data
 def _rewritten(base: pl.LazyFrame, moved: pl.DataFrame, revealed: pl.Series, today: date) -> pl.LazyFrame:
     """Give every id the customer it is today; ``revealed``: users whom only an alias had named, and who were seen today."""
     if moved.is_empty() and not len(revealed):
-        return base.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_MAP)
+        return base.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_MAP.schema)
     now = moved.lazy().select(
         pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"), pl.col("arm_id").alias("arm:")
     )
@@ -317,7 +317,7 @@ def _rewritten(base: pl.LazyFrame, moved: pl.DataFrame, revealed: pl.Series, tod
             arm_id=pl.coalesce("arm:", "arm_id"),
             is_seen=pl.col("is_seen") | is_revealed,
         )
-        .select(*IDENTITY_MAP)
+        .select(*IDENTITY_MAP.schema)
     )
 
 

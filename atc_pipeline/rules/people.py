@@ -6,6 +6,8 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline.rules.lots import sha256
+
 BLOCKED = ("null", "none", "nil", "nan", "undefined", "[object object]", "unknown", "guest", "n/a", "anonymous", "-1")
 """Values that identify nobody, in any case, beside those that are empty or only zeros and dashes (SPEC 2)."""
 
@@ -89,4 +91,4 @@ def inherited(spells: pl.LazyFrame, absorbed: pl.LazyFrame, of: str, since: str)
 
 def erasure_hash(id_type: IdType, column: str) -> pl.Expr:
     """The SHA-256 of ``user:<id>`` or ``anonymous:<id>`` in hexadecimal: how an id is remembered that must not be kept."""
-    return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
+    return sha256(pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)))

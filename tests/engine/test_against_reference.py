@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from atc_pipeline.customers import profiles
 from atc_pipeline.decision.memory import no_state
-from atc_pipeline.decision.tables import QUEUES
+from atc_pipeline.decision.tables import JOURNEY_QUEUES
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -67,7 +67,7 @@ class Twins:
             schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date},
             orient="row",
         )
-        known = pl.LazyFrame(reference.identity_map(self.happened, day), IDENTITY_MAP)
+        known = pl.LazyFrame(reference.identity_map(self.happened, day), IDENTITY_MAP.schema)
         return decide_by_engine(self.state, goals, people, queued, portfolio, day, known, delivered)
 
     def gone(self, day: date) -> dict[str, str]:
@@ -87,7 +87,7 @@ class Twins:
     ) -> dict[str, pl.DataFrame]:
         """Decide a day for the crowd by both, compare, remember, and return the engine's tables."""
         people, queued = self.drawn(portfolio, day, queued)
-        people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, QUEUES)
+        people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, JOURNEY_QUEUES.schema)
         engine = self.by_engine(people_frame, queue_frame, portfolio, day, delivered)
         rows = [] if delivered is None else delivered.to_dicts()
         entered = placements(engine["journey_assignments"])
@@ -162,7 +162,7 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
             portfolio = loaded.get(day, portfolio)
             drawn = twins.drawn(portfolio, day)
             people = pl.DataFrame(drawn[0], profiles.table_schema(portfolio))
-            queued = pl.DataFrame(drawn[1], QUEUES)
+            queued = pl.DataFrame(drawn[1], JOURNEY_QUEUES.schema)
             ours = twins.by_engine(people, queued, portfolio, day)
             twins.state = twins.state.sample(fraction=1, shuffle=True, seed=case)
             theirs = twins.by_engine(people.reverse(), queued.sample(fraction=1, shuffle=True, seed=case), portfolio, day)
@@ -213,7 +213,7 @@ def test_options_are_chosen_as_often_as_their_stored_probability_says(tmp_path: 
     drawn = []
     for day in (date(2026, 1, 1), date(2026, 1, 2)):
         people = pl.DataFrame(twins.crowd.profiles(portfolio, day), profiles.table_schema(portfolio))
-        queued = pl.DataFrame(twins.crowd.queues(portfolio, day), QUEUES)
+        queued = pl.DataFrame(twins.crowd.queues(portfolio, day), JOURNEY_QUEUES.schema)
         options = queued.group_by("customer_id").agg(pl.col("journey_id").sort().str.join("").alias("options"))
         chosen = twins.by_engine(people, queued, portfolio, day)["journey_assignments"]
         drawn.append(chosen.join(options, on="customer_id").select("options", "journey_id", "selection_probability"))

@@ -65,7 +65,7 @@ def event(user: str, day: date, name: str, number: int = 0, **properties: Any) -
     """Return an accepted event."""
     at = datetime.combine(day, time(12), UTC)
     known = {"message_id": f"{user}{day}{number}", "type": "track", "event": name, "user_id": user, "timestamp": at, "event_date": day}
-    return dict.fromkeys(RAW_EVENTS) | known | {"properties": json.dumps(properties)}
+    return dict.fromkeys(RAW_EVENTS.schema) | known | {"properties": json.dumps(properties)}
 
 
 def profiled(folder: Path, journeys: str, *arrived: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -75,7 +75,7 @@ def profiled(folder: Path, journeys: str, *arrived: Sequence[dict[str, Any]]) ->
     yesterday, rollups = None, []
     for number, rows in enumerate(arrived):
         today = TODAY + timedelta(days=number)
-        rollups.append(roll_up(pl.DataFrame(rows, schema=RAW_EVENTS), portfolio, arrival=today).activity)
+        rollups.append(roll_up(pl.DataFrame(rows, schema=RAW_EVENTS.schema), portfolio, arrival=today).activity)
         yesterday = update_profiles(yesterday, pl.concat(rollups).lazy(), portfolio, today=today).collect().lazy()
     assert yesterday is not None
     return yesterday.collect()

@@ -17,7 +17,7 @@ import pytest
 
 from atc_pipeline.decision import capacity, catalogue, choice, decide, gates, memory, options, queues
 from atc_pipeline.decision.gates import BITS, GATES, LOSSES, REGISTRY, RULINGS, Gate, require_room
-from atc_pipeline.decision.tables import CANDIDATES, FUNNEL
+from atc_pipeline.decision.tables import JOURNEY_FUNNEL, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.rules.limits import LimitError, require_fits
@@ -33,7 +33,7 @@ def test_every_gate_is_tested_where_its_facts_are_known(needs: gates.Needs, modu
 
 def test_every_gate_has_a_column_in_the_funnel_and_a_meaning() -> None:
     """Whoever is turned away is counted under the name of the gate, in the order tested."""
-    assert [name for name in FUNNEL if name in RULINGS] == [*RULINGS[1:], "chosen"]
+    assert [name for name in JOURNEY_FUNNEL.schema if name in RULINGS] == [*RULINGS[1:], "chosen"]
     assert set(gates.MEANINGS) == set(RULINGS) - {"chosen"}
     assert len(set(gates.MEANINGS.values())) == len(gates.MEANINGS)
 
@@ -183,7 +183,7 @@ def test_a_limit_holds_as_many_as_it_says_and_refuses_one_more(
     """The same world, decided with a limit that it just keeps and with one that it breaks: no row differs, or none is made."""
     expected = decided(portfolio)
     assert expected.height == 9
-    assert expected.schema == CANDIDATES
+    assert expected.schema == SCORED_CANDIDATES.schema
     monkeypatch.setattr(module, name, number)
     assert decided(portfolio).equals(expected)
     monkeypatch.setattr(module, name, number - 1)

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from atc_pipeline.activation import messages
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES, WITHHELD
 from atc_pipeline.customers import profiles
 from atc_pipeline.decision import decide as decision
 from atc_pipeline.decision import memory
 from atc_pipeline.decision.gates import GATES, MEANINGS, RULINGS
 from atc_pipeline.decision.options import score_options
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, QUEUES, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.explanation import page as explanation
 from atc_pipeline.explanation import reasons, what_if
 from atc_pipeline.explanation.day import Day
@@ -91,7 +91,7 @@ def day_of(
 ) -> Day:
     """Lay out what the lake would know of customer x."""
     chosen = next((row for row in options if row["ruling"] == "chosen"), None)
-    rows = pl.DataFrame(options, schema=CANDIDATES).sort("score", descending=True, nulls_last=True)
+    rows = pl.DataFrame(options, schema=SCORED_CANDIDATES.schema).sort("score", descending=True, nulls_last=True)
     rows = rows.with_columns(rank=pl.int_range(1, pl.len() + 1), margin=(chosen["score"] if chosen else 0.0) - pl.col("score"))
     given_answer = {
         "date": TODAY,
@@ -117,11 +117,11 @@ def day_of(
         profile=pl.DataFrame([known | {"orders": 1} | dict(profile or {})], schema=schema),
         memberships=pl.DataFrame(members),
         candidates=rows,
-        assignment=pl.DataFrame([given_answer | answer], schema=ASSIGNMENTS),
-        state=pl.DataFrame(state or [], schema=STATE),
-        messages=pl.DataFrame(sent or [], schema=MESSAGES),
-        yesterday=pl.DataFrame(schema=ASSIGNMENTS),
-        state_before=pl.DataFrame(before or [], schema=STATE),
+        assignment=pl.DataFrame([given_answer | answer], schema=JOURNEY_ASSIGNMENTS.schema),
+        state=pl.DataFrame(state or [], schema=JOURNEY_STATE.schema),
+        messages=pl.DataFrame(sent or [], schema=OUTBOUND_MESSAGES.schema),
+        yesterday=pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema),
+        state_before=pl.DataFrame(before or [], schema=JOURNEY_STATE.schema),
         funnel=pl.DataFrame() if funnel is None else funnel,
         arm_id="x",
     )
@@ -172,9 +172,9 @@ def test_every_reason_for_withholding_has_words_of_its_own(tmp_path: Path) -> No
         day_of(
             config, options, [past("a", entered_on=TODAY)], sent=[sent | {"withheld": reason}], **start, runner_up=NONE, runner_up_score=0.5
         )
-        for reason in messages.WITHHELD
+        for reason in WITHHELD
     ]
-    assert len({told(day).partition("tea_1 by email: withheld, ")[2] for day in days}) == len(messages.WITHHELD)
+    assert len({told(day).partition("tea_1 by email: withheld, ")[2] for day in days}) == len(WITHHELD)
     unknown = day_of(config, options, [past("a", entered_on=TODAY)], sent=[sent | {"withheld": "full_moon"}], **start)
     assert "tea_1 by email: withheld as 'full_moon', which this version has no words for" in told(unknown)
 
@@ -486,11 +486,11 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
     loaded = {day: load_portfolio(path) for day, path in world.write_journeys(folder).items()}
     crowd, portfolio = Crowd(random, size=20), loaded[world.days[0]]
     state = before = memory.no_state()
-    yesterday = pl.DataFrame(schema=ASSIGNMENTS)
+    yesterday = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema)
     for today in world.days:
         portfolio = loaded.get(today, portfolio)
         people = pl.DataFrame(crowd.profiles(portfolio, today), schema=profiles.table_schema(portfolio))
-        queued = pl.DataFrame(crowd.queues(portfolio, today), schema=QUEUES)
+        queued = pl.DataFrame(crowd.queues(portfolio, today), schema=JOURNEY_QUEUES.schema)
         done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
         sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
         before, state = state, done.state
