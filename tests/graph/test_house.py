@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
+from docs.architecture import PICTURE, folders, picture
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WORKSPACE = YAML(typ="safe").load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
@@ -230,6 +232,15 @@ def test_records_of_decisions_are_listed_as_they_are() -> None:
         assert f"| [{number}]({path.name}) | {title} | {date} | {' · '.join(words)} |" in listed
 
     assert [int(line.strip("| [").split(" ")[0].split("]")[0]) for line in listed] == list(range(1, len(listed) + 1))
+
+
+def test_the_picture_of_the_architecture_is_of_the_imports_there_are() -> None:
+    """And every module of ours is in one of its boxes."""
+    assert PICTURE.read_text(encoding="utf-8") == picture(), "run `make docs`"
+
+    boxes = {box for folder in folders() for row in folder.rows for box in row}
+    ours = {path.relative_to(ROOT).with_suffix("") for root in ("atc_pipeline", "assets", "resources") for path in (ROOT / root).glob("*")}
+    assert boxes == {".".join(path.parts) for path in ours if not path.name.startswith("__") or path.name == "__main__"}
 
 
 def test_dagster_tools_agree_on_the_code_location() -> None:
