@@ -102,6 +102,11 @@ class LandingZone(dg.ConfigurableResource):
         facts = [known.get(now, now) for path in self.files(day) for now in [self._facts(path, path)]]
         return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:16]
 
+    def signature_since(self, first: date) -> str:
+        """Return a text that changes when the signature of that day or of a later one does."""
+        signatures = "\n".join(f"{day}:{self.signature(day)}" for day in self.days() if day >= first)
+        return hashlib.sha256(signatures.encode()).hexdigest()[:12]
+
     def kept(self) -> Iterator[KeptFile]:
         """Yield all files, to be searched and written anew: those that ingest reads, and others."""
         read_by_ingest = {path for day in self.days() for path in self.files(day)}

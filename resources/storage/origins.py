@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from resources.storage.files import replacing
+from resources.storage.landing import LandingZone
 
 LANDING = "landing"
 """What a table stands on that was made from the landing zone itself."""
@@ -112,6 +113,29 @@ class Origins:
                         yield Stale(day, table, "was made from other files than are in the landing zone now")
                 elif stamp != (now := self._stamp(*_named(upstream))) and now:
                     yield Stale(day, table, f"stands on an older {upstream.replace('/', ' of ')}")
+
+    def first_stale(
+        self, over: Iterable[date], written: Mapping[str, Collection[date]], last_made: str, landing: LandingZone
+    ) -> Stale | None:
+        """Return the first day to be made again, or for the first time because files are there for it; None where there is none.
+
+        ``over``: the days that are over, in order. ``last_made``: the table that is there of every day since the lake has begun.
+        """
+        begun = min(written[last_made])
+        latest = max(max(days) for days in written.values())
+        arrived = {day for day in landing.days() if day > latest and landing.files(day)}
+        # A table that is new in this version has no earlier days, and need not have.
+        since = {table: min(days) for table, days in written.items()}
+        for day in (day for day in over if day >= begun):
+            if day <= latest:
+                expected = {table: days for table, days in written.items() if since[table] <= day}
+                stale = next(self.stale(day, expected, landing.signature), None)
+                if stale is not None:
+                    return stale
+            elif day in arrived:
+                first = latest + timedelta(days=1)  # a day without files before it is a day too
+                return Stale(first, last_made, "is missing" if first == day else f"is missing, and {day} has files")
+        return None
 
     def _stamp(self, table: str, day: date) -> str:
         return self.of(day).get(table, Origin(stamp="", on={}, yesterday=None))["stamp"]
