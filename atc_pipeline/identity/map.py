@@ -55,10 +55,10 @@ def map_identities(events: pl.LazyFrame, yesterday: pl.LazyFrame | None, *, toda
     moved = _moved(claims, merges, arms_of)
     new = new.update(first_known, on="customer_id") if first_known.height else new
     revealed = known.filter(~pl.col("is_seen")).join(seen, on=_ID, how="semi")["id"]
-    told = pl.concat([ruled, _told_of_claims(claims, claiming, moved, known)])
+    changes = pl.concat([ruled, _told_of_claims(claims, claiming, moved, known)])
     return Identities(
         map=_rewritten(new.lazy() if before is None else _merged_in_order(before, new.lazy()), moved, revealed, today),
-        changes=told.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_CHANGES).sort("message_id", "id_type", "id"),
+        changes=changes.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_CHANGES).sort("message_id", "id_type", "id"),
     )
 
 
@@ -145,13 +145,13 @@ def _known(ids: pl.DataFrame, yesterday: pl.LazyFrame | None) -> tuple[pl.DataFr
     if yesterday is None:
         return pl.DataFrame(schema=_KNOWN), pl.DataFrame(schema=_KNOWN)
     # By type: half the time of a key of two columns (1.4 s instead of 2.2 s, 300,000 among 20 million).
-    found = [
+    by_kind = [
         yesterday.filter(pl.col("id_type") == kind).join(ids.lazy().filter(pl.col("id_type") == kind), on="id", how="semi")
         for kind in (ANONYMOUS, USER)
     ]
     named = ids.lazy().filter(pl.col("id_type") == ANONYMOUS)
     unseen = yesterday.filter(~pl.col("is_seen")).join(named, on="id", how="semi")
-    known, unseen_now = pl.collect_all([pl.concat(found), unseen], engine="streaming")
+    known, unseen_now = pl.collect_all([pl.concat(by_kind), unseen], engine="streaming")
     return known, unseen_now
 
 
@@ -190,22 +190,22 @@ def _follow(aliases: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, p
         into.update(dict.fromkeys(passed, name))  # so that a chain of a day's length is walked once, not from each of its ids
         return name
 
-    told: list[tuple[str, str | None, str | None, str]] = []
+    rulings: list[tuple[str, str | None, str | None, str]] = []
     for message_id, previous_id, user, previous in aliases.select("message_id", "previous_id", "user", "previous").iter_rows():
         if user is None or previous is None:
-            told.append((message_id, previous_id, None, "alias_of_nobody"))
+            rulings.append((message_id, previous_id, None, "alias_of_nobody"))
         elif now(previous) != previous:
-            told.append((message_id, previous_id, previous, "second_alias"))
+            rulings.append((message_id, previous_id, previous, "second_alias"))
         elif now(user) == previous:
-            told.append((message_id, previous_id, previous, "alias_cycle"))
+            rulings.append((message_id, previous_id, previous, "alias_cycle"))
         else:
             into[previous] = now(user)
             if previous in customer:
-                told.append((message_id, previous_id, previous, MERGED))
+                rulings.append((message_id, previous_id, previous, MERGED))
     merges = {"absorbed": list(into), "customer_id": [now(name) for name in list(into)]}
     ruled = [
         (message_id, USER, previous_id, None if previous is None else now(previous), change)
-        for message_id, previous_id, previous, change in told
+        for message_id, previous_id, previous, change in rulings
     ]
     schema = {name: dtype for name, dtype in IDENTITY_CHANGES.items() if name != "date"}
     return pl.DataFrame(merges, schema={"absorbed": pl.String, "customer_id": pl.String}), pl.DataFrame(ruled, schema=schema, orient="row")
