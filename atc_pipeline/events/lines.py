@@ -282,8 +282,8 @@ class _Decoded:
             for row in range(first, beyond, TOGETHER):
                 until = min(row + TOGETHER, beyond)
                 if not (is_object[row:until].all() and self._decode_together(view[begin[row] : end[until - 1]], until - row)):
-                    for one in range(row, until):
-                        self._decode_alone(view[begin[one] : end[one]], one)
+                    for line in range(row, until):
+                        self._decode_alone(view[begin[line] : end[line]], line)
             self._gather(first, len(self.malformed) - malformed, len(self.leftover) - leftover)
 
     def _gather(self, first: int, malformed: int, leftover: int) -> None:
@@ -345,15 +345,15 @@ class _Decoded:
     def _decode_leniently(self, line: bytes, row: int, kind: type[msgspec.Struct]) -> msgspec.Struct:
         """Decode a line with an object where a text should be, with too many names, or none at all."""
         try:
-            found, fields = _LENIENT_DECODER.decode(line), _FIELDS.decode(line)
+            record, fields = _LENIENT_DECODER.decode(line), _FIELDS.decode(line)
         except _UNDECODABLE:
             self.malformed.append(row)
             return kind()
-        texts = {name: _text(getattr(found, name)) for name in (*_TEXTS, *_SNAKE)}
+        texts = {name: _text(getattr(record, name)) for name in (*_TEXTS, *_SNAKE)}
         for name, ours in _SNAKE.items():
             texts[ours] = texts[ours] if texts[ours] is not None else texts[name]
         self.leftover[row] = _extra((name, bytes(fields[name]).decode()) for name in sorted(fields.keys() - _KNOWN - _SNAKE.keys()))
-        return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(found, name) for name in DOCUMENTS})
+        return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(record, name) for name in DOCUMENTS})
 
     def _column(self, name: str, missing: object) -> list[Any]:
         values: list[Any] = []
@@ -393,23 +393,25 @@ class _Decoded:
                 fields.append(pl.concat_str(pl.lit(label), pl.lit(document.column())))
             elif document.constant not in (b"", b"null"):
                 fields.append(pl.lit(label + document.constant.decode()))
-        told = _nulls(self.length)
+        extras = _nulls(self.length)
         if fields:
             text = pl.concat_str(fields, separator=",", ignore_nulls=True)
-            told = told.to_frame("told").with_columns(told=pl.when(text != "").then(pl.concat_str(pl.lit("{"), text, pl.lit("}"))))["told"]
-        return told.scatter(list(self.leftover), pl.Series(list(self.leftover.values()), dtype=pl.String)) if self.leftover else told
+            extras = extras.to_frame("extra").with_columns(extra=pl.when(text != "").then(pl.concat_str(pl.lit("{"), text, pl.lit("}"))))[
+                "extra"
+            ]
+        return extras.scatter(list(self.leftover), pl.Series(list(self.leftover.values()), dtype=pl.String)) if self.leftover else extras
 
     def is_malformed(self) -> pl.Series:
         """Tell which lines are no JSON object in UTF-8."""
-        found = np.zeros(self.length, np.bool_)
-        found[self.malformed] = True
-        return pl.Series(found)
+        flags = np.zeros(self.length, np.bool_)
+        flags[self.malformed] = True
+        return pl.Series(flags)
 
     def is_mended(self) -> pl.Series:
         """Tell which lines had half a surrogate pair in a text."""
-        found = np.zeros(self.length, np.bool_)
-        found[self.mended] = True
-        return pl.Series(found)
+        flags = np.zeros(self.length, np.bool_)
+        flags[self.mended] = True
+        return pl.Series(flags)
 
 
 def _nulls(length: int) -> pl.Series:
