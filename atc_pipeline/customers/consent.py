@@ -65,12 +65,12 @@ def is_said(name: str) -> pl.Expr:
 def merged(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
     """One row per key with a word: its rows' words merged."""
     withdrawn, withdrawn_arrived, granted = columns(name)
-    said = rows.select(*keys, withdrawn, withdrawn_arrived, granted).filter(is_said(name))
-    latest = said.group_by(*keys).agg(pl.col(withdrawn).max(), pl.col(withdrawn_arrived).max())
+    word_rows = rows.select(*keys, withdrawn, withdrawn_arrived, granted).filter(is_said(name))
+    latest = word_rows.group_by(*keys).agg(pl.col(withdrawn).max(), pl.col(withdrawn_arrived).max())
     stands = pl.col(withdrawn).is_null() | ((pl.col("at") > pl.col(withdrawn)) & (pl.col("arrived") >= pl.col(withdrawn_arrived)))
     arrived_before = pl.col("arrived").cum_max().shift(1).over(keys)
     grants = (
-        said.select(*keys, granted)
+        word_rows.select(*keys, granted)
         .explode(granted, empty_as_null=False, keep_nulls=False)
         .unnest(granted)
         .join(latest, on=list(keys), how="left")

@@ -172,9 +172,9 @@ def _item_decoder(each: str, keys: tuple[str, ...]) -> Callable[[str | None], It
         if items is None:
             return () if array is None else [(0, f"{_shape(array)} in the place of a list")]
         return [
-            (place, struct(*(one.get(key) for key in keys)) if isinstance(one, dict) else f"{_shape(one)} in the place of an object")
-            for place, one in enumerate(map(_opened, items))
-            if one is not None
+            (place, struct(*(item.get(key) for key in keys)) if isinstance(item, dict) else f"{_shape(item)} in the place of an object")
+            for place, item in enumerate(map(_opened, items))
+            if item is not None
         ]
 
     return decoded

@@ -120,15 +120,15 @@ class PurchaseModels:
     @classmethod
     def of(cls, row: pl.DataFrame | None) -> Self:
         """Read a row of ``purchase_models``; None is the day before the first."""
-        told = row.row(0, named=True) if row is not None else {}
-        return cls(_read(OrderModel, told), _read(ValueModel, told))
+        columns = row.row(0, named=True) if row is not None else {}
+        return cls(_read(OrderModel, columns), _read(ValueModel, columns))
 
     def row(self, today: date, *, is_refitted: bool, note: str | None) -> pl.DataFrame:
         """Write a row of ``purchase_models``."""
-        told: dict[str, Any] = {"date": today, "is_refitted": is_refitted, "note": note}
+        columns: dict[str, Any] = {"date": today, "is_refitted": is_refitted, "note": note}
         for model in (self.orders, self.values):
-            told |= asdict(model) if model else {}
-        return pl.DataFrame([told], schema=PURCHASE_MODELS)
+            columns |= asdict(model) if model else {}
+        return pl.DataFrame([columns], schema=PURCHASE_MODELS)
 
 
 def model_for_day(
@@ -155,8 +155,8 @@ def model_for_day(
 Model = TypeVar("Model", OrderModel, ValueModel)
 
 
-def _read(kind: type[Model], told: Mapping[str, Any]) -> Model | None:
-    values: dict[str, Any] = {field.name: told.get(field.name) for field in fields(kind)}
+def _read(kind: type[Model], columns: Mapping[str, Any]) -> Model | None:
+    values: dict[str, Any] = {field.name: columns.get(field.name) for field in fields(kind)}
     return None if None in values.values() else kind(**values)
 
 
@@ -248,10 +248,10 @@ def _median(values: Floats, weight: Floats) -> float:
     return float(values[order][np.searchsorted(until, until[-1] / 2)])
 
 
-def _expect_enough(found: int, parameters: int, what: str) -> None:
+def _expect_enough(number: int, parameters: int, what: str) -> None:
     least = CUSTOMERS_PER_PARAMETER * parameters
-    if found < least:
-        raise FitError(f"{found} {what}, at least {least} are needed")
+    if number < least:
+        raise FitError(f"{number} {what}, at least {least} are needed")
 
 
 def _history(today: date) -> list[pl.Expr]:
@@ -277,7 +277,7 @@ def _maximise(what: str, likelihood: Likelihood, parameters: int, customers: flo
     limit = float(np.log(LARGEST))
     start = np.zeros(parameters)
     for _ in range(ATTEMPTS):
-        found = minimize(
+        optimum = minimize(
             loss,
             start,
             jac=True,
@@ -286,11 +286,11 @@ def _maximise(what: str, likelihood: Likelihood, parameters: int, customers: flo
             options={"maxiter": 2000, "maxfun": 4000, "ftol": 0.0, "gtol": 1e-9, "maxcor": 20},
         )
         # Whatever the optimiser thinks of where it has stopped: what counts is that there is no way up from there.
-        slope = float(np.abs(found.x - np.clip(found.x - found.jac, -limit, limit)).max())
+        slope = float(np.abs(optimum.x - np.clip(optimum.x - optimum.jac, -limit, limit)).max())
         if slope < LARGEST_SLOPE:
-            return [float(value) for value in np.exp(_polished(lambda logarithms: loss(logarithms)[1], found.x, limit))]
-        start = found.x
-    raise FitError(f"no maximum of the likelihood of {what} found (slope {slope:.1g}, {found.message})")
+            return [float(value) for value in np.exp(_polished(lambda logarithms: loss(logarithms)[1], optimum.x, limit))]
+        start = optimum.x
+    raise FitError(f"no maximum of the likelihood of {what} found (slope {slope:.1g}, {optimum.message})")
 
 
 def _polished(slope: Callable[[Floats], Floats], start: Floats, limit: float) -> Floats:
@@ -302,7 +302,7 @@ def _polished(slope: Callable[[Floats], Floats], start: Floats, limit: float) ->
     free = np.flatnonzero(np.abs(at) < limit)
     for _ in range(NEWTON_STEPS):
         around = [NEWTON_WIDTH * row for row in np.eye(len(at))[free]]
-        curvature = np.array([(slope(at + one) - slope(at - one))[free] for one in around]) / (2 * NEWTON_WIDTH)
+        curvature = np.array([(slope(at + offset) - slope(at - offset))[free] for offset in around]) / (2 * NEWTON_WIDTH)
         try:
             np.linalg.cholesky(curvature)
             step = np.linalg.solve(curvature, slope(at)[free])
@@ -392,8 +392,10 @@ def predict(customers: pl.LazyFrame, models: pl.DataFrame, *, today: date, horiz
         assert known.orders is not None
         return _predicted(histories.struct.unnest(), known.orders, known.values, today, horizon_days).to_struct()
 
-    told = pl.struct(*HISTORY).map_batches(predicted, return_dtype=pl.Struct(dict.fromkeys(PREDICTED, pl.Float64)), is_elementwise=True)
-    return customers.with_columns(told.struct.unnest())
+    predictions = pl.struct(*HISTORY).map_batches(
+        predicted, return_dtype=pl.Struct(dict.fromkeys(PREDICTED, pl.Float64)), is_elementwise=True
+    )
+    return customers.with_columns(predictions.struct.unnest())
 
 
 def _predicted(histories: pl.DataFrame, model: OrderModel, values: ValueModel | None, today: date, horizon_days: int) -> pl.DataFrame:
