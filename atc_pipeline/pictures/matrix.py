@@ -44,7 +44,7 @@ class _Grid:
 
     @property
     def left(self) -> float:
-        return 24 + drawing.LETTER * max(len(one) for one in self.segments)
+        return 24 + drawing.LETTER * max(len(segment) for segment in self.segments)
 
     @property
     def right(self) -> float:
@@ -119,7 +119,7 @@ def draw(matrix: pl.DataFrame, portfolio: Portfolio, most: int = MOST_DRAWN) -> 
         cells = by_segment.get((segment,), matrix.clear())
         at = [place[day] for day in cells["date"]]
         sizes = [f"s{sum(size >= step for step in steps) - 1}" for size in cells["customers"]]
-        served = [None if one is None else keys.get(one, "other") for one in cells["journey_id"]]
+        served = [None if journey is None else keys.get(journey, "other") for journey in cells["journey_id"]]
         y = grid.top + row * _ROW
         for classes, middle in ((sizes, y + 2 + _BAND / 2), (served, y + 2 + _BAND + _STRIP / 2)):
             for name, start, length in _runs(at, classes):
@@ -177,7 +177,7 @@ def _journeys_legend(names: Mapping[str, str], grid: _Grid, *, has_others: bool)
 def _in_order(segments: Sequence[str] | pl.Series | Mapping[str, object], portfolio: Portfolio) -> list[str]:
     """Order micro-segments as journeys.yaml does; everybody else comes last but for those no longer in it."""
     known = [*(segment.id for segment in portfolio.segments), EVERYONE_ELSE]
-    return [one for one in known if one in segments] + sorted(one for one in segments if one not in known)
+    return [segment for segment in known if segment in segments] + sorted(segment for segment in segments if segment not in known)
 
 
 def _steps(largest: object) -> list[int]:
@@ -199,9 +199,9 @@ def _journeys_shown(matrix: pl.DataFrame, portfolio: Portfolio) -> dict[str, str
 
 def _runs(places: Sequence[int], classes: Sequence[str | None]) -> list[tuple[str, int, int]]:
     """Join neighbouring days of one class: its name, the first day's place, the number of days."""
-    found = []
+    runs = []
     cells = [(place, name) for place, name in zip(places, classes, strict=True) if name is not None]
-    for (name, _), run in groupby(enumerate(cells), key=lambda one: (one[1][1], one[1][0] - one[0])):
+    for (name, _), run in groupby(enumerate(cells), key=lambda numbered: (numbered[1][1], numbered[1][0] - numbered[0])):
         days = [place for _, (place, _) in run]
-        found.append((name, days[0], len(days)))
-    return found
+        runs.append((name, days[0], len(days)))
+    return runs
