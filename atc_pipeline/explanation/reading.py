@@ -103,10 +103,10 @@ def _names(store: Store, customer: str, days: Sequence[date]) -> pl.DataFrame:
 
 def _under(store: Store, table: str, names: pl.DataFrame) -> pl.DataFrame:
     """Read the rows of one customer, whatever they were called on each day."""
-    found = store.scan(table, names["date"], may_lack=True)
-    if found is None:
+    rows = store.scan(table, names["date"], may_lack=True)
+    if rows is None:
         raise UnansweredError(f"{table} has no data for these days: materialize it first")
-    theirs = found.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
+    theirs = rows.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
     return theirs.join(names.lazy(), on=["date", "customer_id"], how="semi").collect()
 
 
@@ -120,8 +120,8 @@ def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 
 def matrix_of(store: Store, first: str | None, last: str | None) -> pl.DataFrame:
     """Read the segment matrix of a stretch of days."""
-    found = store.scan("segment_matrix", _stretch(store, "segment_matrix", first, last))
-    rows = pl.DataFrame() if found is None else found.collect()
+    matrix = store.scan("segment_matrix", _stretch(store, "segment_matrix", first, last))
+    rows = pl.DataFrame() if matrix is None else matrix.collect()
     if rows.is_empty():
         raise UnansweredError("nobody was in a micro-segment on these days")
     return rows
@@ -158,7 +158,7 @@ def _asked(days: Sequence[date], option: str, asked: str, nothing: str) -> date:
     except ValueError:
         raise UnansweredError(f"{option} {asked}: expected a day such as {days[-1]}") from None
     if day not in days:
-        nearest = min(days, key=lambda one: abs(one - day))
+        nearest = min(days, key=lambda known_day: abs(known_day - day))
         raise UnansweredError(f"{nothing} {day}: the lake has {days[0]} to {days[-1]}, nearest {nearest}")
     return day
 
