@@ -15,7 +15,7 @@ def blocked_identity(blocked: Iterable[str] = ()) -> str:
 
     Case and blanks around a value do not count, nor does that it is written as the name of a visitor.
     """
-    values = "|".join(re.escape(one.strip()) for one in (*BLOCKED, *blocked))
+    values = "|".join(re.escape(value.strip()) for value in (*BLOCKED, *blocked))
     # Blanks as numbers: Rust's regular expressions know no escaped line break.
     values = re.sub(r"\\(\s)", lambda blank: rf"\x{ord(blank[1]):02x}", values)
     return rf"(?i)^(?:anon:)?\s*(?:[0-]*|{values})\s*$"
