@@ -14,8 +14,8 @@ def validated(path: Path) -> str:
     paused = sum(journey.status == "paused" for journey in portfolio.journeys)
     journeys = _counted(len(portfolio.journeys), "journey") + (f" ({paused} paused)" if paused else "")
     things = {"segment": portfolio.segments, "trait": portfolio.traits, "interest": portfolio.topics, "intent": portfolio.intents}
-    others = [_counted(len(each), noun) for noun, each in (things | {"channel": portfolio.channels}).items()]
-    return f"{path.name}: {', '.join([journeys, *others])}: ok"
+    counts = [_counted(len(each), noun) for noun, each in (things | {"channel": portfolio.channels}).items()]
+    return f"{path.name}: {', '.join([journeys, *counts])}: ok"
 
 
 def _counted(number: int, noun: str) -> str:
