@@ -85,7 +85,7 @@ class Spellings:
         parts = [plain_id for plain_id in self.plain_ids if _is_unmistakable(plain_id)]
         self._many = parts if len(parts) > MOST_SPELLED else []
         few = sorted({*self.plain_ids} - {*self._many})
-        self._pattern = "|".join(filter(None, (_as_numbers(few), _as_words(few), *map(_spaced, {*parts} - {*self._many}))))
+        self._pattern = "|".join(filter(None, (_as_numbers(few), _as_words(few), *map(_allow_blanks, {*parts} - {*self._many}))))
 
     def plain(self, texts: pl.Series) -> pl.Series:
         """Write text without capitals, codes, what takes no room, blanks around it, and what follows a + in front of an @.
@@ -148,20 +148,20 @@ def _lookalikes() -> dict[str, str]:
     return {letter: meant for letter, meant in folded.items() if meant != letter and any(map(str.isascii, meant))} | _DIGITS
 
 
-def _spaced(text: str) -> str:
+def _allow_blanks(text: str) -> str:
     """A pattern of a text with a blank anywhere, or none."""
     return "[ \t\n]?".join(re.escape(letter) for letter in text if letter != " ")
 
 
 def _as_numbers(ids: Iterable[str]) -> str:
     numbers = {text.lstrip("0") or "0" for text in ids if text.isdecimal()}
-    any_of = "|".join(_spaced(number) for number in sorted(numbers))
+    any_of = "|".join(_allow_blanks(number) for number in sorted(numbers))
     before = rf"(?:^|[^\p{{L}}\p{{N}}.,:\-]|[^\p{{N}}][.,:]|\p{{L}}-|{_CODE})"
     return rf"{before}0*(?:{any_of})(?:[.,]0+)?(?:$|[^\p{{L}}\p{{N}}.,:\-]|[.,:\-](?:$|[^\p{{N}}]))" if numbers else ""
 
 
 def _as_words(ids: Iterable[str]) -> str:
-    words = [_spaced(text) for text in ids if not text.isdecimal() and not _is_unmistakable(text)]
+    words = [_allow_blanks(text) for text in ids if not text.isdecimal() and not _is_unmistakable(text)]
     return rf"(?:^|[^\p{{L}}\p{{N}}]|{_CODE})(?:{'|'.join(words)})(?:$|[^\p{{L}}\p{{N}}])" if words else ""
 
 
@@ -272,7 +272,10 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
 
 
 def is_identity(text: str | None, blocked: frozenset[str] = frozenset()) -> bool:
-    """True where the text names somebody; ``rules.is_identity`` for one value. ``blocked``: in small letters, without blanks around."""
+    """True where the text names somebody; ``rules.people.is_identity`` for one value.
+
+    ``blocked``: in small letters, without blanks around.
+    """
     return text is not None and _BLOCKED.fullmatch(text) is None and text.strip().lower() not in blocked
 
 
@@ -350,7 +353,7 @@ class _Matches:
     def add(self, row: int, kinds: Mapping[str, Kind], texts: Mapping[str, object]) -> None:
         """Add a row: what its columns say, and those columns that may say more."""
         self.kinds += [(row, column, kind) for column, kind in kinds.items()]
-        self.values += [(row, column, *value) for column, text in texts.items() for value in _values(text)]
+        self.values += [(row, column, *value) for column, text in texts.items() for value in _list_values(text)]
         if len(self.values) > MOST_VALUES:
             self._settle()
 
@@ -384,7 +387,7 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
     try:
         document = _TOP_LEVEL.decode(line.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, RecursionError):
-        return "theirs" if re.search(person.pattern, _unescaped(line.decode(errors="replace"))) else None
+        return "theirs" if re.search(person.pattern, _unescape(line.decode(errors="replace"))) else None
     user, visitor, previous, customer = (_id(document, names) for names in _IDS)
     if (
         user in person.customers
@@ -393,7 +396,7 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
         or (user is visitor is None and customer in person.customers)
     ):
         return "theirs"
-    names = {name for key, raw in document.items() for name in (key, *_named(_decoded(bytes(raw)), person)) if name in person.names}
+    names = {name for key, raw in document.items() for name in (key, *_find_names(_decode(bytes(raw)), person)) if name in person.names}
     if not names:
         return None
     if all(person.is_nobody(text) for text in (user, visitor, customer)):
@@ -412,7 +415,7 @@ def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person
     user = row.get("user_id", row.get("userId"))
     is_anothers = not person.is_nobody(None if user is None else str(user))
     for column in searched:
-        names = set(_named(row[column], person))
+        names = set(_find_names(row[column], person))
         if names:
             yield column, "shared" if is_anothers and names <= person.visitors else "elsewhere"
 
@@ -480,11 +483,11 @@ _IDS = (("userId", "user_id"), ("anonymousId", "anonymous_id"), ("previousId", "
 
 def _id(document: Mapping[str, msgspec.Raw], names: Iterable[str]) -> str | None:
     """Read an id as ingest does: text, or a number written as text."""
-    values = (_decoded(bytes(document[name])) for name in names if name in document)
+    values = (_decode(bytes(document[name])) for name in names if name in document)
     return next((str(value) for value in values if type(value) in (str, int, float)), None)
 
 
-def _decoded(text: str | bytes) -> object:
+def _decode(text: str | bytes) -> object:
     """Decode JSON; what is none is returned as the text it is."""
     try:
         return _ANYTHING.decode(text)
@@ -492,7 +495,7 @@ def _decoded(text: str | bytes) -> object:
         return text if isinstance(text, str) else text.decode(errors="replace")
 
 
-def _named(value: object, person: Person) -> Iterator[str]:
+def _find_names(value: object, person: Person) -> Iterator[str]:
     """Yield the names that are whole values anywhere in this one: in lists and objects, and in JSON held as text."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -500,23 +503,23 @@ def _named(value: object, person: Person) -> Iterator[str]:
         if value in person.names:
             yield value
         elif value.lstrip()[:1] in tuple('{["'):
-            inner = _decoded(value)
+            inner = _decode(value)
             if inner != value:
-                yield from _named(inner, person)
-            elif re.search(person.pattern, _unescaped(value)):
+                yield from _find_names(inner, person)
+            elif re.search(person.pattern, _unescape(value)):
                 yield from person.names  # broken JSON: it cannot be told which
     elif isinstance(value, dict):
         for key, held in value.items():
-            yield from _named(key, person)
-            yield from _named(held, person)
+            yield from _find_names(key, person)
+            yield from _find_names(held, person)
     elif isinstance(value, list):
         for held in value:
-            yield from _named(held, person)
+            yield from _find_names(held, person)
     elif isinstance(value, int | float) and str(value) in person.names:
         yield str(value)
 
 
-def _values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+def _list_values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield every text and number anywhere in a value, with the name of the field it is in; of two fields with one name, both."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -525,16 +528,16 @@ def _values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(inner, str):
             yield name, inner
         else:
-            yield from _values(inner, name)
+            yield from _list_values(inner, name)
     elif isinstance(value, _Pairs):
         for key, held in value:
             yield name, key
-            yield from _values(held, key)
+            yield from _list_values(held, key)
     elif isinstance(value, dict):
-        yield from _values(_Pairs(value.items()), name)
+        yield from _list_values(_Pairs(value.items()), name)
     elif isinstance(value, list):
         for held in value:
-            yield from _values(held, name)
+            yield from _list_values(held, name)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, str(value)
 
@@ -550,6 +553,6 @@ def _pairs(text: str) -> object:
         return text
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     """Undo JSON's escapes in text that is no JSON."""
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda escape: chr(int(escape[1], 16)), text).replace("\\/", "/")
