@@ -4,7 +4,7 @@ msgspec alone tells which line is broken and how, and keeps ``properties``, ``tr
 (docs/adr/0003-json.md has the figures).
 
 What belongs here: splitting, decoding, and what a field says as text or time. What does not: which lines are accepted
-(``events``), or which properties count (``documents``).
+(``ingest``), or which properties count (``customers.documents``).
 """
 
 import codecs
@@ -130,7 +130,7 @@ def _utf8(raw: pl.Series) -> pl.Series:
     try:
         return raw.cast(pl.String)
     except pl.exceptions.ComputeError:
-        return pl.Series([_decoded(line) for line in raw], dtype=pl.String)
+        return pl.Series([_decode_utf8(line) for line in raw], dtype=pl.String)
 
 
 _HALF = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|[89a-fA-F])[0-9a-fA-F]{2}|\\.", re.DOTALL)
@@ -142,7 +142,7 @@ def without_lone_surrogates(line: bytes | memoryview) -> bytes:
     return _HALF.sub(lambda escape: rb"\ufffd" if len(escape[0]) == len(rb"\ufffd") else escape[0], line)
 
 
-def _decoded(line: bytes) -> str | None:
+def _decode_utf8(line: bytes) -> str | None:
     try:
         return line.decode()
     except UnicodeDecodeError:
