@@ -38,7 +38,7 @@ _COLUMNS = (
 class Rollup:
     """One day's events: what they add to customers, and how much of what was asked for was found in them.
 
-    ``activity``: one row per customer and event date (``measures.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
+    ``activity``: one row per customer and event date (``remembered.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
     """
 
     activity: pl.DataFrame
@@ -49,7 +49,7 @@ def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arriva
     """Roll one arrival day's events up.
 
     ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
-    (``rules.survivors``).
+    (``rules.people.survivors``).
     """
     schema = remembered.rollup_schema(portfolio)
     keyed = survivors(events.lazy().select(_COLUMNS).with_columns(whose(portfolio.blocked)), absorbed)
@@ -77,7 +77,7 @@ def roll_up_again(
     arrival: date,
     absorbed: pl.LazyFrame | None = None,
 ) -> Rollup:
-    """Roll only these features of a day up again (``measures.definitions``), and keep the rest of what there was ``before``."""
+    """Roll only these features of a day up again (``features.definitions``), and keep the rest of what there was ``before``."""
     narrowed = only(portfolio, features)
     part = roll_up(events, narrowed, arrival=arrival, absorbed=absorbed)
     schema = remembered.rollup_schema(portfolio)
@@ -109,11 +109,11 @@ def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple
         _timezones(keyed),
     ]
     accumulators = remembered.in_rollup(portfolio)
-    grouped = pl.collect_all([_grouped(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
-    return _side_by_side(grouped, accumulators), counts
+    grouped = pl.collect_all([_group(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
+    return _join_groups(grouped, accumulators), counts
 
 
-def _grouped(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
+def _group(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
     """One row per customer and event date, with those of the accumulators that the rows add to."""
     there = [accumulator for accumulator in accumulators if next(iter(accumulator.columns())) in rows.columns]
     plain = [accumulator for accumulator in there if accumulator.merge not in ("tally", "consent")]
@@ -127,7 +127,7 @@ def _grouped(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.Lazy
     return whole
 
 
-def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumulator]) -> pl.DataFrame:
+def _join_groups(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumulator]) -> pl.DataFrame:
     """Join what was grouped apart; the first has every customer and date. Sums that several add to are added up."""
     whole = grouped[0].lazy()
     there = set(grouped[0].columns)
@@ -171,10 +171,10 @@ def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
 
 @lru_cache(maxsize=8)
 def _contributions(portfolio: Portfolio) -> tuple[_Contribution, ...]:
-    return tuple(_contributed(portfolio))
+    return tuple(_contribute(portfolio))
 
 
-def _contributed(portfolio: Portfolio) -> Iterable[_Contribution]:
+def _contribute(portfolio: Portfolio) -> Iterable[_Contribution]:
     for trait in portfolio.traits:
         if trait.selector is None:
             continue
@@ -213,15 +213,15 @@ def _properties(
 
     ``happened``: number of events by name. What is told of the features goes into ``found``.
     """
-    events = _named(events, contributions)
+    events = _select_named(events, contributions)
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    wanted = {field for contribution in contributions for field in _needed(contribution)}
+    wanted = {field for contribution in contributions for field in _list_fields(contribution)}
     no_items = rows.clear().with_columns(shape=pl.lit(None, dtype=pl.String))
     if each is None:
         read = [
             contribution for contribution in contributions if contribution.property is not None or contribution.selector.where is not None
         ]
-        typed = rows.with_columns(documents.read_fields(_properties_of(events, _names(read)), wanted))
+        typed = rows.with_columns(documents.read_fields(_properties_of(events, _name_events(read)), wanted))
     else:
         items = documents.read_items(events["properties"], each, wanted)
         item_id = pl.concat_str("said", pl.lit("#"), items.places.cast(pl.String).str.zfill(5))
@@ -229,31 +229,31 @@ def _properties(
         if items.unread:
             owners, shapes = zip(*items.unread, strict=True)
             no_items = rows[list(owners)].with_columns(shape=pl.Series(shapes, dtype=pl.String))
-    held = _held(typed, [contribution.selector.where for contribution in contributions if contribution.selector.where is not None])
+    held = _evaluate(typed, [contribution.selector.where for contribution in contributions if contribution.selector.where is not None])
     typed = typed.with_columns(held)
-    masks = {_meant(contribution.selector): _mask(contribution.selector) for contribution in contributions}
+    masks = {_mask_column(contribution.selector): _mask(contribution.selector) for contribution in contributions}
     typed = typed.with_columns(**masks)
     columns: dict[str, list[pl.Expr]] = {}
     by_feature: dict[Feature, _Contribution] = {}
     for contribution in contributions:
-        for name, expression in _filled(contribution).items():
+        for name, expression in _fill(contribution).items():
             columns.setdefault(name, []).append(expression)
         if contribution.feature is not None:
             by_feature.setdefault(contribution.feature, contribution)
-    counts += _told(by_feature, typed, no_items, happened)
-    return typed.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+    counts += _count_features(by_feature, typed, no_items, happened)
+    return typed.select(*_KEYS, **{name: _add_up(parts) for name, parts in columns.items()})
 
 
-def _told(
+def _count_features(
     features: dict[Feature, _Contribution], rows: pl.DataFrame, no_items: pl.DataFrame, happened: dict[str, int]
 ) -> Iterable[Counted]:
     """Count what was found of features; values that cannot be read are few, and looked at only where there are any."""
     there = set(rows.columns)
-    counts = {name: pl.col(name).sum() for name in {_meant(contribution.selector) for contribution in features.values()}}
+    counts = {name: pl.col(name).sum() for name in {_mask_column(contribution.selector) for contribution in features.values()}}
     for contribution in features.values():
         if contribution.property is not None:
             value = documents.column(contribution.property, _value_type(contribution.accumulator))
-            counts[_read(contribution)] = (pl.col(_meant(contribution.selector)) & pl.col(value).is_not_null()).sum()
+            counts[_read_column(contribution)] = (pl.col(_mask_column(contribution.selector)) & pl.col(value).is_not_null()).sum()
     numbers = rows.select(**counts).row(0, named=True) if counts else {}
     for feature, contribution in features.items():
         skipped = [no_items.filter(_is_named(contribution.selector)).select("said", "shape")] if no_items.height else []
@@ -265,11 +265,11 @@ def _told(
             fields = {documents.unread(contribution.property, _value_type(contribution.accumulator)): True} | {**fields}
         for column, is_of_meant in fields.items():
             if column in there:
-                among = pl.col(_meant(contribution.selector)) if is_of_meant else _is_named(contribution.selector)
+                among = pl.col(_mask_column(contribution.selector)) if is_of_meant else _is_named(contribution.selector)
                 skipped.append(rows.filter(among & pl.col(column).is_not_null()).select("said", shape=column))
-        matched = numbers[_meant(contribution.selector)]
+        matched = numbers[_mask_column(contribution.selector)]
         if contribution.property is not None:
-            read = numbers[_read(contribution)]
+            read = numbers[_read_column(contribution)]
         else:
             read = (
                 matched
@@ -279,14 +279,14 @@ def _told(
         yield counted(feature, {name: happened.get(name, 0) for name in contribution.selector.events or (ANY,)}, matched, read, skipped)
 
 
-def _names(contributions: list[_Contribution]) -> list[str] | None:
+def _name_events(contributions: list[_Contribution]) -> list[str] | None:
     """Name the events that are asked for; None = all."""
     selected = [contribution.selector.events for contribution in contributions]
     return sorted({name for names in selected for name in names}) if all(selected) else None
 
 
-def _named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
-    names = _names(contributions)
+def _select_named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
+    names = _name_events(contributions)
     return events if names is None else events.filter(pl.col("event").is_in(names))
 
 
@@ -297,11 +297,11 @@ def _properties_of(events: pl.DataFrame, names: list[str] | None) -> pl.Series:
     return events.select(pl.when(pl.col("event").is_in(names)).then("properties").alias("properties"))["properties"]
 
 
-def _together(parts: list[pl.Expr]) -> pl.Expr:
+def _add_up(parts: list[pl.Expr]) -> pl.Expr:
     return parts[0] if len(parts) == 1 else pl.sum_horizontal(parts)
 
 
-def _needed(contribution: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
+def _list_fields(contribution: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
     if contribution.selector.where is not None:
         yield from contribution.selector.where.columns.items()
     if contribution.property is not None:
@@ -315,27 +315,27 @@ def _value_type(accumulator: Accumulator) -> pl.DataType:
 @lru_cache(maxsize=4096)
 def _mask(selector: Selector) -> pl.Expr:
     """True in the rows that the selector means."""
-    return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_holds(selector.where))
+    return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_condition_column(selector.where))
 
 
-def _meant(selector: Selector) -> str:
+def _mask_column(selector: Selector) -> str:
     """Name the column of its ``_mask``: one for all selectors that mean the same."""
     return f"mask:{selector.events}:{selector.where.text if selector.where is not None else ''}"
 
 
-def _read(contribution: _Contribution) -> str:
-    return f"read:{contribution.property}:{_value_type(contribution.accumulator)}:{_meant(contribution.selector)}"
+def _read_column(contribution: _Contribution) -> str:
+    return f"read:{contribution.property}:{_value_type(contribution.accumulator)}:{_mask_column(contribution.selector)}"
 
 
 def _is_named(selector: Selector) -> pl.Expr:
     return pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
 
 
-def _holds(condition: Condition) -> str:
+def _condition_column(condition: Condition) -> str:
     return f"holds:{condition.text}"
 
 
-def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series]:
+def _evaluate(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series]:
     """One Boolean column per condition.
 
     A condition names properties plainly, but two may read the same property as different types: those that agree are
@@ -348,7 +348,7 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
         if group is None:
             groups.append(group := ({}, {}))
         group[0].update(condition.columns)
-        group[1][_holds(condition)] = condition.expr
+        group[1][_condition_column(condition)] = condition.expr
     held = []
     for types, expressions in groups:
         read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
@@ -359,9 +359,9 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
 
 
 @lru_cache(maxsize=4096)
-def _filled(contribution: _Contribution) -> Mapping[str, pl.Expr]:
+def _fill(contribution: _Contribution) -> Mapping[str, pl.Expr]:
     """Fill the accumulator's columns in the rows that match, and leave null elsewhere."""
-    accumulator, mask = contribution.accumulator, pl.col(_meant(contribution.selector))
+    accumulator, mask = contribution.accumulator, pl.col(_mask_column(contribution.selector))
     if contribution.property is None:
         value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(contribution.micro_weight, dtype=pl.Int64)
         return {accumulator.name: pl.when(mask).then(value)}
@@ -390,8 +390,8 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: l
     calls = events.filter(pl.col("type") == "identify")
     calls = calls.with_columns(documents.spelled_as(calls["traits"], agreed))
     typed = _with_fields(calls, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
-    counts += [_asked(name, typed, property_, dtype) for name, property_, dtype in profile]
-    counts += [_asked(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
+    counts += [_count_trait(name, typed, property_, dtype) for name, property_, dtype in profile]
+    counts += [_count_trait(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
     if typed.is_empty():
         return typed.select(_KEYS)
     consents: list[pl.Expr] = []
@@ -405,7 +405,7 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: l
     )
 
 
-def _asked(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType) -> Counted:
+def _count_trait(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType) -> Counted:
     """Count what was found of a feature that is read from ``identify`` traits."""
     unread = documents.unread(property_, dtype)
     skipped = [typed.filter(pl.col(unread).is_not_null()).select("said", shape=unread)] if unread in typed.columns else []

@@ -1,9 +1,9 @@
 """Hours of the day: how often a customer was active at each, where the customer lives (SPEC 3, ``best_hour``).
 
-Events are tallied by quarters of an hour in UTC (``measures.HOURS``), because what hour that was depends on where the
+Events are tallied by quarters of an hour in UTC (``remembered.HOURS``), because what hour that was depends on where the
 customer turns out to live. The running state has 24 counts of local hours; it is counted anew for who moved or was merged.
 
-What belongs here: those counts and the best of them. What does not: when a message is sent (``messages``).
+What belongs here: those counts and the best of them. What does not: when a message is sent (``activation.timing``).
 """
 
 import numpy as np
