@@ -1,7 +1,7 @@
 """One customer's path: through which micro-segments and journeys they came, day by day, as text and as a picture.
 
 What belongs here: laying out tables that are there already. What does not: reading them, deciding anything, and why a day
-went as it did (``page``).
+went as it did (``explanation.page``).
 """
 
 import textwrap
@@ -158,14 +158,14 @@ def tell(path: Path) -> str:
         days = _per_column(dict.fromkeys(places, 1), each, columns)
         full = [min(each, len(path.days) - each * number) for number in range(columns)]
         lines.append(line(segment, ("█" if count == whole else "▒" if count else "·" for count, whole in zip(days, full, strict=True))))
-    lines += ["", line("journey", _served(path.spells, letters, each, columns))]
+    lines += ["", line("journey", _show_served(path.spells, letters, each, columns))]
     starts = {spell.first: ">" if spell.how == "start" else "x" for spell in path.spells if spell.how}
     ends = {spell.last: ENDINGS[spell.ending][0] for spell in path.spells if spell.ending}
-    lines += [line("   starts, switches", _marked(starts, each, columns)), line("   ends", _marked(ends, each, columns))]
+    lines += [line("   starts, switches", _place_marks(starts, each, columns)), line("   ends", _place_marks(ends, each, columns))]
     for name, counts in path.counts.items():
         numbers = _per_column(counts, each, columns)
         lines.append(line(name, ("·" if number == 0 else str(number) if number < 10 else "*" for number in numbers)))
-    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list(path, letters)])
+    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list_spells(path, letters)])
 
 
 def _per_column(counts: Mapping[int, int], each: int, columns: int) -> list[int]:
@@ -183,7 +183,7 @@ def _axis(days: Sequence[date], each: int, columns: int) -> str:
     return axis
 
 
-def _served(spells: Sequence[Spell], letters: Mapping[str, str], each: int, columns: int) -> Iterable[str]:
+def _show_served(spells: Sequence[Spell], letters: Mapping[str, str], each: int, columns: int) -> Iterable[str]:
     """Show per column the journey of most of its days."""
     days: list[dict[str, int]] = [{} for _ in range(columns)]
     for spell in spells:
@@ -193,7 +193,7 @@ def _served(spells: Sequence[Spell], letters: Mapping[str, str], each: int, colu
     return (letters[max(column, key=lambda journey: column[journey])] if column else "·" for column in days)
 
 
-def _marked(marks: Mapping[int, str], each: int, columns: int) -> Iterable[str]:
+def _place_marks(marks: Mapping[int, str], each: int, columns: int) -> Iterable[str]:
     cells = [" "] * columns
     for place, mark in marks.items():
         cells[place // each] = mark
@@ -212,7 +212,7 @@ def _legend(path: Path) -> list[str]:
     return ["", *textwrap.wrap("   ".join(entries), WIDTH)] if entries else []
 
 
-def _list(path: Path, letters: Mapping[str, str]) -> list[str]:
+def _list_spells(path: Path, letters: Mapping[str, str]) -> list[str]:
     if not path.spells:
         return ["", "In no journey on any of these days."]
     served = sum(spell.last - spell.first + 1 for spell in path.spells)
