@@ -67,11 +67,11 @@ def read_text(path: Path) -> str:
         raise JourneysError([f"{path.name}:{line}: is not UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
     if forbidden := _FORBIDDEN.search(text):
         line = text.count("\n", 0, forbidden.start()) + 1
-        raise JourneysError([f"{path.name}:{line}: {_character(forbidden.group())}"])
+        raise JourneysError([f"{path.name}:{line}: {_describe(forbidden.group())}"])
     return text
 
 
-def _character(character: str) -> str:
+def _describe(character: str) -> str:
     return f"the character U+{ord(character):04X} is not seen and changes what is: remove it"
 
 
@@ -193,7 +193,7 @@ class _Reader:
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> object:
         text: str = event.value
         if forbidden := _FORBIDDEN.search(text):  # escaped, such as "\\0"
-            self._refuse(event, place, _character(forbidden.group()))
+            self._refuse(event, place, _describe(forbidden.group()))
         if not event.implicit[0]:  # in quotes
             return text
         if text in _WORDS:
