@@ -51,7 +51,7 @@ def whose(blocked: Iterable[str] = ()) -> pl.Expr:
 def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFrame:
     """Replace each ``customer_id`` by the customer it is now; rows keep their order, and those of one survivor are not merged.
 
-    ``absorbed``: ``identity.absorbed``; None where nobody ever was.
+    ``absorbed``: ``identity.map.absorbed``; None where nobody ever was.
     """
     if absorbed is None:
         return frame
