@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PWD := $(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test ui check bench schema lock clean
+.PHONY: help demo test ui check bench schema docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,9 @@ bench: $(VENV) ## measure the speed
 
 schema: $(VENV) ## write journeys.schema.json, which editors read, as the grammar is now
 	@$(BIN)/python -m atc_pipeline.journeys.editors > journeys.schema.json
+
+docs: $(VENV) ## write docs/tables.md, of what the code says of the tables
+	@$(BIN)/python -m docs.tables
 
 clean: ## remove .venv and caches; data (.atc, dagster_home) stays
 	@rm -rf .venv .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -4,7 +4,7 @@ A range run tests every day but records one evaluation per check, with a table o
 failing day: each record costs some 35 ms, and a year has thousands of them. Checks have no partitions of their own, because
 Dagster drops the partition of a range run's evaluation and would show a year of passed checks as none (docs/adr/0002-days.md).
 
-What belongs here: running checks and showing what failed. What does not: what must hold (``schemas``, ``invariants``).
+What belongs here: running checks and showing what failed. What does not: what must hold (``tables``, ``promises``).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,20 +18,20 @@ import pandera.errors
 import pandera.polars as pa
 import polars as pl
 
-from assets import schemas
 from assets.daily import days_of
+from assets.schemas import schema_of
 from assets.shown.facts import markdown_table
-from atc_pipeline.activation.messages import KEY_COLLISION
+from atc_pipeline.activation.tables import KEY_COLLISION, TROUBLES
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.activity import asked_for
-from atc_pipeline.decision.tables import STATE
+from atc_pipeline.days.catalog import tables
+from atc_pipeline.decision.tables import JOURNEY_STATE
 from atc_pipeline.escaping import MOST
 from atc_pipeline.identity.map import absorbed, absorbed_by, complete
 from atc_pipeline.identity.tables import IDENTITY_CHANGES, IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.promises import activation, customers, decision
 from atc_pipeline.rules.people import survivors
-from resources.delivery.delivery import TROUBLES
 from resources.journeys import JourneysFile
 from resources.storage.lake import DamagedFileError, Lake
 
@@ -50,7 +50,7 @@ Find = Callable[[Lake, Portfolio, Sequence[date]], pl.DataFrame]
 
 def all_checks(portfolio: Portfolio) -> list[dg.AssetChecksDefinition]:
     """Build every check of the lineage."""
-    schema_checks = [_schema_check(table) for table in schemas.tables(portfolio)]
+    schema_checks = [_schema_check(table) for table in tables(portfolio)]
     return schema_checks + [_check(promise) for promise in PROMISES]
 
 
@@ -94,12 +94,12 @@ def _after_first_day(rule: Callable[..., pl.LazyFrame], table: str, *others: Cal
 def _absorbed(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
     """Read who was absorbed on these days."""
     changes = lake.scan("identity_changes", days)
-    return absorbed_by(pl.LazyFrame(schema=IDENTITY_CHANGES) if changes is None else changes)
+    return absorbed_by(pl.LazyFrame(schema=IDENTITY_CHANGES.schema) if changes is None else changes)
 
 
 def _broken_rules(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     rule = partial(decision.broken_rules, portfolio=portfolio)
-    before = _day_before("journey_state", STATE)
+    before = _day_before("journey_state", JOURNEY_STATE.schema)
     sources = [_table("journey_assignments"), _table("journey_state"), before, _table("customer_profiles"), _absorbed, _sent]
     return _between(rule, *sources)(lake, portfolio, days)
 
@@ -139,7 +139,7 @@ def _day_before(table: str, schema: Mapping[str, pl.DataType]) -> Callable[[Lake
 def _map_before(lake: Lake, days: Sequence[date]) -> pl.LazyFrame:
     """Read the maps of the days before, also those made before there was an ``arm_id``."""
     before = lake.scan("identity_map", [day - timedelta(days=1) for day in days], may_lack=True)
-    return pl.LazyFrame(schema=IDENTITY_MAP) if before is None else complete(before)
+    return pl.LazyFrame(schema=IDENTITY_MAP.schema) if before is None else complete(before)
 
 
 def _outdated_options(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -201,6 +201,8 @@ def _days_on_another_yesterday(lake: Lake, portfolio: Portfolio, days: Sequence[
     origins, rows = lake.origins, []
     for day in (days[0] + timedelta(days=number) for number in shown):
         before = day - timedelta(days=1)
+        if (damage := origins.damage(day)) is not None:
+            rows.append((day, damage, f"{day}...{max(days[-1], day)}"))
         rows += [
             (day, table, f"{day}...{lake.days(table)[-1]}")
             for table, origin in sorted(origins.of(day).items())
@@ -306,7 +308,7 @@ PROMISES = (
         "journey_assignments",
         "days_stand_on_their_yesterday",
         "Every day was made from the day before as it is now; else it is stale: run the job daily from the first such day through the "
-        "latest (SPEC 17). Each row says which days that are.",
+        "latest (SPEC 17). Each row says which days that are; where the file that says what a day was made from is damaged, that.",
         _days_on_another_yesterday,
         is_blocking=False,
     ),
@@ -353,7 +355,7 @@ PROMISES = (
 def _schema_check(table: str) -> dg.AssetChecksDefinition:
     def find(lake: Lake, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
         frame = lake.scan(table, days)
-        return pl.DataFrame() if frame is None else schema_failures(schemas.tables(portfolio)[table].schema(), frame.collect())
+        return pl.DataFrame() if frame is None else schema_failures(schema_of(tables(portfolio)[table]), frame.collect())
 
     says = (
         f"Columns, types, nulls, ranges and the key of {table} are as its schema says (TABLES). If it fails, the rows say which column and "

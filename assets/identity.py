@@ -1,13 +1,11 @@
 """From accepted events to who is who."""
 
 from collections.abc import Iterator
-from datetime import date
 
 import dagster as dg
 
 from assets.daily import after, each_day, made, spec, together
-from atc_pipeline.identity.map import map_identities
-from atc_pipeline.tables.store import Tables, yesterday_of
+from atc_pipeline.days.identity import Identities
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
@@ -18,29 +16,14 @@ def identity_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     @dg.multi_asset(
         name="identity",
         specs=[
-            dg.AssetSpec(
-                "identity_map",
-                description="One row per id known by the day, user or anonymous: the customer it is, and since when.",
-                **spec(partitions, "events", after(["raw_events"])),
-            ),
-            dg.AssetSpec(
-                "identity_changes",
-                description="One row per customer absorbed on the day, and per alias that was ignored: what merged when, and why not.",
-                **spec(partitions, "events", after(["identity_map"])),
-            ),
+            dg.AssetSpec("identity_map", **spec(partitions, "events", after(["raw_events"]))),
+            dg.AssetSpec("identity_changes", **spec(partitions, "events", after(["identity_map"]))),
         ],
         **together(partitions),
     )
     def identified(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
         """Carry the map from day to day, in order."""
-        portfolio = journeys.load()
-
-        def make(day: date) -> Tables:
-            yesterday = yesterday_of(lake, "identity_map", day, portfolio.starts_on)
-            identities = map_identities(lake.lazy("raw_events", day), yesterday, today=day, blocked=portfolio.blocked)
-            return {"identity_map": identities.map, "identity_changes": identities.changes}
-
-        each_day(context, lake, make)
+        each_day(context, lake, Identities(lake, journeys.load()))
         yield from made(context, ["identity_map", "identity_changes"])
 
     return [identified]

@@ -20,7 +20,7 @@ from assets.identity import identity_assets
 from assets.jobs import triggers
 from assets.jobs.erasure import erase_customer
 from assets.outcomes import picture_assets
-from assets.shown.catalog import with_schemas
+from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels.connected import Channels
@@ -58,7 +58,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     jobs = triggers.jobs()
     daily_job = jobs[0]
     return dg.Definitions(
-        assets=with_schemas(assets, portfolio),
+        assets=with_tables(assets, portfolio),
         asset_checks=all_checks(portfolio),
         jobs=[*jobs, erase_customer],
         schedules=[triggers.schedule(daily_job, partitions)],

@@ -20,12 +20,10 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from assets.customers import profile_day
-from atc_pipeline.customers.activity import roll_up
-from atc_pipeline.customers.profiles import lookback_days, rollup_columns
-from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.days.customers import Activity, Profiles
+from atc_pipeline.days.identity import Identities
+from atc_pipeline.days.step import Step, write_day
 from atc_pipeline.events.tables import RAW_EVENTS
-from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks.measured import Figures, peak_bytes
@@ -121,15 +119,15 @@ def events_of(day: date, customers: int, events: int) -> pl.DataFrame:
             message_id=pl.format("m{}-{}", pl.lit(day.isoformat()), pl.col("number").cast(pl.String).str.zfill(9)),
             type=pl.lit("track"),
             user_id=pl.format("u{}", "who"),
-            timestamp=(noon + pl.duration(seconds=pl.col("second"))).cast(RAW_EVENTS["timestamp"]),
+            timestamp=(noon + pl.duration(seconds=pl.col("second"))).cast(RAW_EVENTS.schema["timestamp"]),
             event_date=pl.lit(day),
             properties=properties,
             context=pl.format('{{"library": {{"name": "analytics.js", "version": "4.1.0"}}, "timezone": "{}"}}', "zone"),
             source_file=pl.lit("made_up"),
             line=pl.col("number").cast(pl.Int64),
         )
-        .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in RAW_EVENTS.items() if name in EMPTY)
-        .select(*RAW_EVENTS)
+        .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in RAW_EVENTS.schema.items() if name in EMPTY)
+        .select(*RAW_EVENTS.schema)
     )
 
 
@@ -151,22 +149,26 @@ class Made:
         return load_portfolio(path)
 
 
-def run_day(made: Made, portfolio: Portfolio, window: Rolling, day: date) -> Figures:
-    """Run a day from accepted events to profiles, as the assets do; return seconds by stage."""
-    lake, seconds = made.lake, {}
-    began = time.perf_counter()
-    before = None if day == FIRST else lake.lazy("identity_map", day - timedelta(days=1))
-    lake.write("identity_map", day, map_identities(lake.lazy("raw_events", day), before, today=day).map)
-    seconds["identities"] = time.perf_counter() - began
-    began = time.perf_counter()
-    now = absorbed(lake.lazy("identity_map", day))
-    lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now).activity)
-    seconds["roll up"] = time.perf_counter() - began
-    began = time.perf_counter()
-    for table, frame in profile_day(lake, window.until(day), portfolio, day).items():
-        lake.write(table, day, frame)
-    seconds["profiles"] = time.perf_counter() - began
-    return seconds
+class Stretch:
+    """Days in order, from accepted events to profiles."""
+
+    def __init__(self, made: Made) -> None:
+        portfolio = made.portfolio()
+        self.lake = made.lake
+        self.steps: dict[str, Step] = {
+            "identities": Identities(self.lake, portfolio),
+            "roll up": Activity(self.lake, portfolio),
+            "profiles": Profiles(self.lake, portfolio),
+        }
+
+    def run(self, day: date) -> Figures:
+        """Run a day as the assets do; return seconds by step."""
+        seconds = {}
+        for name, step in self.steps.items():
+            began = time.perf_counter()
+            write_day(self.lake, step, day)
+            seconds[name] = time.perf_counter() - began
+        return seconds
 
 
 def days_from(number: int) -> list[date]:
@@ -201,12 +203,11 @@ def measure_day(home: Path, customers: int, events: int, days: int, runs: int) -
 def measure_growth(home: Path, customers: int, events: int, days: int) -> None:
     """Run day after day and compare the days around day 30 with the last ones."""
     made = Made(home)
-    portfolio = made.portfolio()
-    window = Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
+    stretch = Stretch(made)
     seconds: list[Figures] = []
     for number, day in enumerate(days_from(days)):
         made.lake.write("raw_events", day, events_of(day, customers, events))
-        figures = run_day(made, portfolio, window, day)
+        figures = stretch.run(day)
         seconds.append(figures | {"whole": sum(figures.values())})
         if number % 30 == 29:
             print(f"day {number + 1:>4}: " + ", ".join(f"{name} {_around(seconds, name, number):.3f} s" for name in seconds[0]), flush=True)
@@ -230,14 +231,9 @@ def _task(home: Path, task: str, number: int) -> Figures:
 
 
 def _day(made: Made, number: int) -> Figures:
-    portfolio, day = made.portfolio(), FIRST + timedelta(days=number)
+    stretch, day = Stretch(made), FIRST + timedelta(days=number)
     began = time.perf_counter()
-    figures = run_day(
-        made,
-        portfolio,
-        Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on),
-        day,
-    )
+    figures = stretch.run(day)
     return figures | {"seconds": time.perf_counter() - began}
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from atc_pipeline.customers.profiles import table_schema
-from atc_pipeline.decision.tables import STATE
+from atc_pipeline.decision.tables import JOURNEY_STATE
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 
@@ -401,8 +401,8 @@ def _state(draw: np.random.Generator, ids: pl.Series, queues: pl.DataFrame, port
         )
         .with_columns(is_finished=pl.col("ended_reason").is_in(["completed", "converted"]).fill_null(value=False))
         .with_columns(times_completed=pl.col("is_finished").cast(pl.Int64), finished_on=pl.when("is_finished").then("ended_on"))
-        .select(*STATE)
-        .cast(STATE)  # type: ignore[arg-type]  # a dict of data types is a schema
+        .select(*JOURNEY_STATE.schema)
+        .cast(JOURNEY_STATE.schema)
         .sort("customer_id", "journey_id")
     )
 

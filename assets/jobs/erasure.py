@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,7 +26,7 @@ from resources.delivery.ledger import Ledger
 from resources.erasure.erasing import NotErasedError, erase, places_of_same_text, search
 from resources.erasure.records import BUSY, PLACE, Records, compact, delete, ended_runs, folders, is_in_files, named_runs
 from resources.erasure.tombstones import Tombstones
-from resources.erasure.traces import MOST_WAYS, UNFINISHED, Found, Keeper, keepers, latest_map
+from resources.erasure.traces import MOST_WAYS, UNFINISHED, Keeper, Trace, keepers, latest_map
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
@@ -76,14 +75,14 @@ def erase_op(
     """Erase a person, or report what would be removed."""
     person, is_mapped = _identified(config, lake, journeys)
     records = [Records(context.instance, ERASURE)] if PLACE not in config.same_text else []
-    every = partial(_keepers, records, lake, landing, channels, ledger, folders(context.instance))
+    every = partial(_keepers, records, lake, landing, channels, ledger, [str(folder) for folder in folders(context.instance)])
     try:
-        found = search(every(), person)
+        traces = search(every(), person)
     except NotErasedError as problem:
         raise dg.Failure(plain(str(problem), None), allow_retries=False) from None
-    report = Report([one for _, one in found], person, config, context.instance)
+    report = Report([trace for _, trace in traces], person, config, context.instance)
     context.log.info(report.text())
-    is_known = is_mapped or any(one.theirs and one.place not in {UNFINISHED, PLACE} for _, one in found)
+    is_known = is_mapped or any(trace.theirs and trace.place not in {UNFINISHED, PLACE} for _, trace in traces)
     if not (is_known or config.even_if_unknown or tombstones.has(person.fingerprints)):
         raise dg.Failure(
             "nothing is known of this customer_id: neither identity_map nor any file has it. Was it typed as journey_assignments has it? "
@@ -91,20 +90,20 @@ def erase_op(
             metadata=report.facts(),
             allow_retries=False,
         )
-    told = report.facts()
+    facts = report.facts()
     if config.confirm:
         try:
-            left = erase(person, every, found, tombstones, reference=config.reference, ours=config.same_text, now=_now)
+            left = erase(person, every, traces, tombstones, reference=config.reference, ours=config.same_text, now=_now)
             delete(context.instance, earlier_erasures(context.instance, person, but=context.run_id))
             compact(context.instance)
         except (NotErasedError, *BUSY) as problem:
             says = str(problem) if isinstance(problem, NotErasedError) else f"Run this again: Dagster's database is in use ({problem})"
-            raise dg.Failure(plain(says, None), metadata=told, allow_retries=False) from None
-        told |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(one.shared for one in left)}
-        context.log.info(f"removed and searched again: {told['left']}. {kept_for_a_day(context.instance, context.run_id)}")
+            raise dg.Failure(plain(says, None), metadata=facts, allow_retries=False) from None
+        facts |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(trace.shared for trace in left)}
+        context.log.info(f"removed and searched again: {facts['left']}. {kept_for_a_day(context.instance, context.run_id)}")
     else:
         context.log.info("Nothing was removed: set confirm: true for that")
-    context.add_output_metadata(told)
+    context.add_output_metadata(facts)
 
 
 @dg.job(
@@ -128,8 +127,8 @@ def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tu
     theirs, blocked = latest_map(lake), journeys.load().blocked
     try:
         person, is_mapped = identify(config.customer_id, theirs, blocked)
-        for one in config.also:
-            person = person.together_with(identify(one, theirs, blocked)[0])
+        for written in config.also:
+            person = person.together_with(identify(written, theirs, blocked)[0])
     except ValueError as problem:
         raise dg.Failure(plain(str(problem), None), allow_retries=False) from None
     if person.spellings.are_in(pl.Series([config.reference])).any():
@@ -138,9 +137,9 @@ def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tu
 
 
 def _keepers(
-    records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[Path]
+    records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[str]
 ) -> list[Keeper]:
-    return [*records, *keepers(lake, landing, Path(channels.home) / "outbox", ledger, [path.resolve() for path in but])]
+    return [*records, *keepers(lake, landing, channels.outbox, ledger, but)]
 
 
 def earlier_erasures(instance: dg.DagsterInstance, person: Person, *, but: str) -> list[str]:
@@ -160,19 +159,19 @@ def kept_for_a_day(instance: dg.DagsterInstance, run_id: str) -> str:
 class Report:
     """What was found, where, and what nobody but the reader can decide: on the run's page, and as text for a terminal."""
 
-    found: Sequence[Found]
+    traces: Sequence[Trace]
     person: Person
     config: ErasureConfig
     instance: dg.DagsterInstance
 
     def facts(self) -> dict[str, Any]:
         """Return it as the run's page shows it."""
-        runs = "\n".join(f"- {markdown(one)}" for one in self._runs())
+        runs = "\n".join(f"- {markdown(run)}" for run in self._runs())
         return (
             {
                 "ids": self._ids(),
                 "removed" if self.config.confirm else "would_be_removed": markdown_table(self._by_place()),
-                "rows": sum(one.theirs for one in self.found),
+                "rows": sum(trace.theirs for trace in self.traces),
             }
             | ({"same_text_elsewhere": markdown_table(self._elsewhere())} if self._elsewhere().height else {})
             | ({"how_it_is_written_there": markdown_table(self._written())} if self._written().height else {})
@@ -188,7 +187,7 @@ class Report:
             parts += [
                 f"Records of runs that name them: what Dagster shows of these runs {verb}, with their logs.",
                 f"The lake keeps what the runs made. To keep the records, name {PLACE} in same_text.",
-                *(f"  {one}" for one in runs),
+                *(f"  {run}" for run in runs),
             ]
         if self._elsewhere().height:
             parts += [
@@ -207,7 +206,7 @@ class Report:
 
     def _by_place(self) -> pl.DataFrame:
         rows = pl.DataFrame(
-            [(one.place, one.file, one.theirs, one.shared) for one in self.found],
+            [(trace.place, trace.file, trace.theirs, trace.shared) for trace in self.traces],
             schema={"place": pl.String, "file": pl.String, "rows": pl.Int64, "others' rows, same device": pl.Int64},
             orient="row",
         )
@@ -218,7 +217,7 @@ class Report:
         )
 
     def _elsewhere(self) -> pl.DataFrame:
-        places = list(places_of_same_text(self.found).items())
+        places = list(places_of_same_text(self.traces).items())
         return (
             pl.DataFrame(places, schema={"place": pl.String, "rows": pl.Int64}, orient="row")
             .sort("place")
@@ -226,7 +225,7 @@ class Report:
         )
 
     def _written(self) -> pl.DataFrame:
-        ways = sum((one.written for one in self.found), Counter[tuple[str, str]]())
+        ways = sum((trace.written for trace in self.traces), Counter[tuple[str, str]]())
         rows = pl.DataFrame(
             [(*way, rows) for way, rows in ways.items()], schema={"place": pl.String, "written": pl.String, "rows": pl.Int64}, orient="row"
         )
@@ -234,11 +233,11 @@ class Report:
 
     def _alike(self) -> str:
         """Return the ids of customers that are written like one of theirs, as a list of YAML."""
-        ways = {way for one in self.found for place, way in one.written if place.endswith(".customer_id") and len(way) < MOST_WRITTEN}
+        ways = {way for trace in self.traces for place, way in trace.written if place.endswith(".customer_id") and len(way) < MOST_WRITTEN}
         return json.dumps(sorted(ways)[:MOST_WAYS]) if ways else ""
 
     def _runs(self) -> list[str]:
-        named = sorted({run for one in self.found if one.place == PLACE for run in one.file.split(", ") if run})
+        named = sorted({run for trace in self.traces if trace.place == PLACE for run in trace.file.split(", ") if run})
         runs = [self.instance.get_run_by_id(run) for run in named]
         return [
             f"{name}: {run.job_name} {run.tags.get('dagster/partition', '')}".strip() if run else f"{name}: deleted, its checks are not"

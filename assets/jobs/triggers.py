@@ -1,8 +1,7 @@
 """What starts runs: a job per purpose, the daily schedule, the landing-zone sensor, and the record of failures."""
 
-import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,8 +14,7 @@ from atc_pipeline.escaping import log_line
 from resources.erasure.records import BUSY, compact, delete, ended_runs
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
-from resources.storage.origins import Origins, Stale
-from resources.storage.turn import is_alive
+from resources.storage.processes import is_alive
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
@@ -96,14 +94,15 @@ def landing_sensor(daily_job: Job, partitions: dg.DailyPartitionsDefinition, lak
         written = {table: set(days) for table in tables if (days := lake.days(table))}
         if LAST_MADE not in written or not over:
             return dg.SkipReason(_nothing_yet(landing, over))
-        first = _first_to_run(origins, written, over, landing)
+        first = origins.first_stale(over, written, LAST_MADE, landing)
         if first is None:
             return dg.SkipReason("every day stands on the files that are in the landing zone")
         about = f"{first.table} of {first.day} {first.why}"
         running = context.instance.get_runs(dg.RunsFilter(job_name=daily_job.name, statuses=UNFINISHED), limit=1)
         if running:
             return dg.SkipReason(f"{about}; but run {running[0].run_id} of {daily_job.name} is not over yet")
-        situation = _situation(first.day, landing)
+        # Changes with the first day to be made, and with the files from there on.
+        situation = f"{first.day}:{landing.signature_since(first.day)}"
         asked = Asked.read(context.cursor, situation)
         now = datetime.now(UTC)
         if now < asked.not_before:
@@ -127,27 +126,6 @@ UNFINISHED = [
 ]
 
 
-def _first_to_run(origins: Origins, written: Mapping[str, set[date]], over: Sequence[date], landing: LandingZone) -> Stale | None:
-    """Return the first day to be made again, or for the first time because files are there for it."""
-    begun = min(written[LAST_MADE])
-    latest = max(max(days) for days in written.values())
-    arrived = {day for day in landing.days() if day > latest and landing.files(day)}
-    # A table that is new in this version has no earlier days, and need not have.
-    since = {table: min(days) for table, days in written.items()}
-    for day in over:
-        if day < begun:
-            continue
-        if day <= latest:
-            expected = {table: days for table, days in written.items() if since[table] <= day}
-            found = next(origins.stale(day, expected, landing.signature), None)
-            if found is not None:
-                return found
-        elif day in arrived:
-            first = latest + timedelta(days=1)  # a day without files before it is a day too
-            return Stale(first, LAST_MADE, "is missing" if first == day else f"is missing, and {day} has files")
-    return None
-
-
 def _nothing_yet(landing: LandingZone, over: Sequence[date]) -> str:
     days = [day for day in landing.days() if day in set(over)]
     stretch = f"{over[0] if over else 'A'}...{max(days) if days else 'B'}"
@@ -155,12 +133,6 @@ def _nothing_yet(landing: LandingZone, over: Sequence[date]) -> str:
         f"nothing was decided yet, and the sensor begins nothing: {len(days)} days have files. Run the first days yourself: "
         f"dagster asset materialize -m atc_pipeline.definitions --select '*' --partition-range {stretch}"
     )
-
-
-def _situation(first: date, landing: LandingZone) -> str:
-    """Return a text that changes with the first day to be made and with the files from there on."""
-    files = [f"{day}:{landing.signature(day)}" for day in landing.days() if day >= first]
-    return f"{first}:{hashlib.sha256(chr(10).join(files).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -174,10 +146,10 @@ class Asked:
     @classmethod
     def read(cls, cursor: str | None, situation: str) -> "Asked":
         """Return what the cursor remembers of this situation; a cursor of an older kind remembers nothing."""
-        told = json.loads(cursor) if cursor else {}
-        if told.get("situation") != situation:
+        asked = json.loads(cursor) if cursor else {}
+        if asked.get("situation") != situation:
             return cls(situation)
-        return cls(situation, told["times"], datetime.fromisoformat(told["at"]))
+        return cls(situation, asked["times"], datetime.fromisoformat(asked["at"]))
 
     @property
     def not_before(self) -> datetime:
@@ -227,20 +199,20 @@ def failure_log() -> dg.SensorDefinition:
 
 def reasons(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     """Say why a run failed: checks with what they say, steps with the first of their causes; else what Dagster says."""
-    told: list[str] = []
+    reasons_given: list[str] = []
     entries = [entry for entry in instance.all_logs(run_id, of_type=_TELLING) if entry.dagster_event is not None]
     for event in (entry.get_dagster_event() for entry in entries):
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
-                told.append(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description or 'not passed'}")
+                reasons_given.append(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description or 'not passed'}")
         elif event.is_step_failure:
-            told.append(f"step {event.step_key}: {_cause(event.step_failure_data)}")
+            reasons_given.append(f"step {event.step_key}: {_cause(event.step_failure_data)}")
         elif event.event_type == dg.DagsterEventType.RESOURCE_INIT_FAILURE:
-            told.append(f"before the first step: {_first_of(event.engine_event_data.error)}")
-        elif not told:
-            told.append(event.message or "no reason given")
-    return list(dict.fromkeys(told))
+            reasons_given.append(f"before the first step: {_first_of(event.engine_event_data.error)}")
+        elif not reasons_given:
+            reasons_given.append(event.message or "no reason given")
+    return list(dict.fromkeys(reasons_given))
 
 
 _TELLING = {
@@ -294,9 +266,9 @@ def dead_runs() -> dg.SensorDefinition:
 def _is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Return whether the process that a run last said it runs in is gone; False while none has spoken (see run_monitoring)."""
     for entry in reversed(instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
-        told = entry.get_dagster_event().engine_event_data.metadata.get("pid")
-        if told is not None:
-            return not is_alive(int(str(told.value)), since=entry.timestamp)
+        process = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        if process is not None:
+            return not is_alive(int(str(process.value)), since=entry.timestamp)
     return False
 
 

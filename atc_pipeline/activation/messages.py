@@ -8,17 +8,13 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import ALREADY_SENT, KEY_COLLISION, OUTBOUND_MESSAGES
 from atc_pipeline.activation.timing import with_send_at
-from atc_pipeline.journeys.portfolio import Period, Portfolio
+from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules import reach
 from atc_pipeline.rules.lots import hexadecimal, sha256, xxh64
 from atc_pipeline.rules.numbers import one_of
 from atc_pipeline.rules.people import survivors
-
-ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
-WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
-"""Why a message is not sent, in the order tested."""
 
 
 def write_messages(
@@ -43,7 +39,7 @@ def write_messages(
                 step.channel,
                 step.content,
                 step.variant,
-                _covers((*portfolio.policy.suppress, *journey.suppress), today),
+                bool(reach.blackouts(portfolio.policy, journey, today, today)),
             )
             for journey in portfolio.journeys
             for step in journey.steps
@@ -79,8 +75,8 @@ def write_messages(
         with_send_at(_reachable(_sent_before(due, steps, earlier), profiles, portfolio), profiles, portfolio.timezone, first, after)
         .with_columns(pl.lit(today).alias("date"), idempotency_key=_key("customer_id"))
         .with_columns(withheld=withheld)
-        .select(*MESSAGES)
-        .cast(pl.Schema(MESSAGES))
+        .select(*OUTBOUND_MESSAGES.schema)
+        .cast(OUTBOUND_MESSAGES.schema)
         .sort("idempotency_key", "customer_id")
     )
 
@@ -123,10 +119,6 @@ def other_keys(messages: pl.DataFrame, absorbed: pl.LazyFrame, *, with_older: bo
         every = pl.concat([due.with_columns(name="customer_id"), renamed.select(*due.collect_schema().names(), "name")])
         keys.append(every.with_columns(other_key=_older_key("name")))
     return pl.concat([frame.select("idempotency_key", "name", "other_key") for frame in keys]).unique().sort(pl.all()).collect()
-
-
-def _covers(periods: tuple[Period, ...], today: date) -> bool:
-    return any(period.first <= today <= period.last for period in periods)
 
 
 def text_of(customer: str) -> pl.Expr:

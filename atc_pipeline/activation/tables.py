@@ -1,19 +1,65 @@
-"""Tables of what leaves: their columns and types.
+"""Tables of what leaves, and the words in them: why a message is withheld, and what became of it.
 
-What belongs here: what the columns are. What does not: how rows come about (``messages``).
+What belongs here: what the tables are. What does not: how rows come about (``messages``), or how messages are sent
+(``resources.delivery``).
 """
 
 import polars as pl
 
-MESSAGES = {
-    "date": pl.Date(),
-    "idempotency_key": pl.String(),
-    "customer_id": pl.String(),
-    "journey_id": pl.String(),
-    "step_day": pl.Int64(),
-    "channel": pl.String(),
-    "content": pl.String(),
-    "variant": pl.String(),
-    "send_at": pl.Datetime("us", "UTC"),
-    "withheld": pl.String(),
-}
+from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, MOMENT, Column, Entry, Table
+
+ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
+WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
+"""Why a message is not sent, in the order tested."""
+
+WOULD_SEND, PENDING, NOT_TRIED = "would_send", "pending", "not_tried"
+STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, "withheld")
+"""What a message may come to."""
+TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
+"""What a message that was to be sent may end as, other than delivered."""
+
+KEY = ("idempotency_key", "customer_id")
+"""A key alone, unless somebody finds two texts with one SHA-256 (``KEY_COLLISION``)."""
+
+CHANNEL = Column("channel", pl.String(), "The channel of journeys.yaml.")
+
+OUTBOUND_MESSAGES = Table(
+    "outbound_messages",
+    "One row per journey step due for a treated customer on the day, withheld ones with the reason.",
+    key=KEY,
+    columns=(
+        DATE,
+        Column("idempotency_key", pl.String(), "The same message has the same key forever: 32 hexadecimal digits."),
+        CUSTOMER_ID,
+        JOURNEY_ID,
+        Column("step_day", pl.Int64(), "Day of the journey the step is for, from 1.", at_least=1),
+        CHANNEL,
+        Column("content", pl.String(), "What is sent, as the step names it."),
+        Column("variant", pl.String(), "The content variant, if the step names one.", is_nullable=True),
+        Column("send_at", MOMENT, "The customer's first best hour after the day, in UTC."),
+        Column("withheld", pl.String(), "Why it is not sent; null = it is.", is_nullable=True, one_of=WITHHELD),
+    ),
+)
+
+ACTIVATION = Table(
+    "activation",
+    "One row per message of the day and what became of it: would_send in a dry run, delivered, failed, unknown, withheld ...",
+    key=KEY,
+    columns=(
+        DATE,
+        Column("idempotency_key", pl.String(), "The message."),
+        CUSTOMER_ID,
+        JOURNEY_ID,
+        CHANNEL,
+        Column(
+            "status",
+            pl.String(),
+            "What became of it. would_send: a dry run; failed: it has certainly not arrived; unknown: perhaps; pending: another process "
+            "sends it; not_tried: its channel was given up before its turn.",
+            one_of=STATUSES,
+        ),
+        Column("reason", pl.String(), "Why it was not delivered, or is withheld; a receiver's words are cut.", is_nullable=True),
+    ),
+)
+
+TABLES: tuple[Entry, ...] = (OUTBOUND_MESSAGES, ACTIVATION)

@@ -13,7 +13,7 @@ import polars as pl
 
 from atc_pipeline.customers import consent
 from atc_pipeline.rules.numbers import MICRO, quotient
-from atc_pipeline.tables.table import AT
+from atc_pipeline.tables.table import MOMENT
 
 Merge = Literal["add", "least", "greatest", "earliest", "latest", "decay", "tally", "consent"]
 
@@ -62,7 +62,7 @@ class Accumulator:
     def columns(self) -> dict[str, pl.DataType]:
         """Columns and types of the daily rollup."""
         if self.is_word:
-            return {f"{self.name}.at": AT, f"{self.name}.id": pl.String(), f"{self.name}.value": self.dtype}
+            return {f"{self.name}.at": MOMENT, f"{self.name}.id": pl.String(), f"{self.name}.value": self.dtype}
         if self.merge == "tally":
             return {self.name: pl.List(pl.Struct({"value": self.dtype, "n": pl.Int64()}))}
         if self.merge == "consent":

@@ -6,6 +6,7 @@ What belongs here: taking properties out of events, and which events count for w
 was found is as it should be (``coverage``).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +20,7 @@ from atc_pipeline.customers.coverage import ANY, CONSENT, SUBSCRIPTIONS, Counted
 from atc_pipeline.customers.features import feature_columns, only
 from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
+from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.rules.people import survivors, whose
 
@@ -27,6 +29,10 @@ SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
+
+LARGEST_WEIGHT = 2**60
+"""Micro-weights are summed in an Int64, and several such sums are added up."""
+WIDER = "the sums of weights in atc_pipeline/customers/activity.py, or lower EVENTS_AT_ONCE"
 
 _KEYS = ("customer_id", "event_date")
 _COLUMNS = (
@@ -233,6 +239,11 @@ def _properties(
     typed = typed.with_columns(held)
     masks = {_mask_column(contribution.selector): _mask(contribution.selector) for contribution in contributions}
     typed = typed.with_columns(**masks)
+    weights: Counter[str] = Counter()
+    for contribution in contributions:
+        weights[contribution.accumulator.name] += contribution.micro_weight
+    heaviest = max(weights.values(), default=0)
+    require_fits(typed.height * heaviest, LARGEST_WEIGHT, "micro-weights of a shard of the day's events", WIDER)
     columns: dict[str, list[pl.Expr]] = {}
     by_feature: dict[Feature, _Contribution] = {}
     for contribution in contributions:

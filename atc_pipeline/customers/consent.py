@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.tables.table import AT
+from atc_pipeline.tables.table import MOMENT
 
 ARRIVED = pl.Int64()
 """When a word arrived: first by its arrival day, then by when it was received, in one number (``_tell_arrival``)."""
-GRANTS = pl.List(pl.Struct({"at": AT, "arrived": ARRIVED}))
+GRANTS = pl.List(pl.Struct({"at": MOMENT, "arrived": ARRIVED}))
 
 _FIRST_DAY = date(2000, 1, 1)  # of any calendar
 _DAY = 2**46
@@ -28,7 +28,7 @@ was received earlier still arrived first on that day, all at once."""
 
 def columns(name: str) -> dict[str, pl.DataType]:
     """Columns and types of what is remembered of a channel's words: the latest withdrawal, by its own time and by arrival; grants."""
-    return {f"{name}.withdrawn": AT, f"{name}.withdrawn_arrived": ARRIVED, f"{name}.granted": GRANTS}
+    return {f"{name}.withdrawn": MOMENT, f"{name}.withdrawn_arrived": ARRIVED, f"{name}.granted": GRANTS}
 
 
 def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: date, timezone: str) -> list[pl.Expr]:
@@ -39,7 +39,7 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
     """
     withdrawn_arrived, granted = _tell_arrival(arrival, timezone)
     return [
-        pl.when(is_withdrawn).then("timestamp").cast(AT).alias(f"{name}.withdrawn"),
+        pl.when(is_withdrawn).then("timestamp").cast(MOMENT).alias(f"{name}.withdrawn"),
         pl.when(is_withdrawn).then(withdrawn_arrived).cast(ARRIVED).alias(f"{name}.withdrawn_arrived"),
         pl.when(is_granted).then(granted).cast(GRANTS).alias(f"{name}.granted"),
     ]
@@ -50,8 +50,8 @@ def _tell_arrival(arrival: date, timezone: str) -> tuple[pl.Expr, pl.Expr]:
     """Return when a withdrawal arrived, and a grant with its times; the same of every channel."""
     first = (arrival - _FIRST_DAY).days * _DAY
     end = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone)).astimezone(UTC)
-    happened = pl.when(pl.col("timestamp") < pl.lit(end, AT)).then("timestamp")
-    before_end = (pl.lit(end, AT) - pl.coalesce("received_at", happened)).dt.total_microseconds()
+    happened = pl.when(pl.col("timestamp") < pl.lit(end, MOMENT)).then("timestamp")
+    before_end = (pl.lit(end, MOMENT) - pl.coalesce("received_at", happened)).dt.total_microseconds()
     arrived = first + _DAY - before_end.clip(1, _DAY - 1)
     granted = pl.concat_list(pl.struct(at="timestamp", arrived=arrived.fill_null(first)))
     return arrived.fill_null(first + _DAY - 1), granted

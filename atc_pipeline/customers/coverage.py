@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from atc_pipeline.customers.tables import COVERAGE
+from atc_pipeline.customers.tables import FEATURE_COVERAGE
 
 ANY = "*"
 """Stands for the event's name where every event is meant."""
@@ -57,7 +57,7 @@ def counted(feature: Feature, events: Mapping[str, int], matched: int, read: int
 
 
 def summed(counts: Iterable[Counted], day: date) -> pl.DataFrame:
-    """Return ``COVERAGE`` of a day, of what was found in its parts."""
+    """Return ``FEATURE_COVERAGE`` of a day, of what was found in its parts."""
     rows: dict[tuple[str, int, str], list[Any]] = {}
     for count in counts:
         for event, number in count.events.items():
@@ -66,7 +66,7 @@ def summed(counts: Iterable[Counted], day: date) -> pl.DataFrame:
             row[:4] = [had + new for had, new in zip(row[:4], more, strict=True)]
             row[4] = min((sample for sample in (row[4], count.sample) if sample is not None), default=None)
     records = [(day, *key, *row[:4], *((None, None) if row[4] is None else (row[4][1], row[4][0]))) for key, row in sorted(rows.items())]
-    return pl.DataFrame(records, schema=COVERAGE, orient="row")
+    return pl.DataFrame(records, schema=FEATURE_COVERAGE.schema, orient="row")
 
 
 def parts(coverage: pl.LazyFrame) -> pl.LazyFrame:

@@ -128,7 +128,7 @@ class PurchaseModels:
         columns: dict[str, Any] = {"date": today, "is_refitted": is_refitted, "note": note}
         for model in (self.orders, self.values):
             columns |= asdict(model) if model else {}
-        return pl.DataFrame([columns], schema=PURCHASE_MODELS)
+        return pl.DataFrame([columns], schema=PURCHASE_MODELS.schema)
 
 
 def model_for_day(

@@ -8,7 +8,7 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.customers.tables import MEMBERSHIPS
+from atc_pipeline.customers.tables import MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Segment
 from atc_pipeline.rules.people import inherited
 
@@ -44,4 +44,4 @@ def assign_segments(
             members = members.join(inherited(spells, absorbed, "segment_id", "member_since"), on=key, how="left")
             members = members.with_columns(member_since=pl.min_horizontal("member_since", "inherited"))
         members = members.with_columns(pl.col("member_since").fill_null(today))
-    return members.with_columns(pl.lit(today).alias("date")).select(*MEMBERSHIPS).sort(*key)
+    return members.with_columns(pl.lit(today).alias("date")).select(*MICRO_SEGMENT_MEMBERSHIPS.schema).sort(*key)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import MICRO
 
 Ints = npt.NDArray[np.int64]
@@ -26,6 +27,7 @@ LARGEST = 1 << 60
 """Weights stay below it, and so do prices: what is added up from four of them fits 64 bits."""
 NEVER = 1 << 61
 """More than anything costs."""
+WIDER = "the weights in atc_pipeline/decision/capacity.py, or let it clip scores at less (largest)"
 WORTHWHILE = 10
 """The auction goes on while a round settles one in so many of those too many: ties and price wars make it creep, not the paths."""
 ROUND_IN_PATHS = 100
@@ -136,17 +138,22 @@ def _choose(customer: Ints, place: Ints, aims: list[Ints], capacity: Ints, *, cu
     option = np.arange(len(customer))
     weight = np.zeros(len(customer), np.int64)
     for aim in aims:
-        reach = int(np.abs(aim).max(initial=0))
+        reach = _largest(aim)
         factor = 2 * (len(capacity) + 1) * reach + 1
-        if int(np.abs(weight).max(initial=0)) * factor + reach > LARGEST:
+        if _largest(weight) * factor + reach > LARGEST:
             is_best, weight = _Auction(customer[option], place[option], weight, capacity).optima()
             option, weight = option[is_best], weight[is_best]
+            require_fits(_largest(weight) * factor + reach, LARGEST, "largest weight of an option", WIDER)
         weight = weight * factor + aim[option]
     auction = _Auction(customer[option], place[option], weight, capacity)
     holding = auction.held[auction.held != NOTHING]
     held = np.full(customers, NOTHING)
     held[customer[option][holding]] = option[holding]
     return held
+
+
+def _largest(weight: Ints) -> int:
+    return int(np.abs(weight).max(initial=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +169,9 @@ class _Moves:
         """Return some of the rows."""
         return _Moves(self.customer[rows], self.option[rows], self.to[rows], self.loss[rows])
 
-    def join(self, other: "_Moves") -> "_Moves":
+    def join(self, more: "_Moves") -> "_Moves":
         """Return the rows of both."""
-        return _Moves(*(np.concatenate([getattr(part, name) for part in (self, other)]) for name in vars(self)))
+        return _Moves(*(np.concatenate([getattr(part, name) for part in (self, more)]) for name in vars(self)))
 
     def cheapest(self, count: int) -> "_Moves":
         """Return for each journey moved to the ``count`` rows that lose least."""
@@ -239,9 +246,9 @@ class _Auction:
         value = np.where(barred[place], 0, self.weight[option] - self.price[place])
         best = np.maximum(-_least(-value, begin), 0)
         is_best = np.flatnonzero((value == best[whose]) & (value > 0))
-        other = np.full(len(customers), NOTHING)
-        other[whose[is_best]] = option[is_best]
-        return other, best
+        alternative = np.full(len(customers), NOTHING)
+        alternative[whose[is_best]] = option[is_best]
+        return alternative, best
 
     def raise_prices(self, journeys: Ints) -> None:
         """Raise the prices of overfull journeys together, until one of them is left by as many as are too many.
@@ -253,14 +260,14 @@ class _Auction:
         leaving = []
         for journey in journeys:
             customers = np.flatnonzero(self.at == journey)
-            other, best = self.next_best(customers, barred)
+            alternative, best = self.next_best(customers, barred)
             lost = self.weight[self.held[customers]] - self.price[journey] - best
             first = np.argpartition(lost, -self.room[journey] - 1)[: -self.room[journey]]
-            leaving.append((customers[first], other[first], lost[first]))
+            leaving.append((customers[first], alternative[first], lost[first]))
         rise = min(lost.max() for _, _, lost in leaving)
         self.price[journeys] += rise
-        for customers, other, lost in leaving:
-            self.move(customers[lost <= rise], other[lost <= rise])
+        for customers, alternative, lost in leaving:
+            self.move(customers[lost <= rise], alternative[lost <= rise])
 
     def moves(self, customers: Ints) -> _Moves:
         """List where customers who hold an option could go instead."""

@@ -13,17 +13,12 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision.catalogue import Catalogue
-from atc_pipeline.decision.gates import GATES, RULINGS, bit
+from atc_pipeline.decision.gates import BITS, GATES, PACKED, RULINGS, bit
 from atc_pipeline.decision.options import rank_in_total_order
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules.lots import BUCKETS, bucket, xxh64
 
 CHOSEN, IN_FLIGHT, OUTSCORED, CAPACITY = (RULINGS.index(ruling) for ruling in ("chosen", "in_flight", "outscored", "capacity"))
-FIRST_GATE = np.array(
-    [RULINGS.index(next((gate for gate in GATES if bits & bit(gate)), "chosen")) for bits in range(2 ** len(GATES))],
-    dtype=np.uint8,
-)
-"""By the bits of the gates failed: the ruling of the first of them."""
 NOBODY = -1
 """In arrays of row numbers: no such row."""
 LAST = np.int32(2**31 - 1)
@@ -37,6 +32,17 @@ WISHES = {
     "rank": pl.Int64(),
 }
 """What ``capacity.allocate`` is asked for."""
+
+
+def _first_gates() -> np.ndarray:
+    first = np.zeros(2 ** len(GATES), dtype=np.min_scalar_type(len(RULINGS)))
+    for gate in GATES:
+        first[int(bit(gate)) :: 2 * int(bit(gate))] = RULINGS.index(gate)  # numbers that have this bit and no lower one
+    return first
+
+
+FIRST_GATE = _first_gates()
+"""By the bits of the gates failed: the ruling of the first of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +71,7 @@ class Contest:
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """Who was given what. ``chosen``, ``runner_up``: a row per group; ``ruling``: a place in ``rules.RULINGS`` per row."""
+    """Who was given what. ``chosen``, ``runner_up``: a row per group; ``ruling``: a place in ``gates.RULINGS`` per row."""
 
     chosen: np.ndarray
     runner_up: np.ndarray
@@ -91,7 +97,7 @@ def contest(
     customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
     is_none, is_incumbent = journey == catalogue.none, options["is_incumbent"].to_numpy()
     score = options["score"].fill_null(np.nan).to_numpy()
-    failed = np.where(is_none | is_incumbent, np.uint16(0), options["failed"].to_numpy())
+    failed = np.where(is_none | is_incumbent, PACKED(0), options["failed"].to_numpy())
     is_first = np.ones(len(customer), dtype=bool)
     is_first[1:] = customer[1:] != customer[:-1]
     first = np.flatnonzero(is_first)
@@ -225,14 +231,14 @@ def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept
     is_chosen[chosen] = True
     worst = np.where(held != NOBODY, rank[held], LAST)
     is_squeezed = squeezed[group] & contested.is_eligible & (rank < worst[group])
-    ruling = np.where(stays[group], IN_FLIGHT, OUTSCORED).astype(np.uint8)
+    ruling = np.where(stays[group], IN_FLIGHT, OUTSCORED).astype(FIRST_GATE.dtype)
     ruling[is_squeezed] = CAPACITY
     ruling = np.where(contested.failed == 0, ruling, FIRST_GATE[contested.failed])
     ruling[chosen] = CHOSEN
-    others = contested.order[((contested.failed == 0) & ~is_chosen)[contested.order]]
+    losers = contested.order[((contested.failed == 0) & ~is_chosen)[contested.order]]
     return Settled(
         chosen,
-        _first_of_groups(others, group, len(chosen)),
+        _first_of_groups(losers, group, len(chosen)),
         ruling,
         np.where(squeezed, np.nan, contested.probability),
     )
@@ -240,9 +246,10 @@ def settle(contested: Contest, is_limited: np.ndarray, granted: np.ndarray, kept
 
 def failed_gates(settled: Settled, contested: Contest) -> pl.Series:
     """Name all gates failed by each row, the ruling first: few combinations occur, and each is spelt once."""
-    code = np.where(settled.ruling == CHOSEN, 0, contested.failed | settled.ruling.astype(np.uint16) << np.uint16(len(GATES)))
+    code = np.where(settled.ruling == CHOSEN, PACKED(0), contested.failed | settled.ruling.astype(PACKED) << PACKED(len(GATES)))
     occurring = np.flatnonzero(np.bincount(code, minlength=1))
-    spelt = [[] if one == 0 else [gate for gate in GATES if one & bit(gate)] or [RULINGS[one >> len(GATES)]] for one in occurring.tolist()]
-    place = np.zeros(2**16, dtype=np.uint32)
+    bits = {gate: int(bit(gate)) for gate in GATES}
+    spelt = [[gate for gate in GATES if code & bits[gate]] or [RULINGS[code >> len(GATES)]] if code else [] for code in occurring.tolist()]
+    place = np.zeros(2**BITS, dtype=np.uint32)
     place[occurring] = np.arange(len(occurring))
     return pl.Series(spelt, dtype=pl.List(pl.String)).gather(place[code])

@@ -4,15 +4,17 @@ What belongs here: how journeys end, what is remembered of them, what the past f
 (``options``) and the choice among them (``choice``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from atc_pipeline.decision.catalogue import Catalogue
-from atc_pipeline.decision.gates import bit
-from atc_pipeline.decision.tables import STATE
+from atc_pipeline.decision.catalogue import Catalogue, pairs_of
+from atc_pipeline.decision.gates import NOWHERE, Shut, failed_of
+from atc_pipeline.decision.tables import JOURNEY_STATE
 from atc_pipeline.journeys.portfolio import Journey, Portfolio
 from atc_pipeline.rules.numbers import one_of
 from atc_pipeline.rules.people import whose
@@ -20,10 +22,13 @@ from atc_pipeline.rules.people import whose
 FINISHED = ("completed", "converted")
 """The reasons for ending that count as having been through the journey."""
 
+IN_FLIGHT = pl.col("ended_on").is_null()
+"""True where the customer is in the journey."""
+
 
 def no_state() -> pl.DataFrame:
     """Return the memory before the first day of the lake."""
-    return pl.DataFrame(schema=STATE)
+    return pl.DataFrame(schema=JOURNEY_STATE.schema)
 
 
 def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
@@ -41,26 +46,25 @@ def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) ->
     if absorbed is None:
         return state
     now = absorbed.select(survivor="customer_id", customer_id="absorbed")
-    theirs = state.lazy().join(now, on="customer_id", how="inner").select(*state.columns, "survivor").collect()
-    if theirs.is_empty():
+    absorbed_rows = state.lazy().join(now, on="customer_id", how="inner").select(*state.columns, "survivor").collect()
+    if absorbed_rows.is_empty():
         return state
-    survivors = theirs.select(customer_id="survivor").unique()
-    involved = pl.concat([survivors, theirs.select("customer_id")]).unique()
+    survivors = absorbed_rows.select(customer_id="survivor").unique()
+    involved = pl.concat([survivors, absorbed_rows.select("customer_id")]).unique()
     own = state.join(survivors, on="customer_id", how="semi").with_columns(survivor="customer_id")
-    others = state.join(involved, on="customer_id", how="anti")
-    rows = pl.concat([own, theirs]).with_columns(is_own=pl.col("customer_id") == pl.col("survivor"))
-    return pl.concat([others, _merged(rows, today).select(state.columns).cast(state.schema)])
+    untouched = state.join(involved, on="customer_id", how="anti")
+    rows = pl.concat([own, absorbed_rows]).with_columns(is_own=pl.col("customer_id") == pl.col("survivor"))
+    return pl.concat([untouched, _merged(rows, today).select(state.columns).cast(state.schema)])
 
 
 def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
     """Make one row per ``survivor`` and journey of the rows of each: ``is_own``, and those of ``customer_id`` who was absorbed."""
     of_customer, of_journey = ["survivor"], ["survivor", "journey_id"]
-    is_in_flight = pl.col("ended_on").is_null()
     in_order = rows.sort(
-        "survivor", is_in_flight, "is_own", "entered_on", "journey_id", "customer_id", descending=[False, True, True, True, False, False]
-    ).with_columns(goes_on=is_in_flight & (pl.int_range(pl.len()).over(of_customer) == 0))
+        "survivor", IN_FLIGHT, "is_own", "entered_on", "journey_id", "customer_id", descending=[False, True, True, True, False, False]
+    ).with_columns(goes_on=IN_FLIGHT & (pl.int_range(pl.len()).over(of_customer) == 0))
     # Another flight of the very journey that goes on has not ended: it is the same one, entered twice.
-    is_over = is_in_flight & ~pl.col("goes_on").any().over(of_journey)
+    is_over = IN_FLIGHT & ~pl.col("goes_on").any().over(of_journey)
     ended = in_order.with_columns(
         ended_on=pl.when(is_over).then(pl.lit(today)).otherwise("ended_on"),
         ended_reason=pl.when(is_over).then(pl.lit("merged")).otherwise("ended_reason"),
@@ -200,13 +204,13 @@ def _exits(profiles: pl.DataFrame, journeys: Sequence[Journey]) -> pl.LazyFrame:
     """One row per customer and journey whose ``exit_when`` holds today."""
     exits = [
         profiles.lazy()
-        .select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=one.exit_when.expr)
-        .with_columns(journey_id=pl.lit(one.id))
-        for one in journeys
-        if one.exit_when is not None
+        .select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("customer"), is_exited=journey.exit_when.expr)
+        .with_columns(journey_id=pl.lit(journey.id))
+        for journey in journeys
+        if journey.exit_when is not None
     ]
     none = pl.LazyFrame(schema={"customer": pl.UInt32, "is_exited": pl.Boolean, "journey_id": pl.String})
-    return pl.concat([none, *(one.filter("is_exited") for one in exits)])
+    return pl.concat([none, *(exited.filter("is_exited") for exited in exits)])
 
 
 def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) -> pl.LazyFrame:
@@ -226,7 +230,7 @@ def goal_events(activity: pl.LazyFrame, columns: Sequence[str], *, today: date) 
 def goals_awaited(state: pl.DataFrame, portfolio: Portfolio) -> dict[str, date]:
     """Return the goals of the journeys in flight, each with the day on which the first of them was entered: it counts after that."""
     goals = {journey.id: journey.goal.event for journey in portfolio.journeys if journey.goal and journey.exit_on_goal}
-    in_flight = state.filter(pl.col("ended_on").is_null()).group_by("journey_id").agg(pl.col("entered_on").min())
+    in_flight = state.filter(IN_FLIGHT).group_by("journey_id").agg(pl.col("entered_on").min())
     awaited: dict[str, date] = {}
     for journey, entered_on in in_flight.iter_rows():
         if journey in goals:
@@ -267,90 +271,107 @@ def last_finished(past: pl.DataFrame, customers: int) -> pl.Series:
     return finished.scatter(last["customer"], last["journey"].cast(pl.UInt32))
 
 
-def gates_of(
-    options: pl.DataFrame, past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, *, today: date
-) -> np.ndarray:
-    """Return by option the bits of the gates that the past shuts (SPEC 8, step 2), whether or not the option is subject to them.
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What gates are tested on that need the past: numbered and sorted options, and the numbered memory of their customers."""
 
-    ``options``: numbered and sorted. ``past``: the numbered memory of the customers whose profiles these are.
-    """
-    customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
-    keys = customer.astype(np.uint64) << np.uint64(16) | journey
-    failed: np.ndarray = (catalogue.flags("is_linked") * np.uint16(bit("link")))[journey]
+    options: pl.DataFrame
+    past: pl.DataFrame
+    profiles: pl.DataFrame
+    portfolio: Portfolio
+    catalogue: Catalogue
+    today: date
 
-    def rows(named: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Find the options that are named: their rows, and which of the named they are."""
-        wanted = named["customer"].to_numpy().astype(np.uint64) << np.uint64(16) | named["journey"].to_numpy()
-        at = np.searchsorted(keys, wanted)
-        found = np.flatnonzero(keys[np.minimum(at, max(len(keys) - 1, 0))] == wanted) if len(keys) else np.array([], dtype=np.intp)
-        return at[found], found
+    @cached_property
+    def pairs(self) -> np.ndarray:
+        """Return customer and journey of each option as one number."""
+        return pairs_of(self.options)
 
-    met, _ = rows(_links_met(past, catalogue))
-    failed[met] &= ~np.uint16(bit("link"))
-    entered = _entered_before(past, catalogue, today)
-    at, which = rows(entered)
-    failed[at] |= entered["failed"].to_numpy()[which]
-    close, _ = rows(_too_close(past, catalogue, today))
-    failed[close] |= np.uint16(bit("pairwise"))
+    def rows(self, named: pl.DataFrame) -> Shut:
+        """Find the options that ``named`` (one row per ``customer`` and ``journey``) names; what is no option is left out."""
+        if not len(self.pairs) or named.is_empty():
+            return NOWHERE
+        wanted = pairs_of(named)
+        at = np.searchsorted(self.pairs, wanted)
+        return np.asarray(at[self.pairs[np.minimum(at, len(self.pairs) - 1)] == wanted])
 
-    rests = past.group_by("customer").agg(pl.col("left_on").max()).filter(_days_since("left_on", today) < portfolio.policy.rest_days)
-    is_resting = np.zeros(profiles.height, dtype=bool)
-    is_resting[rests["customer"]] = True
-    of_customer = _capped(past, profiles, portfolio, today)
-    failed |= of_customer[customer]
-    if rests.height:
-        failed[is_resting[customer] & ~catalogue.flags("mandatory")[journey]] |= np.uint16(bit("resting"))
-    return failed
+    def of_customers(self, is_shut: np.ndarray) -> Shut:
+        """Return the options of the customers flagged."""
+        return is_shut[self.options["customer"].to_numpy()] if is_shut.any() else NOWHERE
+
+    @cached_property
+    def entered(self) -> pl.DataFrame:
+        """One row per customer and journey entered before, with what the catalogue says today of entering it again."""
+        rules_of = self.catalogue.facts.select("again_after_days", "again_from_exit", "max_entries")
+        entries = self.past.select("customer", "journey", "entered_on", "ended_on", "times_entered")
+        return entries.hstack(rules_of[self.past["journey"]])
 
 
-def _entered_before(past: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
-    """One row per customer and journey entered before: ``failed``, the bits of the gates that it may not be entered again for yet."""
-    rules_of = catalogue.facts.select("again_after_days", "again_from_exit", "max_entries")
+def gates_of(remembered: Remembered) -> np.ndarray:
+    """Return by option the bits of the gates that the past shuts (SPEC 8, step 2), whether or not the option is subject to them."""
+    return failed_of("memory", TESTS, remembered, remembered.options.height)
+
+
+def _entered_too_recently(remembered: Remembered) -> Shut:
     counted_from = pl.when("again_from_exit").then("ended_on").otherwise("entered_on")
-    is_too_soon = pl.col("again_after_days").is_null() | ((pl.lit(today) - counted_from).dt.total_days() < pl.col("again_after_days"))
-    is_too_often = (pl.col("times_entered") >= pl.col("max_entries")).fill_null(value=False)
-    return (
-        past.select("customer", "journey", "entered_on", "ended_on", "times_entered")
-        .hstack(rules_of[past["journey"]])
-        .select(
-            "customer",
-            "journey",
-            failed=is_too_soon.fill_null(value=False).cast(pl.UInt16) * bit("reentry") + is_too_often.cast(pl.UInt16) * bit("max_entries"),
-        )
-    )
+    since = (pl.lit(remembered.today) - counted_from).dt.total_days()
+    is_too_soon = pl.col("again_after_days").is_null() | (since < pl.col("again_after_days"))
+    return remembered.rows(remembered.entered.filter(is_too_soon))
 
 
-def _links_met(past: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """One row per customer and linked journey of which a prerequisite was completed or converted."""
-    completed = past.lazy().filter(pl.col("times_completed") > 0).select("customer", other="journey")
-    return completed.join(catalogue.only_after.lazy(), on="other", how="inner").select("customer", "journey").unique().collect()
+def _entered_too_often(remembered: Remembered) -> Shut:
+    return remembered.rows(remembered.entered.filter(pl.col("times_entered") >= pl.col("max_entries")))
 
 
-def _too_close(past: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
-    """One row per customer and journey that must not follow another one the customer was in within so many days.
+def _without_link(remembered: Remembered) -> Shut:
+    """Find options of linked journeys but those of customers who completed or converted in a prerequisite."""
+    is_linked = remembered.catalogue.flags("is_linked")
+    if not is_linked.any():
+        return NOWHERE
+    completed = remembered.past.lazy().filter(pl.col("times_completed") > 0).select("customer", earlier="journey")
+    met = completed.join(remembered.catalogue.only_after.lazy(), on="earlier", how="inner").select("customer", "journey").unique().collect()
+    is_shut: np.ndarray = is_linked[remembered.options["journey"].to_numpy()]
+    is_shut[remembered.rows(met)] = False
+    return is_shut
+
+
+def _too_close(remembered: Remembered) -> Shut:
+    """Find options of journeys that must not follow another one the customer was in within so many days.
 
     Only the latest spell matters: an earlier one cannot reach further. A spell covers entered_on up to the day before ended_on, and
     entered_on even where what was started gave way at once.
     """
-    last_day_in = pl.max_horizontal("entered_on", pl.col("ended_on").dt.offset_by("-1d").fill_null(today))
-    return (
-        past.lazy()
-        .select("customer", "entered_on", "ended_on", other="journey")
-        .join(catalogue.not_after.lazy(), on="other", how="inner")
-        .filter((pl.lit(today) - last_day_in).dt.total_days() < pl.col("within_days"))
+    last_day_in = pl.max_horizontal("entered_on", pl.col("ended_on").dt.offset_by("-1d").fill_null(remembered.today))
+    close = (
+        remembered.past.lazy()
+        .select("customer", "entered_on", "ended_on", earlier="journey")
+        .join(remembered.catalogue.not_after.lazy(), on="earlier", how="inner")
+        .filter((pl.lit(remembered.today) - last_day_in).dt.total_days() < pl.col("within_days"))
         .select("customer", "journey")
         .unique()
         .collect()
     )
+    return remembered.rows(close)
 
 
-def _capped(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, today: date) -> np.ndarray:
-    """Return, by customer number, the bit of the frequency cap: as many starts in its window as it allows (null = no cap)."""
-    cap = portfolio.policy.cap
+def _resting(remembered: Remembered) -> Shut:
+    """Find the options, but for mandatory ones, of customers who left a journey less than ``rest_days`` ago."""
+    since = _days_since("left_on", remembered.today)
+    rests = remembered.past.group_by("customer").agg(pl.col("left_on").max()).filter(since < remembered.portfolio.policy.rest_days)
+    is_resting = np.zeros(remembered.profiles.height, dtype=bool)
+    is_resting[rests["customer"]] = True
+    shut = remembered.of_customers(is_resting)
+    return shut if shut is NOWHERE else shut & ~remembered.catalogue.flags("mandatory")[remembered.options["journey"].to_numpy()]
+
+
+def _capped(remembered: Remembered) -> Shut:
+    """Find the options of customers who had as many starts in the cap's window as it allows (null = no cap)."""
+    cap, profiles = remembered.portfolio.policy.cap, remembered.profiles
     if cap is None:
-        return np.zeros(profiles.height, dtype=np.uint16)
+        return NOWHERE
+    today = remembered.today
     recent = (
-        past.filter(pl.col("recent_starts").list.len() > 0)
+        remembered.past.filter(pl.col("recent_starts").list.len() > 0)
         .select("customer", "recent_starts")
         .explode("recent_starts")
         .filter((pl.col("recent_starts") > today - timedelta(days=cap.days)) & (pl.col("recent_starts") < today))
@@ -358,7 +379,18 @@ def _capped(past: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, to
     starts = np.bincount(recent["customer"].to_numpy(), minlength=profiles.height)
     allowed = profiles.with_columns(allowed=cap.starts.expr.cast(pl.Float64), starts=pl.Series(starts, dtype=pl.Float64))
     is_capped = allowed.select((pl.col("starts") + 1 > pl.col("allowed")).fill_null(value=False)).to_series()
-    return np.asarray(is_capped.cast(pl.UInt16).to_numpy() * np.uint16(bit("frequency_cap")))
+    return remembered.of_customers(is_capped.to_numpy())
+
+
+TESTS: Mapping[str, Callable[[Remembered], Shut]] = {
+    "reentry": _entered_too_recently,
+    "max_entries": _entered_too_often,
+    "link": _without_link,
+    "pairwise": _too_close,
+    "resting": _resting,
+    "frequency_cap": _capped,
+}
+"""By each gate that needs the past (``gates.Gate.needs``): the options it is shut for."""
 
 
 def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
@@ -368,7 +400,7 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
     """
     key = ["customer", "journey"]
     is_entered = pl.col("new_arm").is_not_null()
-    is_interrupted = pl.col("is_interrupted") & pl.col("ended_on").is_null()
+    is_interrupted = pl.col("is_interrupted") & IN_FLIGHT
     first_entries = entries.join(past, on=key, how="anti")
     return (
         pl.concat([past.join(entries, on=key, how="left", maintain_order="left"), first_entries], how="diagonal")

@@ -4,16 +4,18 @@ What belongs here: what can be said of an option from today's facts. What does n
 the choice itself (``choice``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 import polars as pl
 
-from atc_pipeline.decision.catalogue import Catalogue
-from atc_pipeline.decision.gates import bit
+from atc_pipeline.decision.catalogue import JOURNEY_BITS, Catalogue
+from atc_pipeline.decision.gates import NOWHERE, Shut, failed_of
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 from atc_pipeline.rules import reach
+from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import scores
 
 OPTIONS = {
@@ -25,10 +27,21 @@ OPTIONS = {
 }
 """Columns of a numbered option."""
 
-CUSTOMER, JOURNEY, SOURCE = np.uint64(36), np.uint64(20), np.uint64(18)
-"""An option as one 64-bit number, from the top: customer (28 bits), journey (16), source (2), days waited (18)."""
+BITS = {"customer": 28, "journey": JOURNEY_BITS, "source": 2, "waiting_days": 18}
+"""An option as one 64-bit number: what it is made of, from the top, and in how many bits."""
+require_fits(sum(BITS.values()), 64, "bits of an option", "the number in code_options and options_of of atc_pipeline/decision/options.py")
+SOURCE = np.uint64(BITS["waiting_days"])
+JOURNEY = SOURCE + np.uint64(BITS["source"])
+CUSTOMER = JOURNEY + np.uint64(BITS["journey"])
+"""How far up each part of the number begins."""
 QUEUED, IN_FLIGHT, CARRIED, NOTHING = (np.uint64(number) for number in range(4))  # 0 is what a queue's row says without saying it
 """Where an option comes from: the queue, yesterday's journey, a delivered decision, or being no option at all ("none")."""
+
+MOST_OPTIONS = 2**31 - 1
+"""Options of a shard are numbered in an ``int32``."""
+MOST_CELLS = 2**32
+"""The cells of a table by customer of a shard are numbered in a ``uint32``."""
+SMALLER = "the numbers in atc_pipeline/decision/options.py, or decide fewer customers at once (SHARD in decide.py)"
 
 FACTORS = ("mandatory", "priority", "propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost")
 """The factors that the ledger of losers shows beside the score."""
@@ -63,8 +76,16 @@ def code_options(queued: pl.DataFrame, carried: pl.DataFrame) -> np.ndarray:
 
     ``queued``: ``number_queues``. ``carried``: one row per option without a queue, ``customer``, ``journey``, ``is_incumbent``.
     """
+    for name, numbers in {
+        "customer": [queued["customer"], carried["customer"]],
+        "journey": [queued["journey"], carried["journey"]],
+        "waiting_days": [queued["waiting_days"]],
+    }.items():
+        largest = max(int(column.max() or 0) for column in numbers)  # type: ignore[arg-type]  # whole numbers
+        wider = f"the bits of {name!r} in BITS of atc_pipeline/decision/options.py at the cost of others"
+        require_fits(largest, 2 ** BITS[name] - 1, f"largest {name} of an option", wider)
     coded = np.concatenate([_coded(queued), _coded(carried)])
-    coded[: queued.height] |= queued["waiting_days"].clip(0, 2**18 - 1).cast(pl.UInt32).to_numpy()
+    coded[: queued.height] |= queued["waiting_days"].cast(pl.UInt32).to_numpy()
     coded[queued.height :] |= np.where(carried["is_incumbent"].to_numpy(), IN_FLIGHT, CARRIED) << SOURCE
     coded.sort()
     return coded
@@ -83,24 +104,26 @@ def options_of(coded: np.ndarray, offset: int, length: int, catalogue: Catalogue
 
     ``coded``: ``code_options``; taken are ``length`` customers from number ``offset`` on, which are numbered from 0.
     """
-    start, end = np.searchsorted(coded, np.array([offset, offset + length], dtype=np.uint64) << CUSTOMER)
-    mine = coded[start:end] - (np.uint64(offset) << CUSTOMER)
+    start = np.searchsorted(coded, np.uint64(offset) << CUSTOMER)
+    last = (min(offset + length, 2 ** BITS["customer"]) << int(CUSTOMER)) - 1  # what follows the last number has no 64 bits
+    end = np.searchsorted(coded, np.uint64(last), side="right")
+    coded_here = coded[start:end] - (np.uint64(offset) << CUSTOMER)
     has_options = np.zeros(length, dtype=bool)
-    has_options[(mine >> CUSTOMER).astype(np.int64)] = True
+    has_options[(coded_here >> CUSTOMER).astype(np.int64)] = True
     nones = np.flatnonzero(has_options).astype(np.uint64) << CUSTOMER | np.uint64(catalogue.none) << JOURNEY | NOTHING << SOURCE
-    mine = np.sort(np.concatenate([mine, nones]))
-    option, source = mine >> JOURNEY, mine >> SOURCE & np.uint64(3)
+    coded_here = np.sort(np.concatenate([coded_here, nones]))
+    option, source = coded_here >> JOURNEY, coded_here >> SOURCE & np.uint64(2 ** BITS["source"] - 1)
     is_incumbent = source == IN_FLIGHT
     is_same = option[1:] == option[:-1]  # as the row before: in flight, or delivered, and queued as well
     if is_same.any():
         is_incumbent[:-1] |= is_same & is_incumbent[1:]
         kept = np.concatenate([[0], np.flatnonzero(~is_same) + 1])
-        mine, option, source, is_incumbent = mine[kept], option[kept], source[kept], is_incumbent[kept]
+        coded_here, option, source, is_incumbent = coded_here[kept], option[kept], source[kept], is_incumbent[kept]
     return pl.DataFrame(
         {
-            "customer": (option >> np.uint64(16)).astype(np.uint32),
+            "customer": (option >> (CUSTOMER - JOURNEY)).astype(np.uint32),
             "journey": option.astype(np.uint16),
-            "waiting_days": np.where(source == QUEUED, mine.astype(np.int32) & np.int32(2**18 - 1), np.int32(0)),
+            "waiting_days": np.where(source == QUEUED, coded_here.astype(np.int32) & np.int32(2 ** BITS["waiting_days"] - 1), np.int32(0)),
             "is_queued": source == QUEUED,
             "is_incumbent": is_incumbent,
         },
@@ -124,9 +147,58 @@ def score_options(
     score = scores(terms.with_columns(column.gather(options["customer"]) for column in own), policy.score.expr)
     nones = np.flatnonzero(options["journey"].to_numpy() == catalogue.none)
     score = score.scatter(nones, none_scores.gather(options["customer"].gather(nones)))
-    failed = catalogue.flags("failed")[options["journey"].to_numpy()] | _gates_of_customers(options, profiles, portfolio, catalogue)
-    failed |= score.is_null().cast(pl.UInt16).to_numpy() * np.uint16(bit("unscored"))
-    return options.with_columns(score, failed=pl.Series(failed))
+    scored = options.with_columns(score)
+    failed = catalogue.flags("failed")[options["journey"].to_numpy()]
+    failed |= failed_of("today", TESTS, Today(scored, profiles, portfolio, catalogue), options.height)
+    return scored.with_columns(failed=pl.Series(failed))
+
+
+@dataclass(frozen=True, eq=False)
+class Today:
+    """What gates are tested on that need no memory: options with their ``score``, and the profiles of their customers."""
+
+    options: pl.DataFrame
+    profiles: pl.DataFrame
+    portfolio: Portfolio
+    catalogue: Catalogue
+
+
+def _suppressed(today: Today) -> Shut:
+    if today.portfolio.policy.suppressed_when is None:
+        return NOWHERE
+    is_suppressed = today.profiles.with_columns(suppressed=today.portfolio.policy.suppressed_when.expr)["suppressed"].fill_null(value=False)
+    return np.asarray(is_suppressed.to_numpy()[today.options["customer"].to_numpy()])
+
+
+def _without_channel(today: Today) -> Shut:
+    """Find options none of whose channels is usable: tested once for each customer and each set of channels that a journey has."""
+    usable = {channel.id: reach.is_usable(channel) for channel in today.portfolio.channels}
+    of_journeys = [tuple(sorted(channels)) for channels in today.catalogue.members["channels"]]
+    sets = sorted(set(of_journeys))
+    if sets == [()]:
+        return NOWHERE
+    require_fits(today.profiles.height * len(sets), MOST_CELLS, "customers decided at once times sets of channels", SMALLER)
+    is_shut = np.zeros((today.profiles.height, len(sets)), dtype=bool)
+    for place, channels in enumerate(sets):
+        if channels:
+            is_reachable = pl.any_horizontal(usable[name] for name in channels)
+            is_shut[:, place] = today.profiles.with_columns(shut=~is_reachable)["shut"].to_numpy()
+    set_of = np.array([sets.index(channels) for channels in of_journeys], dtype=np.uint32)
+    cells = today.options["customer"].to_numpy() * np.uint32(len(sets)) + set_of[today.options["journey"].to_numpy()]
+    return np.asarray(is_shut.ravel()[cells])
+
+
+def _unscored(today: Today) -> Shut:
+    score = today.options["score"]
+    return score.is_null().to_numpy() if score.null_count() else NOWHERE
+
+
+TESTS: Mapping[str, Callable[[Today], Shut]] = {
+    "suppressed": _suppressed,
+    "no_channel": _without_channel,
+    "unscored": _unscored,
+}
+"""By each gate that needs the day's facts and no memory (``gates.Gate.needs``): the options it is shut for."""
 
 
 def with_factors(
@@ -161,8 +233,10 @@ def _factor(
             return pl.lit(portfolio.policy.waiting_weight)
         case "waiting_days" | "is_queued" | "is_incumbent":
             return options[name]
-        case _:
+        case "priority" | "value" | "mandatory" | "length_days":
             return catalogue.facts[name].gather(options["journey"])
+        case _:
+            raise ValueError(f"policy.score may name {name!r}, and atc_pipeline/decision/options.py does not say what it is")
 
 
 def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +246,7 @@ def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Cat
     times as fast as sorting row numbers: the customer's place, the mandatory band, the score's upper bits, and the row's place
     among the customer's. Where the upper bits are equal, the exact score, priority, waiting and name are compared.
     """
+    require_fits(options.height, MOST_OPTIONS, "options decided at once", SMALLER)
     journey = options["journey"].to_numpy()
     score = options["score"].fill_null(-np.inf).to_numpy() + 0.0  # -0.0 is 0.0
     sizes = np.diff(first, append=len(journey))
@@ -202,20 +277,6 @@ def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Cat
     return order, rank
 
 
-def _gates_of_customers(options: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue) -> np.ndarray:
-    """Return the bits of ``suppressed`` and ``no_channel`` by option."""
-    usable = {channel.id: reach.is_usable(channel) for channel in portfolio.channels}
-    sets = sorted({tuple(sorted(channels)) for channels in catalogue.members["channels"]})
-    suppressed = portfolio.policy.suppressed_when.expr if portfolio.policy.suppressed_when is not None else pl.lit(value=False)
-    failed = np.empty((profiles.height, len(sets)), dtype=np.uint16)
-    for place, channels in enumerate(sets):
-        is_reachable = pl.any_horizontal(usable[name] for name in channels) if channels else pl.lit(value=True)
-        bits = suppressed.cast(pl.UInt16) * bit("suppressed") + (~is_reachable).cast(pl.UInt16) * bit("no_channel")
-        failed[:, place] = profiles.with_columns(bits=bits)["bits"].to_numpy()
-    set_of = np.array([sets.index(tuple(sorted(channels))) for channels in catalogue.members["channels"]], dtype=np.uint32)
-    return np.asarray(failed.ravel()[options["customer"].to_numpy() * np.uint32(len(sets)) + set_of[options["journey"].to_numpy()]])
-
-
 def _combined(
     kind: str, values: Mapping[str, pl.Expr], combine: np.ufunc, options: pl.DataFrame, profiles: pl.DataFrame, catalogue: Catalogue
 ) -> np.ndarray:
@@ -226,6 +287,7 @@ def _combined(
     if not used:
         return np.zeros(options.height)
     # By customer, then name: an option's values lie side by side. The last one, 0, fills up journeys that have fewer than others.
+    require_fits(profiles.height * (len(used) + 1), MOST_CELLS, f"customers decided at once times {kind}", SMALLER)
     table = np.zeros((profiles.height, len(used) + 1))
     columns = profiles.with_columns(**{name: values[name] for name in used})
     for place, name in enumerate(used):

@@ -9,9 +9,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from atc_pipeline.decision.tables import QUEUES
+from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, MOST_JOURNEYS, WIDER_CUSTOMERS, WIDER_JOURNEYS
+from atc_pipeline.decision.tables import JOURNEY_QUEUES
 from atc_pipeline.journeys.portfolio import Journey
 from atc_pipeline.rules import people
+from atc_pipeline.rules.limits import require_fits
 
 
 def queue_customers(
@@ -51,12 +53,13 @@ def queue_customers(
     return (
         placed.with_columns(pl.lit(today).alias("date"), queued_on=queued_on)
         .with_columns(waiting_days=(pl.lit(today) - pl.col("queued_on")).dt.total_days())
-        .select(*QUEUES)
+        .select(*JOURNEY_QUEUES.schema)
     )
 
 
 def qualify(profiles: pl.LazyFrame, memberships: pl.LazyFrame, journeys: Sequence[Journey]) -> pl.DataFrame:
     """One row per journey and customer who qualifies for it, by number: ``journey`` in ``journeys``, ``customer`` in ``profiles``."""
+    require_fits(len(journeys), MOST_JOURNEYS, "journeys of journeys.yaml", WIDER_JOURNEYS)
     named = sorted({name for journey in journeys for name in (*journey.queue.any, *journey.queue.all, *journey.queue.none)})
     if named:
         members = memberships.filter(pl.col("segment_id").is_in(named))
@@ -66,6 +69,7 @@ def qualify(profiles: pl.LazyFrame, memberships: pl.LazyFrame, journeys: Sequenc
         )
     tests = {str(number): _qualifies(journey) for number, journey in enumerate(journeys)}
     qualifies = profiles.with_columns(**tests).select(*tests).collect()
+    require_fits(qualifies.height, MOST_CUSTOMERS, "customers", WIDER_CUSTOMERS)
     queued = [np.flatnonzero(test.to_numpy()).astype(np.uint32) for test in qualifies]  # a fifth of what arg_true takes
     lengths = [len(customers) for customers in queued]
     return pl.DataFrame(

@@ -96,7 +96,7 @@ def ingest(
     ``park``: what to do with the events of a day that is larger than ``HELD``; without it they are held in memory, too.
     """
     recent = (recent_ids.to_frame() if isinstance(recent_ids, pl.Series) else recent_ids).lazy().select(pl.first().alias("message_id"))
-    fit, rejected = [pl.DataFrame(schema=_FIT)], [pl.DataFrame(schema=REJECTED_EVENTS)]
+    fit, rejected = [pl.DataFrame(schema=_FIT)], [pl.DataFrame(schema=REJECTED_EVENTS.schema)]
     runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
     starts: list[pl.Series] = []
     lines = erased_lines = mended = held = 0
@@ -128,7 +128,9 @@ def ingest(
             dropped.append(several.height - accepted.height)
             yield accepted
 
-    return Ingested(lazily(merged, RAW_EVENTS), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped)
+    return Ingested(
+        lazily(merged, RAW_EVENTS.schema), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped
+    )
 
 
 Task = TypeVar("Task")
@@ -164,7 +166,7 @@ def _keep_first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
 def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:
     """Accept the first of each message id, unless it was accepted on a day before."""
     fresh = fit.join(recent, on="message_id", how="anti") if recent.height else fit
-    return _keep_first_of_each(fresh).select(*RAW_EVENTS)
+    return _keep_first_of_each(fresh).select(*RAW_EVENTS.schema)
 
 
 def _starts(run: pl.DataFrame) -> pl.Series:
@@ -216,7 +218,7 @@ def _add_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
     return lines.with_columns(written)
 
 
-_FIT = RAW_EVENTS | {"line_hash": pl.UInt64()}
+_FIT = RAW_EVENTS.schema | {"line_hash": pl.UInt64()}
 
 
 def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Series | None = None, blocked: Sequence[str] = ()) -> Judged:
@@ -235,7 +237,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
     return Judged(
         _name_nameless(fit).select(*_FIT),
-        unfit.with_columns(raw).select(*REJECTED_EVENTS),
+        unfit.with_columns(raw).select(*REJECTED_EVENTS.schema),
         lines=lines.height,
         erased=lines.height - kept.height,
         mended=int(fit["is_mended"].sum()),

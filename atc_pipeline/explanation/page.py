@@ -54,9 +54,9 @@ def _summary(day: Day) -> list[str]:
         lines += _field("Runner-up", _runner_up(day))
     failed = {gate for row in day.options for gate in row["failed_gates"]}
     for gate, label, reason in (("resting", "Rest", reasons.resting), ("frequency_cap", "Starts", reasons.frequency_cap)):
-        said = reason(day) if gate in failed else None
-        if said:
-            lines += _field(label, f"{said.details}; new ones from {day.on(said.free_on)}" if said.free_on else said.details)
+        held = reason(day) if gate in failed else None
+        if held:
+            lines += _field(label, f"{held.details}; new ones from {day.on(held.free_on)}" if held.free_on else held.details)
     chance = answer["selection_probability"]
     if chance is None:
         lines += _field("Chance", "none recorded: there was no place in the journey this customer should have got")
@@ -81,8 +81,10 @@ def _today(day: Day) -> str:
             return f"starts {journey}: {at},{until}".rstrip(",")
         case "switch":
             return f"switches from {day.name(answer['ended_journey_id'])} to {journey}: {at},{until}".rstrip(",")
-        case _:
+        case "continue":
             return f"stays in {journey}: {at}, since {day.on(answer['entered_on'])}{until}"
+        case decision:
+            return f"{journey}: {at}, decided as {decision!r}, which this version has no words for"
 
 
 def _yesterday(day: Day) -> str:
@@ -111,8 +113,10 @@ def _ended(day: Day, journey_id: str, reason: str) -> str:
             return f"interrupted by {day.name(day.chosen_id)}"
         case "withdrawn":
             return "it was taken out of journeys.yaml"
-        case _:
+        case "merged":
             return "the customer was recognised as another one, who was in a journey already"
+        case _:
+            return f"as {reason!r}, which this version has no words for"
 
 
 def _messages(day: Day) -> list[str]:
@@ -150,7 +154,7 @@ def _message(day: Day, row: Row) -> str:
         case "key_collision":
             return f"{what}: withheld, another message has the same idempotency key"
         case reason:
-            raise ValueError(f"no words for a message that is withheld as {reason!r}")
+            return f"{what}: withheld as {reason!r}, which this version has no words for"
 
 
 def _runner_up(day: Day) -> str:
@@ -170,11 +174,11 @@ def _segments(day: Day) -> list[str]:
     lines = [f"Segments ({members.height})"]
     for segment, since in members.select("segment_id", "member_since").iter_rows():
         if since <= day.portfolio.starts_on:
-            said = f"since {day.on(since)}, our first day, or longer"
+            spell = f"since {day.on(since)}, our first day, or longer"
         else:
             days = (day.today - since).days
-            said = "since today" if days == 0 else f"since {day.on(since)} ({words.count(days, 'day')})"
-        lines.append(f"   {segment:<{wide}}   {said}")
+            spell = "since today" if days == 0 else f"since {day.on(since)} ({words.count(days, 'day')})"
+        lines.append(f"   {segment:<{wide}}   {spell}")
     return lines
 
 
@@ -189,11 +193,11 @@ def _options(day: Day) -> list[str]:
         lines += ["", *_option(day, row)]
     keep = day.portfolio.policy.keep_candidates
     if keep is not None and len(day.options) >= keep:
-        said = f"Only the best {keep} and the chosen one are kept (policy.keep_candidates); there may have been more."
-        lines += ["", *_wrapped(said, "")]
-    said = day.doubt or "To win: what alone would have been enough for this customer. A priority is the same for all customers."
+        note = f"Only the best {keep} and the chosen one are kept (policy.keep_candidates); there may have been more."
+        lines += ["", *_wrapped(note, "")]
+    note = day.doubt or "To win: what alone would have been enough for this customer. A priority is the same for all customers."
     if day.doubt or any("To win:" in line for line in lines):
-        lines += ["", *_wrapped(said, "")]
+        lines += ["", *_wrapped(note, "")]
     return lines
 
 
@@ -209,7 +213,7 @@ def _option(day: Day, row: Row) -> list[str]:
     facts = _facts(day, row)
     if facts:
         lines += _wrapped(" · ".join(facts), "     ")
-    why = [reasons.reason(day, gate, row) for gate in row["failed_gates"]]
+    why = [_why(day, gate, row) for gate in row["failed_gates"]]
     if why:
         also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in why[1:]]
         lines += _wrapped(why[0] + (f" Also: {'; '.join(also)}." if also else ""), "     ")
@@ -217,6 +221,13 @@ def _option(day: Day, row: Row) -> list[str]:
     if helps:
         lines += _wrapped(helps, "     -> ", "        ")
     return lines
+
+
+def _why(day: Day, ruling: str, row: Row) -> str:
+    try:
+        return reasons.reason(day, ruling, row)
+    except reasons.UnwordedError:
+        return f"Ruled {ruling!r}, which this version has no words for."
 
 
 def _facts(day: Day, row: Row) -> list[str]:
@@ -251,8 +262,10 @@ def _fact(name: str, value: float, journey: Journey | None) -> str:
             return f"priority {value:g}"
         case "waiting_days":
             return f"waiting for {words.count(int(value), 'day')}"
-        case _:
+        case "linked_boost":
             return f"follows from the last journey: × {value:g}"
+        case _:
+            return f"{name} {value:g}"
 
 
 # --- What would have helped ------------------------------------------------------------------------------------------
@@ -338,34 +351,34 @@ def _and_a_place(day: Day, row: Row) -> str:
 
 def _others(day: Day, *, with_others: bool) -> list[str]:
     options = {row["journey_id"] for row in day.options}
-    others = [journey for journey in day.portfolio.journeys if journey.id not in options]
-    if not others:
+    unqueued = [journey for journey in day.portfolio.journeys if journey.id not in options]
+    if not unqueued:
         return []
     if not with_others:
-        return ["", f"Not in the queue of {words.count(len(others), 'other journey')}; --all says why."]
+        return ["", f"Not in the queue of {words.count(len(unqueued), 'other journey')}; --all says why."]
     lines = ["", "Not in the queue of"]
-    wide = min(44, max(len(f"{journey.name} ({journey.id})") for journey in others))
-    for journey in others:
+    wide = min(44, max(len(f"{journey.name} ({journey.id})") for journey in unqueued))
+    for journey in unqueued:
         lines += _wrapped(_why_not_queued(day, journey), f"   {f'{journey.name} ({journey.id})':<{wide}}   ", " " * (wide + 6))
     return lines
 
 
 def _why_not_queued(day: Day, journey: Journey) -> str:
     is_in, queue = set(day.memberships["segment_id"]), journey.queue
-    said = []
+    failed = []
     if queue.any and not is_in & set(queue.any):
-        said.append(f"in none of {words.all_of(queue.any)}" if len(queue.any) > 1 else f"not in {queue.any[0]}")
+        failed.append(f"in none of {words.all_of(queue.any)}" if len(queue.any) > 1 else f"not in {queue.any[0]}")
     missing = [name for name in queue.all if name not in is_in]
     if missing:
-        said.append(f"not in {words.all_of(missing)}")
+        failed.append(f"not in {words.all_of(missing)}")
     barred = [name for name in queue.none if name in is_in]
     if barred:
-        said.append(f"in {words.all_of(barred)}, which it leaves out")
+        failed.append(f"in {words.all_of(barred)}, which it leaves out")
     if queue.where is not None and what_if.value_of(queue.where.expr, day.profile) is not True:
-        said.append(f"not so: {queue.where.text}{_values(day, queue.where)}")
+        failed.append(f"not so: {queue.where.text}{_values(day, queue.where)}")
     if journey.exit_when is not None and what_if.value_of(journey.exit_when.expr, day.profile) is True:
-        said.append(f"would leave at once, because: {journey.exit_when.text}{_values(day, journey.exit_when)}")
-    return "; ".join(said) or "would qualify by today's journeys.yaml; the queue of the day was built with another"
+        failed.append(f"would leave at once, because: {journey.exit_when.text}{_values(day, journey.exit_when)}")
+    return "; ".join(failed) or "would qualify by today's journeys.yaml; the queue of the day was built with another"
 
 
 def _values(day: Day, condition: Condition) -> str:

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
 from atc_pipeline.customers import remembered
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.day import Day
@@ -17,6 +17,7 @@ from atc_pipeline.explanation.page import explain
 from atc_pipeline.identity.map import arms
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.pictures import path
+from atc_pipeline.rules.people import id_of
 from atc_pipeline.tables.store import Store
 
 _MOST_COMPARED = 20_000
@@ -87,7 +88,9 @@ def path_of(store: Store, portfolio: Portfolio, customer: str, first: str | None
         names=names.join(assignments, on=["date", "customer_id"], how="semi"),
         memberships=_read_under(store, "micro_segment_memberships", names),
         assignments=assignments,
-        messages=_read_under(store, "outbound_messages", names) if store.days("outbound_messages") else pl.DataFrame(schema=MESSAGES),
+        messages=_read_under(store, "outbound_messages", names)
+        if store.days("outbound_messages")
+        else pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
         events=_goal_events(_read_under(store, "customer_activity", names), portfolio),
     )
 
@@ -98,8 +101,8 @@ def _name_by_day(store: Store, customer: str, days: Sequence[date]) -> pl.DataFr
     maps = store.scan("identity_map", days)
     if maps is None:
         return asked
-    kind, name = ("anonymous", customer.removeprefix("anon:")) if customer.startswith("anon:") else ("user", customer)
-    known = maps.filter(pl.col("id_type") == kind, pl.col("id") == name).select("date", "customer_id").collect()
+    id_type, named = id_of(customer)
+    known = maps.filter(pl.col("id_type") == id_type, pl.col("id") == named).select("date", "customer_id").collect()
     return asked.update(known, on="date")
 
 

@@ -1,79 +1,78 @@
 """Why an option lost: a sentence for every gate, and for every other way to lose.
 
+A new ruling has its sentence in ``SENTENCES``; one that is not there is told as what it is, and never with another's words.
+
 What belongs here: reasons. What does not: what would have helped (``page``, ``what_if``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
 
+from atc_pipeline.decision.gates import MEANINGS
 from atc_pipeline.explanation import what_if, words
 from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.portfolio import NONE, Journey, Period
+from atc_pipeline.rules import reach
 
 
-def reason(day: Day, gate: str, row: Row) -> str:
-    """Say in a sentence why an option failed a gate; if today's journeys.yaml gives no reason any more, what the gate is for."""
-    journey = day.journeys.get(row["journey_id"])
-    match gate:
-        case "outscored":
-            return _outscored(day, row)
-        case "in_flight":
-            return _in_flight(day, row)
-        case "capacity":
-            return _capacity(day, row)
-        case "unscored":
-            return "The score is not a number today, so it cannot be compared."
-        case "suppressed":
-            return f"The customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}."
-    return _gate(day, gate, journey) or f"{OF_OLD[gate]}, by the journeys.yaml of that day."
+class UnwordedError(LookupError):
+    """A ruling that there is no sentence for: the day was decided by another version."""
 
 
-OF_OLD: Mapping[str, str] = {
-    "not_live": "It took no new customers",
-    "blackout": "Nothing was to start on this day",
-    "would_overrun": "It had to finish, and could not have in time",
-    "no_channel": "None of its channels could be used",
-    "reentry": "The customer had it before, and not long enough ago",
-    "max_entries": "The customer had it often enough",
-    "link": "A journey that must come before it was missing",
-    "pairwise": "Another journey was too recent",
-    "resting": "The customer had to rest after the last journey",
-    "frequency_cap": "The customer had started as many journeys as allowed",
-}
-"""What failing a gate means, where journeys.yaml was changed since and gives no details any more."""
+def reason(day: Day, ruling: str, row: Row) -> str:
+    """Say in a sentence why an option lost; if today's journeys.yaml gives no reason any more, what was so where it lost."""
+    if ruling not in SENTENCES:
+        raise UnwordedError(ruling)
+    return SENTENCES[ruling](day, row) or f"{MEANINGS[ruling]}, by the journeys.yaml of that day."
 
 
-def _gate(day: Day, gate: str, journey: Journey | None) -> str | None:
-    if gate in ("resting", "frequency_cap"):
-        held = resting(day) if gate == "resting" else frequency_cap(day)
-        what = "Must rest" if gate == "resting" else "No start left"
-        return f"{what} until {day.on(held.free_on)}." if held and held.free_on else f"{what}." if held else None
-    if journey is None:
-        return None
-    match gate:
-        case "not_live":
-            return _not_live(day, journey)
-        case "blackout":
-            found = _suppressed(day, journey, day.today, day.today)
-            return f"Nothing may start today: {found}." if found else None
-        case "would_overrun":
-            return _would_overrun(day, journey)
-        case "no_channel":
-            said = [day.consent(channel) for channel in journey.channels]
-            return f"Cannot be reached: {'; '.join(said)}." if said else None
-        case "reentry":
-            return _reentry(day, journey)
-        case "max_entries":
-            number = (day.memory.get(journey.id) or {"times_entered": None})["times_entered"]
-            most = journey.max_entries
-            return f"Has had it {words.times(number)}; {words.times(most)} at most." if number and most else None
-        case "link":
-            return _link(day, journey)
-        case _:
-            return _pairwise(day, journey)
+def _of_journey(sentence: Callable[[Day, Journey], str | None]) -> Callable[[Day, Row], str | None]:
+    """Make a sentence about an option of one about its journey: there is none where the journey is gone from journeys.yaml."""
+
+    def say(day: Day, row: Row) -> str | None:
+        journey = day.journeys.get(row["journey_id"])
+        return None if journey is None else sentence(day, journey)
+
+    return say
+
+
+def _unscored(_: Day, __: Row) -> str:
+    return "The score is not a number today, so it cannot be compared."
+
+
+def _suppressed(day: Day, _: Row) -> str:
+    return f"The customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}."
+
+
+def _blackout(day: Day, journey: Journey) -> str | None:
+    period = _blacked_out(day, journey, day.today, day.today)
+    return f"Nothing may start today: {period}." if period else None
+
+
+def _no_channel(day: Day, journey: Journey) -> str | None:
+    refusals = [day.consent(channel) for channel in journey.channels]
+    return f"Cannot be reached: {'; '.join(refusals)}." if refusals else None
+
+
+def _max_entries(day: Day, journey: Journey) -> str | None:
+    number = (day.memory.get(journey.id) or {"times_entered": None})["times_entered"]
+    most = journey.max_entries
+    return f"Has had it {words.times(number)}; {words.times(most)} at most." if number and most else None
+
+
+def _resting(day: Day, _: Row) -> str | None:
+    return _until("Must rest", day, resting(day))
+
+
+def _frequency_cap(day: Day, _: Row) -> str | None:
+    return _until("No start left", day, frequency_cap(day))
+
+
+def _until(what: str, day: Day, held: "Held | None") -> str | None:
+    return f"{what} until {day.on(held.free_on)}." if held and held.free_on else f"{what}." if held else None
 
 
 def _not_live(day: Day, journey: Journey) -> str | None:
@@ -86,11 +85,10 @@ def _not_live(day: Day, journey: Journey) -> str | None:
     return None
 
 
-def _suppressed(day: Day, journey: Journey, first: date, last: date) -> str | None:
-    for periods, whose in ((day.portfolio.policy.suppress, "for all journeys"), (journey.suppress, "for this journey")):
-        for period in periods:
-            if period.first <= last and first <= period.last:
-                return f"{_period(day, period)} is blacked out {whose}"
+def _blacked_out(day: Day, journey: Journey, first: date, last: date) -> str | None:
+    policy = day.portfolio.policy
+    for period in reach.blackouts(policy, journey, first, last):
+        return f"{_period(day, period)} is blacked out {'for all journeys' if period in policy.suppress else 'for this journey'}"
     return None
 
 
@@ -100,8 +98,8 @@ def _would_overrun(day: Day, journey: Journey) -> str | None:
         return None
     if journey.ends_on and last > journey.ends_on:
         return f"It must finish by {day.on(journey.ends_on)}, and would run until {day.on(last)}."
-    found = _suppressed(day, journey, day.today, last)
-    return f"It must finish undisturbed, and would run until {day.on(last)}: {found}." if found else None
+    period = _blacked_out(day, journey, day.today, last)
+    return f"It must finish undisturbed, and would run until {day.on(last)}: {period}." if period else None
 
 
 def _reentry(day: Day, journey: Journey) -> str | None:
@@ -121,16 +119,16 @@ def _reentry(day: Day, journey: Journey) -> str | None:
 def _link(day: Day, journey: Journey) -> str | None:
     if not journey.only_after or any(day.memory.get(before, {}).get("times_completed") for before in journey.only_after):
         return None
-    said = []
+    missing = []
     for before in journey.only_after:
         past = day.memory.get(before)
         if past is None:
-            said.append(f"{day.name(before)} was never entered")
+            missing.append(f"{day.name(before)} was never entered")
         elif past["ended_on"] is None:
-            said.append(f"{day.name(before)} is still running")
+            missing.append(f"{day.name(before)} is still running")
         else:
-            said.append(f"{day.name(before)} ended {day.on(past['ended_on'])} before it was through ({past['ended_reason']})")
-    return f"Comes only after {words.any_of(day.name(before) for before in journey.only_after)}: {'; '.join(said)}."
+            missing.append(f"{day.name(before)} ended {day.on(past['ended_on'])} before it was through ({past['ended_reason']})")
+    return f"Comes only after {words.any_of(day.name(before) for before in journey.only_after)}: {'; '.join(missing)}."
 
 
 def _pairwise(day: Day, journey: Journey) -> str | None:
@@ -145,9 +143,11 @@ def _pairwise(day: Day, journey: Journey) -> str | None:
             continue
         from_ = last_day + timedelta(days=rule.within_days)
         distance = f"Not within {words.count(rule.within_days, 'day')} of {day.name(rule.journey)}: "
-        said = distance + ("the customer is in it." if running else f"was in it until {day.on(last_day)}; possible from {day.on(from_)}.")
+        sentence = distance + (
+            "the customer is in it." if running else f"was in it until {day.on(last_day)}; possible from {day.on(from_)}."
+        )
         if latest is None or from_ > latest[0]:
-            latest = from_, said
+            latest = from_, sentence
     return latest[1] if latest else None
 
 
@@ -179,14 +179,16 @@ def frequency_cap(day: Day) -> Held | None:
     if cap is None or not isinstance(allowed, float):
         return None
     window = timedelta(days=cap.days)
-    recent = sorted(one for row in day.memory.values() for one in row["recent_starts"] or [] if day.today - window < one < day.today)
+    recent = sorted(start for row in day.memory.values() for start in row["recent_starts"] or [] if day.today - window < start < day.today)
     if len(recent) + 1 <= allowed:
         return None
-    made = f"{len(recent)} within {words.count(cap.days, 'day')}" + (f" ({words.all_of(day.on(one) for one in recent)})" if recent else "")
-    said = f"{made}, and {allowed:g} {'is' if allowed == 1 else 'are'} allowed"
+    made = f"{len(recent)} within {words.count(cap.days, 'day')}" + (
+        f" ({words.all_of(day.on(start) for start in recent)})" if recent else ""
+    )
+    details = f"{made}, and {allowed:g} {'is' if allowed == 1 else 'are'} allowed"
     later = (day.today + timedelta(days=number) for number in range(1, cap.days + 1))
-    free_on = next((one for one in later if sum(start > one - window for start in recent) + 1 <= allowed), None)
-    return Held(said, free_on)
+    free_on = next((day_after for day_after in later if sum(start > day_after - window for start in recent) + 1 <= allowed), None)
+    return Held(details, free_on)
 
 
 def _in_flight(day: Day, row: Row) -> str:
@@ -238,15 +240,15 @@ def _outscored(day: Day, row: Row) -> str:
     incumbent = day.contest.incumbent
     if incumbent and row["journey_id"] != NONE and not day.contest.may_interrupt(option, incumbent):
         return f"May not interrupt {day.name(incumbent.journey_id)}, as {chosen} did."
-    best = next((one for one in day.options if one["ruling"] == "chosen"), None)
+    best = next((option_row for option_row in day.options if option_row["ruling"] == "chosen"), None)
     if best is None or row["journey_id"] == NONE:
         return f"{chosen} is worth more."
     if best["mandatory"] and not row["mandatory"]:
         return f"{chosen} is mandatory, and goes before."
     if row["score"] == best["score"]:
-        for name, said in (("priority", "has the higher priority"), ("waiting_days", "has been waited for longer")):
+        for name, advantage in (("priority", "has the higher priority"), ("waiting_days", "has been waited for longer")):
             if row[name] != best[name]:
-                return f"Same score as {chosen}, which {said}."
+                return f"Same score as {chosen}, which {advantage}."
         return f"Same score as {chosen}, whose id comes first in the alphabet."
     return f"{chosen} scores {day.score(abs(row['margin']))} more." if row["margin"] and row["margin"] > 0 else f"{chosen} was chosen."
 
@@ -256,6 +258,26 @@ def _capacity(day: Day, row: Row) -> str:
     places = "" if known is None or known["places"] is None else f" ({words.count(known['places'], 'place')})"
     price = "" if known is None or known["price"] is None else f". One more place would have been worth {day.score(known['price'])}"
     return f"Full today{places}: the places went to customers for whom it is worth more{price}."
+
+
+SENTENCES: Mapping[str, Callable[[Day, Row], str | None]] = {
+    "not_live": _of_journey(_not_live),
+    "blackout": _of_journey(_blackout),
+    "would_overrun": _of_journey(_would_overrun),
+    "suppressed": _suppressed,
+    "no_channel": _of_journey(_no_channel),
+    "unscored": _unscored,
+    "reentry": _of_journey(_reentry),
+    "max_entries": _of_journey(_max_entries),
+    "link": _of_journey(_link),
+    "pairwise": _of_journey(_pairwise),
+    "resting": _resting,
+    "frequency_cap": _frequency_cap,
+    "in_flight": _in_flight,
+    "outscored": _outscored,
+    "capacity": _capacity,
+}
+"""By each ruling but ``chosen``: why, in a sentence; none where the journeys.yaml at hand gives no reason."""
 
 
 def _period(day: Day, period: Period) -> str:

@@ -10,6 +10,7 @@ from datetime import date
 
 import polars as pl
 
+from atc_pipeline.decision.gates import LOSSES
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, NONE, Portfolio
 from atc_pipeline.rules.lots import BUCKETS, bucket
 from atc_pipeline.rules.numbers import scores
@@ -69,16 +70,16 @@ class Contest:
     @property
     def incumbent(self) -> Option | None:
         """Return the journey in flight."""
-        return next((one for one in self.options if one.is_incumbent), None)
+        return next((option for option in self.options if option.is_incumbent), None)
 
     @property
     def none(self) -> Option:
         """Return the option to do nothing."""
-        return next(one for one in self.options if one.journey_id == NONE)
+        return next(option for option in self.options if option.journey_id == NONE)
 
     def option(self, journey_id: str) -> Option:
         """Return the option of a journey."""
-        return next(one for one in self.options if one.journey_id == journey_id)
+        return next(option for option in self.options if option.journey_id == journey_id)
 
     def beats_none(self, option: Option) -> bool:
         """Return whether the option is worth more than leaving the customer alone."""
@@ -107,18 +108,20 @@ class Contest:
 
     def with_gates_open(self, journey_id: str) -> "Contest":
         """Return the contest as it would have been, had the option failed no gate."""
-        return replace(self, options=tuple(replace(one, is_open=True) if one.journey_id == journey_id else one for one in self.options))
+        return replace(
+            self, options=tuple(replace(option, is_open=True) if option.journey_id == journey_id else option for option in self.options)
+        )
 
     def winner(self) -> Option:
         """Choose as SPEC 8 does, without lots; whoever was refused a place stays refused."""
-        eligible = [one for one in self.options if not one.is_refused and self.is_eligible(one)]
-        return min(eligible, key=lambda one: one.order) if eligible else self.incumbent or self.none
+        eligible = [option for option in self.options if not option.is_refused and self.is_eligible(option)]
+        return min(eligible, key=lambda option: option.order) if eligible else self.incumbent or self.none
 
     def wins(self, journey_id: str, *, score: float | None, priority: float | None = None) -> bool:
         """Return whether an option would win with another score or priority."""
         old = self.option(journey_id)
         new = replace(old, score=score, priority=old.priority if priority is None else priority)
-        changed = replace(self, options=tuple(new if one is old else one for one in self.options))
+        changed = replace(self, options=tuple(new if option is old else option for option in self.options))
         return changed.winner() is new
 
     def smallest_change(self, journey_id: str, trial: pl.DataFrame | None, decimals: int) -> Change:
@@ -132,7 +135,7 @@ class Contest:
         step = 10.0**-decimals
         near = [round((math.ceil(lowest / step) + steps) * step, decimals) for steps in (-1, 0, 1)]
         # Where a step is less than the precision of so large a score, none of them may win.
-        shown = next((one for one in near if self.wins(journey_id, score=one)), lowest)
+        shown = next((score for score in near if self.wins(journey_id, score=score)), lowest)
         return Change(shown, None if trial is None else self._nearest_priority(journey_id, trial, lowest))
 
     def _lowest_score(self, journey_id: str) -> float | None:
@@ -181,7 +184,7 @@ def contest_of(candidates: pl.DataFrame, profile: pl.DataFrame, state: pl.DataFr
                 mandatory=row["mandatory"],
                 waiting_days=row["waiting_days"] or 0,
                 is_incumbent=row["is_incumbent"],
-                is_open=not gates - {"in_flight", "outscored", "capacity"},
+                is_open=not gates - set(LOSSES),
                 is_refused="capacity" in gates,
                 can_interrupt=journey is not None and journey.can_interrupt,
                 interruptible=journey is None or journey.interruptible,

@@ -11,7 +11,6 @@ kept and how files are rewritten (``resources.erasure.traces``), and how the ids
 """
 
 import codecs
-import hashlib
 import json
 import re
 import unicodedata
@@ -24,7 +23,7 @@ import msgspec
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from atc_pipeline.rules.people import BLOCKED_IDENTITY, VISITOR
+from atc_pipeline.rules.people import BLOCKED_IDENTITY, VISITOR, erasure_hash, id_of, name_of_visitor
 
 Kind = Literal["theirs", "shared", "elsewhere"]
 """What a row or line has to do with the person: it is about them (and goes), it is somebody else's on a device they shared (and
@@ -206,12 +205,13 @@ class Person:
 
     @cached_property
     def fingerprints(self) -> list[str]:
-        """SHA-256 of every id, in hexadecimal: enough to know the person again, too little to contact them.
+        """The ``erasure_hash`` of every id: enough to know the person again, too little to contact them.
 
         A visitor's name counts as a user's id too: it may come back as one from where we sent it.
         """
-        ids = [f"user:{customer}" for customer in self.customers] + [f"anonymous:{device}" for device in self.devices]
-        return sorted(hashlib.sha256(name.encode()).hexdigest() for name in ids)
+        users, devices = (pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}) for ids in (self.customers, self.devices))
+        hashes = pl.concat([users.select(erasure_hash("user", "id")), devices.select(erasure_hash("anonymous", "id"))])
+        return sorted(hashes.to_series().to_list())
 
     @cached_property
     def pattern(self) -> str:
@@ -249,15 +249,14 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
     ``identity_map``: of the latest day; None where a lake has none: then the id stands for itself. ``blocked``: ``identity.blocked``.
     Raises ValueError for an id that identifies nobody.
     """
-    visitor = customer_id.removeprefix(VISITOR)
-    is_visitor = visitor != customer_id
+    id_type, asked_id = id_of(customer_id)
     nobody = frozenset(value.strip().lower() for value in blocked)
-    if not is_identity(visitor, nobody):
+    if not is_identity(asked_id, nobody):
         raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, only zeros and dashes, or blocked (SPEC 2)")
-    users, visitors = (frozenset[str](), frozenset({visitor})) if is_visitor else (frozenset({customer_id}), frozenset[str]())
+    users, visitors = (frozenset[str](), frozenset({asked_id})) if id_type == "anonymous" else (frozenset({asked_id}), frozenset[str]())
     if identity_map is None:
         return Person(users, visitors, blocked=nobody), False
-    is_asked = (pl.col("id_type") == ("anonymous" if is_visitor else "user")) & (pl.col("id") == visitor)
+    is_asked = (pl.col("id_type") == id_type) & (pl.col("id") == asked_id)
     rows = identity_map.select("id_type", "id", "customer_id")
     asked = rows.filter(is_asked | (pl.col("customer_id") == customer_id)).select("customer_id").unique()
     ids = rows.join(asked, on="customer_id", how="semi").collect()
@@ -266,7 +265,7 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
     claimed = rows.filter(
         pl.col("id_type") == "anonymous",
         pl.col("id").is_in(sorted(users - visitors)),
-        pl.col("customer_id") != pl.concat_str(pl.lit(VISITOR), "id"),
+        pl.col("customer_id") != name_of_visitor("id"),
     )
     return Person(users, visitors, frozenset(claimed.select("id").collect()["id"]), nobody), not ids.is_empty()
 

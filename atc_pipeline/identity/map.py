@@ -14,11 +14,11 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.identity.tables import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, MERGED, USER
-from atc_pipeline.rules.people import VISITOR, is_identity, survivors
-from atc_pipeline.tables.table import AT
+from atc_pipeline.rules.people import VISITOR, is_identity, name_of_id, name_of_visitor, survivors
+from atc_pipeline.tables.table import MOMENT
 
 _ID = ("id_type", "id")
-_KNOWN = {name: dtype for name, dtype in IDENTITY_MAP.items() if name != "date"}
+_KNOWN = {name: dtype for name, dtype in IDENTITY_MAP.schema.items() if name != "date"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def map_identities(events: pl.LazyFrame, yesterday: pl.LazyFrame | None, *, toda
     changes = pl.concat([ruled, _report_claims(claims, claiming, moved, known)])
     return Identities(
         map=_rewrite_map(new.lazy() if before is None else _merge_in_order(before, new.lazy()), moved, revealed, today),
-        changes=changes.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_CHANGES).sort("message_id", "id_type", "id"),
+        changes=changes.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_CHANGES.schema).sort("message_id", "id_type", "id"),
     )
 
 
@@ -68,12 +68,12 @@ def absorbed(identity_map: pl.LazyFrame, *, since: date | None = None) -> pl.Laz
     ``since``: only those who changed on that day or later, which is all that tables of the day before it need.
     """
     changed = identity_map if since is None else identity_map.filter(pl.col("valid_from") >= since)
-    return changed.select(_name().alias("absorbed"), "customer_id", "valid_from").filter(pl.col("absorbed") != pl.col("customer_id"))
+    return changed.select(name_of_id().alias("absorbed"), "customer_id", "valid_from").filter(pl.col("absorbed") != pl.col("customer_id"))
 
 
 def absorbed_by(changes: pl.LazyFrame) -> pl.LazyFrame:
     """One row per day and customer of the day before who was absorbed: ``date``, ``absorbed``, ``customer_id``."""
-    return changes.filter(pl.col("change").is_in([MERGED, CLAIMED])).select("date", _name().alias("absorbed"), "customer_id")
+    return changes.filter(pl.col("change").is_in([MERGED, CLAIMED])).select("date", name_of_id().alias("absorbed"), "customer_id")
 
 
 def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
@@ -85,16 +85,8 @@ def arms(identity_map: pl.LazyFrame) -> pl.LazyFrame:
 def complete(identity_map: pl.LazyFrame) -> pl.LazyFrame:
     """Add what maps made before there were arms lack: whoever is in one was drawn by the name they had then."""
     there = identity_map.collect_schema().names()
-    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, AT)}
+    lacking = {"arm_id": pl.col("customer_id"), "is_seen": pl.lit(value=True), "seen_at": pl.lit(None, MOMENT)}
     return identity_map.with_columns(**{name: value for name, value in lacking.items() if name not in there})
-
-
-def _name() -> pl.Expr:
-    return pl.when(pl.col("id_type") == USER).then("id").otherwise(_name_of_visitor())
-
-
-def _name_of_visitor() -> pl.Expr:
-    return pl.concat_str(pl.lit(VISITOR), "id")
 
 
 def _moment() -> pl.Expr:
@@ -121,7 +113,7 @@ def _ids(calls: pl.LazyFrame) -> pl.LazyFrame:
     """One row per id of an event: ``id_type``, ``id``, and of visitors the first time, ``seen_at``."""
     users = calls.select(id="user").drop_nulls("id").unique()
     visitors = calls.select("timestamp", id="visitor").drop_nulls("id").group_by("id").agg(seen_at=pl.col("timestamp").min())
-    both = [users.select("id", seen_at=pl.lit(None, AT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
+    both = [users.select("id", seen_at=pl.lit(None, MOMENT), id_type=pl.lit(USER)), visitors.with_columns(id_type=pl.lit(ANONYMOUS))]
     return pl.concat(both).select(*_ID, "seen_at")
 
 
@@ -207,7 +199,7 @@ def _follow(aliases: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, p
         (message_id, USER, previous_id, None if previous is None else now(previous), change)
         for message_id, previous_id, previous, change in rulings
     ]
-    schema = {name: dtype for name, dtype in IDENTITY_CHANGES.items() if name != "date"}
+    schema = {name: dtype for name, dtype in IDENTITY_CHANGES.schema.items() if name != "date"}
     return pl.DataFrame(merges, schema={"absorbed": pl.String, "customer_id": pl.String}), pl.DataFrame(ruled, schema=schema, orient="row")
 
 
@@ -234,7 +226,7 @@ def _claim(owners: pl.DataFrame, awaited: pl.DataFrame, known: pl.DataFrame) -> 
     The first user a visitor was ever seen with stays: who is not themselves any more is not claimed again.
     """
     visitors = known.filter(pl.col("id_type") == ANONYMOUS)
-    owned = visitors.filter(pl.col("customer_id") != _name())
+    owned = visitors.filter(pl.col("customer_id") != name_of_id())
     users = known.filter(pl.col("id_type") == USER).select(user="id", customer_id="customer_id")
     claims = owners.join(pl.concat([owned.select("id"), awaited.select("id")]), on="id", how="anti").join(users, on="user", how="left")
     claims = claims.select("id", "message_id", "user", customer_id=pl.coalesce("customer_id", "user"))
@@ -243,10 +235,10 @@ def _claim(owners: pl.DataFrame, awaited: pl.DataFrame, known: pl.DataFrame) -> 
 
 def _list_new(seen: pl.DataFrame, merges: pl.DataFrame, known: pl.DataFrame, today: date) -> pl.DataFrame:
     """One row per id that the map does not have yet, sorted like it; each a customer of its own, for now."""
-    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, AT)).join(seen, on=_ID, how="anti")
+    named = merges.select(id_type=pl.lit(USER), id="absorbed", seen_at=pl.lit(None, MOMENT)).join(seen, on=_ID, how="anti")
     new = pl.concat([seen.with_columns(is_seen=pl.lit(value=True)), named.with_columns(is_seen=pl.lit(value=False))])
     new = new.join(known, on=_ID, how="anti").sort(*_ID)
-    return new.with_columns(customer_id=_name(), valid_from=pl.lit(today), arm_id=_name()).select(*_KNOWN)
+    return new.with_columns(customer_id=name_of_id(), valid_from=pl.lit(today), arm_id=name_of_id()).select(*_KNOWN)
 
 
 def _find_first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
@@ -258,7 +250,7 @@ def _find_first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFra
     if claims.is_empty():
         return pl.DataFrame(schema={"customer_id": pl.String, "arm_id": pl.String})
     theirs = claims.join(new.filter(pl.col("id_type") == USER).select(user="id"), on="user", how="semi").select(customer_id="user", id="id")
-    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(AT)), "id")
+    since = pl.struct("valid_from", pl.col("seen_at").fill_null(pl.col("valid_from").cast(MOMENT)), "id")
     of_visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "arm_id", since=since)
     earlier = theirs.join(of_visitors, on="id").group_by("customer_id").agg(pl.col("arm_id").min_by("since"))
     theirs = theirs.join(earlier, on="customer_id", how="anti")
@@ -268,7 +260,7 @@ def _find_first_known(calls: pl.LazyFrame, claims: pl.DataFrame, new: pl.DataFra
     alone = moments.filter(pl.col("user").is_null()).join(theirs.lazy(), on="id")
     named = moments.rename({"user": "customer_id"}).join(theirs.lazy().select("customer_id").unique(), on="customer_id", how="semi")
     sightings = [
-        alone.select("customer_id", "timestamp", "message_id", arm_id=pl.concat_str(pl.lit(VISITOR), "id")),
+        alone.select("customer_id", "timestamp", "message_id", arm_id=name_of_visitor("id")),
         named.select("customer_id", "timestamp", "message_id", arm_id="customer_id"),
     ]
     first = pl.concat(sightings).group_by("customer_id").agg(pl.col("arm_id").min_by(_moment())).collect(engine="streaming")
@@ -279,7 +271,7 @@ def _list_moved(claims: pl.DataFrame, merges: pl.DataFrame, arms_of: Sequence[pl
     """One row per name absorbed today: ``absorbed``, the ``customer_id`` it is from now on, and the ``arm_id`` of that one."""
     if claims.is_empty() and merges.is_empty():
         return pl.DataFrame(schema={"absorbed": pl.String, "customer_id": pl.String, "arm_id": pl.String})
-    claimed = claims.select(_name_of_visitor().alias("absorbed"), "customer_id")
+    claimed = claims.select(name_of_visitor("id").alias("absorbed"), "customer_id")
     now = pl.concat([merges, survivors(claimed.lazy(), merges.lazy()).collect()])
     first_arms = pl.concat(arms_of).unique("customer_id", keep="first", maintain_order=True)
     return now.join(first_arms, on="customer_id", how="left")
@@ -288,14 +280,14 @@ def _list_moved(claims: pl.DataFrame, merges: pl.DataFrame, arms_of: Sequence[pl
 def _report_claims(claims: pl.DataFrame, claiming: pl.DataFrame, moved: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """One row per visitor known before today who was claimed, and per alias that names a visitor who is somebody already."""
     if claims.is_empty() and claiming.is_empty():
-        return pl.DataFrame(schema={name: dtype for name, dtype in IDENTITY_CHANGES.items() if name != "date"})
+        return pl.DataFrame(schema={name: dtype for name, dtype in IDENTITY_CHANGES.schema.items() if name != "date"})
     visitors = known.filter(pl.col("id_type") == ANONYMOUS).select("id", "customer_id")
     claimed = claims.join(visitors, on="id", how="semi").select("id", "message_id", change=pl.lit(CLAIMED))
     ignored = claiming.join(claims, on=["id", "message_id"], how="anti").select("id", "message_id", change=pl.lit("second_claim"))
     now = moved.select("absorbed", "customer_id")
     return (
         pl.concat([claimed, ignored])
-        .join(now.select(name="absorbed", claimed_by="customer_id"), left_on=_name_of_visitor(), right_on="name", how="left")
+        .join(now.select(name="absorbed", claimed_by="customer_id"), left_on=name_of_visitor("id"), right_on="name", how="left")
         .join(visitors.rename({"customer_id": "absorbed"}), on="id", how="left")
         .join(now.rename({"customer_id": "merged_into"}), on="absorbed", how="left")
         .select(
@@ -311,7 +303,7 @@ def _report_claims(claims: pl.DataFrame, claiming: pl.DataFrame, moved: pl.DataF
 def _rewrite_map(base: pl.LazyFrame, moved: pl.DataFrame, revealed: pl.Series, today: date) -> pl.LazyFrame:
     """Give every id the customer it is today; ``revealed``: users whom only an alias had named, and who were seen today."""
     if moved.is_empty() and not len(revealed):
-        return base.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_MAP)
+        return base.with_columns(pl.lit(today).alias("date")).select(*IDENTITY_MAP.schema)
     now = moved.lazy().select(
         pl.col("absorbed").alias("customer_id"), pl.col("customer_id").alias("survivor:"), pl.col("arm_id").alias("arm:")
     )
@@ -325,7 +317,7 @@ def _rewrite_map(base: pl.LazyFrame, moved: pl.DataFrame, revealed: pl.Series, t
             arm_id=pl.coalesce("arm:", "arm_id"),
             is_seen=pl.col("is_seen") | is_revealed,
         )
-        .select(*IDENTITY_MAP)
+        .select(*IDENTITY_MAP.schema)
     )
 
 

@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.outcomes.tables import MATRIX
+from atc_pipeline.outcomes.tables import SEGMENT_MATRIX
 
 
 def segment_matrix(memberships: pl.LazyFrame, yesterday: pl.LazyFrame | None, assignments: pl.LazyFrame, *, today: date) -> pl.LazyFrame:
@@ -34,6 +34,6 @@ def segment_matrix(memberships: pl.LazyFrame, yesterday: pl.LazyFrame | None, as
         .with_columns(pl.col("customers", "entered", "before", "served", "served_most").fill_null(0))
         # Whoever was there yesterday or came today, and is not there today, has left.
         .with_columns(pl.lit(today).alias("date"), left=pl.col("before") + pl.col("entered") - pl.col("customers"))
-        .select(*MATRIX)
+        .select(*SEGMENT_MATRIX.schema)
         .sort("segment_id")
     )

@@ -4,7 +4,7 @@ import polars as pl
 
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE
 from atc_pipeline.promises.promise import a_day_later
-from atc_pipeline.rules.people import VISITOR
+from atc_pipeline.rules.people import name_of_id
 
 
 def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
@@ -23,7 +23,7 @@ def broken_identities(identity_map: pl.LazyFrame, yesterday: pl.LazyFrame) -> pl
 
     A day is compared with what changed on it, not with all that ever did: earlier days were checked by themselves.
     """
-    name = pl.when(pl.col("id_type") == "user").then("id").otherwise(pl.concat_str(pl.lit(VISITOR), "id"))
+    name = name_of_id()
     key = ["date", "customer_id"]
     is_new = pl.col("valid_from") == pl.col("date")
     is_absorbed = is_new & (pl.col("customer_id") != name)

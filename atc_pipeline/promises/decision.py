@@ -167,6 +167,7 @@ def _entry_rules(portfolio: Portfolio) -> pl.LazyFrame:
 
 
 def _is_blackout(portfolio: Portfolio) -> pl.Expr:
+    """True on days without starts; read off the periods and not by ``rules.reach``, which the decision goes by and this is to check."""
     everywhere = [pl.col("date").is_between(period.first, period.last) for period in portfolio.policy.suppress]
     in_journeys = [
         (pl.col("journey_id") == journey.id) & pl.col("date").is_between(period.first, period.last)

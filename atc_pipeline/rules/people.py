@@ -6,8 +6,16 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline.rules.lots import sha256
+
 BLOCKED = ("null", "none", "nil", "nan", "undefined", "[object object]", "unknown", "guest", "n/a", "anonymous", "-1")
 """Values that identify nobody, in any case, beside those that are empty or only zeros and dashes (SPEC 2)."""
+
+
+VISITOR = "anon:"
+"""What the name of a customer begins with who is only known by an anonymous id (SPEC 2)."""
+
+IdType = Literal["user", "anonymous"]
 
 
 def blocked_identity(blocked: Iterable[str] = ()) -> str:
@@ -18,18 +26,30 @@ def blocked_identity(blocked: Iterable[str] = ()) -> str:
     values = "|".join(re.escape(value.strip()) for value in (*BLOCKED, *blocked))
     # Blanks as numbers: Rust's regular expressions know no escaped line break.
     values = re.sub(r"\\(\s)", lambda blank: rf"\x{ord(blank[1]):02x}", values)
-    return rf"(?i)^(?:anon:)?\s*(?:[0-]*|{values})\s*$"
+    return rf"(?i)^(?:{VISITOR})?\s*(?:[0-]*|{values})\s*$"
 
 
 BLOCKED_IDENTITY = blocked_identity()
-
-VISITOR = "anon:"
-"""What the name of a customer begins with who is only known by an anonymous id (SPEC 2)."""
 
 
 def is_identity(column: str, blocked: Iterable[str] = ()) -> pl.Expr:
     """True where the column names somebody (SPEC 2); ``blocked``: what else names nobody."""
     return ~pl.col(column).str.contains(blocked_identity(blocked)).fill_null(value=True)
+
+
+def name_of_visitor(column: str) -> pl.Expr:
+    """The name of the visitor whose anonymous id the column has: the customer, as long as no user is known."""
+    return pl.concat_str(pl.lit(VISITOR), column)
+
+
+def name_of_id() -> pl.Expr:
+    """The name of the ``id`` of an ``id_type``: a user's is the id itself (``id_of`` reads it back)."""
+    return pl.when(pl.col("id_type") == "user").then("id").otherwise(name_of_visitor("id"))
+
+
+def id_of(name: str) -> tuple[IdType, str]:
+    """Return the type of the id that a name is of, and the id."""
+    return ("anonymous", name.removeprefix(VISITOR)) if name.startswith(VISITOR) else ("user", name)
 
 
 def customer_id(blocked: Iterable[str] = ()) -> pl.Expr:
@@ -38,14 +58,14 @@ def customer_id(blocked: Iterable[str] = ()) -> pl.Expr:
         pl.when(is_identity("user_id", blocked))
         .then("user_id")
         .when(is_identity("anonymous_id", blocked))
-        .then(pl.concat_str(pl.lit(VISITOR), "anonymous_id"))
+        .then(name_of_visitor("anonymous_id"))
         .alias("customer_id")
     )
 
 
 def whose(blocked: Iterable[str] = ()) -> pl.Expr:
     """The customer of an accepted event, under the name it carries: one accepted before that was blocked keeps it."""
-    return pl.coalesce(customer_id(blocked), "user_id", pl.concat_str(pl.lit(VISITOR), "anonymous_id")).alias("customer_id")
+    return pl.coalesce(customer_id(blocked), "user_id", name_of_visitor("anonymous_id")).alias("customer_id")
 
 
 def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFrame:
@@ -69,6 +89,6 @@ def inherited(spells: pl.LazyFrame, absorbed: pl.LazyFrame, of: str, since: str)
     return spells.join(now, on="customer_id", how="inner").group_by(of, customer_id="survivor").agg(inherited=pl.col(since).min())
 
 
-def erasure_hash(id_type: Literal["user", "anonymous"], column: str) -> pl.Expr:
+def erasure_hash(id_type: IdType, column: str) -> pl.Expr:
     """The SHA-256 of ``user:<id>`` or ``anonymous:<id>`` in hexadecimal: how an id is remembered that must not be kept."""
-    return pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)).chash.sha2_256()  # type: ignore[attr-defined, no-any-return]  # polars_hash
+    return sha256(pl.concat_str(pl.lit(f"{id_type}:"), pl.col(column)))

@@ -59,8 +59,10 @@ OUTCOME = {"idempotency_key": pl.String, "status": pl.String, "reason": pl.Strin
 
 def outcomes(messages: pl.DataFrame, status: str, reason: str | None = None) -> pl.DataFrame:
     """One row per message, all with the same outcome."""
-    told = None if reason is None else plain(reason, MOST_TOLD)
-    return messages.select("idempotency_key", status=pl.lit(status), reason=pl.lit(told, pl.String), is_final=pl.lit(status == "delivered"))
+    shown = None if reason is None else plain(reason, MOST_TOLD)
+    return messages.select(
+        "idempotency_key", status=pl.lit(status), reason=pl.lit(shown, pl.String), is_final=pl.lit(status == "delivered")
+    )
 
 
 def json_lines(messages: pl.DataFrame) -> list[str]:

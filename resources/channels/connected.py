@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -19,6 +18,7 @@ from resources.channels import wire
 from resources.channels.channel import Channel, Clock, DryRun
 from resources.channels.files import FileChannel
 from resources.channels.webhook import WebhookChannel
+from resources.storage.outbox import Outbox
 
 LIVE, WEBHOOKS, SIGNED_WITH = "ATC_LIVE", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"
 """Environment variables. The last two hold secrets (URLs have tokens in them): they are read when channels are connected, and are
@@ -58,6 +58,11 @@ class Channels(dg.ConfigurableResource["Channels"]):
         """Whether messages are sent. Raises WrongSettingError where that is not clear."""
         return _is_live(self.live)
 
+    @property
+    def outbox(self) -> Outbox:
+        """Return where messages go that no webhook takes."""
+        return Outbox.of(self.home)
+
     def connect(self, channels: Iterable[str], now: Clock) -> dict[str, Channel]:
         """A way out for each of these channels (those of ``journeys.yaml``). ``now`` dates the signatures.
 
@@ -82,7 +87,7 @@ class Channels(dg.ConfigurableResource["Channels"]):
             raise WrongSettingError(
                 f"{SIGNED_WITH} is not set, and webhooks ({', '.join(sorted(webhooks))}) are not called without a signature"
             )
-        file = FileChannel(Path(self.home) / "outbox")
+        file = FileChannel(self.outbox)
         return {name: self._webhook(webhooks[name], secret, now) if name in webhooks else file for name in names}
 
     def _webhook(self, url: str, secret: str, now: Clock) -> WebhookChannel:

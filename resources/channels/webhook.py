@@ -55,13 +55,13 @@ class WebhookChannel:
         if accepted is None:
             return outcomes(messages, status, reason)
         try:
-            said = _results(accepted.body, keys)
+            results = _results(accepted.body, keys)
         except (ValueError, RecursionError):
             return outcomes(messages, "unknown", f"{wire.host_of(self.url)} answered {accepted.status} with results that cannot be read")
-        if said is None:
+        if results is None:
             return outcomes(messages, "delivered")
         silence = ("unknown", "not in the receiver's results", False)
-        rows = [(key, *said.get(key, silence)) for key in keys]
+        rows = [(key, *results.get(key, silence)) for key in keys]
         return pl.DataFrame(rows, schema=OUTCOME, orient="row")
 
     def _post(self, body: bytes, batch_key: str) -> tuple[str, str | None, wire.Answer | None]:
@@ -121,15 +121,15 @@ def _results(body: bytes, keys: Sequence[str]) -> dict[str, tuple[str, str | Non
     if not isinstance(results, list):
         return None
     asked = set(keys)
-    said: dict[str, tuple[str, str | None, bool]] = {}
+    by_key: dict[str, tuple[str, str | None, bool]] = {}
     for row in results:
         key = row.get("idempotency_key") if isinstance(row, dict) else None
         if not isinstance(key, str) or key not in asked or row.get("status") not in ("delivered", "failed"):
             continue
         reason = row.get("reason")
-        told = None if reason is None else plain(str(reason), MOST_TOLD)
-        if key in said and said[key][0] != row["status"]:
-            said[key] = ("unknown", "the receiver's results say both delivered and failed", False)
+        shown = None if reason is None else plain(str(reason), MOST_TOLD)
+        if key in by_key and by_key[key][0] != row["status"]:
+            by_key[key] = ("unknown", "the receiver's results say both delivered and failed", False)
         else:
-            said[key] = (row["status"], told, True)
-    return said
+            by_key[key] = (row["status"], shown, True)
+    return by_key

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dagster as dg
 import polars as pl
 
-from atc_pipeline.activation.messages import KEY_COLLISION
+from atc_pipeline.activation.tables import KEY_COLLISION, NOT_TRIED, PENDING
 from atc_pipeline.escaping import log_line
 from resources.channels.channel import Channel, Clock
 from resources.delivery.ledger import Ledger
@@ -17,10 +17,6 @@ from resources.delivery.ledger import Ledger
 GIVEN_UP_AFTER = 3
 """Batches in a row of which the receiver took and decided nothing, after which its channel is left alone for the run: waiting for
 each of a million messages in turn would keep the other channels waiting, too."""
-
-NOT_TRIED, PENDING = "not_tried", "pending"
-TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
-"""What a message that was to be sent may end as, other than delivered."""
 
 _OUTCOME = {"idempotency_key": pl.String, "status": pl.String, "reason": pl.String}
 
@@ -54,8 +50,8 @@ def deliver(
         raise ValueError(f"messages go out by {', '.join(map(repr, missing))}, but only these channels are connected: {sorted(channels)}")
     outcomes = pl.concat([pl.DataFrame(schema=_OUTCOME), *_send_all(to_send, channels, ledger, now)])
     left = to_send.join(outcomes, on="idempotency_key", how="anti")
-    others = ledger.statuses(left["idempotency_key"]).with_columns(reason=pl.lit("handed over by another process"))
-    result = keyed.join(pl.concat([outcomes, others]), on="idempotency_key", how="left")
+    elsewhere = ledger.statuses(left["idempotency_key"]).with_columns(reason=pl.lit("handed over by another process"))
+    result = keyed.join(pl.concat([outcomes, elsewhere]), on="idempotency_key", how="left")
     return result.select(
         "date",
         pl.col("own_key").alias("idempotency_key"),
@@ -87,9 +83,9 @@ def _known(messages: pl.DataFrame, ledger: Ledger, other_keys: pl.DataFrame | No
     own = ledger.statuses(messages["idempotency_key"]).select("idempotency_key", ledger_key="idempotency_key", known="status")
     if other_keys is None:
         return own
-    others = ledger.under_other_keys(other_keys).select("idempotency_key", ledger_key="other_key", known="status")
+    renamed = ledger.under_other_keys(other_keys).select("idempotency_key", ledger_key="other_key", known="status")
     certainty = pl.col("known").replace_strict({"delivered": 0, "pending": 1, "unknown": 1, "failed": 2}, return_dtype=pl.Int64)
-    return pl.concat([own, others]).sort(certainty, maintain_order=True).unique("idempotency_key", keep="first", maintain_order=True)
+    return pl.concat([own, renamed]).sort(certainty, maintain_order=True).unique("idempotency_key", keep="first", maintain_order=True)
 
 
 def _send_all(to_send: pl.DataFrame, channels: Mapping[str, Channel], ledger: Ledger, now: Clock) -> Iterator[pl.DataFrame]:

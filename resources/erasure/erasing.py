@@ -13,7 +13,7 @@ import polars as pl
 
 from atc_pipeline.identity.erasure import Person
 from resources.erasure.tombstones import Tombstones
-from resources.erasure.traces import LANDED, UNREADABLE, Foreign, Found, Frame, Keeper, Lines
+from resources.erasure.traces import LANDED, UNREADABLE, Foreign, Keeper, Trace
 
 FILE_NAMES = "landing file names"
 
@@ -24,23 +24,23 @@ class NotErasedError(Exception):
     """Something of the person is left, or may be: what, where, and what to do."""
 
 
-def search(keepers: Iterable[Keeper], person: Person) -> list[tuple[Keeper, Found]]:
+def search(keepers: Iterable[Keeper], person: Person) -> list[tuple[Keeper, Trace]]:
     """Search every file of the system, and the names of those that came from outside; return what has something of the person."""
     searched = list(keepers)
-    found = [(keeper, found) for keeper in searched if (found := _find(keeper, person))]
-    landed = [(keeper, keeper.name) for keeper in searched if isinstance(keeper, Frame | Lines | Foreign) and keeper.place == LANDED]
+    traces = [(keeper, trace) for keeper in searched if (trace := _find(keeper, person))]
+    landed = [(keeper, keeper.name) for keeper in searched if isinstance(keeper, Foreign) and keeper.place == LANDED]
     is_named = person.spellings.are_in(pl.Series([name for _, name in landed], dtype=pl.String))
     for keeper, name in compress(landed, is_named):
-        found.append((keeper, Found(LANDED, name, elsewhere=Counter({FILE_NAMES: 1}), written=Counter({(FILE_NAMES, name): 1}))))
-    return found
+        traces.append((keeper, Trace(LANDED, name, elsewhere=Counter({FILE_NAMES: 1}), written=Counter({(FILE_NAMES, name): 1}))))
+    return traces
 
 
-def _find(keeper: Keeper, person: Person) -> Found:
+def _find(keeper: Keeper, person: Person) -> Trace:
     try:
         return keeper.find(person)
     except UNREADABLE as problem:
         raise NotErasedError(
-            f"{keeper.path}: cannot be read, so nobody can say whom it names ({problem}). Is its upload complete? "
+            f"{keeper.where}: cannot be read, so nobody can say whom it names ({problem}). Is its upload complete? "
             "Run this again when it is, or when the file is gone."
         ) from problem
 
@@ -48,13 +48,13 @@ def _find(keeper: Keeper, person: Person) -> Found:
 def erase(
     person: Person,
     keepers: Callable[[], Sequence[Keeper]],
-    found: Sequence[tuple[Keeper, Found]],
+    traces: Sequence[tuple[Keeper, Trace]],
     tombstones: Tombstones,
     *,
     reference: str,
     ours: Collection[str],
     now: Clock,
-) -> list[Found]:
+) -> list[Trace]:
     """Lay the tombstone, remove what was found, and prove it by searching every file again; return what is rightly left.
 
     The last keeper - the latest identity map - is rewritten when all others were searched and found clean. So whoever kills
@@ -63,14 +63,14 @@ def erase(
     ``ours``: where, as ``<place>.<column>``, the same text means something else. Raises NotErasedError before anything is removed
     where a place is not among them, and after, where something is left.
     """
-    _refuse(_undecided(found, ours), "Nothing was removed: their ids are also")
+    _refuse(_undecided(traces, ours), "Nothing was removed: their ids are also")
     removed = Counter[str]()
-    for _, one in found:
-        removed[one.place] += one.theirs
-    tombstone = tombstones.lay(person.fingerprints, reference=reference, at=now(), found=+removed)
+    for _, trace in traces:
+        removed[trace.place] += trace.theirs
+    tombstone = tombstones.lay(person.fingerprints, reference=reference, at=now(), rows=+removed)
     last = keepers()[-1]
-    for keeper, one in found:
-        if one.theirs and keeper != last:
+    for keeper, trace in traces:
+        if trace.theirs and keeper != last:
             keeper.remove(person)
     left = search(keepers()[:-1], person)
     _refuse(_theirs(left) | _undecided(left, ours), "Run this again: their ids are still")
@@ -79,21 +79,21 @@ def erase(
     left += search([last], person)
     _refuse(_theirs(left) | _undecided(left, ours), "Run this again: their ids are still")
     tombstones.prove(tombstone, at=now())
-    return [one for _, one in left]
+    return [trace for _, trace in left]
 
 
-def places_of_same_text(found: Iterable[Found]) -> Counter[str]:
+def places_of_same_text(traces: Iterable[Trace]) -> Counter[str]:
     """Count the rows, by place, that hold the text of an id, or one that may be meant for it, where it does not say whose they are."""
-    return sum((one.elsewhere for one in found), Counter())
+    return sum((trace.elsewhere for trace in traces), Counter())
 
 
-def _theirs(found: Iterable[tuple[Keeper, Found]]) -> dict[str, int]:
-    return {f"{one.place} {one.file}": one.theirs for _, one in found if one.theirs}
+def _theirs(traces: Iterable[tuple[Keeper, Trace]]) -> dict[str, int]:
+    return {f"{trace.place} {trace.file}": trace.theirs for _, trace in traces if trace.theirs}
 
 
-def _undecided(found: Iterable[tuple[Keeper, Found]], ours: Collection[str]) -> dict[str, int]:
+def _undecided(traces: Iterable[tuple[Keeper, Trace]], ours: Collection[str]) -> dict[str, int]:
     """Count the rows where the same text stands in a place that nobody has said the meaning of."""
-    return {place: rows for place, rows in sorted(places_of_same_text(one for _, one in found).items()) if place not in ours}
+    return {place: rows for place, rows in sorted(places_of_same_text(trace for _, trace in traces).items()) if place not in ours}
 
 
 def _refuse(places: dict[str, int], says: str) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from atc_pipeline.identity.erasure import Person, Spellings
-from resources.erasure.traces import Found
+from resources.erasure.traces import Trace
 
 PLACE = "dagster"
 """What the report calls Dagster's records."""
@@ -57,14 +57,14 @@ class Records:
     """The job that is erasing: the records of its runs name the person, and are deleted later (``assets.jobs.erasure``)."""
 
     @property
-    def path(self) -> Path:
+    def where(self) -> str:
         """Return what it is called."""
-        return Path(PLACE)
+        return PLACE
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search what our code and our users have put there; of what Dagster keeps besides, all."""
         runs, (orphans, elsewhere) = self._runs(person), self._rest(person)
-        return Found(PLACE, ", ".join([*runs, *orphans]), len(runs) + len(orphans), 0, elsewhere)
+        return Trace(PLACE, ", ".join([*runs, *orphans]), len(runs) + len(orphans), 0, elsewhere)
 
     def remove(self, person: Person) -> None:
         """Delete the records that name the person, the results of their checks, and their logs."""
@@ -132,12 +132,12 @@ def folders(instance: dg.DagsterInstance) -> list[Path]:
     """Return the folders in which the instance keeps something, or has kept it before it was told to elsewhere."""
     if instance.is_ephemeral:
         return []
-    found = {Path(instance.root_directory), Path(instance.storage_directory()), *(path.parent for path in _databases(instance))}
+    kept = {Path(instance.root_directory), Path(instance.storage_directory()), *(path.parent for path in _databases(instance))}
     if isinstance(instance.compute_log_manager, LocalComputeLogManager):
-        found.add(Path(instance.compute_log_manager.get_captured_local_path(["log"], "out")).parent)
+        kept.add(Path(instance.compute_log_manager.get_captured_local_path(["log"], "out")).parent)
     if "DAGSTER_HOME" in os.environ:
-        found.add(Path(os.environ["DAGSTER_HOME"]))
-    return sorted(found)
+        kept.add(Path(os.environ["DAGSTER_HOME"]))
+    return sorted(kept)
 
 
 def files(instance: dg.DagsterInstance) -> list[Path]:
@@ -159,7 +159,7 @@ def _index(instance: dg.DagsterInstance) -> Any:  # noqa: ANN401  # SQLAlchemy's
 
 def _databases(instance: dg.DagsterInstance) -> list[Path]:
     """Return the SQLite files that all runs share."""
-    found = []
+    databases = []
     for name in _STORES:
         store: Any = getattr(instance, name)
         if store is None:
@@ -167,8 +167,8 @@ def _databases(instance: dg.DagsterInstance) -> list[Path]:
         with store.index_connection() if name == "event_log_storage" else store.connect() as connection:
             database = connection.engine.url.database if connection.engine.dialect.name == "sqlite" else None
         if database and Path(database).is_file():
-            found.append(Path(database))
-    return found
+            databases.append(Path(database))
+    return databases
 
 
 def _shard(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
@@ -186,8 +186,8 @@ def _texts(instance: dg.DagsterInstance, run_id: str, person: Person) -> list[st
         with instance.event_log_storage.run_connection(run_id) as connection:  # type: ignore[attr-defined]
             events = connection.execute(text("select event from event_logs where run_id = :run"), {"run": run_id}).scalars().all()
         words, numbers = _words_and_numbers(person.ids)
-        told = pl.Series(events, dtype=pl.String)
-        for event in told.filter(words.are_in(told) | numbers.are_in(told)):
+        texts_of_events = pl.Series(events, dtype=pl.String)
+        for event in texts_of_events.filter(words.are_in(texts_of_events) | numbers.are_in(texts_of_events)):
             record = json.loads(event)
             texts += _strings(record | ({"user_message": ""} if record.get("dagster_event") else {}))
     for file in _files([folder / run_id for folder in folders(instance)]):
@@ -210,20 +210,20 @@ def _strings(record: object, *, is_ours: bool = False) -> Iterator[str]:
 def _are_named(texts: Sequence[str], person: Person) -> pl.Series:
     """True where a text has one of the ids as a word; a number, which counts are too, where it stands alone, in quotes or among ids."""
     words, numbers = _words_and_numbers(person.ids)
-    found = words.are_in(pl.Series(texts, dtype=pl.String))
+    is_named = words.are_in(pl.Series(texts, dtype=pl.String))
     if numbers.plain_ids:
         pieces = pl.DataFrame(
-            [(at, piece) for at, one in enumerate(texts) for piece in _pieces(one)],
+            [(at, piece) for at, shown in enumerate(texts) for piece in _pieces(shown)],
             schema={"at": pl.UInt32, "piece": pl.String},
             orient="row",
         )
-        found = found.scatter(pieces.filter(numbers.are_in(pieces["piece"]))["at"].unique(), True)
-    return found
+        is_named = is_named.scatter(pieces.filter(numbers.are_in(pieces["piece"]))["at"].unique(), True)
+    return is_named
 
 
 @lru_cache(maxsize=1)
 def _words_and_numbers(ids: frozenset[str]) -> tuple[Spellings, Spellings]:
-    numbers = frozenset(one for one in ids if one.strip().isdecimal())
+    numbers = frozenset(id_ for id_ in ids if id_.strip().isdecimal())
     return Spellings(ids - numbers), Spellings(numbers)
 
 

@@ -5,66 +5,56 @@ them out (``atc_pipeline.events.ingest``).
 """
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage.files import beside, tidy
+from resources.storage.documents import Documents
 
 
 class Tombstones(dg.ConfigurableResource):
     """One JSON file per person: ``fingerprints``, and ``erasures`` - when, on whose request, how many rows of which table.
 
-    A fingerprint is the SHA-256 of ``user:<id>`` or ``anonymous:<id>``. It tells an id again; an id that can be guessed can be
-    told from it too, so the folder deserves the protection the data had.
+    A fingerprint (``atc_pipeline.rules.people.erasure_hash``) tells an id again; an id that can be guessed can be told from it too,
+    so the folder deserves the protection the data had.
     """
 
     home: str = Field(description="The folder that holds tombstones/ (ATC_HOME).")
 
     def fingerprints(self) -> pl.Series:
         """Return the fingerprints of everybody erased, sorted."""
-        found = {one for path in self._folder.glob("*.json") for one in json.loads(path.read_text())["fingerprints"]}
-        return pl.Series("fingerprint", sorted(found), dtype=pl.String)
+        tombstones = (self._documents.read(name) for name in self._documents.names())
+        fingerprints = {fingerprint for tombstone in tombstones for fingerprint in tombstone["fingerprints"]}
+        return pl.Series("fingerprint", sorted(fingerprints), dtype=pl.String)
 
     def has(self, fingerprints: Sequence[str]) -> bool:
         """Return whether one of them was erased before."""
         return bool(self.fingerprints().is_in(list(fingerprints)).any())
 
-    def lay(self, fingerprints: Sequence[str], *, reference: str, at: datetime, found: Mapping[str, int]) -> Path:
-        """Write down that a person is being erased; from now on ingest keeps them out, whatever becomes of the erasure."""
-        path = self._folder / f"{hashlib.sha256(' '.join(fingerprints).encode()).hexdigest()[:16]}.json"
-        tombstone: dict[str, Any] = {"fingerprints": list(fingerprints), "erasures": []}
-        if path.exists():
-            tombstone = json.loads(path.read_text())
-        erasure = {"begun_at": at.isoformat(timespec="seconds"), "reference": reference, "rows_found": dict(found), "proved_at": None}
-        tombstone["erasures"].append(erasure)
-        _write(path, tombstone)
-        return path
+    def lay(self, fingerprints: Sequence[str], *, reference: str, at: datetime, rows: Mapping[str, int]) -> str:
+        """Write down that a person is being erased; from now on ingest keeps them out, whatever becomes of the erasure.
 
-    def prove(self, path: Path, *, at: datetime) -> None:
+        Return the name of the tombstone. What is removed next cannot be found again: it is on the disk before.
+        """
+        name = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()[:16]
+        tombstone: dict[str, Any] = {"fingerprints": list(fingerprints), "erasures": []}
+        if self._documents.has(name):
+            tombstone = self._documents.read(name)
+        erasure = {"begun_at": at.isoformat(timespec="seconds"), "reference": reference, "rows_found": dict(rows), "proved_at": None}
+        tombstone["erasures"].append(erasure)
+        self._documents.write(name, tombstone)
+        return name
+
+    def prove(self, name: str, *, at: datetime) -> None:
         """Write down that the last erasure was followed by a search that found nothing."""
-        tombstone = json.loads(path.read_text())
+        tombstone = self._documents.read(name)
         tombstone["erasures"][-1]["proved_at"] = at.isoformat(timespec="seconds")
-        _write(path, tombstone)
+        self._documents.write(name, tombstone)
 
     @property
-    def _folder(self) -> Path:
-        return Path(self.home) / "tombstones"
-
-
-def _write(path: Path, tombstone: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tidy(path.parent)
-    unfinished = beside(path)
-    with unfinished.open("w") as file:
-        json.dump(tombstone, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())  # what is removed next cannot be found again
-    unfinished.replace(path)
+    def _documents(self) -> Documents:
+        return Documents(self.home, "tombstones")

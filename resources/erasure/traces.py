@@ -1,39 +1,31 @@
-"""Traces of a person: every file that may name them, how it is searched, and how it is written anew without them.
+"""Traces of a person: every file that may name them, how it is searched, and what is written anew without them.
 
 Everything under the lake, the landing zone and the outbox is searched, file by file, and the ledger. A file is rewritten only
-where it holds something of theirs, under a temporary name that is renamed: a process killed here leaves the old file or the new.
+where it holds something of theirs, in one step: a process killed here leaves the old file or the new.
 
-What belongs here: files. What does not: what is theirs (``atc_pipeline.identity.erasure``), when to remove it (``assets.jobs.erasure``).
+What belongs here: searching and cutting. What does not: what is theirs (``atc_pipeline.identity.erasure``), reading and writing
+files (``resources.storage.kept``), when to remove (``assets.jobs.erasure``).
 """
 
-import gzip
-import io
-import re
-import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
 from atc_pipeline.identity import erasure
 from atc_pipeline.identity.erasure import Person
 from resources.delivery.ledger import Ledger
-from resources.storage import seal, spill
-from resources.storage.files import beside, is_being_written
+from resources.storage import kept
 from resources.storage.lake import Lake
-from resources.storage.landing import Frames, LandingZone, UnreadableFileError
-from resources.storage.parquet import ROWS, RefusedFileError, read_rows
-
-BATCH = 32 * 2**20
-"""Bytes of lines searched at once."""
+from resources.storage.landing import LandingZone, UnreadableFileError
+from resources.storage.outbox import Outbox
+from resources.storage.parquet import RefusedFileError
 
 UNREADABLE = (
     OSError,
@@ -52,19 +44,12 @@ UNREADABLE = (
 MOST_WAYS = 20
 """Ways to write an id that are told of a place."""
 
-LANDED = "landing"
+LANDED, MAP = "landing", "identity_map"
 UNFINISHED = "unfinished files"
-_LEFT_BEHIND = {
-    "lake": re.compile(r"\..+\.\d+|\..+\.erasing"),
-    "landing": re.compile(r"\..+\.erasing(\.\d+)?|\.replaced\.json\.\d+"),
-    "outbox": re.compile(r"\..+\.(part|erasing|\d+)"),
-    "home": re.compile(r"\..+\.\d+(\.wal)?"),
-}
-"""What our own processes leave behind when they are killed; in the landing zone others may be writing, too."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Trace:
     """What a file has of a person: rows of theirs, others' rows from a device they shared, and the same text elsewhere."""
 
     place: str
@@ -85,10 +70,10 @@ class Keeper(Protocol):
     """A file that may have traces."""
 
     @property
-    def path(self) -> Path:
-        """Return where it is."""
+    def where(self) -> str:
+        """Return where it is, for messages."""
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search the file."""
 
     def remove(self, person: Person) -> None:
@@ -96,58 +81,61 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A Parquet file of the lake or the landing zone."""
+class Foreign:
+    """A file that is none of ours: it is searched, and must be seen to by whoever put it there."""
 
     place: str
-    path: Path
-    name: str
-    put: Callable[[Path, Path], None]
+    file: kept.KeptFile
 
-    def find(self, person: Person) -> Found:
-        """Search all text, in every column."""
-        return _found(self.place, self.name, self._kinds(person))
+    @property
+    def where(self) -> str:
+        """Return where it is, for messages."""
+        return str(self.file.path)
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in its place."""
+        return self.file.name
+
+    def find(self, person: Person) -> Trace:
+        """Search its bytes, unpacked where it is compressed as ours are."""
+        rows = 0
+        with suppress(FileNotFoundError):
+            for lines in self.file.batches():
+                rows += erasure.count_named(lines, person)
+        return Trace(self.place, self.name, elsewhere=Counter({f"{self.place}/{self.name}": rows} if rows else {}))
 
     def remove(self, person: Person) -> None:
-        """Write the other rows, in their order, and what the file says of itself (``Lake.definitions``)."""
-        found = self._kinds(person)
-        gone = found.filter(pl.col("kind") == "theirs")["row"]
-        unfinished = _unfinished(self.path)
-        others = self._rows().with_row_index("row:").filter(~pl.col("row:").is_in(gone.implode())).drop("row:")
-        told = {key: text for key, text in pl.read_parquet_metadata(self.path).items() if key != "ARROW:schema"}
-        others.sink_parquet(unfinished, compression="zstd", metadata=told)
-        seal.lay(unfinished)
-        self.put(self.path, unfinished)
+        """Leave it alone."""
+
+
+@dataclass(frozen=True)
+class Frame(Foreign):
+    """A Parquet file of the lake."""
+
+    file: kept.KeptTable
+
+    def find(self, person: Person) -> Trace:
+        """Search all text, in every column."""
+        return _trace(self.place, self.name, self._kinds(person))
+
+    def remove(self, person: Person) -> None:
+        """Write the other rows."""
+        self.file.drop_rows(self._kinds(person).filter(pl.col("kind") == "theirs")["row"])
 
     def _kinds(self, person: Person) -> pl.DataFrame:
-        return erasure.find_rows(self._rows(), person)
-
-    def _rows(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.path, hive_partitioning=False, glob=False)
+        return erasure.find_rows(self.file.rows(), person)
 
 
 @dataclass(frozen=True)
 class Rows(Frame):
-    """A Parquet file of the landing zone, whose ids are what ingest reads of them: a decimal, a UUID, a whole float."""
+    """A Parquet file of the landing zone, whose ids are what ingest reads of them."""
 
-    def remove(self, person: Person) -> None:
-        """Write the other rows, in their order and with their types, which Polars does not know all."""
-        gone = self._kinds(person).filter(pl.col("kind") == "theirs")["row"]
-        unfinished, first = _unfinished(self.path), 0
-        with (
-            self.path.open("rb") as source,
-            pq.ParquetFile(source, arrow_extensions_enabled=True) as file,
-            pq.ParquetWriter(unfinished, file.schema_arrow, compression="zstd") as anew,
-        ):
-            for batch in file.iter_batches(ROWS):
-                stays = ~pl.int_range(first, first + batch.num_rows, eager=True, dtype=pl.UInt32).is_in(gone.implode())
-                first += batch.num_rows
-                anew.write_batch(batch.filter(pa.array(stays.to_list(), pa.bool_())))
-        self.put(self.path, unfinished)
+    file: kept.LandedTable
 
     def _kinds(self, person: Person) -> pl.DataFrame:
         first, theirs = 0, [erasure.find_lines([], person)]
-        for lines in read_rows(self.path, sys.maxsize):  # before Polars reads it, which may die of what this refuses
+        for lines in self.file.lines():  # before Polars reads it, which may die of what this refuses
             kinds = erasure.find_lines(lines, person).filter(pl.col("kind") == "theirs")
             theirs.append(kinds.with_columns(pl.col("row") + first))
             first += len(lines)
@@ -155,71 +143,52 @@ class Rows(Frame):
 
 
 @dataclass(frozen=True)
-class Lines:
-    """A file of JSON lines, plain or compressed. A line of theirs becomes an empty one: the others keep their numbers."""
+class Lines(Foreign):
+    """A file of JSON lines. In the landing zone a line of theirs becomes an empty one: the others keep their numbers."""
 
-    place: str
-    path: Path
-    name: str
-    put: Callable[[Path, Path], None]
-    blank: bytes = b"\n"
+    file: kept.KeptLines
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search every line."""
-        total = Found(self.place, self.name)
-        with _reading(self.path) as file:
-            for lines in _batches(file):
-                total = _sum(total, _found(self.place, self.name, erasure.find_lines(lines, person)))
+        total = Trace(self.place, self.name)
+        for lines in self.file.batches():
+            total = _sum(total, _trace(self.place, self.name, erasure.find_lines(lines, person)))
         return total
 
     def remove(self, person: Person) -> None:
         """Write the lines anew."""
-        unfinished = _unfinished(self.path)
-        with _reading(self.path) as file, _writing(unfinished, self.path.name) as anew:
-            for lines in _batches(file):
-                kinds = erasure.find_lines(lines, person)
-                for row in kinds.filter(pl.col("kind") == "theirs")["row"]:
-                    lines[row] = self.blank
-                anew.write(b"".join(lines))
-        self.put(self.path, unfinished)
+        blank = b"\n" if self.place == LANDED else b""
+
+        def blank_theirs(lines: list[bytes]) -> None:
+            kinds = erasure.find_lines(lines, person)
+            for row in kinds.filter(pl.col("kind") == "theirs")["row"]:
+                lines[row] = blank
+
+        self.file.rewrite(blank_theirs)
 
 
 @dataclass(frozen=True)
 class Abandoned:
     """An unfinished file that nobody will ever read: it goes, whatever it holds, unless a living process is writing it."""
 
-    path: Path
-    name: str
+    zone: str
+    file: kept.LeftBehind
 
-    def find(self, person: Person) -> Found:  # noqa: ARG002  # it need not be readable
+    @property
+    def where(self) -> str:
+        """Return where it is, for messages."""
+        return str(self.file.path)
+
+    def find(self, person: Person) -> Trace:  # noqa: ARG002  # it need not be readable
         """It may hold anything."""
-        if is_being_written(self.path):
-            return Found(UNFINISHED, self.name, elsewhere=Counter({f"{self.name}, which is being written": 1}))
-        return Found(UNFINISHED, self.name, theirs=1) if self.path.exists() else Found(UNFINISHED, self.name)
+        name = f"{self.zone}/{self.file.name}"
+        if self.file.is_being_written():
+            return Trace(UNFINISHED, name, elsewhere=Counter({f"{name}, which is being written": 1}))
+        return Trace(UNFINISHED, name, theirs=1 if self.file.is_there() else 0)
 
     def remove(self, person: Person) -> None:  # noqa: ARG002
         """Remove the file."""
-        self.path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A file that is none of ours: it is searched, and must be seen to by whoever put it there."""
-
-    place: str
-    path: Path
-    name: str
-
-    def find(self, person: Person) -> Found:
-        """Search its bytes, unpacked where it is compressed as ours are."""
-        place, rows = f"{self.place}/{self.name}", 0
-        with suppress(FileNotFoundError), _reading(self.path) as file:
-            for lines in _batches(file):
-                rows += erasure.count_named(lines, person)
-        return Found(self.place, self.name, elsewhere=Counter({place: rows} if rows else {}))
-
-    def remove(self, person: Person) -> None:
-        """Leave it alone."""
+        self.file.remove()
 
 
 @dataclass(frozen=True)
@@ -229,17 +198,17 @@ class Deliveries:
     ledger: Ledger
 
     @property
-    def path(self) -> Path:
-        """Return where the ledger is."""
-        return self.ledger.path
+    def where(self) -> str:
+        """Return where it is, for messages."""
+        return self.ledger.place
 
-    def find(self, person: Person) -> Found:
+    def find(self, person: Person) -> Trace:
         """Search all text of its one table."""
         rows = self.ledger.search(sorted({*person.names, *person.spellings.plain_ids}))
         return (
-            Found("ledger", "ledger.duckdb")
+            Trace("ledger", "ledger.duckdb")
             if rows.is_empty()
-            else _found("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
+            else _trace("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
         )
 
     def remove(self, person: Person) -> None:
@@ -247,58 +216,48 @@ class Deliveries:
         self.ledger.forget(sorted(person.customers))
 
 
-def keepers(lake: Lake, landing: LandingZone, outbox: Path, ledger: Ledger, but: Collection[Path] = ()) -> Iterator[Keeper]:
+def keepers(lake: Lake, landing: LandingZone, outbox: Outbox, ledger: Ledger, but: Collection[str] = ()) -> Iterator[Keeper]:
     """Return everything that may have traces: the latest ``identity_map`` last, since it alone says which ids are whose.
 
     ``but``: folders in the home that others search (``records``).
     """
     yield Deliveries(ledger)
-    read_by_ingest = {path for day in landing.days() for path in landing.files(day)}
-    for path, name in _files(Path(landing.root)):
-        is_read = path in read_by_ingest
-        yield _keeper(LANDED, LANDED, path, name, landing.replace if is_read else _put, is_ours=is_read)
-    for path, name in _files(outbox):
-        yield _keeper("outbox", "outbox", path, name, _put, is_ours=path.suffix == ".ndjson")
-    elsewhere = {path.resolve() for path in (Path(lake.root), Path(landing.root), outbox, ledger.path, *but)}
-    for path, name in _files(Path(ledger.home)):
-        if elsewhere.isdisjoint([path.resolve(), *path.resolve().parents]):
-            yield _keeper("home", "home", path, name, _put, is_ours=False)
-    last = _latest_map(lake)
-    for path, name in sorted(_files(Path(lake.root)), key=lambda file: (file[0] == last, file[0])):
-        yield _keeper("lake", name.partition("/")[0], path, name, _put, is_ours=path.suffix == ".parquet")
+    yield from (_keeper(LANDED, file) for file in landing.kept())
+    yield from (_keeper("outbox", file) for file in outbox.kept())
+    elsewhere = kept.kept_elsewhere(ledger.home, [lake.root, landing.root, outbox.root, ledger.place, *but])
+    yield from (_keeper("home", file) for file in elsewhere)
+    days = lake.days(MAP)
+    last = lake.path(MAP, days[-1]) if days else None
+    yield from (_keeper("lake", file) for file in sorted(lake.kept(), key=lambda file: file.path == last))
 
 
 def latest_map(lake: Lake) -> pl.LazyFrame | None:
     """Read ``identity_map`` of the latest day; None where the lake has none."""
-    path = _latest_map(lake)
-    return None if path is None else pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    days = lake.days(MAP)
+    return lake.lazy(MAP, days[-1]) if days else None
 
 
-def _latest_map(lake: Lake) -> Path | None:
-    days = lake.days("identity_map")
-    return lake.path("identity_map", days[-1]) if days else None
+def _keeper(zone: str, file: kept.KeptFile) -> Keeper:
+    place = file.name.partition("/")[0] if zone == "lake" else zone
+    match file:
+        case kept.LeftBehind():
+            return Abandoned(zone, file)
+        case kept.LandedTable():
+            return Rows(place, file)
+        case kept.KeptTable():
+            return Frame(place, file)
+        case kept.KeptLines():
+            return Lines(place, file)
+        case _:
+            return Foreign(place, file)
 
 
-def _files(root: Path) -> list[tuple[Path, str]]:
-    return [(path, path.relative_to(root).as_posix()) for path in sorted(root.rglob("*")) if path.is_file()]
-
-
-def _keeper(zone: str, place: str, path: Path, name: str, put: Callable[[Path, Path], None], *, is_ours: bool) -> Keeper:
-    if _LEFT_BEHIND[zone].fullmatch(path.name) or (zone == "lake" and name.startswith(spill.PREFIX)):
-        return Abandoned(path, f"{zone}/{name}")
-    if not is_ours or path.name.startswith("."):
-        return Foreign(place, path, name)
-    if path.suffix.lower() == ".parquet":
-        return Rows(place, path, name, put) if zone == LANDED else Frame(place, path, name, put)
-    return Lines(place, path, name, put, b"\n" if zone == LANDED else b"")
-
-
-def _found(place: str, name: str, found: pl.DataFrame) -> Found:
-    rows = {kind: found.filter(pl.col("kind") == kind)["row"].n_unique() for kind in ("theirs", "shared")}
-    elsewhere = found.filter(pl.col("kind") == "elsewhere").with_columns(place=pl.lit(f"{place}.") + pl.col("column"))
+def _trace(place: str, name: str, rows_found: pl.DataFrame) -> Trace:
+    rows = {kind: rows_found.filter(pl.col("kind") == kind)["row"].n_unique() for kind in ("theirs", "shared")}
+    elsewhere = rows_found.filter(pl.col("kind") == "elsewhere").with_columns(place=pl.lit(f"{place}.") + pl.col("column"))
     columns = elsewhere.group_by("place").agg(pl.col("row").n_unique())
     written = elsewhere.drop_nulls("written").group_by("place", "written").len("rows").sort("rows", "written", descending=[True, False])
-    return Found(
+    return Trace(
         place,
         name,
         **rows,
@@ -307,9 +266,9 @@ def _found(place: str, name: str, found: pl.DataFrame) -> Found:
     )
 
 
-def _sum(one: Found, other: Found) -> Found:
-    both = {kind: getattr(one, kind) + getattr(other, kind) for kind in ("theirs", "shared", "elsewhere")}
-    return Found(one.place, one.file, **both, written=_most(one.written + other.written))
+def _sum(first: Trace, second: Trace) -> Trace:
+    counts = {kind: getattr(first, kind) + getattr(second, kind) for kind in ("theirs", "shared", "elsewhere")}
+    return Trace(first.place, first.file, **counts, written=_most(first.written + second.written))
 
 
 def _most(written: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
@@ -320,53 +279,3 @@ def _most(written: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
         if places[place] <= MOST_WAYS:
             kept[place, way] = rows
     return kept
-
-
-def _unfinished(path: Path) -> Path:
-    return beside(path, ".erasing")
-
-
-def _put(path: Path, unfinished: Path) -> None:
-    unfinished.replace(path)
-
-
-class _Unpacked(io.RawIOBase):
-    """A Zstandard file, read as ingest reads it: one that is not whole is an error."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.frames, self.rest = file, Frames(file), memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  # collections.abc.Buffer, from Python 3.12 on
-        self.rest = self.rest or memoryview(self.frames.read(0))
-        size = min(len(buffer), len(self.rest))
-        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
-        return size
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
-
-
-def _reading(path: Path) -> BinaryIO:
-    if path.suffix.lower() == ".gz":
-        return cast(BinaryIO, gzip.open(path))
-    if path.suffix.lower() == ".zst":
-        return cast(BinaryIO, io.BufferedReader(_Unpacked(path.open("rb")), io.DEFAULT_BUFFER_SIZE))
-    return path.open("rb")
-
-
-def _writing(path: Path, like: str) -> BinaryIO:
-    if like.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.GzipFile(path, "wb", mtime=0))
-    if like.lower().endswith(".zst"):
-        return cast(BinaryIO, zstandard.ZstdCompressor().stream_writer(path.open("wb")))
-    return path.open("wb")
-
-
-def _batches(file: BinaryIO) -> Iterator[list[bytes]]:
-    """Yield lines with their ends, some ``BATCH`` bytes at a time."""
-    while lines := file.readlines(BATCH):
-        yield lines

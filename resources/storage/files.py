@@ -2,41 +2,47 @@
 
 A process that is killed leaves its file. The next one to write at that place removes it, and never that of a living process.
 
-What belongs here: those names, and tidying up. What does not: folders that hold a lock (``spill``).
+What belongs here: writing and renaming, those names, and tidying up. What does not: folders that are kept by a lock (``spill``).
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from resources.storage.turn import is_alive
+from resources.storage.processes import is_alive
 
 _PID = re.compile(r"\..+\.(\d{1,9})(\.wal)?")
 
 
-def name_of_unfinished(path: Path, kind: str = "") -> Path:
-    """Return where to write what shall replace ``path``."""
-    return path.with_name(f".{path.name.removeprefix('.')}{kind}.{os.getpid()}")
+@contextmanager
+def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: bool = False) -> Iterator[Path]:
+    """Lend a name to write under; when the block ends that file is put in the place of ``path`` in one step.
 
-
-def beside(path: Path, kind: str = "") -> Path:
-    """Return the same, after removing what killed processes have left there of it."""
-    unfinished = name_of_unfinished(path, kind)
-    for left in path.parent.glob(f"{_literal(unfinished.stem)}.*"):
+    A process killed in here leaves the old file or the new one; after an exception the old one is there, and nothing beside it.
+    ``is_ours``: nobody else writes in that folder, so that all that killed processes have left there goes, else only what they
+    have left of this file. ``is_lasting``: a power cut leaves the old file or the new one, too: 8 to 11 ms on the machine this was
+    measured on, for what cannot be made again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name.removeprefix('.')}{kind}.{os.getpid()}")
+    for left in path.parent.glob("*" if is_ours else f"{_literal(unfinished.stem)}.*"):
         if is_abandoned(left):
             left.unlink(missing_ok=True)
     unfinished.unlink(missing_ok=True)
-    return unfinished
-
-
-def tidy(folder: Path) -> None:
-    """Remove from a folder of ours everything that killed processes have left there."""
-    for left in folder.iterdir():
-        if is_abandoned(left):
-            left.unlink(missing_ok=True)
+    try:
+        yield unfinished
+        if is_lasting:
+            _flush(unfinished)
+        unfinished.replace(path)
+    except Exception:
+        for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+        raise
+    if is_lasting:
+        _flush(path.parent)
 
 
 def is_abandoned(path: Path) -> bool:
@@ -51,17 +57,15 @@ def is_being_written(path: Path) -> bool:
     return process is not None and int(process[1]) != os.getpid() and is_alive(int(process[1]))
 
 
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _literal(name: str) -> str:
     """A pattern of exactly this name."""
     return re.sub(r"([*?\[])", r"[\1]", name)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from merging into the same folder, else the later of two would undo the earlier."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -18,9 +18,9 @@ class WrongHomeError(ValueError):
 def home_of(environment: Mapping[str, str], project: Path) -> Path:
     """Return the folder, ``.atc`` in the project where none is named. Raises WrongHomeError where DuckDB could open nothing in it."""
     home = project / (environment.get(HOME, "").strip() or ".atc")
-    told = str(home).encode(errors="backslashreplace").decode()
-    if told != str(home):
-        raise WrongHomeError(f"{HOME}: {told} is no UTF-8: choose another folder")
-    if found := next((letter for letter in NOT_OPENED if letter in told), None):
-        raise WrongHomeError(f"{HOME}: {told} has a {found} in it, and DuckDB can open no file there: choose another folder")
+    shown = str(home).encode(errors="backslashreplace").decode()
+    if shown != str(home):
+        raise WrongHomeError(f"{HOME}: {shown} is no UTF-8: choose another folder")
+    if letter := next((letter for letter in NOT_OPENED if letter in shown), None):
+        raise WrongHomeError(f"{HOME}: {shown} has a {letter} in it, and DuckDB can open no file there: choose another folder")
     return home

@@ -10,11 +10,12 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import dagster as dg
 import numpy as np
@@ -23,15 +24,15 @@ import pyarrow as pa
 import zstandard
 
 from atc_pipeline.events.lines import LARGEST_LINE, Lines
-from resources.storage.files import beside
+from resources.storage.files import replacing
+from resources.storage.kept import KeptFile, KeptLines, LandedTable, LeftBehind, all_files
+from resources.storage.packed import CHUNK, Frames
 from resources.storage.parquet import RefusedFileError, read_rows
 
 BLOCK = 16 * 2**20
 """Bytes of lines that are judged at a time."""
 LINES = 2**17
 """Lines that are judged at a time, at the most: a row takes memory however short its line is."""
-CHUNK = 2**20
-"""Bytes that are read at a time: few enough to be copied from the processor's cache."""
 HEAD = LARGEST_LINE + 4
 """Bytes that are kept of a line: with or without a byte order mark, it is too large still."""
 
@@ -73,18 +74,18 @@ class LandingZone(dg.ConfigurableResource):
 
     def passed_over(self, day: date) -> list[PassedOver]:
         """Return what else is in the day's folders, in order of name."""
-        return sorted((PassedOver(self._name(path), why) for path, why in self._entries(day) if why), key=lambda each: each.name)
+        return sorted((PassedOver(self._name(path), why) for path, why in self._entries(day) if why), key=lambda passed: passed.name)
 
     def strangers(self) -> list[PassedOver]:
         """Return what is in the landing zone itself and no folder of an arrival day, in order of name."""
-        others = []
+        strangers = []
         for entry in _listed(Path(self.root)):
             path = Path(entry.path)
             if entry.is_symlink():
-                others.append(PassedOver(self._name(path), _LINK))
+                strangers.append(PassedOver(self._name(path), _LINK))
             elif _day(entry.name) is None or not entry.is_dir():
-                others.append(PassedOver(self._name(path), _NO_DAY))
-        return sorted(others, key=lambda each: each.name)
+                strangers.append(PassedOver(self._name(path), _NO_DAY))
+        return sorted(strangers, key=lambda passed: passed.name)
 
     def is_there(self) -> bool:
         """Return whether there is a landing zone at all."""
@@ -96,23 +97,42 @@ class LandingZone(dg.ConfigurableResource):
         return sorted({day for entry in folders if (day := _day(entry.name)) is not None})
 
     def signature(self, day: date) -> str:
-        """Return a text that changes when a file of the day is added, removed or written to - unless by ``replace``."""
+        """Return a text that changes when a file of the day is added, removed or written to - unless by ``rewriting``."""
         known = self._replaced(day)
         facts = [known.get(now, now) for path in self.files(day) for now in [self._facts(path, path)]]
         return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:16]
 
-    def replace(self, path: Path, rewritten: Path) -> None:
-        """Put a file in the place of one of a day, in one step, and not as news: the day's signature stays what it was."""
+    def signature_since(self, first: date) -> str:
+        """Return a text that changes when the signature of that day or of a later one does."""
+        signatures = "\n".join(f"{day}:{self.signature(day)}" for day in self.days() if day >= first)
+        return hashlib.sha256(signatures.encode()).hexdigest()[:12]
+
+    def kept(self) -> Iterator[KeptFile]:
+        """Yield all files, to be searched and written anew: those that ingest reads, and others."""
+        read_by_ingest = {path for day in self.days() for path in self.files(day)}
+        for path, name in all_files(Path(self.root)):
+            if LeftBehind.is_called(path, _LEFT_BEHIND):
+                yield LeftBehind(name, path)
+            elif path not in read_by_ingest or path.name.startswith("."):
+                yield KeptFile(name, path)
+            elif _suffix(path.name) == ".parquet":
+                yield LandedTable(name, path, self.rewriting)
+            else:
+                yield KeptLines(name, path, self.rewriting)
+
+    @contextmanager
+    def rewriting(self, path: Path) -> Iterator[Path]:
+        """Lend a name to write under what takes the place of a day's file, and not as news: the day's signature stays what it was."""
         notes = Path(self.root) / path.relative_to(self.root).parts[0] / REPLACED
-        stat = path.stat()
-        os.utime(rewritten, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        rewritten.chmod(stat.st_mode)
-        known, before = _noted(notes), self._facts(path, path)
-        known[self._facts(path, rewritten)] = known.pop(before, before)
-        unfinished = beside(notes)
-        unfinished.write_text(json.dumps(known, indent=1))
-        unfinished.replace(notes)  # before the file: a note of a file that is not there yet harms nobody
-        rewritten.replace(path)
+        with replacing(path, ".erasing", is_lasting=True) as unfinished:
+            yield unfinished
+            stat = path.stat()
+            os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            unfinished.chmod(stat.st_mode)
+            known, before = _noted(notes), self._facts(path, path)
+            known[self._facts(path, unfinished)] = known.pop(before, before)
+            with replacing(notes, is_lasting=True) as note:  # before the file: a note of a file that is not there yet harms nobody
+                note.write_text(json.dumps(known, indent=1))
 
     def _facts(self, path: Path, file: Path) -> str:
         stat = file.stat()
@@ -189,6 +209,9 @@ _UNREADABLE = (
     pl.exceptions.PanicException,
 )
 """What reading a damaged file raises."""
+
+_LEFT_BEHIND = r"\..+\.erasing(\.\d+)?|\.replaced\.json\.\d+"
+"""What our own processes leave when they are killed. Others may be writing in the landing zone, too."""
 
 _LINK = "it is a link to a folder, out of the landing zone, or to nothing that can be read: put the files there themselves"
 _NO_DAY = "it is no folder of an arrival day: call it YYYY-MM-DD or date=YYYY-MM-DD, or move it out of the landing zone"
@@ -345,21 +368,6 @@ def _zstandard(path: Path) -> Iterator[tuple[bytes | memoryview, int]]:
             if "too much memory" in str(problem):
                 raise RefusedFileError("its window is larger than 128 MiB: pack it without --long and --ultra") from problem
             raise
-
-
-class Frames:
-    """The frames of a Zstandard file, one after the other, a little at a time: a few bytes may stand for gigabytes.
-
-    PyArrow says when the last one is not whole; Python's zstandard takes it for a whole one, or unpacks all there is.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
-
-    def read(self, size: int, /) -> bytes:
-        """Read so many bytes, or the next ``CHUNK``, or what is left."""
-        unpacked: bytes = self.stream.read(size or CHUNK)
-        return unpacked
 
 
 def _parquet(path: Path) -> Iterator[tuple[bytes | memoryview, int]]:

@@ -241,7 +241,7 @@ def _same(value: pl.Expr, dtype: Type) -> _Column:
 
 
 def _structure(value: pl.Expr, kind: pa.StructType, dtype: pl.Struct) -> _Column:
-    fields = [_column(each, kind.field(at).type, field.dtype) for at, (each, field) in enumerate(_fields(value, dtype))]
+    fields = [_column(field_value, kind.field(at).type, field.dtype) for at, (field_value, field) in enumerate(_fields(value, dtype))]
     if all(field.is_same for field in fields):
         return _same(value, dtype)
     names = [field.name for field in dtype.fields]
@@ -284,11 +284,11 @@ def _lines(rows: pl.DataFrame, *, has_decimals: bool) -> Iterator[list[bytes]]:
     part = (sizes.cum_sum() - 1) // BLOCK
     starts = [*(part != part.shift(fill_value=-1)).arg_true(), rows.height]
     for first, until in pairwise(starts):
-        some = rows.slice(first, until - first)
+        piece = rows.slice(first, until - first)
         if (sizes.slice(first, until - first) > LONG).any():
             texts = [pl.nth(at) for at, dtype in enumerate(rows.dtypes) if dtype == pl.String]
-            some = some.with_columns(pl.when(text.str.len_bytes() > LONG).then(text.str.head(LONG)).otherwise(text) for text in texts)
-        yield [line.encode() for line in _written(some, has_decimals=has_decimals)]
+            piece = piece.with_columns(pl.when(text.str.len_bytes() > LONG).then(text.str.head(LONG)).otherwise(text) for text in texts)
+        yield [line.encode() for line in _written(piece, has_decimals=has_decimals)]
 
 
 def _size(value: pl.Expr, dtype: Type) -> pl.Expr:
@@ -299,7 +299,7 @@ def _size(value: pl.Expr, dtype: Type) -> pl.Expr:
         case pl.List():
             return value.list.eval(_size(pl.element(), dtype.inner)).list.sum().cast(pl.Int64).fill_null(0) + LEAST_VALUE
         case pl.Struct():
-            return pl.sum_horizontal(_size(each, field.dtype) for each, field in _fields(value, dtype))
+            return pl.sum_horizontal(_size(field_value, field.dtype) for field_value, field in _fields(value, dtype))
         case pl.Map():
             return _size(value.map.entries(), pl.List(pl.Struct({"key": dtype.key, "value": dtype.value})))
         case _:
@@ -314,7 +314,7 @@ def _written(rows: pl.DataFrame, *, has_decimals: bool) -> Iterator[str]:
     for row in rows.select(*documents, line=line).iter_rows():
         # Of two fields with one name the last counts: the document, after the text it is in.
         embedded = [f',"{name}":{text}' for name, text in zip(documents, row[:-1], strict=True) if text is not None and _is_document(text)]
-        yield "".join([row[-1][:-1], *(each.replace("\n", " ") for each in embedded), "}"])
+        yield "".join([row[-1][:-1], *(document.replace("\n", " ") for document in embedded), "}"])
 
 
 def _is_document(text: str) -> bool:

@@ -9,6 +9,7 @@ was when it was made - its version, kept when rows of a person are erased -, and
 
 import os
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,29 +29,46 @@ class BrokenSealError(Exception):
 def lay(path: Path) -> None:
     """Seal a file that was written with ``BLANK``; or seal it again after rows were taken out, with the version it had."""
     with path.open("r+b") as file:
-        footer, begins = _footer(file)
-        found = _find(footer)
-        if found is None:
-            return
-        at, version, _ = found
-        before = _sum(file, begins)
-        if version == _BLANK:
-            version = f"{zlib.crc32(_filled(footer, at, BLANK), before):08x}"
-        now = zlib.crc32(_filled(footer, at, f"{version}:{_BLANK}"), before)
-        file.seek(begins + at)
-        file.write(f"{version}:{now:08x}".encode())
+        seal = _read(file)
+        if seal is not None:
+            version = seal.sum_with(BLANK) if seal.version == _BLANK else seal.version
+            file.seek(seal.begins)
+            file.write(f"{version}:{seal.sum_with(f'{version}:{_BLANK}')}".encode())
 
 
 def test(path: Path) -> None:
     """Raise BrokenSealError unless the bytes are those that were sealed; a file without a seal is older than seals."""
     with path.open("rb") as file:
-        footer, begins = _footer(file)
-        found = _find(footer)
-        if found is None:
-            return
-        at, version, told = found
-        if told != f"{zlib.crc32(_filled(footer, at, f'{version}:{_BLANK}'), _sum(file, begins)):08x}":
-            raise BrokenSealError("its checksum is another")
+        seal = _read(file)
+    if seal is not None and seal.checksum != seal.sum_with(f"{seal.version}:{_BLANK}"):
+        raise BrokenSealError("its checksum is another")
+
+
+@dataclass(frozen=True)
+class _Seal:
+    """What a file says of itself, and what is there: the sum of all that is before its footer, and the footer."""
+
+    begins: int
+    """Where in the file the seal is."""
+    version: str
+    checksum: str
+    before: int
+    head: bytes
+    tail: bytes
+
+    def sum_with(self, text: str) -> str:
+        """Sum the file up as if the seal were this text."""
+        return f"{zlib.crc32(self.head + text.encode() + self.tail, self.before):08x}"
+
+
+def _read(file: BinaryIO) -> _Seal | None:
+    footer, begins = _footer(file)
+    key = footer.find(SEAL.encode())
+    if key < 0:
+        return None
+    at = key + len(SEAL) + 2  # the value's field header and length, one byte each
+    head, text, tail = footer[:at], footer[at : at + _LENGTH].decode(errors="replace"), footer[at + _LENGTH :]
+    return _Seal(begins + at, text[: len(_BLANK)], text[-len(_BLANK) :], _sum(file, begins), head, tail)
 
 
 def _footer(file: BinaryIO) -> tuple[bytes, int]:
@@ -63,17 +81,6 @@ def _footer(file: BinaryIO) -> tuple[bytes, int]:
         raise BrokenSealError("it is not whole")
     file.seek(begins)
     return file.read(), begins
-
-
-def _find(footer: bytes) -> tuple[int, str, str] | None:
-    key = footer.find(SEAL.encode())
-    at = key + len(SEAL) + 2  # the value's field header and length, one byte each
-    text = footer[at : at + _LENGTH].decode(errors="replace")
-    return None if key < 0 else (at, text[: len(_BLANK)], text[-len(_BLANK) :])
-
-
-def _filled(footer: bytes, at: int, text: str) -> bytes:
-    return footer[:at] + text.encode() + footer[at + _LENGTH :]
 
 
 def _sum(file: BinaryIO, until: int) -> int:

@@ -3,7 +3,6 @@
 What belongs here: making and removing those files. What does not: what is in them, and anything that is kept.
 """
 
-import fcntl
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +10,8 @@ from types import TracebackType
 from typing import IO, Self
 
 import polars as pl
+
+from resources.storage.locks import try_to_lock
 
 PREFIX = ".spill-"
 ROWS = 2**14
@@ -24,9 +25,9 @@ class Spill:
     on a folder is alive.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str | Path) -> None:
         """Park tables under this root, in a folder made when the first one comes."""
-        self.root = root
+        self.root = Path(root)
         self._folder: Path | None = None
         self._lock: IO[bytes] | None = None
         self._number = 0
@@ -69,9 +70,7 @@ def _locked(folder: Path) -> IO[bytes] | None:
         file = (folder / "lock").open("ab")
     except FileNotFoundError:  # removed by another run in this very moment
         return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    if try_to_lock(file):
+        return file
+    file.close()
+    return None

@@ -1,9 +1,8 @@
 """One run at a time: whoever reads to write, or sends, waits until it is its turn.
 
-What belongs here: the lock, and who holds it. What does not: what is done under it.
+What belongs here: waiting for the lock, and who holds it. What does not: what is done under it.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+
+from resources.storage.locks import try_to_lock
 
 POLL_SECONDS = 0.2
 SAID_EVERY = 300
@@ -62,7 +63,7 @@ class Turn:
 
     def _wait(self, file: IO[str], say: Callable[[str], None]) -> None:
         polls = 0
-        while not _is_locked(file):
+        while not try_to_lock(file):
             if polls % SAID_EVERY == 0:
                 say(f"waiting for {self.holder()}: one run at a time reads, writes and sends")
             polls += 1
@@ -73,44 +74,7 @@ class Turn:
     def holder(self) -> str:
         """Say who has the turn, or had it last."""
         try:
-            told = json.loads(self.path.read_text(encoding="utf-8"))
-            return f"run {told['run']} of {told['job']} (process {told['pid']} on {told['host']}, since {told['since']})"
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            return f"run {holder['run']} of {holder['job']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
         except (OSError, ValueError, KeyError, TypeError):  # it has only just taken it
             return "another run"
-
-
-def _is_locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_alive(pid: int, since: float | None = None) -> bool:
-    """Return whether a process of this host has the number; ``since``: and had it at that time, in seconds since 1970.
-
-    Where the kernel does not tell when a process began (no ``/proc``), a number that was given out again passes for the old one.
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    begun = _begun(pid)
-    return since is None or begun is None or begun <= since + _CLOCK_SLACK
-
-
-_CLOCK_SLACK = 5.0
-"""Seconds: the time of booting is told in whole ones, and clocks are set."""
-
-
-def _begun(pid: int) -> float | None:
-    try:
-        # proc(5): field 22, of which the second may hold blanks and brackets; a zombie (state Z) is nobody
-        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        booted = next(line for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines() if line.startswith("btime "))
-    except (OSError, StopIteration, ValueError):
-        return None
-    return float("inf") if state == "Z" else int(booted.split()[1]) + int(fields[18]) / os.sysconf("SC_CLK_TCK")

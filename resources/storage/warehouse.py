@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 from dagster_duckdb import DuckDBResource
 
-from resources.storage.files import beside
+from resources.storage.files import replacing
 
 HIDDEN = {"customer_profiles": "state"}
 """Columns that tables keep for themselves."""
@@ -43,21 +43,17 @@ class Warehouse(dg.ConfigurableResource):
         DuckDB resolves a relative path from where its reader was started, so the views name the lake in full: whoever moves it
         finds them empty until the next run, and each says so.
         """
-        unfinished = beside(self.path)
         tables = self.tables()
         lake = Path(self.lake).resolve()
         try:
             # Nobody else has this file, so what fails now fails again: no DuckDBResource, which tries for 100 seconds.
-            with duckdb.connect(unfinished) as connection:
+            with replacing(self.path) as unfinished, duckdb.connect(unfinished) as connection:
                 create_views(connection, lake, tables)
                 for table in tables:
-                    said = _text(f"All days of {table} in {lake}. Moved? The next run writes the views anew.")
-                    connection.execute(f'comment on view "{table}" is {said}')
+                    comment = _text(f"All days of {table} in {lake}. Moved? The next run writes the views anew.")
+                    connection.execute(f'comment on view "{table}" is {comment}')
                 connection.execute("checkpoint")  # closing does it too, but keeps quiet about a disk that is full
-            unfinished.replace(self.path)
         except (OSError, duckdb.Error) as problem:
-            for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
-                left.unlink(missing_ok=True)
             raise dg.Failure(
                 f"{self.path}: cannot be written ({problem}). Is the disk full, or the folder read-only? The tables are written and what "
                 "was sent is remembered; the views are as they were: when that is mended, the next run writes them anew",
@@ -112,8 +108,8 @@ def _refuse_all_but_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> 
     if kinds == [duckdb.StatementType.MULTI]:
         raise _refusal("pivot makes a type first: name the values, as in pivot t on x in ('a', 'b') using sum(y)")
     if kinds != [duckdb.StatementType.SELECT]:
-        found = " and ".join(kind.name.lower().replace("_", " ") for kind in kinds) or "nothing"
-        raise _refusal(f"one query that reads is expected (select, from, with, describe, explain), found {found}")
+        names = " and ".join(kind.name.lower().replace("_", " ") for kind in kinds) or "nothing"
+        raise _refusal(f"one query that reads is expected (select, from, with, describe, explain), found {names}")
     answer = connection.execute("select json_serialize_sql($1)", [sql.strip().rstrip(";")]).fetchall()
     parts = [json.loads(answer[0][0])]
     while parts:

@@ -15,6 +15,7 @@ from resources.channels.files import FileChannel
 from resources.channels.webhook import WebhookChannel
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import Ledger
+from resources.storage.outbox import Outbox
 
 SECRET = "between the two of us"  # noqa: S105
 DAY = date(2026, 1, 5)
@@ -49,7 +50,7 @@ def ways_out(home: Path, url: str, batch_size: int = 100) -> dict[str, Channel]:
     """Email by webhook, and a website whose messages are files."""
     return {
         "email": WebhookChannel(url, SECRET, wall_clock, batch_size=batch_size, retries=2, backoff_seconds=0),
-        "website": FileChannel(home / "outbox", batch_size=batch_size),
+        "website": FileChannel(Outbox(home / "outbox"), batch_size=batch_size),
     }
 
 

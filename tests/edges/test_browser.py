@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import MESSAGES
-from atc_pipeline.customers.tables import MEMBERSHIPS
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
+from atc_pipeline.customers.tables import MICRO_SEGMENT_MEMBERSHIPS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.escaping import plain, xml
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.outcomes.tables import MATRIX
+from atc_pipeline.outcomes.tables import SEGMENT_MATRIX
 from atc_pipeline.pictures import matrix, path
 from tests.edges.attacks import ATTACKS
 from tests.edges.browser import Browser, browser, needed
@@ -114,13 +114,15 @@ def test_attacks_are_text_in_our_pictures(page: Browser, tmp_path: Path) -> None
         last=days[-1],
         portfolio=portfolio,
         names=one.select("date", "customer_id"),
-        memberships=one.select(*MEMBERSHIPS),
-        assignments=pl.DataFrame(one.select(set(ASSIGNMENTS) & set(one.columns)).to_dicts(), schema=ASSIGNMENTS),
-        messages=pl.DataFrame(schema=MESSAGES),
+        memberships=one.select(*MICRO_SEGMENT_MEMBERSHIPS.schema),
+        assignments=pl.DataFrame(
+            one.select(set(JOURNEY_ASSIGNMENTS.schema) & set(one.columns)).to_dicts(), schema=JOURNEY_ASSIGNMENTS.schema
+        ),
+        messages=pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
         events=pl.DataFrame({"date": days, "name": ATTACKS, "number": [1] * len(days)}),
     )
     page.requests.clear()
-    for svg in (path.draw(walked), matrix.draw(one.select(*MATRIX), portfolio)):
+    for svg in (path.draw(walked), matrix.draw(one.select(*SEGMENT_MATRIX.schema), portfolio)):
         titles = "".join(f"<p title='{xml(attack)}'>" for attack in ATTACKS)
         in_a_page = f"<!doctype html><title>page</title>{titles}{svg}"
         for name, text in {"picture.svg": svg, "page.html": in_a_page}.items():

@@ -18,6 +18,7 @@ from resources.channels.channel import PAYLOAD, Channel, DryRun
 from resources.channels.connected import Channels, WrongSettingError
 from resources.channels.files import FileChannel
 from resources.channels.webhook import WebhookChannel, sign
+from resources.storage.outbox import Outbox
 from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, is_genuine
 from tests.edges.sender import DAY, SECRET, outbound, wall_clock
 
@@ -209,7 +210,7 @@ def test_files_are_kept_per_day_and_journey(tmp_path: Path) -> None:
     """Every line is in the file of its day and journey, as a webhook would have got it; nothing else is left in the outbox."""
     tomorrow = DAY + timedelta(days=1)
     messages = outbound(4).with_columns(date=pl.Series([DAY, DAY, tomorrow, DAY]))
-    assert FileChannel(tmp_path).send(messages).rows() == [(key, "delivered", None, True) for key in messages["idempotency_key"]]
+    assert FileChannel(Outbox(tmp_path)).send(messages).rows() == [(key, "delivered", None, True) for key in messages["idempotency_key"]]
     assert lines(tmp_path) == {
         "date=2026-01-05/journey_0.ndjson": ["0000000000000000"],
         "date=2026-01-05/journey_1.ndjson": ["0000000000000001", "0000000000000003"],
@@ -226,7 +227,7 @@ def test_sending_again_leaves_each_line_once(batches: list[list[int]]) -> None:
     """Whatever is sent in whatever order and however often: one line per key, sorted by key, text of every kind intact."""
     messages = outbound(10).with_columns(journey_id=pl.lit("welcome"), content=pl.lit('"ü\u2028\r\n\0'))
     with tempfile.TemporaryDirectory() as folder:
-        channel = FileChannel(Path(folder))
+        channel = FileChannel(Outbox(Path(folder)))
         for batch in batches:
             channel.send(messages[batch])
         sent = sorted({number for batch in batches for number in batch})
@@ -235,7 +236,7 @@ def test_sending_again_leaves_each_line_once(batches: list[list[int]]) -> None:
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure before the last step leaves the old file and nothing else, and is the outcome of the messages."""
-    channel = FileChannel(tmp_path)
+    channel = FileChannel(Outbox(tmp_path))
     channel.send(outbound(1))
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", fail)
@@ -249,7 +250,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_reader_keeps_the_file_it_opened(tmp_path: Path) -> None:
     """A file is never changed under whoever is reading it."""
-    channel = FileChannel(tmp_path)
+    channel = FileChannel(Outbox(tmp_path))
     channel.send(outbound(1))
     with (tmp_path / "date=2026-01-05" / "journey_0.ndjson").open(encoding="utf-8") as reader:
         channel.send(outbound(5))
@@ -258,7 +259,7 @@ def test_a_reader_keeps_the_file_it_opened(tmp_path: Path) -> None:
 
 def test_senders_of_one_file_take_turns(tmp_path: Path) -> None:
     """Four at once, one message at a time: no line is lost to a sender that had read the file before."""
-    channel = FileChannel(tmp_path)
+    channel = FileChannel(Outbox(tmp_path))
     messages = outbound(40).with_columns(journey_id=pl.lit("welcome"))
     with ThreadPoolExecutor(4) as senders:
         list(senders.map(channel.send, messages.iter_slices(1)))
@@ -316,7 +317,7 @@ def test_live_channels_are_webhooks_or_files(connect: Connect, tmp_path: Path) -
     assert channels == {
         "app": WebhookChannel("http://127.0.0.1:1", SECRET, wall_clock),
         "email": WebhookChannel("https://example.com/hook?a=b", SECRET, wall_clock),
-        "website": FileChannel(tmp_path / "outbox"),
+        "website": FileChannel(Outbox(tmp_path / "outbox")),
     }
     assert not list(tmp_path.iterdir())
 
@@ -330,7 +331,7 @@ def test_no_secret_is_shown(connect: Connect) -> None:
 
 def test_files_need_no_secret(connect: Connect, tmp_path: Path) -> None:
     """Live without webhooks is complete."""
-    assert set(connect(ATC_LIVE="true").values()) == {FileChannel(tmp_path / "outbox")}
+    assert set(connect(ATC_LIVE="true").values()) == {FileChannel(Outbox(tmp_path / "outbox"))}
 
 
 @pytest.mark.parametrize(

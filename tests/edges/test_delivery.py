@@ -23,6 +23,7 @@ from resources.channels.channel import Channel, DryRun
 from resources.channels.files import FileChannel
 from resources.delivery.delivery import deliver, unanswered_messages
 from resources.delivery.ledger import Ledger, LedgerError
+from resources.storage.outbox import Outbox
 from tests.edges.receiver import Answer, Receiver
 from tests.edges.sender import SECRET, outbound, processes, send_all, wall_clock, ways_out
 
@@ -333,7 +334,7 @@ def test_an_outbox_that_cannot_be_written_fails_its_messages(tmp_path: Path, led
     else:
         file.parent.mkdir(parents=True)
         file.write_bytes(b"\xff\n")
-    activation = deliver(messages, {"email": FileChannel(tmp_path / "outbox")}, ledger, wall_clock)
+    activation = deliver(messages, {"email": FileChannel(Outbox(tmp_path / "outbox"))}, ledger, wall_clock)
     assert activation["status"][0] == "failed"
     assert activation["reason"][0].startswith("outbox: ")
     assert activation["status"][1] == ("failed" if case in ("a name too long", "no folder") else "delivered")

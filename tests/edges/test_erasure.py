@@ -18,12 +18,13 @@ import zstandard
 
 from atc_pipeline.identity.erasure import Person, identify
 from resources.delivery.ledger import Ledger
-from resources.erasure import traces
 from resources.erasure.erasing import NotErasedError, erase, search
 from resources.erasure.tombstones import Tombstones
-from resources.erasure.traces import Found, Keeper, keepers, latest_map
+from resources.erasure.traces import Keeper, Trace, keepers, latest_map
+from resources.storage import kept
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
+from resources.storage.outbox import Outbox
 
 pytestmark = pytest.mark.slow
 
@@ -58,13 +59,13 @@ class World:
 
     def keepers(self) -> list[Keeper]:
         """Everything that may have traces."""
-        return list(keepers(self.lake, self.landing, self.home / "outbox", self.ledger))
+        return list(keepers(self.lake, self.landing, Outbox(self.home / "outbox"), self.ledger))
 
     def person(self, asked: str = "ann") -> Person:
         """All ids of a person."""
         return identify(asked, latest_map(self.lake))[0]
 
-    def erase(self, asked: str = "ann", *, ours: tuple[str, ...] = ()) -> list[Found]:
+    def erase(self, asked: str = "ann", *, ours: tuple[str, ...] = ()) -> list[Trace]:
         """Erase a person, as the job does."""
         person = self.person(asked)
         found = search(self.keepers(), person)
@@ -468,7 +469,7 @@ def test_an_empty_home_has_nothing_of_anybody(tmp_path: Path) -> None:
 
 def test_a_file_is_searched_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few lines are held at once, the same is found and removed."""
-    monkeypatch.setattr(traces, "BATCH", 1)
+    monkeypatch.setattr(kept, "BATCH", 1)
     world.erase()
     assert lines_that_name(world.home, "ann") == []
     assert len(lines_that_name(world.home, "bob")) > 10

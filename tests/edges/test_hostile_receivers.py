@@ -23,6 +23,7 @@ from resources.channels.files import FileChannel
 from resources.channels.webhook import WebhookChannel
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import Ledger
+from resources.storage.outbox import Outbox
 from tests.edges.sender import SECRET, outbound, wall_clock
 
 KEYS = outbound(2)["idempotency_key"].to_list()
@@ -254,7 +255,10 @@ def test_the_rest_of_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         next(answers)(connection)
 
     with receiver(one_by_one) as url:
-        ways = {"email": WebhookChannel(url, SECRET, wall_clock, batch_size=2, retries=0), "website": FileChannel(tmp_path / "outbox")}
+        ways = {
+            "email": WebhookChannel(url, SECRET, wall_clock, batch_size=2, retries=0),
+            "website": FileChannel(Outbox(tmp_path / "outbox")),
+        }
         activation = deliver(outbound(8, ["email", "website"]), ways, Ledger(home=str(tmp_path)), wall_clock)
     assert activation.group_by("channel", "status").len().sort("channel", "status").rows() == [
         ("email", "delivered", 2),

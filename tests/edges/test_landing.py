@@ -250,16 +250,15 @@ def test_lines_without_end_come_in_blocks_of_so_many(tmp_path: Path, monkeypatch
 LIMITED = """
 import sys, polars as pl
 from datetime import date
-from pathlib import Path
 from atc_pipeline.events.ingest import ingest
-from resources.landing import LandingZone
-from resources.lake import Lake
-from resources.spill import Spill
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
 day, refused = date(2026, 1, 10), []
-with Spill(Path(sys.argv[1]) / "lake") as spill:
+lake = Lake(root=sys.argv[1] + "/lake")
+with lake.spill() as spill:
     blocks = LandingZone(root=sys.argv[1]).read(day, refused)
     done = ingest(blocks, pl.Series(dtype=pl.String), arrival=day, timezone="UTC", park=spill.park)
-    Lake(root=sys.argv[1] + "/lake").write("rejected_events", day, done.rejected)
+    lake.write("rejected_events", day, done.rejected)
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(done.lines, refused, peak // 1024)
 """

@@ -160,7 +160,7 @@ def test_a_killed_sender_leaves_its_claims_to_others(ledger: Ledger) -> None:
 def test_a_ledger_of_an_older_version_is_read_and_written(ledger: Ledger) -> None:
     """Columns that it lacks are added, its rows stay; its keys of 16 digits are noticed from their day on; and it can be made anew."""
     Path(ledger.home).mkdir()
-    with duckdb.connect(ledger.path) as connection:
+    with duckdb.connect(ledger.place) as connection:
         connection.execute(TABLE.replace(",\n    sender varchar,\n    reason varchar,\n    is_final boolean", ""))
         columns = connection.execute("from deliveries").description
         connection.execute("insert into deliveries values ('00', ?, 'c', 'a', 'email', 'delivered', 1, ?, ?, '{}')", [DAY, NOON, NOON])

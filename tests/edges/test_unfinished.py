@@ -19,6 +19,7 @@ from resources.erasure.tombstones import Tombstones
 from resources.erasure.traces import keepers
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
+from resources.storage.outbox import Outbox
 from resources.storage.spill import Spill
 from resources.storage.warehouse import Warehouse
 
@@ -45,7 +46,9 @@ def erase_ann(home: Path) -> None:
     """Erase somebody from what is in this home."""
 
     def every() -> list[object]:
-        return list(keepers(Lake(root=f"{home}/lake"), LandingZone(root=f"{home}/landing"), home / "outbox", Ledger(home=str(home))))
+        return list(
+            keepers(Lake(root=f"{home}/lake"), LandingZone(root=f"{home}/landing"), Outbox(home / "outbox"), Ledger(home=str(home)))
+        )
 
     found = search(every(), ANN)  # type: ignore[arg-type]  # a list of Keepers
     erase(ANN, every, found, Tombstones(home=str(home)), reference="", ours=[], now=lambda: NOON)  # type: ignore[arg-type]
@@ -53,7 +56,7 @@ def erase_ann(home: Path) -> None:
 
 def lay_tombstone(home: Path) -> None:
     """Write down an erasure."""
-    Tombstones(home=str(home)).lay(ANN.fingerprints, reference="", at=NOON, found={})
+    Tombstones(home=str(home)).lay(ANN.fingerprints, reference="", at=NOON, rows={})
 
 
 def forget(home: Path) -> None:
@@ -66,9 +69,15 @@ def forget(home: Path) -> None:
 def replace(home: Path) -> None:
     """Write a landing file anew."""
     landed = home / "landing" / str(DAY) / "a.ndjson"
+    landed.parent.mkdir(parents=True, exist_ok=True)
     landed.write_text("{}\n")
-    (home / "anew").write_text("\n")
-    LandingZone(root=f"{home}/landing").replace(landed, home / "anew")
+    with LandingZone(root=f"{home}/landing").rewriting(landed) as anew:
+        anew.write_text("\n")
+
+
+def send(home: Path) -> None:
+    """Write a message into the outbox."""
+    FileChannel(Outbox(home / "outbox")).send(message())
 
 
 def write_day(home: Path) -> None:
@@ -85,6 +94,7 @@ PLACES: list[tuple[str, Callable[[Path], object]]] = [
     (f"landing/{DAY}/.replaced.json.{{pid}}", replace),
     (f"lake/raw_events/date={DAY}/.part.parquet.{{pid}}", write_day),
     (f"lake/raw_events/date={DAY}/.part.parquet.erasing.{{pid}}", write_day),
+    (f"outbox/date={DAY}/.another.ndjson.{{pid}}", send),
     ("lake/segment_matrix/.picture.svg.{pid}", lambda home: Lake(root=f"{home}/lake").put("segment_matrix", "picture.svg", "")),
     (f"lake.origins/.{DAY}.json.{{pid}}", lambda home: Lake(root=f"{home}/lake").origins.note(DAY, {}, [], None, 2)),
 ]
@@ -104,13 +114,30 @@ def test_the_next_to_write_removes_what_a_killed_process_has_left(
     assert living.read_text() == "half a file"
 
 
-def test_the_next_message_removes_half_files_of_the_outbox(tmp_path: Path) -> None:
-    """Whoever has the folder's lock is the only one to write there: of whatever journey the file is."""
-    left = tmp_path / "outbox" / f"date={DAY}" / ".another.ndjson.part"
-    left.parent.mkdir(parents=True)
-    left.write_text("half a file")
-    FileChannel(tmp_path / "outbox").send(message())
-    assert [path.name for path in left.parent.iterdir()] == ["bob.ndjson"]
+@pytest.mark.parametrize("write", [lay_tombstone, forget, replace, send])
+def test_what_cannot_be_made_again_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    """Tombstones, the ledger, landing files and the outbox: the bytes, then the name, then the folder that has the name."""
+    steps, flush, rename = list[tuple[str, int]](), os.fsync, Path.replace
+
+    def flushing(file: int) -> None:
+        steps.append(("flush", os.fstat(file).st_ino))
+        flush(file)
+
+    def renaming(path: Path, target: Path) -> Path:
+        steps.append(("rename", path.stat().st_ino))
+        folders.append(path.parent.stat().st_ino)
+        return rename(path, target)
+
+    folders: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(Path, "replace", renaming)
+    write(tmp_path)
+    renamed = [at for at, (step, _) in enumerate(steps) if step == "rename"]
+    assert renamed
+    for at, folder in zip(renamed, folders, strict=True):
+        assert (steps[at - 1], steps[at + 1]) == (("flush", steps[at][1]), ("flush", folder))
 
 
 def test_the_next_erasure_removes_what_killed_ones_have_left(tmp_path: Path, dead: int) -> None:

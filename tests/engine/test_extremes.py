@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from atc_pipeline.customers import accumulators, remembered
+from atc_pipeline.customers import accumulators, activity, remembered
 from atc_pipeline.customers.activity import roll_up
 from atc_pipeline.customers.profiles import STATE, purchases, state_schema, table_schema, update_profiles
 from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.rules.limits import LimitError
 
 TODAY = date(2026, 1, 1)
 HEAD = 'version: "1"\ncalendar: {timezone: UTC, starts_on: 2026-01-01}\n'
@@ -27,6 +28,18 @@ def test_a_machine_that_looks_at_everything_ten_thousand_times_a_day_stops_nothi
     known = {"date": TODAY, "customer_id": "a", "event_date": TODAY, "events": 10_000, "intent_buying": 10_000 * 1000 * 1_000_000}
     activity = pl.DataFrame([known, known], schema=remembered.rollup_schema(portfolio)).lazy()
     assert update_profiles(None, activity, portfolio, today=TODAY).collect()["intent_buying"].to_list() == [0.5]
+
+
+def test_a_day_whose_weights_would_not_fit_is_refused_instead_of_wrapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three events, two of them meant, each weighing 2.5 twice: what could be weighed is held against the limit."""
+    signals = "signals: [{event: Viewed, weight: 2.5}, {event: Viewed, weight: 2.5}]"
+    intents = f"intents: {{buying: {{half_life_days: 3, full_at: 20, {signals}}}}}\n"
+    events = [event("u", TODAY, name, number) for number, name in enumerate(("Viewed", "Viewed", "Bought"))]
+    monkeypatch.setattr(activity, "LARGEST_WEIGHT", 10_000_000)
+    assert profiled(tmp_path, intents, events)["intent_buying"].to_list() == [0.5]
+    monkeypatch.setattr(activity, "LARGEST_WEIGHT", 9_999_999)
+    with pytest.raises(LimitError, match="micro-weights of a shard of the day's events: 10,000,000, and at most 9,999,999 fit"):
+        profiled(tmp_path, intents, events)
 
 
 @pytest.mark.parametrize("sums", [(1e16, 1.0, 1.0), (1.0, 1e16, 1.0), (1.0, 1.0, 1e16)])
@@ -52,7 +65,7 @@ def event(user: str, day: date, name: str, number: int = 0, **properties: Any) -
     """Return an accepted event."""
     at = datetime.combine(day, time(12), UTC)
     known = {"message_id": f"{user}{day}{number}", "type": "track", "event": name, "user_id": user, "timestamp": at, "event_date": day}
-    return dict.fromkeys(RAW_EVENTS) | known | {"properties": json.dumps(properties)}
+    return dict.fromkeys(RAW_EVENTS.schema) | known | {"properties": json.dumps(properties)}
 
 
 def profiled(folder: Path, journeys: str, *arrived: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -62,7 +75,7 @@ def profiled(folder: Path, journeys: str, *arrived: Sequence[dict[str, Any]]) ->
     yesterday, rollups = None, []
     for number, rows in enumerate(arrived):
         today = TODAY + timedelta(days=number)
-        rollups.append(roll_up(pl.DataFrame(rows, schema=RAW_EVENTS), portfolio, arrival=today).activity)
+        rollups.append(roll_up(pl.DataFrame(rows, schema=RAW_EVENTS.schema), portfolio, arrival=today).activity)
         yesterday = update_profiles(yesterday, pl.concat(rollups).lazy(), portfolio, today=today).collect().lazy()
     assert yesterday is not None
     return yesterday.collect()

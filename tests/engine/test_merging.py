@@ -16,7 +16,7 @@ from atc_pipeline.customers import profiles, segments
 from atc_pipeline.decision import queues
 from atc_pipeline.decision.decide import Decided, decide
 from atc_pipeline.decision.memory import merge, no_state
-from atc_pipeline.decision.tables import ASSIGNMENTS, QUEUES, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE
 from atc_pipeline.journeys.portfolio import Journey, Portfolio, Segment
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.promises.decision import (
@@ -94,14 +94,14 @@ def memory(rows: Sequence[Row]) -> pl.DataFrame:
             }
             for row in rows
         ],
-        schema=STATE,
+        schema=JOURNEY_STATE.schema,
     )
 
 
 def remembered(rows: Sequence[Row], who: dict[str, str]) -> list[Row]:
     """Merge the memory; return it by customer and journey."""
     merged = merge(memory(rows), absorbed(who), today=TODAY)
-    assert merged.schema == pl.Schema(STATE)
+    assert merged.schema == JOURNEY_STATE.schema
     return [
         Row(
             one["customer_id"],
@@ -367,7 +367,7 @@ def test_an_ending_by_merging_is_told_where_nothing_else_ended(
 ) -> None:
     """One row for the survivor, none for the absorbed; a delivered row says the same when the day is decided again."""
     state = merge(memory(before), absorbed(INTO_U), today=TODAY)
-    nobody = pl.LazyFrame(schema=QUEUES)
+    nobody = pl.LazyFrame(schema=JOURNEY_QUEUES.schema)
     goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
     people = pl.LazyFrame({"customer_id": ["u"]})
     done = decide(nobody, people, state, goals, journeys, today=TODAY)
@@ -387,7 +387,7 @@ def sent(*rows: tuple[str, str, str, int | None, str | None]) -> pl.DataFrame:
             | {"arm": "control" if who == "w" else "treated", "score": 5.0, "ended_journey_id": ended}
             for who, decision, journey, entered, ended in rows
         ],
-        schema=ASSIGNMENTS,
+        schema=JOURNEY_ASSIGNMENTS.schema,
     )
 
 
@@ -480,7 +480,7 @@ def test_what_was_delivered_to_somebody_counts_for_who_they_are_by_now(
     state = merge(memory([replace(row, arm="control") if row.customer == "w" else row for row in before]), absorbed(INTO_U), today=TODAY)
     goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
     people = pl.LazyFrame({"customer_id": ["u"]})
-    queued = pl.LazyFrame([(TODAY, "l", "u", TODAY, 0)], schema=QUEUES, orient="row")
+    queued = pl.LazyFrame([(TODAY, "l", "u", TODAY, 0)], schema=JOURNEY_QUEUES.schema, orient="row")
     done = decide(queued, people, state, goals, journeys, today=TODAY, delivered=sent(*delivered), absorbed=absorbed(INTO_U))
     (row,) = done.assignments.iter_rows(named=True)
     assert (row["customer_id"], row["decision"], row["journey_id"], row["arm"]) == ("u", *answer)
@@ -500,7 +500,7 @@ def test_a_place_that_was_given_to_somebody_merged_since_is_taken(tmp_path: Path
     )
     portfolio = load_portfolio(file)
     goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
-    queued = pl.LazyFrame([(TODAY, "j", who, TODAY, 0) for who in ("u", "x")], schema=QUEUES, orient="row")
+    queued = pl.LazyFrame([(TODAY, "j", who, TODAY, 0) for who in ("u", "x")], schema=JOURNEY_QUEUES.schema, orient="row")
     for before, journey in (([], "j"), ([Row("u", "k", 29)], "k")):
         done = decide(
             queued,
@@ -527,7 +527,7 @@ def test_whoever_is_held_out_stays_held_out_after_logging_in(tmp_path: Path, hol
     )
     names = [f"u{number}" for number in range(40)]
     arms = pl.LazyFrame({"customer_id": names[:20], "arm_id": [f"anon:{name}" for name in names[:20]]})
-    queued = pl.LazyFrame([(TODAY, "j", who, TODAY, 0) for who in names], schema=QUEUES, orient="row")
+    queued = pl.LazyFrame([(TODAY, "j", who, TODAY, 0) for who in names], schema=JOURNEY_QUEUES.schema, orient="row")
     goals = pl.LazyFrame(schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date})
     done = decide(queued, pl.LazyFrame({"customer_id": names}), no_state(), goals, load_portfolio(file), today=TODAY, arms=arms, shard=7)
     salt = "j:2" if holdout_version else "j"
@@ -581,7 +581,7 @@ def test_no_invariant_breaks_when_customers_merge(
             ]
             frame = pl.LazyFrame(people, profiles.table_schema(portfolio))
             done = decide(
-                pl.LazyFrame(queued, QUEUES),
+                pl.LazyFrame(queued, JOURNEY_QUEUES.schema),
                 frame,
                 merge(state, absorbed(who), today=today),
                 pl.LazyFrame(goals, {"customer_id": pl.String, "event": pl.String, "event_date": pl.Date}, orient="row"),

@@ -43,7 +43,7 @@ def profile(portfolio: Portfolio, *properties: dict[str, object]) -> dict[str, o
         }
         for number, said in enumerate(properties)
     ]
-    raw = pl.DataFrame(events, schema=RAW_EVENTS)
+    raw = pl.DataFrame(events, schema=RAW_EVENTS.schema)
     absorbed = identities.absorbed(identities.map_identities(raw.lazy(), None, today=TODAY).map)
     rollup = roll_up(raw, portfolio, arrival=TODAY, absorbed=absorbed).activity
     return update_profiles(None, rollup.lazy(), portfolio, today=TODAY, absorbed=absorbed).collect().row(0, named=True)

@@ -9,8 +9,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import checks, schemas
+from assets import checks
 from assets.checks import schema_failures, stretches
+from assets.schemas import schema_of
+from atc_pipeline.days import catalog
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.lake import Lake
@@ -86,9 +88,9 @@ def test_every_day_of_every_table_is_written_and_recorded(world: dict[str, str],
 def test_tables_are_as_tables_md_says(world: dict[str, str], lake: Lake) -> None:
     """Each table has the columns of TABLES.md, with their types, sorted by its key."""
     portfolio = load_portfolio(Path(world["ATC_JOURNEYS"]))
-    for name, table in schemas.tables(portfolio).items():
+    for name, table in catalog.tables(portfolio).items():
         frame = lake.read(name, LAST)
-        assert frame.schema == pl.Schema(table.columns), name
+        assert frame.schema == table.schema, name
         assert frame.equals(frame.sort(table.key)), name
         assert frame["date"].unique().to_list() in ([LAST], []), name
 
@@ -139,7 +141,7 @@ def test_a_failing_check_names_its_rows_and_blocks_what_follows(tmp_path: Path) 
 
 def test_a_schema_failure_names_column_check_value_and_row(world: dict[str, str], lake: Lake) -> None:
     """A negative waiting time and a key twice on a day are each found, with the row they are in."""
-    schema = schemas.tables(load_portfolio(Path(world["ATC_JOURNEYS"])))["journey_queues"].schema()
+    schema = schema_of(catalog.tables(load_portfolio(Path(world["ATC_JOURNEYS"])))["journey_queues"])
     queues = lake.read("journey_queues", LAST)
     assert schema_failures(schema, queues).is_empty()
     broken = pl.concat([queues, queues.head(1)]).with_columns(

@@ -15,6 +15,7 @@ import pytest
 
 from assets import schemas
 from assets.checks import schema_failures
+from atc_pipeline.days.catalog import tables
 from atc_pipeline.journeys.resolution import load_portfolio
 
 EXAMPLE = Path(__file__).parents[1] / "engine" / "journeys" / "journeys.example.yaml"
@@ -73,7 +74,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
 @cache
 def schemas_by_table() -> Mapping[str, pa.DataFrameSchema]:
     """Return the schema of each table, for the complete grammar."""
-    return {name: table.schema() for name, table in schemas.tables(load_portfolio(EXAMPLE)).items()}
+    return {name: schemas.schema_of(table) for name, table in tables(load_portfolio(EXAMPLE)).items()}
 
 
 def schema_of(table: str) -> pa.DataFrameSchema:

@@ -15,8 +15,8 @@ import pytest
 from assets.shown.facts import facts_of
 from atc_pipeline.__main__ import main
 from atc_pipeline.customers.purchases import PurchaseModels
-from atc_pipeline.customers.tables import COVERAGE, MEMBERSHIPS
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.definitions import build_definitions
 from resources.storage.lake import Lake
 from tests.graph.small_world import JOURNEYS, make_world
@@ -40,10 +40,14 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
             | {"entered_on": DAYS[0]}
             for one in customers
         ]
-        lake.write("journey_assignments", day, pl.DataFrame(rows, schema=ASSIGNMENTS))
+        lake.write("journey_assignments", day, pl.DataFrame(rows, schema=JOURNEY_ASSIGNMENTS.schema))
         segments = [{"date": day, "segment_id": "newcomers", "customer_id": one, "member_since": DAYS[0]} for one in customers]
         segments += [{"date": day, "segment_id": "buyers", "customer_id": "c01", "member_since": MERGED}] if day >= MERGED else []
-        lake.write("micro_segment_memberships", day, pl.DataFrame(segments, schema=MEMBERSHIPS).sort("segment_id", "customer_id"))
+        lake.write(
+            "micro_segment_memberships",
+            day,
+            pl.DataFrame(segments, schema=MICRO_SEGMENT_MEMBERSHIPS.schema).sort("segment_id", "customer_id"),
+        )
         orders = {"customer_id": ["c01"], "event_date": [day], "events": [2]} | ({"goal.Order Completed": [2]} if number else {})
         lake.write("customer_activity", day, pl.DataFrame(orders).with_columns(date=day))
     return lake
@@ -185,7 +189,7 @@ def test_memberships_tell_who_came_and_went_and_how_segments_overlap() -> None:
 
     def members(day: date, **segments: str) -> pl.DataFrame:
         rows = [(day, segment, one, DAYS[1] if one in "de" else DAYS[0]) for segment, many in segments.items() for one in many]
-        return pl.DataFrame(rows, schema=MEMBERSHIPS, orient="row")
+        return pl.DataFrame(rows, schema=MICRO_SEGMENT_MEMBERSHIPS.schema, orient="row")
 
     facts = facts_of(
         "micro_segment_memberships", members(DAYS[1], buyers="abc", new="bcde"), members(DAYS[0], buyers="abcf", new="bc").lazy()
@@ -246,7 +250,7 @@ def test_a_word_that_one_customer_has_is_not_told() -> None:
 @pytest.mark.parametrize("table", ["customer_profiles", "micro_segment_memberships"])
 def test_a_day_without_customers_has_facts_too(table: str) -> None:
     """Nobody there yet: nothing is divided by nothing, and what is told can be recorded."""
-    empty = pl.DataFrame(schema=MEMBERSHIPS | {"first_seen_on": pl.Date})
+    empty = pl.DataFrame(schema=MICRO_SEGMENT_MEMBERSHIPS.schema | {"first_seen_on": pl.Date})
     facts = facts_of(table, empty)
     assert facts["dagster/row_count"] == 0
     assert json.dumps([value for value in facts.values() if isinstance(value, int | float)])
@@ -268,7 +272,7 @@ def test_a_day_of_coverage_and_of_models_is_told() -> None:
     """How much each feature matched, once for all the events it names; what the models were fitted on, and why not."""
     rows = [("orders", 1, "Bought"), ("reads", 1, "Read"), ("reads", 1, "Seen"), ("reads", 2, "Read")]
     found = pl.DataFrame(rows, schema=["feature", "part", "event"], orient="row").with_columns(date=pl.lit(DAYS[0]), matched=3)
-    coverage = pl.DataFrame(found.to_dicts(), schema=COVERAGE).with_columns(pl.col("read", "skipped").fill_null(0))
+    coverage = pl.DataFrame(found.to_dicts(), schema=FEATURE_COVERAGE.schema).with_columns(pl.col("read", "skipped").fill_null(0))
     told = facts_of("feature_coverage", coverage)
     assert "| reads | 6 |" in told["matched_by_feature"].value
     assert "| orders | 3 |" in told["matched_by_feature"].value

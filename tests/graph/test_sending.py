@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from assets.checks import PROMISES
-from atc_pipeline.activation.messages import KEY_COLLISION
+from atc_pipeline.activation.tables import KEY_COLLISION
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels.webhook import WebhookChannel

@@ -13,16 +13,15 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import schemas
 from assets.checks import _shown
-from assets.outcomes import _show
 from assets.shown.facts import SHOWN_ROWS, facts_of, markdown_table
+from assets.shown.matrix import picture_of
 from atc_pipeline.__main__ import main
-from atc_pipeline.customers.tables import MEMBERSHIPS
+from atc_pipeline.customers.tables import MICRO_SEGMENT_MEMBERSHIPS, customer_profiles
 from atc_pipeline.decision.gates import RULINGS
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, QUEUES, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.outcomes.tables import MATRIX
+from atc_pipeline.outcomes.tables import SEGMENT_MATRIX
 from resources.storage.lake import Lake
 from tests.edges.attacks import ATTACKS
 from tests.graph.small_world import JOURNEYS, make_world, run
@@ -66,13 +65,18 @@ def test_many_different_events_are_counted_not_stored(letter: str) -> None:
 def test_many_segments_and_journeys_are_counted_not_stored() -> None:
     """Of 3,000 of each, fifty are told, as rows and as numbers to be plotted."""
     names = [f"segment_{number}_{'x' * 60}" for number in range(3000)]
-    members = pl.DataFrame({"date": DAY, "segment_id": names, "customer_id": "c1", "member_since": DAY}, schema=MEMBERSHIPS)
-    queues = pl.DataFrame({"date": DAY, "journey_id": names, "customer_id": "c1", "queued_on": DAY, "waiting_days": 0}, schema=QUEUES)
+    members = pl.DataFrame(
+        {"date": DAY, "segment_id": names, "customer_id": "c1", "member_since": DAY}, schema=MICRO_SEGMENT_MEMBERSHIPS.schema
+    )
+    queues = pl.DataFrame(
+        {"date": DAY, "journey_id": names, "customer_id": "c1", "queued_on": DAY, "waiting_days": 0}, schema=JOURNEY_QUEUES.schema
+    )
     funnel = pl.DataFrame({"journey_id": names}).with_columns(
         *(pl.lit(7).alias(name) for name in ("queued", "carried", *RULINGS, "started", "places", "wanted")), price=pl.lit(0.123456789)
     )
     answers = pl.DataFrame(
-        {"journey_id": [*names, None], "decision": "start"}, schema={name: ASSIGNMENTS[name] for name in ("journey_id", "decision")}
+        {"journey_id": [*names, None], "decision": "start"},
+        schema={name: JOURNEY_ASSIGNMENTS.schema[name] for name in ("journey_id", "decision")},
     )
     for table, frame in {
         "micro_segment_memberships": members,
@@ -103,7 +107,7 @@ def test_failing_rows_are_bounded() -> None:
 def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
     """2,000 micro-segments over a year: the largest are drawn, the title says so, and the table counts the others."""
     (tmp_path / "journeys.yaml").write_text(JOURNEYS)
-    lake, told = Lake(root=str(tmp_path / "lake")), {}
+    lake = Lake(root=str(tmp_path / "lake"))
     days = [DAY + timedelta(days=number) for number in range(40)]
     for day in days:
         sizes = pl.DataFrame({"segment_id": [f"s{number}" for number in range(2000)]}).with_columns(
@@ -114,16 +118,12 @@ def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
             ),
             journey_id=pl.format("j{}", pl.int_range(2000).mul(day.day).mod(30)),
         )
-        lake.write("segment_matrix", day, sizes.select(*MATRIX).cast(MATRIX))
+        lake.write("segment_matrix", day, sizes.select(*SEGMENT_MATRIX.schema).cast(SEGMENT_MATRIX.schema))
 
-    class Context:
-        def add_asset_metadata(self, metadata: dict[str, object], **_: object) -> None:
-            told.update(metadata)
-
-    _show(Context(), lake, load_portfolio(tmp_path / "journeys.yaml"), days)  # type: ignore[arg-type]
-    assert kept(told) < MOST_KEPT
+    shown = dict(picture_of(lake, load_portfolio(tmp_path / "journeys.yaml"), days))
+    assert kept(shown) < MOST_KEPT
     assert "the 200 largest of 2,000" in Path(lake.root, "segment_matrix", "picture.svg").read_text()
-    assert "| and 1,950 more |" in told["micro_segments"].value
+    assert "| and 1,950 more |" in shown["micro_segments"].value
 
 
 def test_tables_speak_in_words() -> None:
@@ -158,12 +158,14 @@ def test_markdown_is_made_in_few_places() -> None:
         for path in sorted((ROOT / "assets").rglob("*.py"))
         if re.search(r"MetadataValue\.md\(|MarkdownMetadataValue\(", path.read_text())
     ]
-    assert set(makes) <= {"erasure.py", "facts.py", "outcomes.py"}
+    assert set(makes) <= {"erasure.py", "facts.py", "matrix.py"}
 
 
 def test_keys_of_numbers_are_text_too() -> None:
     """A micro-segment of an older journeys.yaml may be called anything."""
-    members = pl.DataFrame({"date": DAY, "segment_id": ATTACKS, "customer_id": "c1", "member_since": DAY}, schema=MEMBERSHIPS)
+    members = pl.DataFrame(
+        {"date": DAY, "segment_id": ATTACKS, "customer_id": "c1", "member_since": DAY}, schema=MICRO_SEGMENT_MEMBERSHIPS.schema
+    )
     keys = list(facts_of("micro_segment_memberships", members))
     assert not ACTING.search(" ".join(keys))
     assert max(map(len, keys)) < 300
@@ -173,8 +175,9 @@ def test_what_journeys_yaml_says_of_columns_is_text(tmp_path: Path) -> None:
     """The catalog shows a trait's definition, condition included, beside its column: as Markdown."""
     where = ", where: \"city = '![x](/attack.png) <b>'\"}"
     (tmp_path / "journeys.yaml").write_text(JOURNEYS.replace("orders: {count: Order Completed}", "orders: {count: Order Completed" + where))
-    table = schemas.tables(load_portfolio(tmp_path / "journeys.yaml"))["customer_profiles"]
-    assert table.descriptions["orders"] == r"count of Order Completed where city = '!\[x\](/attack.png) \<b\>'"
+    table = customer_profiles(load_portfolio(tmp_path / "journeys.yaml"))
+    [orders] = [column.meaning for column in table.columns if column.name == "orders"]
+    assert orders == r"count of Order Completed where city = '!\[x\](/attack.png) \<b\>'"
 
 
 def test_failures_are_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -207,12 +210,14 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
         {"date": DAY, "customer_id": one, "decision": "start", "journey_id": "welcome", "arm": "treated", "entered_on": DAY, "day_index": 1}
         for one in ATTACKS
     ]
-    answers = pl.DataFrame(rows, schema=ASSIGNMENTS)
+    answers = pl.DataFrame(rows, schema=JOURNEY_ASSIGNMENTS.schema)
     lake.write("journey_assignments", DAY, answers)
     lake.write(
         "micro_segment_memberships",
         DAY,
-        pl.DataFrame({"date": DAY, "segment_id": "buyers", "customer_id": ATTACKS, "member_since": DAY}, schema=MEMBERSHIPS),
+        pl.DataFrame(
+            {"date": DAY, "segment_id": "buyers", "customer_id": ATTACKS, "member_since": DAY}, schema=MICRO_SEGMENT_MEMBERSHIPS.schema
+        ),
     )
     lake.write(
         "customer_activity", DAY, pl.DataFrame({"date": DAY, "customer_id": ATTACKS, "event_date": DAY, "events": [1] * len(ATTACKS)})
@@ -237,8 +242,8 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
         }
         for one in ATTACKS
     ]
-    lake.write("scored_candidates", DAY, pl.DataFrame(options, schema=CANDIDATES))
-    lake.write("journey_state", DAY, pl.DataFrame(schema=STATE))
+    lake.write("scored_candidates", DAY, pl.DataFrame(options, schema=SCORED_CANDIDATES.schema))
+    lake.write("journey_state", DAY, pl.DataFrame(schema=JOURNEY_STATE.schema))
     return lake
 
 

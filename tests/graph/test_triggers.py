@@ -14,12 +14,14 @@ import polars as pl
 import pytest
 from dagster._core.events import EngineEventData
 
+from assets import checks
 from assets.jobs.triggers import reasons
 from atc_pipeline.definitions import build_definitions
+from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.origins import Origins
-from resources.storage.turn import is_alive
+from resources.storage.processes import is_alive
 from tests.graph.small_world import DAYS, FIRST, line, make_world, run
 
 pytestmark = pytest.mark.slow
@@ -192,6 +194,20 @@ def test_while_a_run_is_under_way_no_other_is_asked_for(watcher: Watcher) -> Non
     job = build_definitions(watcher.world).resolve_job_def("daily")
     started = watcher.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     assert f"but run {started.run_id} of daily is not over yet" in watcher.look()
+
+
+def test_a_day_of_which_nobody_knows_any_more_what_it_was_made_from_is_told_and_made_again(watcher: Watcher) -> None:
+    """A note that a power cut has damaged would else say of its day, in silence, that it is as it should be."""
+    lake = Lake(root=str(watcher.lake))
+    note = Path(f"{lake.root}.origins") / f"{TWO}.json"
+    for text in (b"", b'{"raw_events": ', b"[]", b'{"raw_events": {}}', b"\xff"):
+        note.write_bytes(text)
+        assert "nobody can say what it was made from" in str(lake.origins.damage(DAYS[1]))
+        shown = checks._days_on_another_yesterday(lake, load_portfolio(Path(watcher.world["ATC_JOURNEYS"])), [DAYS[2]])
+        assert shown.select("date", "days_to_run").rows() == [(DAYS[1], f"{TWO}...{THREE}")]
+    assert watcher.ran() == (TWO, LAST_OVER)
+    assert lake.origins.damage(DAYS[1]) is None
+    assert watcher.look() == UP_TO_DATE
 
 
 def test_of_a_year_only_what_has_changed_is_read_again(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ def orders(*properties: object, customers: int = 1) -> pl.DataFrame:
         }
         for number, one in enumerate(properties)
     ]  # fmt: skip
-    return pl.DataFrame(rows, schema_overrides=RAW_EVENTS).with_columns(
-        pl.lit(None, dtype=RAW_EVENTS[name]).alias(name) for name in ("anonymous_id", "traits", "context", "received_at")
+    return pl.DataFrame(rows, schema_overrides=RAW_EVENTS.schema).with_columns(
+        pl.lit(None, dtype=RAW_EVENTS.schema[name]).alias(name) for name in ("anonymous_id", "traits", "context", "received_at")
     )
 
 

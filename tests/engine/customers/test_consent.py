@@ -57,7 +57,7 @@ def said(number: int, moment: str, received: str | None = None, user: str = "u",
 
 def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Return ``raw_events`` of these rows."""
-    return pl.DataFrame([dict.fromkeys(RAW_EVENTS) | row for row in rows], schema=RAW_EVENTS)
+    return pl.DataFrame([dict.fromkeys(RAW_EVENTS.schema) | row for row in rows], schema=RAW_EVENTS.schema)
 
 
 def days(portfolio: Portfolio, *arrived: Sequence[dict[str, Any]], who: str = "u") -> list[tuple[bool | None, bool | None]]:

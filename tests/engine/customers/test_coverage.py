@@ -27,7 +27,7 @@ def portfolio(folder: Path, text: str) -> Portfolio:
 def happened(*said: tuple[str, dict[str, Any]], day: date = TODAY) -> pl.DataFrame:
     """Return accepted events of a day: name and properties; ``identify`` and traits."""
     rows = [
-        dict.fromkeys(RAW_EVENTS)
+        dict.fromkeys(RAW_EVENTS.schema)
         | {
             "message_id": f"m{number:03}",
             "type": "identify" if name == "identify" else "track",
@@ -39,7 +39,7 @@ def happened(*said: tuple[str, dict[str, Any]], day: date = TODAY) -> pl.DataFra
         }
         for number, (name, what) in enumerate(said)
     ]
-    return pl.DataFrame(rows, schema=RAW_EVENTS)
+    return pl.DataFrame(rows, schema=RAW_EVENTS.schema)
 
 
 TEA = [{"category": "tea", "quantity": 2}]

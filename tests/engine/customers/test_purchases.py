@@ -364,9 +364,9 @@ def test_first_day_has_no_model_and_the_table_its_schema() -> None:
     first = model_for_day(None, None, WEEKLY, today=TODAY)
     none = model_for_day(customers(*alike(99)), None, None, today=TODAY)
 
-    assert first.schema == none.schema == PURCHASE_MODELS
-    assert first.row(0) == (TODAY, *[None] * (len(PURCHASE_MODELS) - 3), False, "there is no data before the first day")
-    assert none.row(0) == (TODAY, *[None] * (len(PURCHASE_MODELS) - 3), False, None)
+    assert first.schema == none.schema == PURCHASE_MODELS.schema
+    assert first.row(0) == (TODAY, *[None] * (len(PURCHASE_MODELS.schema) - 3), False, "there is no data before the first day")
+    assert none.row(0) == (TODAY, *[None] * (len(PURCHASE_MODELS.schema) - 3), False, None)
     assert PurchaseModels.of(first) == PurchaseModels.of(none) == PurchaseModels.of(None) == PurchaseModels()
 
 

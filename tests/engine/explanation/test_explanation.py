@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from atc_pipeline.activation import messages
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES, WITHHELD
 from atc_pipeline.customers import profiles
 from atc_pipeline.decision import decide as decision
 from atc_pipeline.decision import memory
+from atc_pipeline.decision.gates import GATES, MEANINGS, RULINGS
 from atc_pipeline.decision.options import score_options
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, QUEUES, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.explanation import page as explanation
 from atc_pipeline.explanation import reasons, what_if
 from atc_pipeline.explanation.day import Day
@@ -90,7 +91,7 @@ def day_of(
 ) -> Day:
     """Lay out what the lake would know of customer x."""
     chosen = next((row for row in options if row["ruling"] == "chosen"), None)
-    rows = pl.DataFrame(options, schema=CANDIDATES).sort("score", descending=True, nulls_last=True)
+    rows = pl.DataFrame(options, schema=SCORED_CANDIDATES.schema).sort("score", descending=True, nulls_last=True)
     rows = rows.with_columns(rank=pl.int_range(1, pl.len() + 1), margin=(chosen["score"] if chosen else 0.0) - pl.col("score"))
     given_answer = {
         "date": TODAY,
@@ -116,11 +117,11 @@ def day_of(
         profile=pl.DataFrame([known | {"orders": 1} | dict(profile or {})], schema=schema),
         memberships=pl.DataFrame(members),
         candidates=rows,
-        assignment=pl.DataFrame([given_answer | answer], schema=ASSIGNMENTS),
-        state=pl.DataFrame(state or [], schema=STATE),
-        messages=pl.DataFrame(sent or [], schema=MESSAGES),
-        yesterday=pl.DataFrame(schema=ASSIGNMENTS),
-        state_before=pl.DataFrame(before or [], schema=STATE),
+        assignment=pl.DataFrame([given_answer | answer], schema=JOURNEY_ASSIGNMENTS.schema),
+        state=pl.DataFrame(state or [], schema=JOURNEY_STATE.schema),
+        messages=pl.DataFrame(sent or [], schema=OUTBOUND_MESSAGES.schema),
+        yesterday=pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema),
+        state_before=pl.DataFrame(before or [], schema=JOURNEY_STATE.schema),
         funnel=pl.DataFrame() if funnel is None else funnel,
         arm_id="x",
     )
@@ -171,9 +172,11 @@ def test_every_reason_for_withholding_has_words_of_its_own(tmp_path: Path) -> No
         day_of(
             config, options, [past("a", entered_on=TODAY)], sent=[sent | {"withheld": reason}], **start, runner_up=NONE, runner_up_score=0.5
         )
-        for reason in messages.WITHHELD
+        for reason in WITHHELD
     ]
-    assert len({told(day).partition("tea_1 by email: withheld, ")[2] for day in days}) == len(messages.WITHHELD)
+    assert len({told(day).partition("tea_1 by email: withheld, ")[2] for day in days}) == len(WITHHELD)
+    unknown = day_of(config, options, [past("a", entered_on=TODAY)], sent=[sent | {"withheld": "full_moon"}], **start)
+    assert "tea_1 by email: withheld as 'full_moon', which this version has no words for" in told(unknown)
 
 
 RESERVED = {"journey_id": "b", "entered_on": date(2026, 5, 22), "ended_on": date(2026, 6, 1), "left_on": date(2026, 6, 1)}
@@ -242,17 +245,45 @@ def test_each_ruling_in_words(tmp_path: Path, ruling: str, journey: str, policy:
     portfolio = portfolio_with(tmp_path, journey_b=journey, policy=policy)
     text = told(day_of(portfolio, options, state, profile={"consent_app": False}))
     assert said in text
-    assert reasons.OF_OLD.get(ruling, "by the journeys.yaml of that day") not in text
+    assert "by the journeys.yaml of that day" not in text
     assert "To win" not in text
 
 
-@pytest.mark.parametrize("ruling", sorted(reasons.OF_OLD))
+def test_every_ruling_has_a_sentence_and_every_gate_a_case_here() -> None:
+    """A gate without words, and a sentence without a gate, are mistakes."""
+    assert set(reasons.SENTENCES) == set(RULINGS) - {"chosen"}
+    assert {case[0] for case in REASONS} >= set(GATES)
+
+
+def test_an_unknown_ruling_is_told_as_what_it_is_and_not_with_the_words_of_another(tmp_path: Path) -> None:
+    """A lake that a later version decided may have gates that this one does not know."""
+    day = day_of(portfolio_with(tmp_path), [option("b", 3.0, "full_moon"), option(NONE, 0.0, "chosen")])
+    with pytest.raises(reasons.UnwordedError, match="full_moon"):
+        reasons.reason(day, "full_moon", day.options[0])
+    assert "Ruled 'full_moon', which this version has no words for. -> No priority helps. But for that, it would have won." in told(day)
+
+
+UNKNOWN_ANSWERS: list[dict[str, object]] = [
+    {"decision": "pause", "journey_id": "a", "entered_on": TODAY, "day_index": 1},
+    {"ended_journey_id": "a", "ended_reason": "forgotten"},
+]
+
+
+@pytest.mark.parametrize("answer", UNKNOWN_ANSWERS, ids=["decision", "ending"])
+def test_an_unknown_answer_is_told_as_what_it_is(tmp_path: Path, answer: dict[str, object]) -> None:
+    """Neither a decision nor an ending is told with the words of another."""
+    unknown = answer.get("ended_reason", answer.get("decision"))
+    text = told(day_of(portfolio_with(tmp_path), [option(NONE, 0.0, "chosen")], **answer))
+    assert f"as {unknown!r}, which this version has no words for" in text
+
+
+@pytest.mark.parametrize("ruling", [gate for gate in GATES if gate not in {"suppressed", "unscored"}])
 def test_a_gate_that_journeys_yaml_no_longer_explains_is_named_all_the_same(tmp_path: Path, ruling: str) -> None:
     """The portfolio was changed since: what the gate is for is said, and that the details are of that day."""
     options = [option("b", 3.0, ruling), option("gone", 2.0, ruling), option(NONE, 0.0, "chosen")]
     text = told(day_of(portfolio_with(tmp_path), options, profile={"consent_email": True}))
     if ruling not in {"reentry", "no_channel"}:
-        assert text.count(f"{reasons.OF_OLD[ruling]}, by the journeys.yaml of that day.") == 2
+        assert text.count(f"{MEANINGS[ruling]}, by the journeys.yaml of that day.") == 2
     assert "gone" in text
 
 
@@ -455,11 +486,11 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
     loaded = {day: load_portfolio(path) for day, path in world.write_journeys(folder).items()}
     crowd, portfolio = Crowd(random, size=20), loaded[world.days[0]]
     state = before = memory.no_state()
-    yesterday = pl.DataFrame(schema=ASSIGNMENTS)
+    yesterday = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema)
     for today in world.days:
         portfolio = loaded.get(today, portfolio)
         people = pl.DataFrame(crowd.profiles(portfolio, today), schema=profiles.table_schema(portfolio))
-        queued = pl.DataFrame(crowd.queues(portfolio, today), schema=QUEUES)
+        queued = pl.DataFrame(crowd.queues(portfolio, today), schema=JOURNEY_QUEUES.schema)
         done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
         sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
         before, state = state, done.state

@@ -215,8 +215,8 @@ def test_the_map_is_dated_by_the_day_since_which_an_id_has_been_this_customer() 
 def test_the_tables_are_as_they_say() -> None:
     """Columns and types, sorted by the key, on a day without events too."""
     for identity_map, changed in run([seen("u", "b"), seen("t", "c")], [seen("v", "a"), alias("t", "u")], []):
-        assert identity_map.schema == pl.Schema(IDENTITY_MAP)
-        assert changed.schema == pl.Schema(IDENTITY_CHANGES)
+        assert identity_map.schema == IDENTITY_MAP.schema
+        assert changed.schema == IDENTITY_CHANGES.schema
         assert identity_map.equals(identity_map.sort("id_type", "id"))
 
 

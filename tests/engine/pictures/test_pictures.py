@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.activation.tables import MESSAGES
-from atc_pipeline.customers.tables import MEMBERSHIPS
-from atc_pipeline.decision.tables import ASSIGNMENTS
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
+from atc_pipeline.customers.tables import MICRO_SEGMENT_MEMBERSHIPS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.outcomes.matrix import segment_matrix
-from atc_pipeline.outcomes.tables import MATRIX
+from atc_pipeline.outcomes.tables import SEGMENT_MATRIX
 from atc_pipeline.pictures import drawing, matrix, path
 
 FIRST = date(2026, 1, 30)
@@ -53,13 +53,13 @@ def members(today: date, **customers: Sequence[tuple[str, date]]) -> pl.LazyFram
         for name, many in customers.items()
         for one, since in many
     ]
-    return pl.LazyFrame(rows, schema=MEMBERSHIPS)
+    return pl.LazyFrame(rows, schema=MICRO_SEGMENT_MEMBERSHIPS.schema)
 
 
 def answers(today: date, **journeys: str | None) -> pl.LazyFrame:
     """The journey that each customer is in."""
     rows = [{"date": today, "customer_id": one, "decision": "continue", "journey_id": journey} for one, journey in journeys.items()]
-    return pl.LazyFrame(rows, schema=ASSIGNMENTS)
+    return pl.LazyFrame(rows, schema=JOURNEY_ASSIGNMENTS.schema)
 
 
 # --- The segment matrix ----------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def test_the_matrix_counts_who_is_in_who_came_and_who_went() -> None:
 
     rows = segment_matrix(today, before, served, today=day(1)).collect()
 
-    assert rows.schema == pl.Schema(MATRIX)
+    assert rows.schema == SEGMENT_MATRIX.schema
     assert rows.rows() == [
         (day(1), "buyers", 3, 1, 1, 3, "club", 2),
         (day(1), "newcomers", 0, 0, 1, 0, None, 0),
@@ -97,7 +97,7 @@ def cells(*rows: tuple[int, str, int, str | None]) -> pl.DataFrame:
             | {"served": customers if journey else 0, "journey_id": journey, "served_most": customers if journey else 0}
             for number, segment, customers, journey in rows
         ],
-        schema=MATRIX,
+        schema=SEGMENT_MATRIX.schema,
     )
 
 
@@ -218,10 +218,11 @@ def walked(
         "portfolio": portfolio,
         "names": pl.DataFrame({"date": days, "customer_id": "x"}),
         "memberships": pl.DataFrame(
-            [{"date": one, "segment_id": "buyers", "customer_id": "x", "member_since": days[0]} for one in days], schema=MEMBERSHIPS
+            [{"date": one, "segment_id": "buyers", "customer_id": "x", "member_since": days[0]} for one in days],
+            schema=MICRO_SEGMENT_MEMBERSHIPS.schema,
         ),
-        "assignments": pl.DataFrame(rows, schema=ASSIGNMENTS),
-        "messages": pl.DataFrame(schema=MESSAGES),
+        "assignments": pl.DataFrame(rows, schema=JOURNEY_ASSIGNMENTS.schema),
+        "messages": pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
         "events": pl.DataFrame(schema={"date": pl.Date, "name": pl.String, "number": pl.Int64}),
     }
     return path.Path(**(known | more))
@@ -256,7 +257,7 @@ def test_a_path_is_told_day_by_day(portfolio: Portfolio) -> None:
         for number, why in ((1, None), (1, None), (2, "no_consent"))
     ]
     orders = pl.DataFrame({"date": [day(3), day(5)], "name": "Order Completed", "number": [1, 12]})
-    lines = path.tell(walked(portfolio, WEEK, messages=pl.DataFrame(sent, schema=MESSAGES), events=orders)).splitlines()
+    lines = path.tell(walked(portfolio, WEEK, messages=pl.DataFrame(sent, schema=OUTBOUND_MESSAGES.schema), events=orders)).splitlines()
     label = len("a column is 000 days") + 2
 
     assert lines[0] == "Customer x, 30 January to 4 February 2026"

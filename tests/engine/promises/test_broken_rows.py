@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
 from atc_pipeline.customers import coverage
-from atc_pipeline.customers.tables import COVERAGE, MEMBERSHIPS
-from atc_pipeline.decision.tables import ASSIGNMENTS, CANDIDATES, QUEUES, STATE
+from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -47,16 +47,16 @@ SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
 TABLES = {
     "absorbed": ABSORBED,
-    "assignments": ASSIGNMENTS,
-    "candidates": CANDIDATES,
-    "coverage": COVERAGE,
-    "identity_map": IDENTITY_MAP,
-    "memberships": MEMBERSHIPS,
-    "messages": MESSAGES,
+    "assignments": JOURNEY_ASSIGNMENTS.schema,
+    "candidates": SCORED_CANDIDATES.schema,
+    "coverage": FEATURE_COVERAGE.schema,
+    "identity_map": IDENTITY_MAP.schema,
+    "memberships": MICRO_SEGMENT_MEMBERSHIPS.schema,
+    "messages": OUTBOUND_MESSAGES.schema,
     "profiles": PROFILES,
-    "queues": QUEUES,
+    "queues": JOURNEY_QUEUES.schema,
     "sent": SENT,
-    "state": STATE,
+    "state": JOURNEY_STATE.schema,
 }
 """The columns of a rule's argument; ``yesterday`` is the rule's first table but where a rule says otherwise."""
 OF_YESTERDAY = {

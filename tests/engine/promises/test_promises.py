@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.decision.tables import ASSIGNMENTS, STATE
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -51,7 +51,7 @@ def answers(day: date, *rows: tuple[str, str | None, str | None, str | None]) ->
             }
             for number, (decision, journey, ended, reason) in enumerate(rows)
         ],
-        schema=ASSIGNMENTS,
+        schema=JOURNEY_ASSIGNMENTS.schema,
     )
 
 
@@ -169,9 +169,9 @@ def test_journeys_in_flight_add_up(
     adds_up: bool,
 ) -> None:
     """Each journey of yesterday goes on, ended for a reason, or merged into another."""
-    before = rows(ASSIGNMENTS, YESTERDAY, *(is_in(customer, journey) for customer, journey in yesterday.items()))
-    memory = rows(STATE, TODAY, *({"customer_id": "u", **one} for one in state))
-    found = unaccounted_journeys(rows(ASSIGNMENTS, TODAY, answer), before, memory, names(*absorbed))
+    before = rows(JOURNEY_ASSIGNMENTS.schema, YESTERDAY, *(is_in(customer, journey) for customer, journey in yesterday.items()))
+    memory = rows(JOURNEY_STATE.schema, TODAY, *({"customer_id": "u", **one} for one in state))
+    found = unaccounted_journeys(rows(JOURNEY_ASSIGNMENTS.schema, TODAY, answer), before, memory, names(*absorbed))
     assert found.collect().is_empty() == adds_up
 
 
@@ -198,13 +198,17 @@ def test_what_absorbed_customers_were_in_counts_for_reentry(
     )
     ages = [(who, TODAY - timedelta(days=first), None if last is None else TODAY - timedelta(days=last)) for who, first, last in entered]
     before = [{"customer_id": who, "journey_id": "j", "entered_on": first, "ended_on": last} for who, first, last in ages]
-    start = rows(ASSIGNMENTS, TODAY, is_in("u", "j", "start"))
-    state = rows(STATE, TODAY, {"customer_id": "u", "journey_id": "j", "entered_on": TODAY, "times_entered": 3, "recent_starts": []})
+    start = rows(JOURNEY_ASSIGNMENTS.schema, TODAY, is_in("u", "j", "start"))
+    state = rows(
+        JOURNEY_STATE.schema, TODAY, {"customer_id": "u", "journey_id": "j", "entered_on": TODAY, "times_entered": 3, "recent_starts": []}
+    )
     people = pl.LazyFrame({"date": [TODAY], "customer_id": ["u"]})
-    found = broken_rules(start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), NOTHING_SENT, load_portfolio(file))
+    found = broken_rules(
+        start, state, rows(JOURNEY_STATE.schema, YESTERDAY, *before), people, names(("v", "u")), NOTHING_SENT, load_portfolio(file)
+    )
     assert found.collect().is_empty() != is_broken
     found = broken_rules(
-        start, state, rows(STATE, YESTERDAY, *before), people, names(("v", "u")), start.select(*SENT), load_portfolio(file)
+        start, state, rows(JOURNEY_STATE.schema, YESTERDAY, *before), people, names(("v", "u")), start.select(*SENT), load_portfolio(file)
     )
     assert found.collect().is_empty()
 
@@ -231,5 +235,5 @@ def test_ids_lead_to_survivors(today: list[tuple[str, str, str, int, str]], is_b
     """No id is somebody who was absorbed today, none is lost, and all of one person are drawn by one name, that of yesterday."""
     now = [(TODAY, kind, id, customer, TODAY - timedelta(days=age), arm, True, None) for kind, id, customer, age, arm in today]
     before = [(YESTERDAY, "user", one, one, YESTERDAY, one, True, None) for one in "uvw"]
-    frames = (pl.LazyFrame(one, schema=IDENTITY_MAP, orient="row") for one in (now, before))
+    frames = (pl.LazyFrame(one, schema=IDENTITY_MAP.schema, orient="row") for one in (now, before))
     assert broken_identities(*frames).collect().is_empty() != is_broken
