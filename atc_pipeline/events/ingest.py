@@ -100,14 +100,14 @@ def ingest(
     runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
     starts: list[pl.Series] = []
     lines = erased_lines = mended = held = 0
-    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
+    for judged in _work_in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
         fit.append(judged.fit)
         rejected.append(judged.rejected)
         lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
         mended += judged.mended
         if park is not None and held >= HELD:
             gathered = pl.concat(fit)
-            run = _first_of_each(gathered)
+            run = _keep_first_of_each(gathered)
             dropped.append(gathered.height - run.height)
             starts.append(_starts(run))
             runs.append(park(run))
@@ -137,7 +137,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def _in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
+def _work_in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
     """Do several tasks at once; return the results in order, and never be more than a task ahead."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting: deque[Future[Result]] = deque()
@@ -149,7 +149,7 @@ def _in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[
             yield waiting.popleft().result()
 
 
-def _first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
+def _keep_first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
     """Keep of the lines with one message id the least by (timestamp, line hash), in order of message id."""
     fit = fit.rechunk()  # rows are taken from one chunk ten times as fast as from several
     order = fit["message_id"].arg_sort()
@@ -166,7 +166,7 @@ def _first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
 def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:
     """Accept the first of each message id, unless it was accepted on a day before."""
     fresh = fit.join(recent, on="message_id", how="anti") if recent.height else fit
-    return _first_of_each(fresh).select(*RAW_EVENTS.schema)
+    return _keep_first_of_each(fresh).select(*RAW_EVENTS.schema)
 
 
 def _starts(run: pl.DataFrame) -> pl.Series:
@@ -184,7 +184,7 @@ def _ranges(starts: pl.Series) -> Iterator[pl.Expr]:
         yield pl.all_horizontal(conditions if beyond is None else [*conditions, pl.col("message_id") < beyond])
 
 
-def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
+def _names_erased(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
     """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
 
     Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
@@ -208,7 +208,7 @@ _WRITTEN_IDS = {
 }
 
 
-def _with_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
+def _add_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
     """Find ids in the text of lines that are too large and, cut when they were read, no JSON any more."""
     is_cut = lines["is_too_large"] & lines["is_malformed"]
     if not is_cut.any():
@@ -225,7 +225,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     """Tell the lines that are fit to be accepted from those that are rejected."""
     lines = kept = read_lines(block)
     if erased is not None and not erased.is_empty():
-        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased, blocked))
+        kept = _add_ids_of_cut_lines(kept).filter(~_names_erased(erased, blocked))
     kept = kept.with_columns(
         pl.lit(arrival).alias("date"),
         event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
@@ -236,7 +236,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     # Copies, as a view of a short line would keep the whole block in memory; and what is no UTF-8 becomes text here.
     raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
     return Judged(
-        _named(fit).select(*_FIT),
+        _name_nameless(fit).select(*_FIT),
         unfit.with_columns(raw).select(*REJECTED_EVENTS.schema),
         lines=lines.height,
         erased=lines.height - kept.height,
@@ -245,7 +245,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     )
 
 
-def _named(fit: pl.DataFrame) -> pl.DataFrame:
+def _name_nameless(fit: pl.DataFrame) -> pl.DataFrame:
     """Call an event without a messageId by the hash of its line."""
     nameless = fit.select((pl.col("message_id").fill_null("") == "").arg_true()).to_series()
     if nameless.is_empty():

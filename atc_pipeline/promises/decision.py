@@ -206,7 +206,7 @@ def overfull_journeys(assignments: pl.LazyFrame, sent: pl.LazyFrame, portfolio: 
     """
     key = ["date", "journey_id"]
     limits = pl.LazyFrame(
-        [(one.id, one.daily_entries, one.active) for one in portfolio.journeys],
+        [(journey.id, journey.daily_entries, journey.active) for journey in portfolio.journeys],
         schema={"journey_id": pl.String, "daily_entries": pl.Int64, "active": pl.Int64},
         orient="row",
     ).filter(pl.col("daily_entries").is_not_null() | pl.col("active").is_not_null())
