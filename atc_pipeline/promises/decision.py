@@ -1,9 +1,9 @@
 """What must hold on every day, whatever the portfolio: each invariant returns the rows that break it (SPEC 2, 4, 8).
 
 Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier. ``absorbed`` has one
-row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.absorbed_by``).
+row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.map.absorbed_by``).
 
-What belongs here: promises between tables or days. What does not: what one table looks like (``schemas``).
+What belongs here: promises between tables or days. What does not: what one table looks like (``tables``).
 """
 
 import polars as pl
