@@ -25,7 +25,7 @@ from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.rules.people import survivors, whose
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
-"""Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md, 0018-facts.md)."""
+"""Events that change consent, for the channel in their property ``channel`` (SPEC 3.2)."""
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""

@@ -1,4 +1,4 @@
-"""Consent: what counts as a word about it, and which of a customer's words stand (SPEC 3, docs/adr/0018-facts.md).
+"""Consent: what counts as a word about it, and which of a customer's words stand (SPEC 3.2, ADR 18).
 
 A grant stands if it is later than every withdrawal, both by its own time and by arrival. Of the withdrawals the two latest
 moments are therefore enough; of the grants, those that stand and are not earlier than another one in both. Any number of
