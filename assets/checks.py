@@ -113,10 +113,12 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
         days = _days_tested(context, lake, promise.table)
         portfolio = journeys.load()
         try:
-            found = [rows for some in stretches(lake, promise.table, days) if not (rows := promise.find(lake, portfolio, some)).is_empty()]
+            broken = [
+                rows for stretch in stretches(lake, promise.table, days) if not (rows := promise.find(lake, portfolio, stretch)).is_empty()
+            ]
         except DamagedFileError as problem:
             raise dg.Failure(str(problem), allow_retries=False) from problem
-        failing = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(schema={"date": pl.Date})
+        failing = pl.concat(broken, how="diagonal_relaxed") if broken else pl.DataFrame(schema={"date": pl.Date})
         severity = dg.AssetCheckSeverity.ERROR if promise.is_blocking or promise.is_error else dg.AssetCheckSeverity.WARN
         if len(days) > 1:
             for (day,), rows in failing.drop_nulls("date").group_by("date", maintain_order=True):
@@ -135,7 +137,7 @@ def _check(promise: Promise) -> dg.AssetChecksDefinition:
             passed=failing.is_empty(),
             severity=severity,
             description=None if failing.is_empty() else promise.says,
-            metadata={"days_tested": len(days), **(_shown(failing) | {"failing_days": markdown_table(by_day)} if found else {})},
+            metadata={"days_tested": len(days), **(_shown(failing) | {"failing_days": markdown_table(by_day)} if broken else {})},
         )
 
     return checked
@@ -157,14 +159,14 @@ def _shown(failing: pl.DataFrame) -> dict[str, Any]:
 
 def stretches(lake: Lake, table: str, days: Sequence[date]) -> Iterator[Sequence[date]]:
     """Divide days into those that are tested together."""
-    some: list[date] = []
+    stretch: list[date] = []
     rows = 0
     for day in days:
         more = lake.rows(table, day) if lake.has(table, day) else 0
-        if some and (len(some) == DAYS_AT_ONCE or rows + more > ROWS_AT_ONCE):
-            yield some
-            some, rows = [], 0
-        some.append(day)
+        if stretch and (len(stretch) == DAYS_AT_ONCE or rows + more > ROWS_AT_ONCE):
+            yield stretch
+            stretch, rows = [], 0
+        stretch.append(day)
         rows += more
-    if some:
-        yield some
+    if stretch:
+        yield stretch

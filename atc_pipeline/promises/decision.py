@@ -1,6 +1,13 @@
 """What must hold of queues, options, assignments and memory (SPEC 6 to 8): each rule finds the rows that break it.
 
+<<<<<<< HEAD
 What belongs here: promises about the decision, and their words. What does not: what promises share (``promise``).
+=======
+Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier. ``absorbed`` has one
+row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.map.absorbed_by``).
+
+What belongs here: promises between tables or days. What does not: what one table looks like (``tables``).
+>>>>>>> names
 """
 
 from collections.abc import Sequence
