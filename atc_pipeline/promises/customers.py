@@ -84,8 +84,8 @@ MOST_NAMES = 1000
 def _never_found(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """Look at all days of the lake: what the last day of a run has not brought, an earlier one may have."""
     last = max(days)
-    found = store.scan("feature_coverage", [day for day in store.days("feature_coverage") if day <= last])
-    return pl.DataFrame() if found is None else coverage.never_found(found, asked_for(portfolio), partial(_occurring, store, last))
+    counts = store.scan("feature_coverage", [day for day in store.days("feature_coverage") if day <= last])
+    return pl.DataFrame() if counts is None else coverage.never_found(counts, asked_for(portfolio), partial(_occurring, store, last))
 
 
 def _occurring(store: Store, day: date) -> list[str]:

@@ -1,13 +1,6 @@
 """What must hold of queues, options, assignments and memory (SPEC 6 to 8): each rule finds the rows that break it.
 
-<<<<<<< HEAD
 What belongs here: promises about the decision, and their words. What does not: what promises share (``promise``).
-=======
-Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier. ``absorbed`` has one
-row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.map.absorbed_by``).
-
-What belongs here: promises between tables or days. What does not: what one table looks like (``tables``).
->>>>>>> names
 """
 
 from collections.abc import Sequence
@@ -275,13 +268,13 @@ def _overfull_journeys(store: Store, portfolio: Portfolio, days: Sequence[date])
 def _sent(store: Store, days: Sequence[date]) -> pl.LazyFrame:
     """Read what was sent on these days before they were decided again, under the names that people have on them by now."""
     schema = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
-    found = [pl.DataFrame(schema=schema)]
+    arrivals = [pl.DataFrame(schema=schema)]
     for day in days:
         sent = store.scan("activation", [day])
         arrived = None if sent is None else sent.filter(pl.col("status").is_in(["delivered", "unknown"])).select(*schema).collect()
         if arrived is not None and arrived.height:
-            found.append(survivors(arrived.lazy(), absorbed(store.lazy("identity_map", day))).collect())
-    return pl.concat(found).lazy()
+            arrivals.append(survivors(arrived.lazy(), absorbed(store.lazy("identity_map", day))).collect())
+    return pl.concat(arrivals).lazy()
 
 
 DECIDE_AGAIN = (
