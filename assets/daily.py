@@ -10,14 +10,14 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from polars.exceptions import ColumnNotFoundError, SchemaError, StructFieldNotFoundError
 
-from assets.features import OutdatedDayError
 from assets.shown.facts import Facts, facts_of
-from atc_pipeline.escaping import plain, terminal
+from atc_pipeline.days.features import OutdatedDayError
+from atc_pipeline.days.step import Step
+from atc_pipeline.escaping import plain
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
-from atc_pipeline.tables.store import MissingDayError, Tables
-from resources.storage.lake import DamagedFileError, Lake, UnwritableError, refusal
+from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError
+from resources.storage.lake import Lake, UnwritableError, refusal
 from resources.storage.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
@@ -30,10 +30,11 @@ STATE_TAG = {"atc/state": "lake"}
 """Carried by the runs of every job, of the schedule and of the sensor: the instance starts one of them at a time
 (dagster_home/dagster.yaml). A run started by hand carries no tag of ours, and waits for its turn as all do (``resources.storage.turn``)."""
 
-OLDER_COLUMNS = (
-    "journeys.yaml needs a column that days written before do not have: a trait, topic, intent, channel or goal is new. "
-    "Run the job catch_up from the first day on"
-)
+
+class Recompute(dg.Config):
+    """Whether to make whole days, or, of days that are there, only what was defined anew since."""
+
+    only_changed: bool = False
 
 
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
@@ -41,14 +42,8 @@ def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     return sorted(date.fromisoformat(key) for key in context.partition_keys)
 
 
-def each_day(
-    context: dg.AssetExecutionContext,
-    lake: Lake,
-    make: Callable[[date], Tables],
-    definitions: Mapping[str, str] | None = None,
-    landed: Callable[[date], str] | None = None,
-) -> None:
-    """Make and write each day's tables in order, with what their columns are defined by, and note what they were made from.
+def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: Callable[[date], str] | None = None) -> None:
+    """Make and write each day's tables in order, with what their columns are made by, and note what they were made from.
 
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
     ``landed``: the signature of the landing zone's day, where that is read.
@@ -60,8 +55,8 @@ def each_day(
         try:
             signature = landed(day) if landed else None  # before reading: what comes meanwhile is news
             with lake.watched() as read:
-                tables = make(day)
-            facts = {table: _write(lake, table, day, frame, definitions) for table, frame in tables.items()}
+                tables = step.make(day)
+            facts = {table: _write(lake, table, day, frame, step.made_by) for table, frame in tables.items()}
             before = day - timedelta(days=1)
             own = {table: lake.version(table, before) if (table, before) in read else None for table in tables}
             origins.note(day, own, read, signature, DEDUPLICATION_DAYS)
@@ -78,8 +73,6 @@ def each_day(
                     f"written are whole: when that is mended, run {day} again, and the days after it",
                     allow_retries=False,
                 ) from None
-            if isinstance(problem, ColumnNotFoundError | SchemaError | StructFieldNotFoundError):
-                raise dg.Failure(description=terminal(f"{day}: {OLDER_COLUMNS} ({problem})"), allow_retries=False) from problem
             raise
         for table, described in facts.items():
             if table in asked:
@@ -91,8 +84,8 @@ def each_day(
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
 
 
-_TOLD = (MissingDayError, UnreadableFileError, OutdatedDayError, DamagedFileError, UnwritableError)
-"""Errors that say what to do: no trace helps with them."""
+_TOLD = (MissingDayError, UnreadableFileError, OutdatedDayError, OlderDayError, DamagedDayError, UnwritableError)
+"""Errors of ours that say what to do: no trace helps with them. Any other is a bug, and is shown as what it is."""
 
 
 def made(context: dg.AssetExecutionContext, tables: Iterable[str]) -> Iterator[dg.MaterializeResult]:

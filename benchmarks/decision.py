@@ -70,7 +70,7 @@ def measure(home: Path, customers: int, journeys: int, how: How, things: Sequenc
     for _ in range(how.runs):
         for thing in things:
             runs[thing].append(run(thing))
-    return {thing: {name: median(one[name] for one in each) for name in each[0]} for thing, each in runs.items()}
+    return {thing: {name: median(run[name] for run in each) for name in each[0]} for thing, each in runs.items()}
 
 
 def _run(task: str, world: Path, **size: int) -> Figures:

@@ -31,7 +31,13 @@ def first_day(portfolio: Portfolio) -> Portfolio:
 def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
     """One row per customer, qualified, scored and chosen as on a first day: ``customer_id``, ``journey_id`` (null: none), ``score``."""
     profiles = pl.scan_parquet(world.table("customer_profiles"))
-    read = {name for journey in portfolio.journeys for one in (journey.queue.where, journey.exit_when) if one for name in one.columns}
+    read = {
+        name
+        for journey in portfolio.journeys
+        for condition in (journey.queue.where, journey.exit_when)
+        if condition
+        for name in condition.columns
+    }
     people = profiles.select({*columns_needed(portfolio), *read}).collect()
     catalogue = catalogue_of(portfolio, [], today=TODAY)
     in_order = sorted(portfolio.journeys, key=lambda journey: journey.id)

@@ -20,12 +20,10 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from assets.customers import profile_day
-from atc_pipeline.customers.activity import roll_up
-from atc_pipeline.customers.profiles import lookback_days, rollup_columns
-from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.days.customers import Activity, Profiles
+from atc_pipeline.days.identity import Identities
+from atc_pipeline.days.step import Step, write_day
 from atc_pipeline.events.tables import RAW_EVENTS
-from atc_pipeline.identity.map import absorbed, map_identities
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks.measured import Figures, peak_bytes
@@ -151,22 +149,26 @@ class Made:
         return load_portfolio(path)
 
 
-def run_day(made: Made, portfolio: Portfolio, window: Rolling, day: date) -> Figures:
-    """Run a day from accepted events to profiles, as the assets do; return seconds by stage."""
-    lake, seconds = made.lake, {}
-    began = time.perf_counter()
-    before = None if day == FIRST else lake.lazy("identity_map", day - timedelta(days=1))
-    lake.write("identity_map", day, map_identities(lake.lazy("raw_events", day), before, today=day).map)
-    seconds["identities"] = time.perf_counter() - began
-    began = time.perf_counter()
-    now = absorbed(lake.lazy("identity_map", day))
-    lake.write("customer_activity", day, roll_up(lake.lazy("raw_events", day), portfolio, arrival=day, absorbed=now).activity)
-    seconds["roll up"] = time.perf_counter() - began
-    began = time.perf_counter()
-    for table, frame in profile_day(lake, window.until(day), portfolio, day).items():
-        lake.write(table, day, frame)
-    seconds["profiles"] = time.perf_counter() - began
-    return seconds
+class Stretch:
+    """Days in order, from accepted events to profiles."""
+
+    def __init__(self, made: Made) -> None:
+        portfolio = made.portfolio()
+        self.lake = made.lake
+        self.steps: dict[str, Step] = {
+            "identities": Identities(self.lake, portfolio),
+            "roll up": Activity(self.lake, portfolio),
+            "profiles": Profiles(self.lake, portfolio),
+        }
+
+    def run(self, day: date) -> Figures:
+        """Run a day as the assets do; return seconds by step."""
+        seconds = {}
+        for name, step in self.steps.items():
+            began = time.perf_counter()
+            write_day(self.lake, step, day)
+            seconds[name] = time.perf_counter() - began
+        return seconds
 
 
 def days_from(number: int) -> list[date]:
@@ -183,7 +185,7 @@ def measure_day(home: Path, customers: int, events: int, days: int, runs: int) -
     for number, _ in enumerate(days_from(days - 1)):
         _task(home, "day", number)
     results = {task: [_task(home, task, days - 1) for _ in range(runs)] for task in ("read", "duckdb", "day")}
-    medians = {task: {name: median(one[name] for one in each) for name in each[0]} for task, each in results.items()}
+    medians = {task: {name: median(run[name] for run in each) for name in each[0]} for task, each in results.items()}
     whole = medians["day"]
     read = medians["read"]["seconds"]
     print(
@@ -201,12 +203,11 @@ def measure_day(home: Path, customers: int, events: int, days: int, runs: int) -
 def measure_growth(home: Path, customers: int, events: int, days: int) -> None:
     """Run day after day and compare the days around day 30 with the last ones."""
     made = Made(home)
-    portfolio = made.portfolio()
-    window = Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on)
+    stretch = Stretch(made)
     seconds: list[Figures] = []
     for number, day in enumerate(days_from(days)):
         made.lake.write("raw_events", day, events_of(day, customers, events))
-        figures = run_day(made, portfolio, window, day)
+        figures = stretch.run(day)
         seconds.append(figures | {"whole": sum(figures.values())})
         if number % 30 == 29:
             print(f"day {number + 1:>4}: " + ", ".join(f"{name} {_around(seconds, name, number):.3f} s" for name in seconds[0]), flush=True)
@@ -217,7 +218,7 @@ def measure_growth(home: Path, customers: int, events: int, days: int) -> None:
 
 
 def _around(seconds: Sequence[Figures], name: str, number: int) -> float:
-    return median(one[name] for one in seconds[max(0, number - 9) : number + 1])
+    return median(row[name] for row in seconds[max(0, number - 9) : number + 1])
 
 
 def _task(home: Path, task: str, number: int) -> Figures:
@@ -230,14 +231,9 @@ def _task(home: Path, task: str, number: int) -> Figures:
 
 
 def _day(made: Made, number: int) -> Figures:
-    portfolio, day = made.portfolio(), FIRST + timedelta(days=number)
+    stretch, day = Stretch(made), FIRST + timedelta(days=number)
     began = time.perf_counter()
-    figures = run_day(
-        made,
-        portfolio,
-        Rolling(made.lake, "customer_activity", lookback_days(portfolio), rollup_columns(portfolio), since=portfolio.starts_on),
-        day,
-    )
+    figures = stretch.run(day)
     return figures | {"seconds": time.perf_counter() - began}
 
 

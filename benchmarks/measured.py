@@ -134,7 +134,7 @@ def day(world: World, _: Size) -> Figures:
 def limited_day(world: World, _: Size) -> Figures:
     """Decide the full day with limited journeys."""
     portfolio = load_portfolio(world.limited_journeys)
-    limited = sum(one.daily_entries is not None or one.active is not None for one in portfolio.journeys)
+    limited = sum(journey.daily_entries is not None or journey.active is not None for journey in portfolio.journeys)
     return _day(world, portfolio, "limited_day") | {"limited": limited}
 
 

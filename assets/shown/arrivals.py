@@ -3,13 +3,15 @@
 What belongs here: two checks that warn, and how they are shown. What does not: which files are read (``resources.storage.landing``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import dagster as dg
 import polars as pl
 
 from assets.shown.facts import markdown_table
+from atc_pipeline.events.lines import Lines
+from atc_pipeline.journeys.portfolio import Portfolio
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone, PassedOver
 
@@ -36,50 +38,72 @@ ARRIVED = dg.AssetCheckSpec(
 )
 
 
-def facts_of_day(passed: Sequence[PassedOver], mended: int) -> Mapping[str, object]:
-    """Describe how a day was read; nothing where there is nothing out of the ordinary."""
-    told = {"files_passed_over": len(passed), "first_passed_over": _named(passed)} if passed else {}
-    return told | ({"lines_with_half_a_surrogate_pair": mended} if mended else {})
+class Arrivals:
+    """Reads the landing zone for the days of a run, and notes what of it is passed over."""
+
+    def __init__(self, landing: LandingZone, portfolio: Portfolio, last: date) -> None:
+        """``last``: of the days that will be read; with it, what is of no day is looked for."""
+        self.landing, self.portfolio, self.last = landing, portfolio, last
+        self.by_day: dict[date, list[PassedOver]] = {}
+        self.of_no_day: list[PassedOver] = []
+
+    def of_day(self, day: date) -> Iterator[list[Lines]]:
+        """Read a day's lines, in blocks."""
+        if day == self.last:
+            self.of_no_day = self._of_no_day(self.portfolio.starts_on, self.portfolio.ends_on)
+        self.by_day[day] = self.landing.passed_over(day)
+        return self.landing.read(day, self.by_day[day])
+
+    def _of_no_day(self, starts_on: date, ends_on: date | None) -> list[PassedOver]:
+        """Return what is in the landing zone and read by no run at all."""
+        days = self.landing.days()
+        early, late = [day for day in days if day < starts_on], [day for day in days if ends_on is not None and day > ends_on]
+        return [
+            *self.landing.strangers(),
+            *(PassedOver(str(day), f"it arrived before calendar.starts_on, {starts_on}: no run reads it") for day in early),
+            *(PassedOver(str(day), f"it arrived after calendar.ends_on, {ends_on}: no run reads it") for day in late),
+        ]
+
+    def facts(self, mended: Mapping[date, int]) -> Mapping[date, Mapping[str, object]]:
+        """Describe how each day was read, the last one with what is of no day; nothing of a day without anything out of the ordinary.
+
+        ``mended``: by day, how many lines had half a surrogate pair in a text.
+        """
+        passed = {day: [*names, *(self.of_no_day if day == self.last else ())] for day, names in self.by_day.items()}
+        described = {day: _facts_of_day(names, mended[day]) for day, names in passed.items()}
+        return {day: facts for day, facts in described.items() if facts}
+
+    def passed_over(self) -> dg.AssetCheckResult:
+        """Name what was passed over on these days, and what is of no day."""
+        passed = [*self.of_no_day, *(each for day in sorted(self.by_day) for each in self.by_day[day])]
+        return dg.AssetCheckResult(
+            asset_key="raw_events",
+            check_name=PASSED_OVER.name,
+            passed=not passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=PASSED_OVER.description if passed else None,
+            metadata={"passed_over": len(passed), "first_passed_over": _named(passed)},
+        )
+
+    def lines_arrived(self, lake: Lake, lines: Mapping[date, int]) -> dg.AssetCheckResult:
+        """Name the days without a line where there usually are some; ``lines``: how many there were, by day."""
+        known = self.landing.days()
+        empty = [day for day, number in lines.items() if not number and _is_odd(lake, day, known)]
+        is_there = self.landing.is_there()
+        what = f"{self.landing.root} is no folder" if not is_there else "no line on some days" if empty else "as usual"
+        return dg.AssetCheckResult(
+            asset_key="raw_events",
+            check_name=ARRIVED.name,
+            passed=is_there and not empty,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=None if is_there and not empty else ARRIVED.description,
+            metadata={"arrived": what, "days_without_lines": ", ".join(map(str, empty[:SHOWN]))},
+        )
 
 
-def of_no_day(landing: LandingZone, starts_on: date, ends_on: date | None) -> list[PassedOver]:
-    """Return what is in the landing zone and read by no run at all."""
-    days = landing.days()
-    early, late = [day for day in days if day < starts_on], [day for day in days if ends_on is not None and day > ends_on]
-    return [
-        *landing.strangers(),
-        *(PassedOver(str(day), f"it arrived before calendar.starts_on, {starts_on}: no run reads it") for day in early),
-        *(PassedOver(str(day), f"it arrived after calendar.ends_on, {ends_on}: no run reads it") for day in late),
-    ]
-
-
-def passed_over(others: Sequence[PassedOver], by_day: Mapping[date, Sequence[PassedOver]]) -> dg.AssetCheckResult:
-    """Name what was passed over on these days, and what is of no day."""
-    passed = [*others, *(each for day in sorted(by_day) for each in by_day[day])]
-    return dg.AssetCheckResult(
-        asset_key="raw_events",
-        check_name=PASSED_OVER.name,
-        passed=not passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=PASSED_OVER.description if passed else None,
-        metadata={"passed_over": len(passed), "first_passed_over": _named(passed)},
-    )
-
-
-def lines_arrived(landing: LandingZone, lake: Lake, lines: Mapping[date, int]) -> dg.AssetCheckResult:
-    """Name the days without a line where there usually are some; ``lines``: how many there were, by day."""
-    known = landing.days()
-    empty = [day for day, number in lines.items() if not number and _is_odd(lake, day, known)]
-    is_there = landing.is_there()
-    what = f"{landing.root} is no folder" if not is_there else "no line on some days" if empty else "as usual"
-    return dg.AssetCheckResult(
-        asset_key="raw_events",
-        check_name=ARRIVED.name,
-        passed=is_there and not empty,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=None if is_there and not empty else ARRIVED.description,
-        metadata={"arrived": what, "days_without_lines": ", ".join(map(str, empty[:SHOWN]))},
-    )
+def _facts_of_day(passed: Sequence[PassedOver], mended: int) -> Mapping[str, object]:
+    described = {"files_passed_over": len(passed), "first_passed_over": _named(passed)} if passed else {}
+    return described | ({"lines_with_half_a_surrogate_pair": mended} if mended else {})
 
 
 def _is_odd(lake: Lake, day: date, known: Sequence[date]) -> bool:

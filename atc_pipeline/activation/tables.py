@@ -12,8 +12,11 @@ ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
 WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
 """Why a message is not sent, in the order tested."""
 
-STATUSES = ("would_send", "delivered", "failed", "unknown", "pending", "not_tried", "withheld")
+WOULD_SEND, PENDING, NOT_TRIED = "would_send", "pending", "not_tried"
+STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, "withheld")
 """What a message may come to."""
+TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
+"""What a message that was to be sent may end as, other than delivered."""
 
 KEY = ("idempotency_key", "customer_id")
 """A key alone, unless somebody finds two texts with one SHA-256 (``KEY_COLLISION``)."""

@@ -3,12 +3,12 @@
 What belongs here: what is kept, and for how long. What does not: what is made of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.tables.store import Store, require
+from atc_pipeline.tables.store import Store, require, with_columns
 
 
 class Rolling:
@@ -22,12 +22,14 @@ class Rolling:
     LARGEST_KEPT = 64 * 2**20
     """Bytes of Parquet up to which days are kept; a larger window is scanned lazily, day by day."""
 
-    def __init__(self, store: Store, table: str, days_before: int, columns: Sequence[str], *, since: date, may_lack: bool = False) -> None:
+    def __init__(
+        self, store: Store, table: str, days_before: int, columns: Mapping[str, pl.DataType], *, since: date, may_lack: bool = False
+    ) -> None:
         """Keep these columns, of days from ``since`` on, the first day of the lake.
 
-        ``may_lack``: days written before a column existed have nulls in it, else they are refused.
+        ``may_lack``: days before the last one that were written before a column existed have nulls in it, else they are refused.
         """
-        self.store, self.table, self.days_before, self.columns, self.since = store, table, days_before, columns, since
+        self.store, self.table, self.days_before, self.columns, self.since = store, table, days_before, dict(columns), since
         self.may_lack = may_lack
         self._kept: pl.DataFrame | None = None
         self._until: date | None = None
@@ -36,19 +38,18 @@ class Rolling:
     def until(self, day: date) -> pl.LazyFrame:
         """Read a day and the days before it, which must be there; some that are older may be among them.
 
-        Raises MissingDayError, or ColumnNotFoundError where a day lacks a column it must have.
+        Raises MissingDayError, or OlderDayError where a day lacks a column it must have.
         """
         first = day - timedelta(days=self.days_before)
+        window = [first + timedelta(days=number) for number in range(self.days_before + 1)]
         is_next = self._kept is not None and self._until == day - timedelta(days=1)
-        wanted = [day] if is_next else [first + timedelta(days=number) for number in range(self.days_before + 1)]
-        new = [one for one in wanted if one >= self.since or one == day]
-        for one in new:
-            require(self.store, self.table, one)
-        window = (first + timedelta(days=number) for number in range(self.days_before + 1))
-        self.store.note_read(self.table, [one for one in window if one >= self.since])
-        sizes = {one: self.store.size(self.table, one) for one in new}
+        new = [at for at in ([day] if is_next else window) if at >= self.since or at == day]
+        for at in new:
+            require(self.store, self.table, at)
+        self.store.note_read(self.table, [at for at in window if at >= self.since])
+        sizes = {at: self.store.size(self.table, at) for at in new}
         if is_next:
-            sizes = {one: size for one, size in self._sizes.items() if one >= first} | sizes
+            sizes = {at: size for at, size in self._sizes.items() if at >= first} | sizes
         self._sizes = sizes
         if sum(sizes.values()) > self.LARGEST_KEPT:
             self._kept = None
@@ -63,6 +64,8 @@ class Rolling:
         return kept.lazy()
 
     def _scan(self, days: Sequence[date]) -> pl.LazyFrame:
-        found = self.store.scan(self.table, days, may_lack=self.may_lack)
-        assert found is not None  # there is a day at least
-        return found.select(self.columns)
+        for day in days[-1:] if self.may_lack else days:
+            with_columns(self.store, self.table, day, self.columns, self.since)
+        rows = self.store.scan(self.table, days, may_lack=self.may_lack)
+        assert rows is not None  # there is a day at least
+        return rows.select(self.columns.keys())

@@ -5,7 +5,7 @@ A day of a step (``days``) is a function over a store; it never asks which one i
 What belongs here: what a store is, and what is built on nothing but that. What does not: any store (``resources.storage``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Protocol
 
@@ -17,6 +17,14 @@ Tables = Mapping[str, pl.DataFrame | pl.LazyFrame]
 
 class MissingDayError(Exception):
     """A table has no data for a day that is needed."""
+
+
+class DamagedDayError(Exception):
+    """A day of a table is not what was written."""
+
+
+class OlderDayError(Exception):
+    """A day of a table was written without columns that are needed now."""
 
 
 class Store(Protocol):
@@ -77,3 +85,34 @@ def window(store: Store, table: str, days: Iterable[date], since: date, *, may_l
     for day in needed:
         require(store, table, day)
     return store.scan(table, needed, may_lack=may_lack)
+
+
+def with_columns(store: Store, table: str, day: date, columns: Mapping[str, pl.DataType], since: date) -> pl.LazyFrame:
+    """Read one day of a table that must have these columns; more may be there. ``since``: the first day of the lake.
+
+    Raises MissingDayError, or OlderDayError, naming the columns and the remedy: what ``journeys.yaml`` says now may not be what it
+    said when the day was made.
+    """
+    frame = store.lazy(table, day)
+    lacking = list(_lacking(frame.collect_schema(), columns))
+    if lacking:
+        names = ", ".join(lacking[:_NAMED]) + (f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else "")
+        raise OlderDayError(
+            f"{table} of {day} was written without what journeys.yaml needs now: {names}. Run the job catch_up from the first day, "
+            f"{since}, to {day}; if {table} is none that it makes, materialize {table} for these days again"
+        )
+    return frame
+
+
+_NAMED = 8
+
+
+def _lacking(known: Mapping[str, pl.DataType], columns: Mapping[str, pl.DataType], within: str = "") -> Iterator[str]:
+    for name, dtype in columns.items():
+        written = known.get(name)
+        if written is None:
+            yield f"{within}{name}"
+        elif isinstance(dtype, pl.Struct) and isinstance(written, pl.Struct):
+            yield from _lacking(pl.Schema(written.to_schema()), pl.Schema(dtype.to_schema()), f"{within}{name}.")
+        elif written != dtype:
+            yield f"{within}{name} (it is {written}, not {dtype})"

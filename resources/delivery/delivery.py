@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dagster as dg
 import polars as pl
 
-from atc_pipeline.activation.tables import KEY_COLLISION
+from atc_pipeline.activation.tables import KEY_COLLISION, NOT_TRIED, PENDING
 from atc_pipeline.escaping import log_line
 from resources.channels.channel import Channel, Clock
 from resources.delivery.ledger import Ledger
@@ -17,10 +17,6 @@ from resources.delivery.ledger import Ledger
 GIVEN_UP_AFTER = 3
 """Batches in a row of which the receiver took and decided nothing, after which its channel is left alone for the run: waiting for
 each of a million messages in turn would keep the other channels waiting, too."""
-
-NOT_TRIED, PENDING = "not_tried", "pending"
-TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
-"""What a message that was to be sent may end as, other than delivered."""
 
 _OUTCOME = {"idempotency_key": pl.String, "status": pl.String, "reason": pl.String}
 

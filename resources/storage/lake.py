@@ -17,7 +17,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pydantic import PrivateAttr
 
-from atc_pipeline.tables.store import require
+from atc_pipeline.tables.store import DamagedDayError, require
 from resources.storage import seal
 from resources.storage.files import replacing
 from resources.storage.kept import KeptFile, KeptTable, LeftBehind, all_files
@@ -39,7 +39,7 @@ _tested: dict[Path, tuple[int, int, int]] = {}
 """Files whose seal this process has laid or tested: size, time, inode."""
 
 
-class DamagedFileError(Exception):
+class DamagedFileError(DamagedDayError):
     """A file of the lake is not what was written."""
 
 

@@ -25,9 +25,9 @@ class Spill:
     on a folder is alive.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str | Path) -> None:
         """Park tables under this root, in a folder made when the first one comes."""
-        self.root = root
+        self.root = Path(root)
         self._folder: Path | None = None
         self._lock: IO[bytes] | None = None
         self._number = 0

@@ -26,7 +26,7 @@ def test_a_window_that_grows_too_large_on_the_way_is_not_held_any_more(tmp_path:
             "numbers", day, pl.DataFrame({"date": pl.repeat(day, rows, eager=True), "n": pl.int_range(rows, eager=True).hash(number)})
         )
     monkeypatch.setattr(Rolling, "LARGEST_KEPT", lake.path("numbers", first + timedelta(days=2)).stat().st_size)
-    rolling = Rolling(lake, "numbers", 2, ["date", "n"], since=first)
+    rolling = Rolling(lake, "numbers", 2, {"date": pl.Date(), "n": pl.UInt64()}, since=first)
     heights, is_held = [], []
     for number in range(6):
         day = first + timedelta(days=number)
@@ -135,7 +135,7 @@ def test_a_window_refuses_a_hole_but_not_what_was_before_the_first_day(lake: Lak
     with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
         window(lake, "numbers", before, DAY)
     with pytest.raises(MissingDayError, match=f"numbers has no data for {before[2]}"):
-        Rolling(lake, "numbers", 5, ["n"], since=DAY).until(last)
+        Rolling(lake, "numbers", 5, {"n": pl.Int64()}, since=DAY).until(last)
 
 
 @pytest.mark.parametrize("is_lazy", [False, True])

@@ -14,15 +14,19 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.customers import profiles
+from atc_pipeline.days.customers import Activity
+from atc_pipeline.days.step import write_day
 from atc_pipeline.decision.memory import no_state
 from atc_pipeline.decision.tables import JOURNEY_QUEUES
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from resources.storage.memory import Memory
 from tests.engine import reference
 from tests.engine.by_engine import decide_by_engine, run_engine
 from tests.engine.comparison import KEYS, compare, placements, placements_by_day
-from tests.engine.worlds import Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
+from tests.engine.worlds import DAY, Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
 
 pytestmark = pytest.mark.slow
 
@@ -46,29 +50,32 @@ def test_every_table_is_the_references(case: int, is_limited: bool, tmp_path: Pa
 
 
 class Twins:
-    """The engine and the reference, who decide the same days and have to agree on each; both remember."""
+    """The engine and the reference, who decide the same days and have to agree on each; both remember.
+
+    The engine remembers in a store, as it always does; who is who, and who is queued for what, is told to both.
+    """
 
     def __init__(self, crowd: Crowd, happened: Sequence[reference.Row]) -> None:
         self.crowd = crowd
         self.happened = happened
-        self.state, self.memory = no_state(), reference.Memory()
+        self.store, self.memory = Memory(), reference.Memory()
+        self.sent: list[reference.Row] = []
 
-    def goals(self, day: date) -> list[reference.Row]:
-        """Return what has arrived and happened up to a day."""
-        return [event for event in self.happened if max(event["date"], event["event_date"]) <= day]
+    def arrive(self, portfolio: Portfolio, day: date) -> None:
+        """Write what arrived on a day, who is who by then, and the day's rollup."""
+        arrived = [event for event in self.happened if event["date"] == day]
+        self.store.write("raw_events", day, pl.DataFrame(arrived, RAW_EVENTS.schema))
+        self.store.write("identity_map", day, pl.DataFrame(reference.identity_map(self.happened, day), IDENTITY_MAP.schema))
+        write_day(self.store, Activity(self.store, portfolio), day)
 
     def by_engine(
         self, people: pl.DataFrame, queued: pl.DataFrame, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None
     ) -> dict[str, pl.DataFrame]:
-        """Decide a day by the engine alone, without remembering it."""
-        who = reference.who_is(event for event in self.happened if event["date"] <= day)
-        goals = pl.LazyFrame(
-            [(reference.customer_of(event, who), event["event"], event["event_date"]) for event in self.goals(day)],
-            schema={"customer_id": pl.String, "event": pl.String, "event_date": pl.Date},
-            orient="row",
-        )
-        known = pl.LazyFrame(reference.identity_map(self.happened, day), IDENTITY_MAP.schema)
-        return decide_by_engine(self.state, goals, people, queued, portfolio, day, known, delivered)
+        """Decide a day by the engine alone."""
+        self.arrive(portfolio, day)
+        self.store.write("customer_profiles", day, people)
+        self.store.write("journey_queues", day, queued)
+        return decide_by_engine(self.store, portfolio, day, delivered)
 
     def gone(self, day: date) -> dict[str, str]:
         """Return who is somebody else by now, and who: the map is the reference's, it is not in question here."""
@@ -90,9 +97,11 @@ class Twins:
         people_frame, queue_frame = pl.DataFrame(people, profiles.table_schema(portfolio)), pl.DataFrame(queued, JOURNEY_QUEUES.schema)
         engine = self.by_engine(people_frame, queue_frame, portfolio, day, delivered)
         rows = [] if delivered is None else delivered.to_dicts()
-        entered = placements(engine["journey_assignments"])
-        compare(engine, reference.decide_day(self.memory, self.happened, people, queued, portfolio, day, rows, entered))
-        self.state = engine["journey_state"]
+        entered, gone = placements(engine["journey_assignments"]), self.gone(day)
+        earlier = [{**row, "customer_id": gone.get(row["customer_id"], row["customer_id"])} for row in self.sent]
+        expected = reference.decide_day(self.memory, self.happened, people, queued, portfolio, day, rows, entered, earlier)
+        compare(engine, expected)
+        self.sent += expected["outbound_messages"]
         return engine
 
 
@@ -135,12 +144,16 @@ def test_what_was_delivered_stays_when_days_are_decided_again(case: int, is_limi
         loaded, crowd = load(world, tmp_path), Crowd(random)
         days = world.days[:5]
         twins = Twins(crowd, crowd.events(days) + crowd.aliases(days))
-        decided, before = {}, {}
+        decided, remembered = {}, {}
         for day in days:
-            before[day] = twins.state, copy.deepcopy(twins.memory)
+            remembered[day] = copy.deepcopy(twins.memory)
             decided[day] = twins.decide(loaded[days[0]], day)["journey_assignments"]
-        again = Twins(crowd, [*twins.happened, *crowd.events(days), *(late := crowd.aliases(days))])
-        again.state, again.memory = before[days[2]]
+        late = crowd.aliases(days[1:])  # one that arrived on a day before those made again would have had that day made again, too
+        again = Twins(crowd, [*twins.happened, *crowd.events(days), *late])
+        again.store, again.memory = twins.store, remembered[days[2]]
+        again.sent = [row for row in twins.sent if row["date"] < days[2]]
+        for day in days[:2]:
+            again.arrive(loaded[days[0]], day)
         for day in days[2:]:
             is_sent = [row["arm"] == "treated" and random.random() < 0.6 for row in decided[day].iter_rows(named=True)]
             sent = decided[day].filter(pl.Series(is_sent, dtype=pl.Boolean))
@@ -164,11 +177,13 @@ def test_the_order_of_rows_changes_no_decision(case: int, is_limited: bool, tmp_
             people = pl.DataFrame(drawn[0], profiles.table_schema(portfolio))
             queued = pl.DataFrame(drawn[1], JOURNEY_QUEUES.schema)
             ours = twins.by_engine(people, queued, portfolio, day)
-            twins.state = twins.state.sample(fraction=1, shuffle=True, seed=case)
+            if day != world.days[0]:
+                key = ("journey_state", day - DAY)
+                shuffled = twins.store.read(*key).sample(fraction=1, shuffle=True, seed=case)
+                twins.store.write(*key, shuffled, twins.store.definitions(*key))
             theirs = twins.by_engine(people.reverse(), queued.sample(fraction=1, shuffle=True, seed=case), portfolio, day)
             for table, frame in ours.items():
                 assert_frame_equal(frame, theirs[table], check_exact=True)
-            twins.state = ours["journey_state"]
 
     draw(case, decision_worlds(is_limited=is_limited), check)
 
@@ -217,6 +232,7 @@ def test_options_are_chosen_as_often_as_their_stored_probability_says(tmp_path: 
         options = queued.group_by("customer_id").agg(pl.col("journey_id").sort().str.join("").alias("options"))
         chosen = twins.by_engine(people, queued, portfolio, day)["journey_assignments"]
         drawn.append(chosen.join(options, on="customer_id").select("options", "journey_id", "selection_probability"))
+        twins.store.write("journey_state", day, no_state())  # tomorrow they are new again
     cells = pl.concat(drawn).group_by("options", "journey_id").agg(pl.len(), pl.col("selection_probability").unique())
     for (options,), group in cells.group_by("options"):
         everybody = group["len"].sum()

@@ -14,10 +14,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from atc_pipeline.activation.tables import TROUBLES
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.events import ingest
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE
-from resources.delivery.delivery import TROUBLES
 from resources.storage.lake import Lake
 from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 

@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from assets.checks import _shown
-from assets.outcomes import _show
 from assets.shown.facts import SHOWN_ROWS, facts_of, markdown_table
+from assets.shown.matrix import picture_of
 from atc_pipeline.__main__ import main
 from atc_pipeline.customers.tables import MICRO_SEGMENT_MEMBERSHIPS, customer_profiles
 from atc_pipeline.decision.gates import RULINGS
@@ -107,7 +107,7 @@ def test_failing_rows_are_bounded() -> None:
 def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
     """2,000 micro-segments over a year: the largest are drawn, the title says so, and the table counts the others."""
     (tmp_path / "journeys.yaml").write_text(JOURNEYS)
-    lake, told = Lake(root=str(tmp_path / "lake")), {}
+    lake = Lake(root=str(tmp_path / "lake"))
     days = [DAY + timedelta(days=number) for number in range(40)]
     for day in days:
         sizes = pl.DataFrame({"segment_id": [f"s{number}" for number in range(2000)]}).with_columns(
@@ -120,14 +120,10 @@ def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
         )
         lake.write("segment_matrix", day, sizes.select(*SEGMENT_MATRIX.schema).cast(SEGMENT_MATRIX.schema))
 
-    class Context:
-        def add_asset_metadata(self, metadata: dict[str, object], **_: object) -> None:
-            told.update(metadata)
-
-    _show(Context(), lake, load_portfolio(tmp_path / "journeys.yaml"), days)  # type: ignore[arg-type]
-    assert kept(told) < MOST_KEPT
+    shown = dict(picture_of(lake, load_portfolio(tmp_path / "journeys.yaml"), days))
+    assert kept(shown) < MOST_KEPT
     assert "the 200 largest of 2,000" in Path(lake.root, "segment_matrix", "picture.svg").read_text()
-    assert "| and 1,950 more |" in told["micro_segments"].value
+    assert "| and 1,950 more |" in shown["micro_segments"].value
 
 
 def test_tables_speak_in_words() -> None:
@@ -162,7 +158,7 @@ def test_markdown_is_made_in_few_places() -> None:
         for path in sorted((ROOT / "assets").rglob("*.py"))
         if re.search(r"MetadataValue\.md\(|MarkdownMetadataValue\(", path.read_text())
     ]
-    assert set(makes) <= {"erasure.py", "facts.py", "outcomes.py"}
+    assert set(makes) <= {"erasure.py", "facts.py", "matrix.py"}
 
 
 def test_keys_of_numbers_are_text_too() -> None:

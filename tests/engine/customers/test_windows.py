@@ -6,10 +6,13 @@ from random import Random
 import pytest
 from polars.testing import assert_frame_equal
 
-from atc_pipeline.identity import map as identities
+from atc_pipeline.days.course import Course
+from atc_pipeline.days.customers import Profiles
+from atc_pipeline.days.step import write_day
 from atc_pipeline.journeys.resolution import load_portfolio
+from resources.storage.landing import LandingZone
+from resources.storage.memory import Memory
 from tests.engine import reference
-from tests.engine.by_engine import Features
 from tests.engine.comparison import differences
 from tests.engine.worlds import EXPLORES, World, draw, histories
 
@@ -23,19 +26,21 @@ def test_every_trait_in_every_window_is_what_all_history_says(case: int, tmp_pat
     def check(world: World, random: Random) -> None:
         landing = world.write(tmp_path)
         portfolio = load_portfolio(world.write_journeys(tmp_path)[world.days[0]])
-        features = Features(landing)
+        store = Memory()
+        course = Course(store, portfolio, LandingZone(root=str(landing)).read)
         history: list[reference.Row] = []
         for day in world.days:
             raw, _, _ = reference.ingest(landing, day, portfolio, history)
             history += raw
-            made = features.make(portfolio, day)["customer_profiles"]
+            for name in ("ingest", "identities", "roll up", "profiles"):
+                write_day(store, course.steps[name], day)
+            made = store.read("customer_profiles", day)
             if day != world.days[-1] and random.random() < 0.8:
                 continue  # what is wrong on a day is carried on, or is still wrong on the next one looked at
             says = differences("customer_profiles", made, reference.profiles(history, day, portfolio))
             assert not says, "\n".join(says[:10])
-            made_today = features.days.pop()
-            absorbed = identities.absorbed(made_today["identity_map"].lazy())
-            assert_frame_equal(features.profiles(portfolio, day, absorbed, len(world.days)), made, check_exact=True)
-            features.days.append(made_today)
+            with_more = Profiles(store, portfolio)
+            with_more.activity.days_before = len(world.days)
+            assert_frame_equal(with_more.make(day)["customer_profiles"].lazy().collect(), made, check_exact=True)
 
     draw(case, histories(case % 3, 3), check)  # a third of the kinds in each

@@ -6,9 +6,7 @@ What belongs here: comparing what a day was made by with what ``journeys.yaml`` 
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
-import dagster as dg
-
-from resources.storage.lake import Lake
+from atc_pipeline.tables.store import Store
 
 CALENDAR = "calendar"
 SINCE = "calendar.starts_on"
@@ -20,18 +18,12 @@ class OutdatedDayError(Exception):
     """A day that is needed was made by other definitions than those of today."""
 
 
-class Recompute(dg.Config):
-    """Whether to make whole days, or, of days that are there, only what was defined anew since."""
-
-    only_changed: bool = False
-
-
 class Definitions:
     """What the features of a portfolio are defined by, held against what days were made by."""
 
-    def __init__(self, lake: Lake, wanted: Mapping[str, str], starts_on: date) -> None:
+    def __init__(self, store: Store, wanted: Mapping[str, str], starts_on: date) -> None:
         """``wanted``: feature -> fingerprint, as of today's ``journeys.yaml``."""
-        self.lake, self.wanted, self.starts_on = lake, wanted, starts_on
+        self.store, self.wanted, self.starts_on = store, wanted, starts_on
         self.with_history = {**wanted, SINCE: starts_on.isoformat()}
         """What a day is made by that stands on all days before it."""
         self._agreed: set[tuple[str, date]] = set()
@@ -42,7 +34,7 @@ class Definitions:
         Raises OutdatedDayError where the time zone has changed: events then fall on other days; and where there is earlier history
         than when the day was made.
         """
-        made_by = self.lake.definitions(table, day)
+        made_by = self.store.definitions(table, day)
         if not made_by:
             raise OutdatedDayError(
                 f"{table} of {day} does not say what it was made by: materialize everything again from {self.starts_on} on"
@@ -52,21 +44,21 @@ class Definitions:
             raise OutdatedDayError(
                 f"{table} of {day} knows nothing of the days before {since}: materialize everything again from {self.starts_on} on"
             )
-        found = [feature for feature, definition in self.wanted.items() if made_by.get(feature) != definition]
-        if CALENDAR in found:
+        changed = [feature for feature, definition in self.wanted.items() if made_by.get(feature) != definition]
+        if CALENDAR in changed:
             raise OutdatedDayError(
                 f"{table} of {day} was made for another time zone: materialize everything again from {self.starts_on} on"
             )
-        return found
+        return changed
 
     def require(self, table: str, days: Iterable[date]) -> None:
         """Raise OutdatedDayError, naming features and the remedy, unless these days (those that there are) agree with today."""
         for day in days:
-            if (table, day) in self._agreed or not self.lake.has(table, day):
+            if (table, day) in self._agreed or not self.store.has(table, day):
                 continue
-            found = self.changed(table, day)
-            if found:
-                names = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+            changed = self.changed(table, day)
+            if changed:
+                names = ", ".join(changed[:_NAMED]) + (f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else "")
                 raise OutdatedDayError(
                     f"new or defined otherwise since {table} of {day} was made: {names}. "
                     f"Run the job catch_up from {self.starts_on} to {day}: it makes only these again"

@@ -1,0 +1,126 @@
+"""A day of customers: what their events add up to, their profiles, and the micro-segments they are in.
+
+What belongs here: what a day of each reads, and what of it is made again. What does not: how anything is computed (``customers``).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+
+import polars as pl
+
+from atc_pipeline.customers import features, remembered
+from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
+from atc_pipeline.customers.profiles import (
+    STATE,
+    lookback_days,
+    purchases,
+    rank_population,
+    rollup_columns,
+    state_schema,
+    table_schema,
+    update_again,
+    update_profiles,
+)
+from atc_pipeline.customers.purchases import PREDICTED, model_for_day, predict
+from atc_pipeline.customers.segments import assign_segments
+from atc_pipeline.customers.tables import FEATURE_COVERAGE
+from atc_pipeline.days.features import Definitions
+from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.identity.map import absorbed
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
+
+
+class Activity:
+    """Takes out of a day's events what the portfolio asks for."""
+
+    def __init__(self, store: Store, portfolio: Portfolio, *, only_changed: bool = False) -> None:
+        """``only_changed``: of days that are there, make only what was defined anew since."""
+        self.store, self.portfolio, self.only_changed = store, portfolio, only_changed
+        self.made_by = features.definitions(portfolio)
+        self.definitions = Definitions(store, self.made_by, portfolio.starts_on)
+
+    def make(self, day: date) -> Tables:
+        """Return ``customer_activity`` and ``feature_coverage``."""
+        events, merged = self.store.lazy("raw_events", day), absorbed(self.store.lazy("identity_map", day))
+        if self.only_changed:
+            changed = self.definitions.changed("customer_activity", day)
+            rolled = roll_up_again(self._before(day), events, self.portfolio, changed, arrival=day, absorbed=merged)
+        else:
+            rolled = roll_up(events, self.portfolio, arrival=day, absorbed=merged)
+        return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
+
+    def _before(self, day: date) -> Rollup:
+        is_covered = self.store.has("feature_coverage", day)
+        coverage = self.store.lazy("feature_coverage", day).collect() if is_covered else pl.DataFrame(schema=FEATURE_COVERAGE.schema)
+        return Rollup(self.store.lazy("customer_activity", day).collect(), coverage)
+
+
+class Profiles:
+    """Adds what arrived to what was known; fits the purchase models when it is time, and predicts."""
+
+    def __init__(self, store: Store, portfolio: Portfolio, *, only_changed: bool = False) -> None:
+        """``only_changed``: of days that are there, make only what was defined anew since."""
+        self.store, self.portfolio, self.only_changed = store, portfolio, only_changed
+        self.definitions = Definitions(store, features.definitions(portfolio), portfolio.starts_on)
+        self.made_by = self.definitions.with_history
+        schema = remembered.rollup_schema(portfolio)
+        columns = {name: schema[name] for name in rollup_columns(portfolio)}
+        self.activity = Rolling(store, "customer_activity", lookback_days(portfolio), columns, since=portfolio.starts_on)
+
+    def make(self, day: date) -> Tables:
+        """Return ``customer_profiles`` and ``purchase_models``."""
+        self.definitions.require_window("customer_activity", day, self.activity.days_before)
+        if day > self.portfolio.starts_on:
+            self.definitions.require("customer_profiles", [day - timedelta(days=1)])
+        again = self.definitions.changed("customer_profiles", day) if self.only_changed else None
+        activity, yesterday = self.activity.until(day), self._yesterday(day)
+        profiles = self._profiles(day, activity, yesterday, again)
+        if self.portfolio.predictions is None:
+            return {"customer_profiles": profiles, "purchase_models": model_for_day(None, None, None, today=day)}
+        if again is not None and "predictions" not in again:
+            return {"customer_profiles": profiles, "purchase_models": self.store.lazy("purchase_models", day).collect()}
+        before = yesterday_of(self.store, "purchase_models", day, self.portfolio.starts_on)
+        bought = None if yesterday is None else purchases(yesterday)
+        models = model_for_day(bought, None if before is None else before.collect(), self.portfolio.predictions, today=day)
+        expected = predict(purchases(profiles.lazy()), models, today=day, horizon_days=self.portfolio.predictions.horizon_days)
+        return {"customer_profiles": profiles.with_columns(expected.select(PREDICTED).collect()), "purchase_models": models}
+
+    def _yesterday(self, day: date) -> pl.LazyFrame | None:
+        if day <= self.portfolio.starts_on:
+            return None
+        before, state = day - timedelta(days=1), {STATE: pl.Struct(state_schema(self.portfolio))}
+        return with_columns(self.store, "customer_profiles", before, state, self.portfolio.starts_on)
+
+    def _profiles(self, day: date, activity: pl.LazyFrame, yesterday: pl.LazyFrame | None, again: Sequence[str] | None) -> pl.DataFrame:
+        """Make the day's profiles; ``again``: only these features, the rest is as it was."""
+        merged = absorbed(self.store.lazy("identity_map", day), since=day - timedelta(days=self.activity.days_before))
+        if again is None:
+            updated = update_profiles(yesterday, activity, self.portfolio, today=day, absorbed=merged)
+            return rank_population(updated, self.portfolio).collect()
+        kept = self.store.lazy("customer_profiles", day)
+        return update_again(kept, yesterday, activity, self.portfolio, again, today=day, absorbed=merged).collect()
+
+
+class Memberships:
+    """Sees who is in which micro-segment, and since when."""
+
+    made_by = None
+
+    def __init__(self, store: Store, portfolio: Portfolio) -> None:
+        self.store, self.portfolio = store, portfolio
+        self.columns = {name for segment in portfolio.segments for name in segment.condition.columns}
+
+    def make(self, day: date) -> Tables:
+        """Return ``micro_segment_memberships``."""
+        profiles = profiles_of(self.store, self.portfolio, day, self.columns)
+        yesterday = yesterday_of(self.store, "micro_segment_memberships", day, self.portfolio.starts_on)
+        merged = absorbed(self.store.lazy("identity_map", day), since=day)
+        members = assign_segments(profiles, yesterday, self.portfolio.segments, today=day, absorbed=merged)
+        return {"micro_segment_memberships": members.collect()}
+
+
+def profiles_of(store: Store, portfolio: Portfolio, day: date, columns: Iterable[str]) -> pl.LazyFrame:
+    """Read the day's profiles, which must have these columns as today's portfolio defines them. Raises OlderDayError."""
+    schema = table_schema(portfolio)
+    return with_columns(store, "customer_profiles", day, {name: schema[name] for name in columns}, portfolio.starts_on)

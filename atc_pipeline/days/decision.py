@@ -1,0 +1,175 @@
+"""A day of decisions: who queues for which journey, and the one answer for each customer.
+
+What belongs here: what a day of each reads, goals and memory of the days before among it. What does not: any rule (``decision``).
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import date, timedelta
+
+import polars as pl
+
+from atc_pipeline.customers import remembered
+from atc_pipeline.customers.profiles import LATENESS_DAYS
+from atc_pipeline.days.customers import profiles_of
+from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.decision.decide import SHARD, columns_needed, decide
+from atc_pipeline.decision.memory import (
+    cap_days,
+    goal_events,
+    goal_lookback_days,
+    goals_awaited,
+    goals_in,
+    merge,
+    no_state,
+    recall_starts,
+)
+from atc_pipeline.decision.queues import queue_customers
+from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
+from atc_pipeline.identity.map import absorbed, arms
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.rules.people import survivors
+from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
+
+CAP_DAYS = "policy.cap.days"
+"""Under this name ``journey_state`` says over how many days it remembers starts."""
+
+
+class UnknownJourneyError(Exception):
+    """A journey is named that the portfolio does not have."""
+
+
+class Queues:
+    """Sees who qualifies for which journey, and since when."""
+
+    made_by = None
+
+    def __init__(self, store: Store, portfolio: Portfolio, only: Collection[str] = ()) -> None:
+        """``only``: the journeys whose queues are made; the rows of all others stay as they are. None named = all.
+
+        Raises UnknownJourneyError.
+        """
+        self.store, self.portfolio = store, portfolio
+        self.made = [journey for journey in portfolio.journeys if not only or journey.id in only]
+        self.kept = [journey.id for journey in portfolio.journeys if only and journey.id not in only]
+        unknown = sorted(set(only) - {journey.id for journey in self.made})
+        if unknown:
+            raise UnknownJourneyError(", ".join(unknown))
+        conditions = [condition for journey in self.made for condition in (journey.queue.where, journey.exit_when) if condition is not None]
+        self.columns = {name for condition in conditions for name in condition.columns}
+
+    def make(self, day: date) -> Tables:
+        """Return ``journey_queues``."""
+        queues = queue_customers(
+            profiles_of(self.store, self.portfolio, day, self.columns),
+            self.store.lazy("micro_segment_memberships", day),
+            yesterday_of(self.store, "journey_queues", day, self.portfolio.starts_on),
+            self.made,
+            today=day,
+            absorbed=absorbed(self.store.lazy("identity_map", day), since=day),
+        ).collect()
+        if self.kept:
+            kept_rows = self.store.lazy("journey_queues", day).filter(pl.col("journey_id").is_in(self.kept)).collect()
+            queues = pl.concat([kept_rows, queues]).sort("journey_id", "customer_id")
+        return {"journey_queues": queues}
+
+
+class Decision:
+    """Advances, gates, scores and chooses, each day on the memory of the day before."""
+
+    def __init__(self, store: Store, portfolio: Portfolio, delivered: pl.DataFrame | None = None, *, shard: int = SHARD) -> None:
+        """``delivered``: the assignments that messages were delivered for already, of any days: they stand."""
+        self.store, self.portfolio, self.shard = store, portfolio, shard
+        self.delivered = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema) if delivered is None else delivered
+        self.goals = Goals(store, portfolio)
+        self.made_by = {CAP_DAYS: str(cap_days(portfolio))}
+
+    def make(self, day: date) -> Tables:
+        """Return ``scored_candidates``, ``journey_state``, ``journey_assignments`` and ``journey_funnel``."""
+        identity_map = self.store.lazy("identity_map", day)
+        state = memory_of(self.store, self.portfolio, day)
+        decided = decide(
+            self.store.lazy("journey_queues", day),
+            profiles_of(self.store, self.portfolio, day, columns_needed(self.portfolio)),
+            state,
+            self.goals.until(day, goals_awaited(state, self.portfolio)),
+            self.portfolio,
+            today=day,
+            delivered=self.delivered.filter(pl.col("date") == day),
+            absorbed=absorbed(identity_map),
+            arms=arms(identity_map),
+            shard=self.shard,
+        )
+        return {
+            "scored_candidates": decided.candidates,
+            "journey_state": decided.state,
+            "journey_assignments": decided.assignments,
+            "journey_funnel": decided.funnel,
+        }
+
+
+class Goals:
+    """Who did what a journey is for, from the rollups; and from the events of days that were rolled up before it was somebody's goal."""
+
+    def __init__(self, store: Store, portfolio: Portfolio) -> None:
+        self.store, self.portfolio = store, portfolio
+        self.columns = [goal.name for goal in remembered.goals(portfolio)]
+        self.days_before = goal_lookback_days(portfolio, LATENESS_DAYS)
+        schema = remembered.rollup_schema(portfolio)
+        columns = {name: schema[name] for name in ("date", "customer_id", "event_date", *self.columns)}
+        self.activity = Rolling(store, "customer_activity", self.days_before, columns, since=portfolio.starts_on, may_lack=True)
+        self._rolled_up: dict[date, set[str]] = {}
+        self._read: dict[tuple[date, str], pl.DataFrame] = {}
+
+    def until(self, day: date, awaited: Mapping[str, date]) -> pl.LazyFrame:
+        """One row per customer, goal event and date on which it happened, of what arrived by the day.
+
+        ``awaited``: the goals of journeys in flight, and since when. Of others nothing is missed where a rollup does not count them.
+        """
+        identity_map = self.store.lazy("identity_map", day)
+        first = day - timedelta(days=self.days_before)
+        # Rollups name customers as they were known on the day of each.
+        merged = absorbed(identity_map, since=first).collect().lazy()
+        rolled_up = goal_events(survivors(self.activity.until(day), merged), self.columns, today=day)
+        read = [
+            self._in_events(arrival, event)
+            for event, since in awaited.items()
+            for arrival in days_between(max(since, first, self.portfolio.starts_on), day)
+            if remembered.goal_column(event) not in self._counted(arrival)
+        ]
+        return pl.concat([rolled_up, survivors(pl.concat(read).lazy(), absorbed(identity_map))]) if read else rolled_up
+
+    def _counted(self, arrival: date) -> set[str]:
+        """Name the columns of a day's rollup; none where there is no rollup."""
+        if arrival not in self._rolled_up:
+            is_there = self.store.has("customer_activity", arrival)
+            self._rolled_up[arrival] = set(self.store.lazy("customer_activity", arrival).collect_schema()) if is_there else set()
+        return self._rolled_up[arrival]
+
+    def _in_events(self, arrival: date, event: str) -> pl.DataFrame:
+        if (arrival, event) not in self._read:
+            reached = goals_in(self.store.lazy("raw_events", arrival), [event], self.portfolio.blocked)
+            self._read[arrival, event] = reached.collect()
+        return self._read[arrival, event]
+
+
+def memory_of(store: Store, portfolio: Portfolio, day: date) -> pl.DataFrame:
+    """Return the memory of the day before, of customers as they are on the day, and as far back as the cap counts."""
+    if day <= portfolio.starts_on:
+        return no_state()
+    before = day - timedelta(days=1)
+    yesterday = with_columns(store, "journey_state", before, JOURNEY_STATE.schema, portfolio.starts_on)
+    identity_map = store.lazy("identity_map", day)
+    state = merge(yesterday.collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
+    window = cap_days(portfolio)
+    if window <= int(store.definitions("journey_state", before).get(CAP_DAYS, 0)):
+        return state
+    # A cap is new, or longer than it was: what was forgotten meanwhile stands in the memories of those days.
+    days = days_between(max(portfolio.starts_on, day - timedelta(days=window - 1)), before)
+    memories = [store.lazy("journey_state", at).filter(pl.col("entered_on") == at) for at in days]
+    started = pl.concat(memory.select("customer_id", "journey_id", "entered_on") for memory in memories)
+    return recall_starts(state, survivors(started, absorbed(identity_map)))
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Return the days from the first to the last."""
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
