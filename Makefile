@@ -37,8 +37,9 @@ bench: $(VENV) ## measure the speed
 schema: $(VENV) ## write journeys.schema.json, which editors read, as the grammar is now
 	@$(BIN)/python -m atc_pipeline.journeys.editors > journeys.schema.json
 
-docs: $(VENV) ## write docs/tables.md, of what the code says of the tables
+docs: $(VENV) ## write what is derived in docs/: tables.md, pictures/architecture.svg
 	@$(BIN)/python -m docs.tables
+	@$(BIN)/python -m docs.architecture
 
 clean: ## remove .venv and caches; data (.atc, dagster_home) stays
 	@rm -rf .venv .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> int:
     why.add_argument("--all", action="store_true", help="say too why the customer is not queued for the other journeys")
     who = commands.add_parser("journey", help="show a customer's path through micro-segments and journeys")
     who.add_argument("customer", help="a customer_id, also one that was merged into another since")
-    them = commands.add_parser("segments", help="show the micro-segments over time: how large, and which journey serves most")
-    for command in (who, them):
+    segments = commands.add_parser("segments", help="show the micro-segments over time: how large, and which journey serves most")
+    for command in (who, segments):
         command.add_argument("--from", dest="first", help="YYYY-MM-DD; the first day there is, if left out")
         command.add_argument("--to", dest="last", help="YYYY-MM-DD; the latest day there is, if left out")
         command.add_argument("--svg", type=Path, help="draw it into this file instead")
@@ -77,19 +77,19 @@ def main(arguments: list[str]) -> int:
         lake, warehouse = Lake(root=str(home / "lake")), Warehouse(home=str(home), lake=str(home / "lake"))
         match asked.command:
             case "explain":
-                said = explained(lake, _journeys(), asked.customer, asked.day, with_others=asked.all)
+                answer = explained(lake, _journeys(), asked.customer, asked.day, with_others=asked.all)
             case "journey":
                 walked = path_of(lake, _journeys(), asked.customer, asked.first, asked.last)
-                said = path.tell(walked) if asked.svg is None else _drawn(path.draw(walked), asked.svg)
+                answer = path.tell(walked) if asked.svg is None else _drawn(path.draw(walked), asked.svg)
             case "segments":
                 rows, portfolio = matrix_of(lake, asked.first, asked.last), _journeys()
-                said = _shown(matrix.summary(rows, portfolio)) if asked.svg is None else _drawn(matrix.draw(rows, portfolio), asked.svg)
+                answer = _shown(matrix.summary(rows, portfolio)) if asked.svg is None else _drawn(matrix.draw(rows, portfolio), asked.svg)
             case _:
-                said = answered(warehouse, asked.query)
+                answer = answered(warehouse, asked.query)
     except (UnansweredError, JourneysError, WrongHomeError) as problem:
         print(terminal(str(problem)), file=sys.stderr)  # noqa: T201
         return 1
-    print(terminal(said))  # noqa: T201
+    print(terminal(answer))  # noqa: T201
     return 0
 
 

@@ -38,7 +38,7 @@ def plain(text: str, most: int | None = MOST) -> str:
 
 
 def _visible(text: str) -> str:
-    return _ACTS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _ACTS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def markdown(text: str, most: int | None = MOST) -> str:
@@ -50,7 +50,7 @@ def markdown(text: str, most: int | None = MOST) -> str:
     # Backticks and bars as references: an escape of theirs is read otherwise in code than out of it, and in a table than outside.
     escaped = _MARKUP.sub(r"\\\g<0>", plain(text, most)).translate(_REFERRED)
     parted = _LINKED.sub(r"`\g<0>`", escaped)
-    return _OPENS.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), parted)
+    return _OPENS.sub(lambda match: "".join(f"&#{ord(letter)};" for letter in match[0]), parted)
 
 
 def xml(text: str, most: int | None = MOST) -> str:

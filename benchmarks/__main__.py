@@ -31,21 +31,21 @@ def main() -> None:
     growth.add_argument("--customers", type=int, default=20_000, help="default 20000")
     growth.add_argument("--events", type=int, default=50_000, help="a day; default 50000")
     growth.add_argument("--days", type=int, default=365, help="default 365")
-    decided = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
-    decided.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
-    decided.add_argument("--journeys", type=int, default=100, help="default 100")
+    single = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
+    single.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    single.add_argument("--journeys", type=int, default=100, help="default 100")
     curves = commands.add_parser("curves", help=f"the same at several sizes, drawn into {PICTURE.name}")
     curves.add_argument("--customers", type=int, nargs="+", default=[100_000, 300_000, 1_000_000, 3_000_000], help="with 100 journeys")
     curves.add_argument("--journeys", type=int, nargs="+", default=[10, 30, 100, 300], help="with 1000000 customers")
     curves.add_argument("--typical-customers", type=int, default=1_000_000, help="customers while journeys vary (default 1000000)")
     curves.add_argument("--typical-journeys", type=int, default=100, help="journeys while customers vary (default 100)")
     curves.add_argument("--picture", type=Path, default=PICTURE, help="where to draw (default docs/pictures/speed.svg)")
-    for command in (decided, curves, day, profiles):
+    for command in (single, curves, day, profiles):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (decided, curves, day, profiles, growth):
+    for command in (single, curves, day, profiles, growth):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
-    for command in (decided, curves):
+    for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
     given = parser.parse_args()
     if given.command in (None, "sample"):

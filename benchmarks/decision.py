@@ -70,7 +70,7 @@ def measure(home: Path, customers: int, journeys: int, how: How, things: Sequenc
     for _ in range(how.runs):
         for thing in things:
             runs[thing].append(run(thing))
-    return {thing: {name: median(figures[name] for figures in measured) for name in measured[0]} for thing, measured in runs.items()}
+    return {thing: {name: median(run[name] for run in each) for name in each[0]} for thing, each in runs.items()}
 
 
 def _run(task: str, world: Path, **size: int) -> Figures:
@@ -139,8 +139,8 @@ def measure_curves(
     print("\nseconds per million customers (linear = the same in every column)")
     print(f"{'':<28}" + "".join(f"{customers:>12,}" for customers, _ in by_customers))
     for thing in things:
-        per_million = [1e6 * results[size][thing]["seconds"] / size[0] if thing in results[size] else float("nan") for size in by_customers]
-        print(f"{THINGS[thing]:<28}" + "".join(f"{seconds:>12.2f}" for seconds in per_million))
+        each = [1e6 * results[size][thing]["seconds"] / size[0] if thing in results[size] else float("nan") for size in by_customers]
+        print(f"{THINGS[thing]:<28}" + "".join(f"{seconds:>12.2f}" for seconds in each))
     panels = [
         Panel(f"customers (with {by_customers[0][1]} journeys)", _lines(results, by_customers, 0, things)),
         Panel(f"journeys (with {by_journeys[0][0]:,} customers)", _lines(results, by_journeys, 1, things)),

@@ -31,27 +31,33 @@ def first_day(portfolio: Portfolio) -> Portfolio:
 def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
     """One row per customer, qualified, scored and chosen as on a first day: ``customer_id``, ``journey_id`` (null: none), ``score``."""
     profiles = pl.scan_parquet(world.table("customer_profiles"))
-    read = {name for journey in portfolio.journeys for rule in (journey.queue.where, journey.exit_when) if rule for name in rule.columns}
+    read = {
+        name
+        for journey in portfolio.journeys
+        for condition in (journey.queue.where, journey.exit_when)
+        if condition
+        for name in condition.columns
+    }
     people = profiles.select({*columns_needed(portfolio), *read}).collect()
     catalogue = catalogue_of(portfolio, [], today=TODAY)
     in_order = sorted(portfolio.journeys, key=lambda journey: journey.id)
     names = catalogue.journey_ids.set(catalogue.journey_ids == NONE, None)
     numbers = catalogue.journey_ids.search_sorted(pl.Series([journey.id for journey in in_order])).cast(pl.UInt16)
 
-    def choose_shard(offset: int) -> pl.DataFrame:
-        shard = people.slice(offset, SHARD)
-        queued = qualify(shard.lazy(), _NOBODY, in_order)
+    def choose_some(offset: int) -> pl.DataFrame:
+        these = people.slice(offset, SHARD)
+        queued = qualify(these.lazy(), _NOBODY, in_order)
         coded = code_options(queued.with_columns(numbers.gather(queued["journey"]).alias("journey"), waiting_days=pl.lit(0)), _NOTHING)
-        finished = pl.repeat(None, shard.height, dtype=pl.UInt32, eager=True)
-        scored = score_options(options_of(coded, 0, SHARD, catalogue), shard, finished, portfolio, catalogue)
-        contested = contest(scored, np.zeros(shard.height), shard["customer_id"], portfolio, catalogue, today=TODAY)
+        finished = pl.repeat(None, these.height, dtype=pl.UInt32, eager=True)
+        scored = score_options(options_of(coded, 0, SHARD, catalogue), these, finished, portfolio, catalogue)
+        contested = contest(scored, np.zeros(these.height), these["customer_id"], portfolio, catalogue, today=TODAY)
         chosen = np.where(contested.wish == NOBODY, contested.none, contested.wish)
         who = scored["customer"].gather(chosen)
-        journeys = pl.repeat(catalogue.none, shard.height, dtype=pl.UInt16, eager=True).scatter(who, scored["journey"].gather(chosen))
-        scores = pl.repeat(None, shard.height, dtype=pl.Float64, eager=True).scatter(who, scored["score"].gather(chosen))
-        return pl.DataFrame([shard["customer_id"], names.gather(journeys), scores.alias("score")])
+        journeys = pl.repeat(catalogue.none, these.height, dtype=pl.UInt16, eager=True).scatter(who, scored["journey"].gather(chosen))
+        scores = pl.repeat(None, these.height, dtype=pl.Float64, eager=True).scatter(who, scored["score"].gather(chosen))
+        return pl.DataFrame([these["customer_id"], names.gather(journeys), scores.alias("score")])
 
-    return pl.concat(in_parallel(choose_shard, range(0, people.height, SHARD)))
+    return pl.concat(in_parallel(choose_some, range(0, people.height, SHARD)))
 
 
 def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:

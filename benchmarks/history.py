@@ -185,7 +185,7 @@ def measure_day(home: Path, customers: int, events: int, days: int, runs: int) -
     for number, _ in enumerate(days_from(days - 1)):
         _task(home, "day", number)
     results = {task: [_task(home, task, days - 1) for _ in range(runs)] for task in ("read", "duckdb", "day")}
-    medians = {task: {name: median(figures[name] for figures in measured) for name in measured[0]} for task, measured in results.items()}
+    medians = {task: {name: median(run[name] for run in each) for name in each[0]} for task, each in results.items()}
     whole = medians["day"]
     read = medians["read"]["seconds"]
     print(
@@ -218,7 +218,7 @@ def measure_growth(home: Path, customers: int, events: int, days: int) -> None:
 
 
 def _around(seconds: Sequence[Figures], name: str, number: int) -> float:
-    return median(figures[name] for figures in seconds[max(0, number - 9) : number + 1])
+    return median(row[name] for row in seconds[max(0, number - 9) : number + 1])
 
 
 def _task(home: Path, task: str, number: int) -> Figures:

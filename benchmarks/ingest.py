@@ -169,11 +169,7 @@ def measure_ingest(home: Path, sizes: list[int], runs: int, threads: int) -> Non
         for _ in range(runs):
             for thing in THINGS:
                 results[thing].append(_run(thing, folder, threads))
-        report(
-            folder,
-            threads,
-            {thing: {name: median(figures[name] for figures in measured) for name in measured[0]} for thing, measured in results.items()},
-        )
+        report(folder, threads, {thing: {name: median(run[name] for run in each) for name in each[0]} for thing, each in results.items()})
 
 
 def _run(thing: str, home: Path, threads: int) -> Figures:

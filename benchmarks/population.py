@@ -156,7 +156,7 @@ def _block(number: int) -> pl.DataFrame:
     first = number * size
     columns: dict[str, pl.Series] = {
         "date": pl.repeat(TODAY, size, eager=True),
-        "customer_id": pl.Series([f"c{customer:08d}" for customer in range(first, first + size)]),
+        "customer_id": pl.Series([f"c{number:08d}" for number in range(first, first + size)]),
         "first_seen_on": _days_ago(tenure),
         "last_seen_on": _days_ago(visit),
         "tenure_days": pl.Series(tenure),
@@ -265,12 +265,12 @@ def _journey(draw: np.random.Generator, sample: pl.DataFrame, ids: Sequence[str]
     def chance(share: float) -> bool:
         return bool(draw.random() < share)
 
-    def pick(of: Sequence[str], most: int) -> list[str]:
-        return [str(name) for name in draw.choice(of, size=int(draw.integers(1, most + 1)), replace=False)]
+    def draw_some(of: Sequence[str], most: int) -> list[str]:
+        return [str(member) for member in draw.choice(of, size=int(draw.integers(1, most + 1)), replace=False)]
 
     # Service messages concern few; were they a fifth each, nobody would be left to decide about.
     mandatory = number % 40 == 39
-    other_ids = [name for place, name in enumerate(ids) if place != number]
+    rest = [member for place, member in enumerate(ids) if place != number]
     length = int(draw.integers(5, 31))
     journey: dict[str, object] = {
         "id": ids[number],
@@ -278,20 +278,20 @@ def _journey(draw: np.random.Generator, sample: pl.DataFrame, ids: Sequence[str]
         "queue": {"where": _condition(draw, sample, share=0.02 if mandatory else float(draw.uniform(0.12, 0.32)))},
         "priority": 10 * int(draw.integers(0, 6)),
         "value": round(float(draw.uniform(8, 16)), 1),
-        "channels": pick(tuple(CHANNELS), 3),
+        "channels": draw_some(tuple(CHANNELS), 3),
         "goal": {"event": GOAL, "within_days": length},
         "reentry": "never" if chance(0.3) else {"after_days": int(draw.integers(30, 120)), "from": "exit" if chance(0.5) else "entry"},
         "steps": [{"day": 1, "channel": "email", "content": f"{ids[number]}_1"}],
     }
     optional: dict[str, tuple[float, object]] = {
-        "interests": (0.7, pick(TOPICS, 2)),
-        "intents": (0.4, pick(INTENTS, 1)),
+        "interests": (0.7, draw_some(TOPICS, 2)),
+        "intents": (0.4, draw_some(INTENTS, 1)),
         "can_interrupt": (0.2, True),
         "interruptible": (0.1, False),
         "max_entries": (0.2, 3),
-        "next_journeys": (0.15, pick(other_ids, 2)),
+        "next_journeys": (0.15, draw_some(rest, 2)),
         "only_after": (0.05 if number else 0.0, [ids[int(draw.integers(0, max(number, 1)))]]),  # on earlier ones only: no circles
-        "not_after": (0.15, [{"journey": pick(other_ids, 1)[0], "within_days": 14}]),
+        "not_after": (0.15, [{"journey": draw_some(rest, 1)[0], "within_days": 14}]),
         "exit_when": (0.1, "days_since_order < 1"),
         "holdout": (0.1, 0.1),
     }
@@ -302,16 +302,16 @@ def _journey(draw: np.random.Generator, sample: pl.DataFrame, ids: Sequence[str]
 def _condition(draw: np.random.Generator, sample: pl.DataFrame, *, share: float) -> str:
     """Write a condition on two columns that about this share of the customers meets."""
     while True:
-        column, another = draw.choice(NUMBERS, size=2, replace=False)
+        left, right = draw.choice(NUMBERS, size=2, replace=False)
         if draw.random() < 0.2:
             word = str(draw.choice(tuple(WORDS)))
             first = f"{word} in {WORDS[word][: len(WORDS[word]) // 2 + 1]}"
         else:
-            first = _threshold(draw, sample, str(column), float(draw.uniform(0.4, 0.8)))
+            first = _threshold(draw, sample, str(left), float(draw.uniform(0.4, 0.8)))
         among = sample.filter(pl.sql_expr(first))
         if among.height < share * sample.height:
             continue
-        text = f"{first} and {_threshold(draw, among, str(another), share * sample.height / among.height)}"
+        text = f"{first} and {_threshold(draw, among, str(right), share * sample.height / among.height)}"
         met = sample.filter(pl.sql_expr(text)).height / sample.height
         if 0.7 * share < met < 1.4 * share:
             return text

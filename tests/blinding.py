@@ -24,6 +24,7 @@ import polars as pl
 import pytest
 
 from assets import checks, events
+from assets.shown.arrivals import Arrivals
 from atc_pipeline.customers import coverage
 from atc_pipeline.promises import activation, customers, decision
 
@@ -51,7 +52,11 @@ RULES: tuple[tuple[ModuleType, str], ...] = (
 STEPS = ((coverage, "never_found"),)
 """What is found step by step, one of which may make up for another's clause."""
 
-TOLD_BY_THE_STEP = {"every_line_accounted_for": "_reconciled", "files_passed_over": "passed_over", "lines_arrived": "lines_arrived"}
+TOLD_BY_THE_STEP = {
+    "every_line_accounted_for": (events, "_reconciled"),
+    "files_passed_over": (Arrivals, "passed_over"),
+    "lines_arrived": (Arrivals, "lines_arrived"),
+}
 """Checks that no promise of ``assets.checks`` makes, and what makes them."""
 
 
@@ -161,13 +166,14 @@ def check(name: str) -> Blinded:
 
     def blind(monkeypatch: pytest.MonkeyPatch) -> None:
         if short in TOLD_BY_THE_STEP:
-            say = getattr(events, TOLD_BY_THE_STEP[short])
-            monkeypatch.setattr(events, TOLD_BY_THE_STEP[short], lambda *what: say(*what)._replace(passed=True))
+            place, called = TOLD_BY_THE_STEP[short]
+            say = getattr(place, called)
+            monkeypatch.setattr(place, called, lambda *what: say(*what)._replace(passed=True))
             return
         make = checks._check
 
         def maker(promise: checks.Promise) -> object:
-            is_it = (promise.asset, promise.name) == (table, short)
+            is_it = (promise.table, promise.name) == (table, short)
             return make(replace(promise, find=lambda *_: pl.DataFrame()) if is_it else promise)
 
         monkeypatch.setattr(checks, "_check", maker)

@@ -234,10 +234,10 @@ def _overlap(frame: pl.DataFrame, largest: Sequence[str]) -> tuple[list[list[str
     bits = {name: 1 << place for place, name in enumerate(largest)}
     bit = pl.col("segment_id").replace_strict(bits, default=0, return_dtype=pl.Int64)
     # One customer's segments are one number, its bits: there are but 2^8 of these, however many customers.
-    some = pl.col("customer_id").hash() % max(1, frame.height // MOST_LOOKED_AT) == 0
+    is_looked_at = pl.col("customer_id").hash() % max(1, frame.height // MOST_LOOKED_AT) == 0
     kinds = (
         frame.lazy()
-        .filter(some)
+        .filter(is_looked_at)
         .group_by("customer_id")
         .agg(bit.sum().alias("bits"), pl.len().alias("segments"))
         .group_by("bits", "segments")
@@ -248,10 +248,10 @@ def _overlap(frame: pl.DataFrame, largest: Sequence[str]) -> tuple[list[list[str
     both = is_in.T @ (is_in * kinds["len"].to_numpy()[:, None])
     rows = [
         [
-            f"{one + 1} {name}",
-            *("" if one == other else f"{both[one, other] / max(1, both[one, one]):.0%}" for other in range(len(largest))),
+            f"{row + 1} {name}",
+            *("" if row == column else f"{both[row, column] / max(1, both[row, row]):.0%}" for column in range(len(largest))),
         ]
-        for one, name in enumerate(largest)
+        for row, name in enumerate(largest)
     ]
     return rows, kinds.group_by("segments").agg(pl.col("len").sum() / kinds["len"].sum()).sort("segments").rows()
 

@@ -118,7 +118,7 @@ def other_keys(messages: pl.DataFrame, absorbed: pl.LazyFrame, *, with_older: bo
     if with_older:
         every = pl.concat([due.with_columns(name="customer_id"), renamed.select(*due.collect_schema().names(), "name")])
         keys.append(every.with_columns(other_key=_older_key("name")))
-    return pl.concat([some.select("idempotency_key", "name", "other_key") for some in keys]).unique().sort(pl.all()).collect()
+    return pl.concat([frame.select("idempotency_key", "name", "other_key") for frame in keys]).unique().sort(pl.all()).collect()
 
 
 def text_of(customer: str) -> pl.Expr:

@@ -26,11 +26,11 @@ def with_send_at(messages: pl.LazyFrame, profiles: pl.LazyFrame, default: str, f
 
     An hour that the clocks skip is the next one; one that comes twice is the first.
     """
-    told = profiles.select("timezone", "best_hour").unique().collect()
-    zones = [name for name in told["timezone"].unique() if name in _time_zones() and is_time_zone(name)]
+    homes = profiles.select("timezone", "best_hour").unique().collect()
+    zones = [name for name in homes["timezone"].unique() if name in _time_zones() and is_time_zone(name)]
     zone = pl.when(pl.col("timezone").is_in(zones)).then("timezone").alias("zone")
     rows = []
-    for name, hour in told.select(zone, "best_hour").unique().iter_rows():  # a few per time zone
+    for name, hour in homes.select(zone, "best_hour").unique().iter_rows():  # a few per time zone
         place, at = ZoneInfo(name or default), time(DEFAULT_HOUR if hour is None else hour)
         moments = (datetime.combine(first + timedelta(days=days), at, place).astimezone(UTC) for days in count())
         rows.append((name, hour, next(moment for moment in moments if moment >= after)))

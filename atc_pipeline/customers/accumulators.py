@@ -102,12 +102,12 @@ class Accumulator:
     def absorb(self, new: str) -> Iterator[pl.Expr]:
         """Merge today's columns (the names with suffix ``new``) into the state of yesterday."""
         if self.is_word:
-            at, said = pl.col(f"{self.name}.at"), pl.col(f"{self.name}.id")
-            new_at, new_said = pl.col(f"{self.name}.at{new}"), pl.col(f"{self.name}.id{new}")
+            at, message_id = pl.col(f"{self.name}.at"), pl.col(f"{self.name}.id")
+            new_at, new_message_id = pl.col(f"{self.name}.at{new}"), pl.col(f"{self.name}.id{new}")
             if self.merge == "latest":
-                is_newer = (new_at > at) | ((new_at == at) & (new_said > said))
+                is_newer = (new_at > at) | ((new_at == at) & (new_message_id > message_id))
             else:
-                is_newer = (new_at < at) | ((new_at == at) & (new_said < said))
+                is_newer = (new_at < at) | ((new_at == at) & (new_message_id < message_id))
             is_taken = new_at.is_not_null() & (at.is_null() | is_newer)
             for name in self.columns():
                 yield pl.when(is_taken).then(f"{name}{new}").otherwise(name).alias(name)
@@ -148,13 +148,13 @@ def spread(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
 def merged(rows: pl.LazyFrame, keys: Sequence[str], accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
     """One row per key: its rows' accumulators merged."""
     accumulators = list(accumulators)
-    plain = [one for one in accumulators if one.merge not in ("tally", "consent")]
-    whole = rows.group_by(*keys).agg(expression for one in plain for expression in one.gather())
-    for one in accumulators:
-        if one.merge == "tally":
-            whole = whole.join(tally(spread(rows, keys, one.name), keys, one.name), on=list(keys), how="left")
-        elif one.merge == "consent":
-            whole = whole.join(consent.merged(rows, keys, one.name), on=list(keys), how="left")
+    plain = [accumulator for accumulator in accumulators if accumulator.merge not in ("tally", "consent")]
+    whole = rows.group_by(*keys).agg(expression for accumulator in plain for expression in accumulator.gather())
+    for accumulator in accumulators:
+        if accumulator.merge == "tally":
+            whole = whole.join(tally(spread(rows, keys, accumulator.name), keys, accumulator.name), on=list(keys), how="left")
+        elif accumulator.merge == "consent":
+            whole = whole.join(consent.merged(rows, keys, accumulator.name), on=list(keys), how="left")
     return whole
 
 
@@ -181,5 +181,5 @@ def unsafe_sums(state: pl.DataFrame) -> list[str]:
     if not names or state.is_empty():
         return []
     is_large = (pl.col(names) >= LARGEST_HIGH) | (pl.col(names) <= -LARGEST_HIGH)
-    found = state.select(is_large.any()).row(0)
-    return [name for name, is_unsafe in zip(names, found, strict=True) if is_unsafe]
+    flags = state.select(is_large.any()).row(0)
+    return [name for name, is_unsafe in zip(names, flags, strict=True) if is_unsafe]

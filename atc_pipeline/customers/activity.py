@@ -25,7 +25,7 @@ from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.rules.people import survivors, whose
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
-"""Events that change consent, for the channel in their property ``channel`` (docs/adr/0004-consent.md, 0018-facts.md)."""
+"""Events that change consent, for the channel in their property ``channel`` (SPEC 3.2)."""
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
@@ -44,7 +44,7 @@ _COLUMNS = (
 class Rollup:
     """One day's events: what they add to customers, and how much of what was asked for was found in them.
 
-    ``activity``: one row per customer and event date (``measures.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
+    ``activity``: one row per customer and event date (``remembered.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
     """
 
     activity: pl.DataFrame
@@ -55,7 +55,7 @@ def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arriva
     """Roll one arrival day's events up.
 
     ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
-    (``rules.survivors``).
+    (``rules.people.survivors``).
     """
     schema = remembered.rollup_schema(portfolio)
     keyed = survivors(events.lazy().select(_COLUMNS).with_columns(whose(portfolio.blocked)), absorbed)
@@ -71,7 +71,7 @@ def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arriva
         .cast(schema)  # type: ignore[arg-type]  # a dict of data types is a schema
         .sort("customer_id", "event_date")
     )
-    return Rollup(activity, summed((one for _, found in parts for one in found), arrival))
+    return Rollup(activity, summed((count for _, counts in parts for count in counts), arrival))
 
 
 def roll_up_again(
@@ -83,11 +83,11 @@ def roll_up_again(
     arrival: date,
     absorbed: pl.LazyFrame | None = None,
 ) -> Rollup:
-    """Roll only these features of a day up again (``measures.definitions``), and keep the rest of what there was ``before``."""
-    some = only(portfolio, features)
-    part = roll_up(events, some, arrival=arrival, absorbed=absorbed)
+    """Roll only these features of a day up again (``features.definitions``), and keep the rest of what there was ``before``."""
+    narrowed = only(portfolio, features)
+    part = roll_up(events, narrowed, arrival=arrival, absorbed=absorbed)
     schema = remembered.rollup_schema(portfolio)
-    new = [name for name in schema if name in feature_columns(some)]
+    new = [name for name in schema if name in feature_columns(narrowed)]
     old = [name for name in schema if name in before.activity.columns and name not in new]
     activity = before.activity.select(old).join(part.activity.select(*_KEYS, *new), on=_KEYS, how="left", maintain_order="left")
     asked = {feature.name for feature in asked_for(portfolio)}
@@ -99,36 +99,41 @@ def roll_up_again(
 def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple[pl.DataFrame, list[Counted]]:
     keyed = events.collect()
     contributions = _contributions(portfolio)
-    arrays = sorted({one.selector.each for one in contributions}, key=lambda name: name or "")
-    found: list[Counted] = []
+    arrays = sorted({contribution.selector.each for contribution in contributions}, key=lambda name: name or "")
+    counts: list[Counted] = []
     names = keyed.group_by("event").len()
     happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: keyed.height}
     # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
     facts = [
-        *(_properties(keyed, [one for one in contributions if one.selector.each == each], each, happened, found) for each in arrays),
-        pl.concat([_traits(keyed, portfolio, arrival, found), _subscriptions(keyed, portfolio, arrival, found)], how="diagonal"),
+        *(
+            _properties(
+                keyed, [contribution for contribution in contributions if contribution.selector.each == each], each, happened, counts
+            )
+            for each in arrays
+        ),
+        pl.concat([_traits(keyed, portfolio, arrival, counts), _subscriptions(keyed, portfolio, arrival, counts)], how="diagonal"),
         _timezones(keyed),
     ]
     accumulators = remembered.in_rollup(portfolio)
-    grouped = pl.collect_all([_grouped(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
-    return _side_by_side(grouped, accumulators), found
+    grouped = pl.collect_all([_group(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
+    return _join_groups(grouped, accumulators), counts
 
 
-def _grouped(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
+def _group(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
     """One row per customer and event date, with those of the accumulators that the rows add to."""
-    there = [one for one in accumulators if next(iter(one.columns())) in rows.columns]
-    plain = [one for one in there if one.merge not in ("tally", "consent")]
-    whole = rows.lazy().group_by(*_KEYS).agg(expression for one in plain for expression in one.gather())
-    for one in there:
-        if one.merge == "tally":
-            values = rows.lazy().select(*_KEYS, value=one.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
-            whole = whole.join(tally(values, _KEYS, one.name), on=_KEYS, how="left")
-        elif one.merge == "consent" and rows.select(consent.is_said(one.name).any()).item():
-            whole = whole.join(consent.merged(rows.lazy(), _KEYS, one.name), on=_KEYS, how="left")
+    there = [accumulator for accumulator in accumulators if next(iter(accumulator.columns())) in rows.columns]
+    plain = [accumulator for accumulator in there if accumulator.merge not in ("tally", "consent")]
+    whole = rows.lazy().group_by(*_KEYS).agg(expression for accumulator in plain for expression in accumulator.gather())
+    for accumulator in there:
+        if accumulator.merge == "tally":
+            values = rows.lazy().select(*_KEYS, value=accumulator.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
+            whole = whole.join(tally(values, _KEYS, accumulator.name), on=_KEYS, how="left")
+        elif accumulator.merge == "consent" and rows.select(consent.is_said(accumulator.name).any()).item():
+            whole = whole.join(consent.merged(rows.lazy(), _KEYS, accumulator.name), on=_KEYS, how="left")
     return whole
 
 
-def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumulator]) -> pl.DataFrame:
+def _join_groups(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumulator]) -> pl.DataFrame:
     """Join what was grouped apart; the first has every customer and date. Sums that several add to are added up."""
     whole = grouped[0].lazy()
     there = set(grouped[0].columns)
@@ -137,8 +142,8 @@ def _side_by_side(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumu
         whole = whole.join(part.lazy(), on=_KEYS, how="left", suffix="+")
         whole = whole.with_columns(pl.sum_horizontal(name, f"{name}+") for name in again).drop(f"{name}+" for name in again)
         there |= set(part.columns)
-    columns = {name: dtype for one in accumulators for name, dtype in one.columns().items()}
-    sums = [one.name for one in accumulators if one.merge in ("add", "decay")]
+    columns = {name: dtype for accumulator in accumulators for name, dtype in accumulator.columns().items()}
+    sums = [accumulator.name for accumulator in accumulators if accumulator.merge in ("add", "decay")]
     missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in columns.items() if name not in there]
     return whole.with_columns(missing).with_columns(pl.col(sums).fill_null(0)).select(*_KEYS, *columns).collect()
 
@@ -164,7 +169,7 @@ class _Contribution:
 
 def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
     """Name what ``coverage`` has rows of."""
-    yield from (one.feature for one in _contributions(portfolio) if one.feature is not None)
+    yield from (contribution.feature for contribution in _contributions(portfolio) if contribution.feature is not None)
     yield from (Feature(trait.id) for trait in portfolio.traits if trait.kind == "profile")
     yield from (Feature(f"{CONSENT}{channel.id}") for channel in portfolio.channels)
     yield Feature(SUBSCRIPTIONS)
@@ -172,10 +177,10 @@ def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
 
 @lru_cache(maxsize=8)
 def _contributions(portfolio: Portfolio) -> tuple[_Contribution, ...]:
-    return tuple(_contributed(portfolio))
+    return tuple(_contribute(portfolio))
 
 
-def _contributed(portfolio: Portfolio) -> Iterable[_Contribution]:
+def _contribute(portfolio: Portfolio) -> Iterable[_Contribution]:
     for trait in portfolio.traits:
         if trait.selector is None:
             continue
@@ -200,37 +205,39 @@ def _contributed(portfolio: Portfolio) -> Iterable[_Contribution]:
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
         sold = Selector(ordered.events, where=remembered.is_worth_something(value))
-        yield from (_Contribution(one, ordered, feature=Feature("predictions.order")) for one in (first, last, days))
-        yield from (_Contribution(one, sold, value, feature=Feature("predictions.value")) for one in (high, low))
+        yield from (_Contribution(accumulator, ordered, feature=Feature("predictions.order")) for accumulator in (first, last, days))
+        yield from (_Contribution(accumulator, sold, value, feature=Feature("predictions.value")) for accumulator in (high, low))
         yield _Contribution(valued_days, sold)
     for accumulator in remembered.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)), feature=Feature(accumulator.name))
 
 
 def _properties(
-    events: pl.DataFrame, contributions: list[_Contribution], each: str | None, happened: dict[str, int], found: list[Counted]
+    events: pl.DataFrame, contributions: list[_Contribution], each: str | None, happened: dict[str, int], counts: list[Counted]
 ) -> pl.DataFrame:
     """One row per event that is asked for (or per item of its array ``each``), one column per accumulator that it adds to.
 
     ``happened``: number of events by name. What is told of the features goes into ``found``.
     """
-    events = _named(events, contributions)
+    events = _select_named(events, contributions)
     rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
-    wanted = {field for one in contributions for field in _needed(one)}
+    wanted = {field for contribution in contributions for field in _list_fields(contribution)}
     no_items = rows.clear().with_columns(shape=pl.lit(None, dtype=pl.String))
     if each is None:
-        read = [one for one in contributions if one.property is not None or one.selector.where is not None]
-        typed = rows.with_columns(documents.read_fields(_properties_of(events, _names(read)), wanted))
+        read = [
+            contribution for contribution in contributions if contribution.property is not None or contribution.selector.where is not None
+        ]
+        typed = rows.with_columns(documents.read_fields(_properties_of(events, _name_events(read)), wanted))
     else:
         items = documents.read_items(events["properties"], each, wanted)
-        said = pl.concat_str("said", pl.lit("#"), items.places.cast(pl.String).str.zfill(5))
-        typed = rows[items.owners].with_columns(said.alias("said"), *items.columns)
+        item_id = pl.concat_str("said", pl.lit("#"), items.places.cast(pl.String).str.zfill(5))
+        typed = rows[items.owners].with_columns(item_id.alias("said"), *items.columns)
         if items.unread:
             owners, shapes = zip(*items.unread, strict=True)
             no_items = rows[list(owners)].with_columns(shape=pl.Series(shapes, dtype=pl.String))
-    held = _held(typed, [one.selector.where for one in contributions if one.selector.where is not None])
+    held = _evaluate(typed, [contribution.selector.where for contribution in contributions if contribution.selector.where is not None])
     typed = typed.with_columns(held)
-    masks = {_meant(one.selector): _mask(one.selector) for one in contributions}
+    masks = {_mask_column(contribution.selector): _mask(contribution.selector) for contribution in contributions}
     typed = typed.with_columns(**masks)
     weights: Counter[str] = Counter()
     for contribution in contributions:
@@ -238,52 +245,59 @@ def _properties(
     heaviest = max(weights.values(), default=0)
     require_fits(typed.height * heaviest, LARGEST_WEIGHT, "micro-weights of a shard of the day's events", WIDER)
     columns: dict[str, list[pl.Expr]] = {}
-    told: dict[Feature, _Contribution] = {}
-    for one in contributions:
-        for name, expression in _filled(one).items():
+    by_feature: dict[Feature, _Contribution] = {}
+    for contribution in contributions:
+        for name, expression in _fill(contribution).items():
             columns.setdefault(name, []).append(expression)
-        if one.feature is not None:
-            told.setdefault(one.feature, one)
-    found += _told(told, typed, no_items, happened)
-    return typed.select(*_KEYS, **{name: _together(parts) for name, parts in columns.items()})
+        if contribution.feature is not None:
+            by_feature.setdefault(contribution.feature, contribution)
+    counts += _count_features(by_feature, typed, no_items, happened)
+    return typed.select(*_KEYS, **{name: _add_up(parts) for name, parts in columns.items()})
 
 
-def _told(
+def _count_features(
     features: dict[Feature, _Contribution], rows: pl.DataFrame, no_items: pl.DataFrame, happened: dict[str, int]
 ) -> Iterable[Counted]:
     """Count what was found of features; values that cannot be read are few, and looked at only where there are any."""
     there = set(rows.columns)
-    counts = {name: pl.col(name).sum() for name in {_meant(one.selector) for one in features.values()}}
-    for one in features.values():
-        if one.property is not None:
-            value = documents.column(one.property, _value_type(one.accumulator))
-            counts[_read(one)] = (pl.col(_meant(one.selector)) & pl.col(value).is_not_null()).sum()
+    counts = {name: pl.col(name).sum() for name in {_mask_column(contribution.selector) for contribution in features.values()}}
+    for contribution in features.values():
+        if contribution.property is not None:
+            value = documents.column(contribution.property, _value_type(contribution.accumulator))
+            counts[_read_column(contribution)] = (pl.col(_mask_column(contribution.selector)) & pl.col(value).is_not_null()).sum()
     numbers = rows.select(**counts).row(0, named=True) if counts else {}
-    for feature, one in features.items():
-        skipped = [no_items.filter(_is_named(one.selector)).select("said", "shape")] if no_items.height else []
-        fields = {documents.unread(*field): False for field in (one.selector.where.columns.items() if one.selector.where else ())}
-        if one.property is not None:
-            fields = {documents.unread(one.property, _value_type(one.accumulator)): True} | {**fields}
+    for feature, contribution in features.items():
+        skipped = [no_items.filter(_is_named(contribution.selector)).select("said", "shape")] if no_items.height else []
+        fields = {
+            documents.unread(*field): False
+            for field in (contribution.selector.where.columns.items() if contribution.selector.where else ())
+        }
+        if contribution.property is not None:
+            fields = {documents.unread(contribution.property, _value_type(contribution.accumulator)): True} | {**fields}
         for column, is_of_meant in fields.items():
             if column in there:
-                among = pl.col(_meant(one.selector)) if is_of_meant else _is_named(one.selector)
+                among = pl.col(_mask_column(contribution.selector)) if is_of_meant else _is_named(contribution.selector)
                 skipped.append(rows.filter(among & pl.col(column).is_not_null()).select("said", shape=column))
-        matched = numbers[_meant(one.selector)]
-        if one.property is not None:
-            read = numbers[_read(one)]
+        matched = numbers[_mask_column(contribution.selector)]
+        if contribution.property is not None:
+            read = numbers[_read_column(contribution)]
         else:
-            read = matched if not skipped else max(0, rows.filter(_is_named(one.selector)).height - sum(frame.height for frame in skipped))
-        yield counted(feature, {name: happened.get(name, 0) for name in one.selector.events or (ANY,)}, matched, read, skipped)
+            read = (
+                matched
+                if not skipped
+                else max(0, rows.filter(_is_named(contribution.selector)).height - sum(frame.height for frame in skipped))
+            )
+        yield counted(feature, {name: happened.get(name, 0) for name in contribution.selector.events or (ANY,)}, matched, read, skipped)
 
 
-def _names(contributions: list[_Contribution]) -> list[str] | None:
+def _name_events(contributions: list[_Contribution]) -> list[str] | None:
     """Name the events that are asked for; None = all."""
-    selected = [one.selector.events for one in contributions]
+    selected = [contribution.selector.events for contribution in contributions]
     return sorted({name for names in selected for name in names}) if all(selected) else None
 
 
-def _named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
-    names = _names(contributions)
+def _select_named(events: pl.DataFrame, contributions: list[_Contribution]) -> pl.DataFrame:
+    names = _name_events(contributions)
     return events if names is None else events.filter(pl.col("event").is_in(names))
 
 
@@ -294,15 +308,15 @@ def _properties_of(events: pl.DataFrame, names: list[str] | None) -> pl.Series:
     return events.select(pl.when(pl.col("event").is_in(names)).then("properties").alias("properties"))["properties"]
 
 
-def _together(parts: list[pl.Expr]) -> pl.Expr:
+def _add_up(parts: list[pl.Expr]) -> pl.Expr:
     return parts[0] if len(parts) == 1 else pl.sum_horizontal(parts)
 
 
-def _needed(one: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
-    if one.selector.where is not None:
-        yield from one.selector.where.columns.items()
-    if one.property is not None:
-        yield one.property, _value_type(one.accumulator)
+def _list_fields(contribution: _Contribution) -> Iterable[tuple[str, pl.DataType]]:
+    if contribution.selector.where is not None:
+        yield from contribution.selector.where.columns.items()
+    if contribution.property is not None:
+        yield contribution.property, _value_type(contribution.accumulator)
 
 
 def _value_type(accumulator: Accumulator) -> pl.DataType:
@@ -312,27 +326,27 @@ def _value_type(accumulator: Accumulator) -> pl.DataType:
 @lru_cache(maxsize=4096)
 def _mask(selector: Selector) -> pl.Expr:
     """True in the rows that the selector means."""
-    return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_holds(selector.where))
+    return _is_named(selector) if selector.where is None else _is_named(selector) & pl.col(_condition_column(selector.where))
 
 
-def _meant(selector: Selector) -> str:
+def _mask_column(selector: Selector) -> str:
     """Name the column of its ``_mask``: one for all selectors that mean the same."""
     return f"mask:{selector.events}:{selector.where.text if selector.where is not None else ''}"
 
 
-def _read(one: _Contribution) -> str:
-    return f"read:{one.property}:{_value_type(one.accumulator)}:{_meant(one.selector)}"
+def _read_column(contribution: _Contribution) -> str:
+    return f"read:{contribution.property}:{_value_type(contribution.accumulator)}:{_mask_column(contribution.selector)}"
 
 
 def _is_named(selector: Selector) -> pl.Expr:
     return pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
 
 
-def _holds(condition: Condition) -> str:
+def _condition_column(condition: Condition) -> str:
     return f"holds:{condition.text}"
 
 
-def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series]:
+def _evaluate(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series]:
     """One Boolean column per condition.
 
     A condition names properties plainly, but two may read the same property as different types: those that agree are
@@ -345,7 +359,7 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
         if group is None:
             groups.append(group := ({}, {}))
         group[0].update(condition.columns)
-        group[1][_holds(condition)] = condition.expr
+        group[1][_condition_column(condition)] = condition.expr
     held = []
     for types, expressions in groups:
         read = [pl.col(documents.column(name, dtype)).alias(name) for name, dtype in types.items()]
@@ -356,39 +370,39 @@ def _held(rows: pl.DataFrame, conditions: Iterable[Condition]) -> list[pl.Series
 
 
 @lru_cache(maxsize=4096)
-def _filled(one: _Contribution) -> Mapping[str, pl.Expr]:
+def _fill(contribution: _Contribution) -> Mapping[str, pl.Expr]:
     """Fill the accumulator's columns in the rows that match, and leave null elsewhere."""
-    accumulator, mask = one.accumulator, pl.col(_meant(one.selector))
-    if one.property is None:
-        value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(one.micro_weight, dtype=pl.Int64)
+    accumulator, mask = contribution.accumulator, pl.col(_mask_column(contribution.selector))
+    if contribution.property is None:
+        value = pl.col("event_date") if accumulator.dtype == pl.Date() else pl.lit(contribution.micro_weight, dtype=pl.Int64)
         return {accumulator.name: pl.when(mask).then(value)}
-    value = pl.col(documents.column(one.property, _value_type(accumulator)))
-    said = mask & value.is_not_null()
+    value = pl.col(documents.column(contribution.property, _value_type(accumulator)))
+    is_said = mask & value.is_not_null()
     if accumulator.is_word:
         return {
-            f"{accumulator.name}.at": pl.when(said).then("timestamp"),
-            f"{accumulator.name}.id": pl.when(said).then("said"),
-            f"{accumulator.name}.value": pl.when(said).then(value),
+            f"{accumulator.name}.at": pl.when(is_said).then("timestamp"),
+            f"{accumulator.name}.id": pl.when(is_said).then("said"),
+            f"{accumulator.name}.value": pl.when(is_said).then(value),
         }
     if accumulator.merge == "tally":
-        return {accumulator.name: pl.when(said).then(value)}
+        return {accumulator.name: pl.when(is_said).then(value)}
     if accumulator.name.endswith(".n"):
-        return {accumulator.name: pl.when(said).then(pl.lit(1, dtype=pl.Int64))}
+        return {accumulator.name: pl.when(is_said).then(pl.lit(1, dtype=pl.Int64))}
     micro = (value * MICRO).round().cast(pl.Int64)
     if accumulator.merge == "add":
         micro = split(micro, accumulator.name)
-    return {accumulator.name: pl.when(said).then(micro)}
+    return {accumulator.name: pl.when(is_said).then(micro)}
 
 
-def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
+def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: list[Counted]) -> pl.DataFrame:
     """One row per ``identify``: profile traits and consent."""
     profile = [(trait.id, trait.property or trait.id, trait.dtype) for trait in portfolio.traits if trait.kind == "profile"]
     agreed = [f"consent_{channel.id}" for channel in portfolio.channels]
-    said = events.filter(pl.col("type") == "identify")
-    said = said.with_columns(documents.spelled_as(said["traits"], agreed))
-    typed = _with_fields(said, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
-    found += [_asked(name, typed, property_, dtype) for name, property_, dtype in profile]
-    found += [_asked(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
+    calls = events.filter(pl.col("type") == "identify")
+    calls = calls.with_columns(documents.spelled_as(calls["traits"], agreed))
+    typed = _with_fields(calls, "traits", {*(word[1:] for word in profile), *((name, documents.CONSENT) for name in agreed)})
+    counts += [_count_trait(name, typed, property_, dtype) for name, property_, dtype in profile]
+    counts += [_count_trait(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
     if typed.is_empty():
         return typed.select(_KEYS)
     consents: list[pl.Expr] = []
@@ -402,7 +416,7 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: li
     )
 
 
-def _asked(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType) -> Counted:
+def _count_trait(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType) -> Counted:
     """Count what was found of a feature that is read from ``identify`` traits."""
     unread = documents.unread(property_, dtype)
     skipped = [typed.filter(pl.col(unread).is_not_null()).select("said", shape=unread)] if unread in typed.columns else []
@@ -410,11 +424,11 @@ def _asked(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.DataType
     return counted(Feature(feature), {"identify": typed.height}, read, read, skipped)
 
 
-def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, found: list[Counted]) -> pl.DataFrame:
+def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: list[Counted]) -> pl.DataFrame:
     """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named, in any case; unsubscribing from nothing in
     particular, or from nothing of ours, withdraws it for all."""
-    said = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
-    typed = _with_fields(said, "properties", [("channel", pl.String())])
+    calls = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
+    typed = _with_fields(calls, "properties", [("channel", pl.String())])
     unread = documents.unread("channel", pl.String())
     shape = pl.col(unread) if unread in typed.columns else pl.lit(None, dtype=pl.String)
     named = pl.col(documents.column("channel", pl.String())).str.strip_chars().str.to_lowercase()
@@ -423,7 +437,7 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, fo
     is_foreign = shape.is_not_null() | ((named.fill_null("") != "") & ~is_ours)
     foreign = typed.filter(is_foreign).select("said", shape=pl.coalesce(shape, pl.lit("a channel that is not ours")))
     happened = {name: typed.filter(pl.col("event") == name).height for name in (SUBSCRIBED, UNSUBSCRIBED)}
-    found.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
+    counts.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
     if typed.is_empty():
         return typed.select(_KEYS)
     consents: list[pl.Expr] = []

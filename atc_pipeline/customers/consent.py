@@ -1,10 +1,10 @@
-"""Consent: what counts as a word about it, and which of a customer's words stand (SPEC 3, docs/adr/0018-facts.md).
+"""Consent: what counts as a word about it, and which of a customer's words stand (SPEC 3.2, ADR 18).
 
 A grant stands if it is later than every withdrawal, both by its own time and by arrival. Of the withdrawals the two latest
 moments are therefore enough; of the grants, those that stand and are not earlier than another one in both. Any number of
 words, in any order, merge to that: later words only take grants away.
 
-What belongs here: words and how they merge. What does not: reading events, and who may be written to (``rules``).
+What belongs here: words and how they merge. What does not: reading events, and who may be written to (``rules.reach``).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import polars as pl
 from atc_pipeline.tables.table import MOMENT
 
 ARRIVED = pl.Int64()
-"""When a word arrived: first by its arrival day, then by when it was received, in one number (``_arrived``)."""
+"""When a word arrived: first by its arrival day, then by when it was received, in one number (``_tell_arrival``)."""
 GRANTS = pl.List(pl.Struct({"at": MOMENT, "arrived": ARRIVED}))
 
 _FIRST_DAY = date(2000, 1, 1)  # of any calendar
@@ -37,7 +37,7 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
     Of what arrived on one day, it arrived when it was received; where that is not told, when it happened. A word from the future then
     has no time of arrival but its day: a grant came first on it, a withdrawal last.
     """
-    withdrawn_arrived, granted = _arrived(arrival, timezone)
+    withdrawn_arrived, granted = _tell_arrival(arrival, timezone)
     return [
         pl.when(is_withdrawn).then("timestamp").cast(MOMENT).alias(f"{name}.withdrawn"),
         pl.when(is_withdrawn).then(withdrawn_arrived).cast(ARRIVED).alias(f"{name}.withdrawn_arrived"),
@@ -46,7 +46,7 @@ def words(name: str, *, is_granted: pl.Expr, is_withdrawn: pl.Expr, arrival: dat
 
 
 @lru_cache(maxsize=1)
-def _arrived(arrival: date, timezone: str) -> tuple[pl.Expr, pl.Expr]:
+def _tell_arrival(arrival: date, timezone: str) -> tuple[pl.Expr, pl.Expr]:
     """Return when a withdrawal arrived, and a grant with its times; the same of every channel."""
     first = (arrival - _FIRST_DAY).days * _DAY
     end = datetime.combine(arrival + timedelta(days=1), time(), ZoneInfo(timezone)).astimezone(UTC)
@@ -65,12 +65,12 @@ def is_said(name: str) -> pl.Expr:
 def merged(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
     """One row per key with a word: its rows' words merged."""
     withdrawn, withdrawn_arrived, granted = columns(name)
-    said = rows.select(*keys, withdrawn, withdrawn_arrived, granted).filter(is_said(name))
-    latest = said.group_by(*keys).agg(pl.col(withdrawn).max(), pl.col(withdrawn_arrived).max())
+    word_rows = rows.select(*keys, withdrawn, withdrawn_arrived, granted).filter(is_said(name))
+    latest = word_rows.group_by(*keys).agg(pl.col(withdrawn).max(), pl.col(withdrawn_arrived).max())
     stands = pl.col(withdrawn).is_null() | ((pl.col("at") > pl.col(withdrawn)) & (pl.col("arrived") >= pl.col(withdrawn_arrived)))
     arrived_before = pl.col("arrived").cum_max().shift(1).over(keys)
     grants = (
-        said.select(*keys, granted)
+        word_rows.select(*keys, granted)
         .explode(granted, empty_as_null=False, keep_nulls=False)
         .unnest(granted)
         .join(latest, on=list(keys), how="left")

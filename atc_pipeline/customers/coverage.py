@@ -56,17 +56,17 @@ def counted(feature: Feature, events: Mapping[str, int], matched: int, read: int
     return Counted(feature, events, matched, read, sum(frame.height for frame in skipped), min(samples, default=None))
 
 
-def summed(found: Iterable[Counted], day: date) -> pl.DataFrame:
+def summed(counts: Iterable[Counted], day: date) -> pl.DataFrame:
     """Return ``FEATURE_COVERAGE`` of a day, of what was found in its parts."""
     rows: dict[tuple[str, int, str], list[Any]] = {}
-    for one in found:
-        for event, number in one.events.items():
-            row = rows.setdefault((one.feature.name, one.feature.part, event), [0, 0, 0, 0, None])
-            more = (number, one.matched, one.read, one.skipped)
+    for count in counts:
+        for event, number in count.events.items():
+            row = rows.setdefault((count.feature.name, count.feature.part, event), [0, 0, 0, 0, None])
+            more = (number, count.matched, count.read, count.skipped)
             row[:4] = [had + new for had, new in zip(row[:4], more, strict=True)]
-            row[4] = min((sample for sample in (row[4], one.sample) if sample is not None), default=None)
-    told = [(day, *key, *row[:4], *((None, None) if row[4] is None else (row[4][1], row[4][0]))) for key, row in sorted(rows.items())]
-    return pl.DataFrame(told, schema=FEATURE_COVERAGE.schema, orient="row")
+            row[4] = min((sample for sample in (row[4], count.sample) if sample is not None), default=None)
+    records = [(day, *key, *row[:4], *((None, None) if row[4] is None else (row[4][1], row[4][0]))) for key, row in sorted(rows.items())]
+    return pl.DataFrame(records, schema=FEATURE_COVERAGE.schema, orient="row")
 
 
 def parts(coverage: pl.LazyFrame) -> pl.LazyFrame:
@@ -116,7 +116,7 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
     ``occurring``: names of events that occur, asked for only if something was never found.
     """
     keys = {"feature": pl.String, "part": pl.Int64}
-    wanted = pl.LazyFrame([(one.name, one.part) for one in dict.fromkeys(asked)], schema=keys, orient="row")
+    wanted = pl.LazyFrame([(feature.name, feature.part) for feature in dict.fromkeys(asked)], schema=keys, orient="row")
     ever = (
         coverage.filter(~_is_consent())
         .join(wanted, on=["feature", "part"], how="semi")
@@ -130,12 +130,12 @@ def never_found(coverage: pl.LazyFrame, asked: Iterable[Feature], occurring: Cal
     names = occurring() if missing.height else []
     rows = []
     for row in missing.iter_rows(named=True):
-        others = [name for name in names if name != row["event"]]
-        close = get_close_matches(row["event"], others, 1, ALIKE) if row["events"] == 0 else []
+        other_names = [name for name in names if name != row["event"]]
+        close = get_close_matches(row["event"], other_names, 1, ALIKE) if row["events"] == 0 else []
         if row["matched"] > 0 and not close:
             continue  # a part of several events, one of which is yet to come
-        found = "never came" if row["events"] == 0 else f"came {row['events']:,} times, and what is asked of it never held"
-        rows.append((row["date"], row["feature"], row["part"], row["event"], found, close[0] if close else None))
+        finding = "never came" if row["events"] == 0 else f"came {row['events']:,} times, and what is asked of it never held"
+        rows.append((row["date"], row["feature"], row["part"], row["event"], finding, close[0] if close else None))
     schema = {"date": pl.Date, **keys, "event": pl.String, "found": pl.String, "there_is": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 

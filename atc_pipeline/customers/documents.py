@@ -99,22 +99,22 @@ def _columns(fields: Sequence[Field], keys: Sequence[str], rows: Sequence[msgspe
     for name in {name for name, _ in fields if "." in name}:
         first, *rest = name.split(".")
         values[name] = [_reach(base, rest) if value is None else value for value, base in zip(values[name], values[first], strict=True)]
-    return [series for name, dtype in fields for series in _typed(name, values[name], dtype)]
+    return [series for name, dtype in fields for series in _read_typed(name, values[name], dtype)]
 
 
 def _reach(value: object, path: Sequence[str]) -> object:
     if value is _UNREADABLE:
         return value
     for key in path:
-        value = _opened(value)
+        value = _open(value)
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _opened(value: object) -> object:
+def _open(value: object) -> object:
     """Return the array or object that a text says, or the value as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        document = _decoded(value)
+        document = _decode(value)
         return document if isinstance(document, dict | list) else value
     return value
 
@@ -168,21 +168,21 @@ def _item_decoder(each: str, keys: tuple[str, ...]) -> Callable[[str | None], It
             return [(0, _shape(_UNREADABLE))]
         array = document.get(each)
         array = _reach(document, each.split(".")) if array is None else array
-        items = _listed(array)
+        items = _list_items(array)
         if items is None:
             return () if array is None else [(0, f"{_shape(array)} in the place of a list")]
         return [
-            (place, struct(*(one.get(key) for key in keys)) if isinstance(one, dict) else f"{_shape(one)} in the place of an object")
-            for place, one in enumerate(map(_opened, items))
-            if one is not None
+            (place, struct(*(item.get(key) for key in keys)) if isinstance(item, dict) else f"{_shape(item)} in the place of an object")
+            for place, item in enumerate(map(_open, items))
+            if item is not None
         ]
 
     return decoded
 
 
-def _listed(value: object) -> Sequence[object] | None:
+def _list_items(value: object) -> Sequence[object] | None:
     """Return the items of an array, of one written as text, or as PHP writes one with a hole: an object of numbered fields."""
-    array = _opened(value)
+    array = _open(value)
     if isinstance(array, dict) and array and all(key.isascii() and key.isdigit() for key in array):
         return [array[key] for key in sorted(array, key=lambda key: (len(key), key))]
     return array if isinstance(array, list) else None
@@ -201,13 +201,13 @@ def decode_object(text: str) -> dict[str, Any]:
 
 def _object(text: str) -> dict[str, Any] | None:
     """Decode a JSON object, or one written as text, or as PHP writes an empty one; None for anything else."""
-    document = _decoded(text)
+    document = _decode(text)
     if isinstance(document, str):  # warehouse exports store the object as text
-        document = _decoded(document)
+        document = _decode(document)
     return document if isinstance(document, dict) else {} if document == [] else None
 
 
-def _decoded(text: str) -> object:
+def _decode(text: str) -> object:
     for decoder in (_ANY, _LENIENT):
         try:
             return decoder.decode(text)
@@ -216,7 +216,7 @@ def _decoded(text: str) -> object:
     return None
 
 
-def _typed(name: str, values: list[Any], dtype: pl.DataType) -> Iterable[pl.Series]:
+def _read_typed(name: str, values: list[Any], dtype: pl.DataType) -> Iterable[pl.Series]:
     """Read values as one type; missing and wrongly typed ones are null, and of those that are wrongly typed, the shapes."""
     series = _as_type(column(name, dtype), values, dtype)
     yield series

@@ -1,9 +1,9 @@
 """Hours of the day: how often a customer was active at each, where the customer lives (SPEC 3, ``best_hour``).
 
-Events are tallied by quarters of an hour in UTC (``measures.HOURS``), because what hour that was depends on where the
+Events are tallied by quarters of an hour in UTC (``remembered.HOURS``), because what hour that was depends on where the
 customer turns out to live. The running state has 24 counts of local hours; it is counted anew for who moved or was merged.
 
-What belongs here: those counts and the best of them. What does not: when a message is sent (``messages``).
+What belongs here: those counts and the best of them. What does not: when a message is sent (``activation.timing``).
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ def count(customers: pl.DataFrame, *, moved: pl.LazyFrame, within: pl.LazyFrame,
     that came into the window (``n`` above 0) or left it (below): ``value``, ``n``. ``within``: the same for all of the window,
     read only where somebody has another time zone than yesterday or was merged.
     """
-    told = pl.concat([customers["zone"], customers["zone_before"]]).unique().drop_nulls()
-    zones = {zone: zone for zone in told if is_time_zone(zone)}
+    zone_names = pl.concat([customers["zone"], customers["zone_before"]]).unique().drop_nulls()
+    zones = {zone: zone for zone in zone_names if is_time_zone(zone)}
     zone = pl.col("zone").replace_strict(zones, default=timezone, return_dtype=pl.String)
     zone_before = pl.col("zone_before").replace_strict(zones, default=timezone, return_dtype=pl.String)
     known = customers.with_columns(
@@ -55,8 +55,8 @@ def _counts_before(known: pl.DataFrame) -> np.ndarray:
 
 def _add(counts: np.ndarray, customers: pl.DataFrame, rows: pl.LazyFrame) -> None:
     """Add the rows of these customers to their counts, each at the hour it was where the customer lives."""
-    found = rows.join(customers.lazy().select("row", "zone"), on="row").select("row", "zone", "value", "n").collect()
-    for (zone,), part in found.partition_by("zone", as_dict=True).items():
+    quarters = rows.join(customers.lazy().select("row", "zone"), on="row").select("row", "zone", "value", "n").collect()
+    for (zone,), part in quarters.partition_by("zone", as_dict=True).items():
         moments = pl.from_epoch(part["value"] * QUARTER_HOUR).dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
         places = part["row"].to_numpy().astype(np.int64) * HOURS_A_DAY + moments.dt.hour().to_numpy()
         np.add.at(counts.reshape(-1), places, part["n"].to_numpy())

@@ -4,7 +4,7 @@ Yesterday's state absorbs what is new today; windows give up the day that leaves
 windows over extremes and words (``min``, ``max``, ``first``, ``last``, ``days_since_*`` with ``within_days``).
 
 What belongs here: traits, interests, intents, engagement, consent, habits. What does not: reading events, segments,
-predictions (``predictions``).
+predictions (``purchases``).
 """
 
 from collections.abc import Iterator, Sequence

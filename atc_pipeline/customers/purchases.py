@@ -34,7 +34,7 @@ HISTORY = {
     "order_value_total": pl.Float64(),
 }
 """What the models know of a customer: days with an order, the first and the last of them; on how many something of value was
-ordered, and for how many micro-units (``rules.MICRO``)."""
+ordered, and for how many micro-units (``rules.numbers.MICRO``)."""
 
 PREDICTED = ("predicted_orders", "predicted_value", "churn_risk")
 
@@ -120,15 +120,15 @@ class PurchaseModels:
     @classmethod
     def of(cls, row: pl.DataFrame | None) -> Self:
         """Read a row of ``purchase_models``; None is the day before the first."""
-        told = row.row(0, named=True) if row is not None else {}
-        return cls(_read(OrderModel, told), _read(ValueModel, told))
+        columns = row.row(0, named=True) if row is not None else {}
+        return cls(_read_model(OrderModel, columns), _read_model(ValueModel, columns))
 
     def row(self, today: date, *, is_refitted: bool, note: str | None) -> pl.DataFrame:
         """Write a row of ``purchase_models``."""
-        told: dict[str, Any] = {"date": today, "is_refitted": is_refitted, "note": note}
+        columns: dict[str, Any] = {"date": today, "is_refitted": is_refitted, "note": note}
         for model in (self.orders, self.values):
-            told |= asdict(model) if model else {}
-        return pl.DataFrame([told], schema=PURCHASE_MODELS.schema)
+            columns |= asdict(model) if model else {}
+        return pl.DataFrame([columns], schema=PURCHASE_MODELS.schema)
 
 
 def model_for_day(
@@ -145,8 +145,8 @@ def model_for_day(
     kept = PurchaseModels.of(yesterday)
     if customers_of_yesterday is None:
         return kept.row(today, is_refitted=False, note="there is no data before the first day")
-    orders, orders_note = _renewed(fit_orders, customers_of_yesterday, kept.orders, predictions.refit_days, today)
-    values, values_note = _renewed(fit_values, customers_of_yesterday, kept.values, predictions.refit_days, today)
+    orders, orders_note = _renew(fit_orders, customers_of_yesterday, kept.orders, predictions.refit_days, today)
+    values, values_note = _renew(fit_values, customers_of_yesterday, kept.values, predictions.refit_days, today)
     is_refitted = orders is not kept.orders or values is not kept.values
     note = "; ".join(filter(None, [orders_note, values_note])) or None
     return PurchaseModels(orders, values).row(today, is_refitted=is_refitted, note=note)
@@ -155,12 +155,12 @@ def model_for_day(
 Model = TypeVar("Model", OrderModel, ValueModel)
 
 
-def _read(kind: type[Model], told: Mapping[str, Any]) -> Model | None:
-    values: dict[str, Any] = {field.name: told.get(field.name) for field in fields(kind)}
+def _read_model(kind: type[Model], columns: Mapping[str, Any]) -> Model | None:
+    values: dict[str, Any] = {field.name: columns.get(field.name) for field in fields(kind)}
     return None if None in values.values() else kind(**values)
 
 
-def _renewed(
+def _renew(
     fit: Callable[[pl.LazyFrame, date], Model], customers: pl.LazyFrame, kept: Model | None, refit_days: int, today: date
 ) -> tuple[Model | None, str | None]:
     """Return the model for today, and why it is not a new one though it is time for one."""
@@ -180,7 +180,7 @@ def fit_orders(customers: pl.LazyFrame, fitted_on: date) -> OrderModel:
     """
     rows = (
         customers.filter(pl.col("orders") > 0)
-        .select(*_history(fitted_on))
+        .select(*_name_history(fitted_on))
         .group_by("x", "t_x", "T")
         .agg(weight=pl.len().cast(pl.Float64))
         .sort("x", "t_x", "T")
@@ -197,13 +197,13 @@ def fit_orders(customers: pl.LazyFrame, fitted_on: date) -> OrderModel:
     reached = likelihood(np.array([r, alpha, a, b]))[0] - float(np.sum(weight * x)) * np.log(unit)
     return OrderModel(
         fitted_on=fitted_on,
-        r=_rounded(r),
-        alpha=_rounded(alpha * unit),
-        a=_rounded(a),
-        b=_rounded(b),
+        r=_round(r),
+        alpha=_round(alpha * unit),
+        a=_round(a),
+        b=_round(b),
         customers=number,
         repeat_customers=repeat,
-        log_likelihood=_rounded(reached),
+        log_likelihood=_round(reached),
     )
 
 
@@ -220,24 +220,24 @@ def fit_values(customers: pl.LazyFrame, fitted_on: date) -> ValueModel:
     _expect_enough(repeat, 3, "customers have more than one order with a value")
     n, total, weight = _arrays(rows, "n", "total", "weight")
     number = int(weight.sum())
-    bound = _rounded(LARGEST_VALUE * _median(total / n, weight * n))
+    bound = _round(LARGEST_VALUE * _median(total / n, weight * n))
     is_bounded = total > n * bound
     total = np.where(is_bounded, n * bound, total)
     unit = float(np.sum(weight * total) / np.sum(weight * n))  # micro-units
     likelihood = _value_likelihood(n, total / unit, weight)
     p, q, v = _maximise("values", likelihood, 3, number)
-    if _rounded(q) <= 1:
+    if _round(q) <= 1:
         raise FitError(f"the values of orders are too uneven to have a mean (q = {q:.3g}, must be above 1)")
     reached = likelihood(np.array([p, q, v]))[0] - number * np.log(unit / MICRO)
     return ValueModel(
         value_fitted_on=fitted_on,
-        p=_rounded(p),
-        q=_rounded(q),
-        v=_rounded(v * unit / MICRO),
+        p=_round(p),
+        q=_round(q),
+        v=_round(v * unit / MICRO),
         value_bound=bound / MICRO,
         bounded_customers=int(weight[is_bounded].sum()),
         valued_customers=number,
-        value_log_likelihood=_rounded(reached),
+        value_log_likelihood=_round(reached),
     )
 
 
@@ -248,13 +248,13 @@ def _median(values: Floats, weight: Floats) -> float:
     return float(values[order][np.searchsorted(until, until[-1] / 2)])
 
 
-def _expect_enough(found: int, parameters: int, what: str) -> None:
+def _expect_enough(number: int, parameters: int, what: str) -> None:
     least = CUSTOMERS_PER_PARAMETER * parameters
-    if found < least:
-        raise FitError(f"{found} {what}, at least {least} are needed")
+    if number < least:
+        raise FitError(f"{number} {what}, at least {least} are needed")
 
 
-def _history(today: date) -> list[pl.Expr]:
+def _name_history(today: date) -> list[pl.Expr]:
     """Name the paper's x, t_x and T: repeat orders, and days from the first order to the last and to today.
 
     Orders of one day are one purchase, as in the paper's data: whoever counted them, there were no more repeat orders than days
@@ -277,7 +277,7 @@ def _maximise(what: str, likelihood: Likelihood, parameters: int, customers: flo
     limit = float(np.log(LARGEST))
     start = np.zeros(parameters)
     for _ in range(ATTEMPTS):
-        found = minimize(
+        optimum = minimize(
             loss,
             start,
             jac=True,
@@ -286,14 +286,14 @@ def _maximise(what: str, likelihood: Likelihood, parameters: int, customers: flo
             options={"maxiter": 2000, "maxfun": 4000, "ftol": 0.0, "gtol": 1e-9, "maxcor": 20},
         )
         # Whatever the optimiser thinks of where it has stopped: what counts is that there is no way up from there.
-        slope = float(np.abs(found.x - np.clip(found.x - found.jac, -limit, limit)).max())
+        slope = float(np.abs(optimum.x - np.clip(optimum.x - optimum.jac, -limit, limit)).max())
         if slope < LARGEST_SLOPE:
-            return [float(value) for value in np.exp(_polished(lambda logarithms: loss(logarithms)[1], found.x, limit))]
-        start = found.x
-    raise FitError(f"no maximum of the likelihood of {what} found (slope {slope:.1g}, {found.message})")
+            return [float(value) for value in np.exp(_polish(lambda logarithms: loss(logarithms)[1], optimum.x, limit))]
+        start = optimum.x
+    raise FitError(f"no maximum of the likelihood of {what} found (slope {slope:.1g}, {optimum.message})")
 
 
-def _polished(slope: Callable[[Floats], Floats], start: Floats, limit: float) -> Floats:
+def _polish(slope: Callable[[Floats], Floats], start: Floats, limit: float) -> Floats:
     """Take Newton's last steps to where ``slope`` is nothing, so that ``DIGITS`` digits are the same on every machine.
 
     An optimiser compares values, and those are level for half of a double's digits about the top.
@@ -302,7 +302,7 @@ def _polished(slope: Callable[[Floats], Floats], start: Floats, limit: float) ->
     free = np.flatnonzero(np.abs(at) < limit)
     for _ in range(NEWTON_STEPS):
         around = [NEWTON_WIDTH * row for row in np.eye(len(at))[free]]
-        curvature = np.array([(slope(at + one) - slope(at - one))[free] for one in around]) / (2 * NEWTON_WIDTH)
+        curvature = np.array([(slope(at + offset) - slope(at - offset))[free] for offset in around]) / (2 * NEWTON_WIDTH)
         try:
             np.linalg.cholesky(curvature)
             step = np.linalg.solve(curvature, slope(at)[free])
@@ -314,7 +314,7 @@ def _polished(slope: Callable[[Floats], Floats], start: Floats, limit: float) ->
     return at
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{value:.{DIGITS - 1}e}")
 
 
@@ -390,15 +390,19 @@ def predict(customers: pl.LazyFrame, models: pl.DataFrame, *, today: date, horiz
 
     def predicted(histories: pl.Series) -> pl.Series:
         assert known.orders is not None
-        return _predicted(histories.struct.unnest(), known.orders, known.values, today, horizon_days).to_struct()
+        return _predict_histories(histories.struct.unnest(), known.orders, known.values, today, horizon_days).to_struct()
 
-    told = pl.struct(*HISTORY).map_batches(predicted, return_dtype=pl.Struct(dict.fromkeys(PREDICTED, pl.Float64)), is_elementwise=True)
-    return customers.with_columns(told.struct.unnest())
+    predictions = pl.struct(*HISTORY).map_batches(
+        predicted, return_dtype=pl.Struct(dict.fromkeys(PREDICTED, pl.Float64)), is_elementwise=True
+    )
+    return customers.with_columns(predictions.struct.unnest())
 
 
-def _predicted(histories: pl.DataFrame, model: OrderModel, values: ValueModel | None, today: date, horizon_days: int) -> pl.DataFrame:
+def _predict_histories(
+    histories: pl.DataFrame, model: OrderModel, values: ValueModel | None, today: date, horizon_days: int
+) -> pl.DataFrame:
     """One row per history, the columns ``PREDICTED``."""
-    rows = histories.with_columns(*_history(today)).with_columns(has_ordered=pl.col("orders") > 0)
+    rows = histories.with_columns(*_name_history(today)).with_columns(has_ordered=pl.col("orders") > 0)
     pairs = rows.filter("has_ordered").select("x", "T").unique().sort("x", "T")
     x, observed = _arrays(pairs, "x", "T")
     expected = pairs.with_columns(while_active=_orders_while_active(x, observed, model, float(horizon_days)))

@@ -1,10 +1,9 @@
-"""What is remembered about a customer so that no day rereads history: accumulators, and how two of them merge.
+"""What is remembered about a customer so that no day rereads history: the accumulators that a portfolio needs.
 
-An accumulator is a commutative monoid: any number of rows, in any order, merge to one (SPEC 3, "Cost"). ``activity`` fills
-them per customer and event date, ``profiles`` merges them into the running state and into windows.
+``activity`` fills them per customer and event date, ``profiles`` merges them into the running state and into windows.
 
-What belongs here: which accumulators a portfolio needs, their columns, their merges, and what each feature of a profile is
-defined by. What does not: reading events.
+What belongs here: which accumulators there are, and where each is kept. What does not: how they merge (``accumulators``), which
+ones a trait needs (``traits``), what each feature of a profile is defined by (``features``), and reading events (``activity``).
 """
 
 from functools import lru_cache

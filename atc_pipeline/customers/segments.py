@@ -24,7 +24,7 @@ def assign_segments(
     """One row per micro-segment and customer who is in it today; whoever is in none is in ``everyone_else``.
 
     ``yesterday``: the memberships of the day before (None on the first day of the lake, which counts as a first day).
-    ``absorbed``: ``identity.absorbed`` since today: whoever absorbed a member goes on with the longer spell.
+    ``absorbed``: ``identity.map.absorbed`` since today: whoever absorbed a member goes on with the longer spell.
     """
     in_any = pl.any_horizontal([segment.condition.expr for segment in segments]) if segments else pl.lit(value=False)
     flags = [*(segment.condition.expr.alias(segment.id) for segment in segments), (~in_any).alias(EVERYONE_ELSE)]

@@ -68,8 +68,8 @@ class Queues:
             absorbed=absorbed(self.store.lazy("identity_map", day), since=day),
         ).collect()
         if self.kept:
-            kept = self.store.lazy("journey_queues", day).filter(pl.col("journey_id").is_in(self.kept)).collect()
-            queues = pl.concat([kept, queues]).sort("journey_id", "customer_id")
+            kept_rows = self.store.lazy("journey_queues", day).filter(pl.col("journey_id").is_in(self.kept)).collect()
+            queues = pl.concat([kept_rows, queues]).sort("journey_id", "customer_id")
         return {"journey_queues": queues}
 
 

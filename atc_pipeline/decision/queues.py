@@ -1,6 +1,6 @@
 """Journey queues: who qualifies for which journey today, and how long they have been waiting (SPEC 6).
 
-What belongs here: qualification and waiting. What does not: whether the journey may start (``candidates``, ``decision``).
+What belongs here: qualification and waiting. What does not: whether the journey may start (``gates``), or does (``decide``).
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def queue_customers(
     """One row per journey and customer who qualifies for it today; being served does not reset the waiting.
 
     ``yesterday``: the queues of the day before (None on the first day of the lake).
-    ``absorbed``: ``identity.absorbed`` since today: whoever absorbed somebody queued has waited as long as the longer of both.
+    ``absorbed``: ``identity.map.absorbed`` since today: whoever absorbed somebody queued has waited as long as the longer of both.
     """
     in_order = sorted(journeys, key=lambda journey: journey.id)
     profiles = profiles.sort("customer_id")

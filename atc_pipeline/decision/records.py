@@ -163,7 +163,7 @@ def _assignments(shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, c
 
 
 def named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Catalogue, today: date) -> pl.DataFrame:
-    """Give the numbered memory its names back: the columns ``JOURNEY_STATE.schema``."""
+    """Give the numbered memory its names back: the columns ``JOURNEY_STATE``."""
     customers = remembered["customer_id"] if ids is None else ids.gather(remembered["customer"])
     return (
         remembered.with_columns(

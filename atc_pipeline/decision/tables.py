@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from atc_pipeline.decision.gates import GATES, RULINGS
+from atc_pipeline.decision.gates import GATES, LOSSES, MEANINGS, RULINGS
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, Column, Entry, Table
 
@@ -130,10 +130,8 @@ JOURNEY_FUNNEL = Table(
         JOURNEY_ID,
         Column("queued", pl.Int64(), "Customers who qualify today.", at_least=0),
         Column("carried", pl.Int64(), "Customers who came into the day in it, and whom nothing ended.", at_least=0),
-        *(Column(gate, pl.Int64(), "Customers turned away by this gate first.", at_least=0) for gate in GATES),
-        Column("in_flight", pl.Int64(), "Customers who stay in another journey.", at_least=0),
-        Column("outscored", pl.Int64(), "Customers who get something better.", at_least=0),
-        Column("capacity", pl.Int64(), "Customers for whom no place was left.", at_least=0),
+        *(Column(gate, pl.Int64(), f"Customers turned away by this gate first. {MEANINGS[gate]}.", at_least=0) for gate in GATES),
+        *(Column(loss, pl.Int64(), f"Customers turned away by no gate. {meaning}.", at_least=0) for loss, meaning in LOSSES.items()),
         Column("chosen", pl.Int64(), "Customers who are in it today.", at_least=0),
         Column("started", pl.Int64(), "Of these, who entered today.", at_least=0),
         Column("wanted", pl.Int64(), "Customers for whom it is the best that may be had, places aside.", at_least=0),

@@ -100,23 +100,23 @@ def ingest(
     runs, parked_rejects, dropped = list[pl.LazyFrame](), list[pl.LazyFrame](), list[int]()
     starts: list[pl.Series] = []
     lines = erased_lines = mended = held = 0
-    for judged in _in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
+    for judged in _work_in_turn(blocks, lambda block: judge(block, arrival=arrival, timezone=timezone, erased=erased, blocked=blocked)):
         fit.append(judged.fit)
         rejected.append(judged.rejected)
         lines, erased_lines, held = lines + judged.lines, erased_lines + judged.erased, held + judged.size
         mended += judged.mended
         if park is not None and held >= HELD:
             gathered = pl.concat(fit)
-            run = _first_of_each(gathered)
-            dropped.append(gathered.height - run.height)
+            run = _keep_first_of_each(gathered)
+            dropped.append(_count_repeats(gathered))
             starts.append(_starts(run))
             runs.append(park(run))
             parked_rejects.append(park(pl.concat(rejected)))
             fit, rejected, held = fit[:1], rejected[:1], 0
     rest, rest_rejected = pl.concat(fit), pl.concat(rejected)
     if not runs:
-        accepted = _settle(rest, recent.collect())
-        return Ingested(accepted, rest_rejected, lines, erased_lines, mended, [rest.height - accepted.height])
+        known = recent.collect()
+        return Ingested(_settle(rest, known), rest_rejected, lines, erased_lines, mended, [_count_repeats(rest, known)])
     runs.append(rest.lazy())
     in_runs = sum(dropped)
 
@@ -124,9 +124,9 @@ def ingest(
         dropped[:] = [in_runs]
         for within in _ranges(pl.concat(starts)):
             several = pl.concat([run.filter(within) for run in runs]).collect()
-            accepted = _settle(several, recent.filter(within).collect())
-            dropped.append(several.height - accepted.height)
-            yield accepted
+            known = recent.filter(within).collect()
+            dropped.append(_count_repeats(several, known))
+            yield _settle(several, known)
 
     return Ingested(
         lazily(merged, RAW_EVENTS.schema), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped
@@ -137,7 +137,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def _in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
+def _work_in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
     """Do several tasks at once; return the results in order, and never be more than a task ahead."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting: deque[Future[Result]] = deque()
@@ -149,7 +149,7 @@ def _in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[
             yield waiting.popleft().result()
 
 
-def _first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
+def _keep_first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
     """Keep of the lines with one message id the least by (timestamp, line hash), in order of message id."""
     fit = fit.rechunk()  # rows are taken from one chunk ten times as fast as from several
     order = fit["message_id"].arg_sort()
@@ -166,7 +166,13 @@ def _first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
 def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:
     """Accept the first of each message id, unless it was accepted on a day before."""
     fresh = fit.join(recent, on="message_id", how="anti") if recent.height else fit
-    return _first_of_each(fresh).select(*RAW_EVENTS.schema)
+    return _keep_first_of_each(fresh).select(*RAW_EVENTS.schema)
+
+
+def _count_repeats(fit: pl.DataFrame, recent: pl.DataFrame | None = None) -> int:
+    """Count the lines that repeat a message id, by the ids alone: else a line that is lost on the way would pass for one of them."""
+    ids = fit.select("message_id").unique()
+    return fit.height - (ids if recent is None or recent.is_empty() else ids.join(recent, on="message_id", how="anti")).height
 
 
 def _starts(run: pl.DataFrame) -> pl.Series:
@@ -184,7 +190,7 @@ def _ranges(starts: pl.Series) -> Iterator[pl.Expr]:
         yield pl.all_horizontal(conditions if beyond is None else [*conditions, pl.col("message_id") < beyond])
 
 
-def _names_one_of(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
+def _names_erased(erased: pl.Series, blocked: Sequence[str]) -> pl.Expr:
     """True where a line is of one of the ids, or names one as its previous id, which may be of either kind.
 
     Whoever shares a device with an erased person keeps their own events: an anonymous id counts where no user is named.
@@ -208,7 +214,7 @@ _WRITTEN_IDS = {
 }
 
 
-def _with_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
+def _add_ids_of_cut_lines(lines: pl.DataFrame) -> pl.DataFrame:
     """Find ids in the text of lines that are too large and, cut when they were read, no JSON any more."""
     is_cut = lines["is_too_large"] & lines["is_malformed"]
     if not is_cut.any():
@@ -225,7 +231,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     """Tell the lines that are fit to be accepted from those that are rejected."""
     lines = kept = read_lines(block)
     if erased is not None and not erased.is_empty():
-        kept = _with_ids_of_cut_lines(kept).filter(~_names_one_of(erased, blocked))
+        kept = _add_ids_of_cut_lines(kept).filter(~_names_erased(erased, blocked))
     kept = kept.with_columns(
         pl.lit(arrival).alias("date"),
         event_date=pl.col("timestamp").dt.convert_time_zone(timezone).dt.date(),
@@ -236,7 +242,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     # Copies, as a view of a short line would keep the whole block in memory; and what is no UTF-8 becomes text here.
     raw = pl.Series("raw", [line.decode(errors="replace") for line in unfit["raw"]], dtype=pl.String)
     return Judged(
-        _named(fit).select(*_FIT),
+        _name_nameless(fit).select(*_FIT),
         unfit.with_columns(raw).select(*REJECTED_EVENTS.schema),
         lines=lines.height,
         erased=lines.height - kept.height,
@@ -245,7 +251,7 @@ def judge(block: Sequence[Lines], *, arrival: date, timezone: str, erased: pl.Se
     )
 
 
-def _named(fit: pl.DataFrame) -> pl.DataFrame:
+def _name_nameless(fit: pl.DataFrame) -> pl.DataFrame:
     """Call an event without a messageId by the hash of its line."""
     nameless = fit.select((pl.col("message_id").fill_null("") == "").arg_true()).to_series()
     if nameless.is_empty():

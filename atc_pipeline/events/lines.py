@@ -4,7 +4,7 @@ msgspec alone tells which line is broken and how, and keeps ``properties``, ``tr
 (docs/adr/0003-json.md has the figures).
 
 What belongs here: splitting, decoding, and what a field says as text or time. What does not: which lines are accepted
-(``events``), or which properties count (``documents``).
+(``ingest``), or which properties count (``customers.documents``).
 """
 
 import codecs
@@ -130,7 +130,7 @@ def _utf8(raw: pl.Series) -> pl.Series:
     try:
         return raw.cast(pl.String)
     except pl.exceptions.ComputeError:
-        return pl.Series([_decoded(line) for line in raw], dtype=pl.String)
+        return pl.Series([_decode_utf8(line) for line in raw], dtype=pl.String)
 
 
 _HALF = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|[89a-fA-F])[0-9a-fA-F]{2}|\\.", re.DOTALL)
@@ -142,7 +142,7 @@ def without_lone_surrogates(line: bytes | memoryview) -> bytes:
     return _HALF.sub(lambda escape: rb"\ufffd" if len(escape[0]) == len(rb"\ufffd") else escape[0], line)
 
 
-def _decoded(line: bytes) -> str | None:
+def _decode_utf8(line: bytes) -> str | None:
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -282,8 +282,8 @@ class _Decoded:
             for row in range(first, beyond, TOGETHER):
                 until = min(row + TOGETHER, beyond)
                 if not (is_object[row:until].all() and self._decode_together(view[begin[row] : end[until - 1]], until - row)):
-                    for one in range(row, until):
-                        self._decode_alone(view[begin[one] : end[one]], one)
+                    for line in range(row, until):
+                        self._decode_alone(view[begin[line] : end[line]], line)
             self._gather(first, len(self.malformed) - malformed, len(self.leftover) - leftover)
 
     def _gather(self, first: int, malformed: int, leftover: int) -> None:
@@ -345,15 +345,15 @@ class _Decoded:
     def _decode_leniently(self, line: bytes, row: int, kind: type[msgspec.Struct]) -> msgspec.Struct:
         """Decode a line with an object where a text should be, with too many names, or none at all."""
         try:
-            found, fields = _LENIENT_DECODER.decode(line), _FIELDS.decode(line)
+            record, fields = _LENIENT_DECODER.decode(line), _FIELDS.decode(line)
         except _UNDECODABLE:
             self.malformed.append(row)
             return kind()
-        texts = {name: _text(getattr(found, name)) for name in (*_TEXTS, *_SNAKE)}
+        texts = {name: _text(getattr(record, name)) for name in (*_TEXTS, *_SNAKE)}
         for name, ours in _SNAKE.items():
             texts[ours] = texts[ours] if texts[ours] is not None else texts[name]
         self.leftover[row] = _extra((name, bytes(fields[name]).decode()) for name in sorted(fields.keys() - _KNOWN - _SNAKE.keys()))
-        return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(found, name) for name in DOCUMENTS})
+        return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(record, name) for name in DOCUMENTS})
 
     def _column(self, name: str, missing: object) -> list[Any]:
         values: list[Any] = []
@@ -393,23 +393,25 @@ class _Decoded:
                 fields.append(pl.concat_str(pl.lit(label), pl.lit(document.column())))
             elif document.constant not in (b"", b"null"):
                 fields.append(pl.lit(label + document.constant.decode()))
-        told = _nulls(self.length)
+        extras = _nulls(self.length)
         if fields:
             text = pl.concat_str(fields, separator=",", ignore_nulls=True)
-            told = told.to_frame("told").with_columns(told=pl.when(text != "").then(pl.concat_str(pl.lit("{"), text, pl.lit("}"))))["told"]
-        return told.scatter(list(self.leftover), pl.Series(list(self.leftover.values()), dtype=pl.String)) if self.leftover else told
+            extras = extras.to_frame("extra").with_columns(extra=pl.when(text != "").then(pl.concat_str(pl.lit("{"), text, pl.lit("}"))))[
+                "extra"
+            ]
+        return extras.scatter(list(self.leftover), pl.Series(list(self.leftover.values()), dtype=pl.String)) if self.leftover else extras
 
     def is_malformed(self) -> pl.Series:
         """Tell which lines are no JSON object in UTF-8."""
-        found = np.zeros(self.length, np.bool_)
-        found[self.malformed] = True
-        return pl.Series(found)
+        flags = np.zeros(self.length, np.bool_)
+        flags[self.malformed] = True
+        return pl.Series(flags)
 
     def is_mended(self) -> pl.Series:
         """Tell which lines had half a surrogate pair in a text."""
-        found = np.zeros(self.length, np.bool_)
-        found[self.mended] = True
-        return pl.Series(found)
+        flags = np.zeros(self.length, np.bool_)
+        flags[self.mended] = True
+        return pl.Series(flags)
 
 
 def _nulls(length: int) -> pl.Series:

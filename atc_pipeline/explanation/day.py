@@ -110,8 +110,8 @@ class Day:
         return None
 
     def _has_lots(self) -> bool:
-        eligible = [one for one in self.contest.options if self.contest.is_eligible(one)]
-        return bool(eligible) and not any(one.mandatory for one in eligible)
+        eligible = [option for option in self.contest.options if self.contest.is_eligible(option)]
+        return bool(eligible) and not any(option.mandatory for option in eligible)
 
     def name(self, journey_id: str) -> str:
         """Name a journey as people call it."""
@@ -128,11 +128,11 @@ class Day:
 
     def funnel_of(self, journey_id: str) -> Row | None:
         """Return the journey's row of the funnel, if it is known."""
-        found = self.funnel.filter(pl.col("journey_id") == journey_id) if self.funnel.height else self.funnel
-        return found.row(0, named=True) if found.height else None
+        rows = self.funnel.filter(pl.col("journey_id") == journey_id) if self.funnel.height else self.funnel
+        return rows.row(0, named=True) if rows.height else None
 
     def consent(self, channel: str) -> str:
         """Say why a channel may not be used."""
         column = f"consent_{channel}"
-        said = self.profile[column].item() if column in self.profile.columns and self.profile.height else None
-        return f"said no to {channel}" if said is False else f"never said yes to {channel}"
+        is_given = self.profile[column].item() if column in self.profile.columns and self.profile.height else None
+        return f"said no to {channel}" if is_given is False else f"never said yes to {channel}"

@@ -30,31 +30,33 @@ class UnansweredError(Exception):
 
 def explained(store: Store, portfolio: Portfolio, customer: str, asked: str | None, *, with_others: bool) -> str:
     """Gather what the lake knows of the customer and the day, and tell it; of one who was merged into another, that one's."""
-    day = _day(store, asked)
-    asked_for, customer = customer, _names(store, customer, [day])["customer_id"].item()
-    assignment = _rows(store, "journey_assignments", day, customer)
+    day = _choose_day(store, asked)
+    asked_for, customer = customer, _name_by_day(store, customer, [day])["customer_id"].item()
+    assignment = _read_rows(store, "journey_assignments", day, customer)
     if assignment.is_empty():
-        raise UnansweredError(_unknown(store, customer, day))
+        raise UnansweredError(_explain_unknown(store, customer, day))
     for table in ("customer_profiles", "micro_segment_memberships", "scored_candidates", "journey_state"):
         if not store.has(table, day):
             raise UnansweredError(f"{table} has no data for {day}: materialize it first")
     yesterday = day - timedelta(days=1)
-    state = _rows(store, "journey_state", day, customer)
+    state = _read_rows(store, "journey_state", day, customer)
     page = explain(
         Day(
             customer_id=customer,
             today=day,
             portfolio=portfolio,
-            profile=_rows(store, "customer_profiles", day, customer),
-            memberships=_rows(store, "micro_segment_memberships", day, customer),
-            candidates=_rows(store, "scored_candidates", day, customer),
+            profile=_read_rows(store, "customer_profiles", day, customer),
+            memberships=_read_rows(store, "micro_segment_memberships", day, customer),
+            candidates=_read_rows(store, "scored_candidates", day, customer),
             assignment=assignment,
             state=state,
-            messages=_rows(store, "outbound_messages", day, customer) if store.has("outbound_messages", day) else None,
-            yesterday=_rows(store, "journey_assignments", yesterday, customer)
+            messages=_read_rows(store, "outbound_messages", day, customer) if store.has("outbound_messages", day) else None,
+            yesterday=_read_rows(store, "journey_assignments", yesterday, customer)
             if store.has("journey_assignments", yesterday)
             else assignment.clear(),
-            state_before=_rows(store, "journey_state", yesterday, customer) if store.has("journey_state", yesterday) else state.clear(),
+            state_before=_read_rows(store, "journey_state", yesterday, customer)
+            if store.has("journey_state", yesterday)
+            else state.clear(),
             funnel=store.lazy("journey_funnel", day).collect() if store.has("journey_funnel", day) else pl.DataFrame(),
             arm_id=_arm_id(store, customer, day),
         ),
@@ -73,27 +75,27 @@ def _arm_id(store: Store, customer: str, day: date) -> str:
 
 def path_of(store: Store, portfolio: Portfolio, customer: str, first: str | None, last: str | None) -> path.Path:
     """Gather a customer's days; from the day they were merged into another one, that one's."""
-    days = _stretch(store, "journey_assignments", first, last)
-    names = _names(store, customer, days)
-    assignments = _under(store, "journey_assignments", names)
+    days = _choose_days(store, "journey_assignments", first, last)
+    names = _name_by_day(store, customer, days)
+    assignments = _read_under(store, "journey_assignments", names)
     if assignments.is_empty():
-        raise UnansweredError(_unknown(store, customer, days[-1]))
+        raise UnansweredError(_explain_unknown(store, customer, days[-1]))
     return path.Path(
         customer_id=customer,
         first=days[0] if first else min(assignments["date"].to_list()),
         last=days[-1],
         portfolio=portfolio,
         names=names.join(assignments, on=["date", "customer_id"], how="semi"),
-        memberships=_under(store, "micro_segment_memberships", names),
+        memberships=_read_under(store, "micro_segment_memberships", names),
         assignments=assignments,
-        messages=_under(store, "outbound_messages", names)
+        messages=_read_under(store, "outbound_messages", names)
         if store.days("outbound_messages")
         else pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
-        events=_goal_events(_under(store, "customer_activity", names), portfolio),
+        events=_goal_events(_read_under(store, "customer_activity", names), portfolio),
     )
 
 
-def _names(store: Store, customer: str, days: Sequence[date]) -> pl.DataFrame:
+def _name_by_day(store: Store, customer: str, days: Sequence[date]) -> pl.DataFrame:
     """One row per day: who the customer is by the identity map of that day; themselves where it does not know better."""
     asked = pl.DataFrame({"date": days, "customer_id": customer})
     maps = store.scan("identity_map", days)
@@ -104,12 +106,12 @@ def _names(store: Store, customer: str, days: Sequence[date]) -> pl.DataFrame:
     return asked.update(known, on="date")
 
 
-def _under(store: Store, table: str, names: pl.DataFrame) -> pl.DataFrame:
+def _read_under(store: Store, table: str, names: pl.DataFrame) -> pl.DataFrame:
     """Read the rows of one customer, whatever they were called on each day."""
-    found = store.scan(table, names["date"], may_lack=True)
-    if found is None:
+    rows = store.scan(table, names["date"], may_lack=True)
+    if rows is None:
         raise UnansweredError(f"{table} has no data for these days: materialize it first")
-    theirs = found.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
+    theirs = rows.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
     return theirs.join(names.lazy(), on=["date", "customer_id"], how="semi").collect()
 
 
@@ -123,52 +125,52 @@ def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
 
 def matrix_of(store: Store, first: str | None, last: str | None) -> pl.DataFrame:
     """Read the segment matrix of a stretch of days."""
-    found = store.scan("segment_matrix", _stretch(store, "segment_matrix", first, last))
-    rows = pl.DataFrame() if found is None else found.collect()
+    matrix = store.scan("segment_matrix", _choose_days(store, "segment_matrix", first, last))
+    rows = pl.DataFrame() if matrix is None else matrix.collect()
     if rows.is_empty():
         raise UnansweredError("nobody was in a micro-segment on these days")
     return rows
 
 
-def _stretch(store: Store, table: str, first: str | None, last: str | None) -> list[date]:
+def _choose_days(store: Store, table: str, first: str | None, last: str | None) -> list[date]:
     """Return the days of a table from the first asked for to the last; both must be there."""
     days = store.days(table)
     if not days:
         raise UnansweredError(f"{table} is not in {store.place} yet: run make demo, or materialize the assets")
-    from_ = days[0] if first is None else _asked(days, "--from", first, f"{table} has no data for")
-    to = days[-1] if last is None else _asked(days, "--to", last, f"{table} has no data for")
+    from_ = days[0] if first is None else _parse_day(days, "--from", first, f"{table} has no data for")
+    to = days[-1] if last is None else _parse_day(days, "--to", last, f"{table} has no data for")
     if from_ > to:
         raise UnansweredError(f"--from {from_} is after --to {to}")
     return [day for day in days if from_ <= day <= to]
 
 
-def _rows(store: Store, table: str, day: date, customer: str) -> pl.DataFrame:
+def _read_rows(store: Store, table: str, day: date, customer: str) -> pl.DataFrame:
     return store.lazy(table, day).filter(pl.col("customer_id") == customer).collect()
 
 
-def _day(store: Store, asked: str | None) -> date:
+def _choose_day(store: Store, asked: str | None) -> date:
     days = store.days("journey_assignments")
     if not days:
         raise UnansweredError(f"no decisions in {store.place} yet: run make demo, or materialize the assets")
     if asked is None:
         return days[-1]
-    return _asked(days, "--day", asked, "nothing was decided for")
+    return _parse_day(days, "--day", asked, "nothing was decided for")
 
 
-def _asked(days: Sequence[date], option: str, asked: str, nothing: str) -> date:
+def _parse_day(days: Sequence[date], option: str, asked: str, nothing: str) -> date:
     try:
         day = date.fromisoformat(asked)
     except ValueError:
         raise UnansweredError(f"{option} {asked}: expected a day such as {days[-1]}") from None
     if day not in days:
-        nearest = min(days, key=lambda one: abs(one - day))
+        nearest = min(days, key=lambda known_day: abs(known_day - day))
         raise UnansweredError(f"{nothing} {day}: the lake has {days[0]} to {days[-1]}, nearest {nearest}")
     return day
 
 
-def _unknown(store: Store, customer: str, day: date) -> str:
+def _explain_unknown(store: Store, customer: str, day: date) -> str:
     latest = store.days("journey_assignments")[-1]
-    later = _rows(store, "customer_profiles", latest, customer) if store.has("customer_profiles", latest) else pl.DataFrame()
+    later = _read_rows(store, "customer_profiles", latest, customer) if store.has("customer_profiles", latest) else pl.DataFrame()
     if later.height and later["first_seen_on"].item() > day:
         return f"customer {customer!r} was not known on {day}: first seen on {later['first_seen_on'].item()}"
     ids = store.lazy("journey_assignments", day).select("customer_id").collect()["customer_id"]

@@ -1,7 +1,7 @@
 """One customer's choice, decided again: what would have had to be different for another option to win (SPEC 8, steps 3 and 4).
 
 What belongs here: a day's option rows of one customer as Python objects, the choice among them, and the search for the
-smallest change. What does not: deciding anything for real (``decision``), and saying it in words (``explanation``).
+smallest change. What does not: deciding anything for real (``decision``), and saying it in words (``page``).
 """
 
 import math

@@ -68,19 +68,23 @@ class Spellings:
         """Learn the letters of these ids, which may be coded."""
         ids = sorted(ids)
         forms = {
-            form for one in ids for kind in ("NFC", "NFD") for form in unicodedata.normalize(kind, one) if not "\ud800" <= form <= "\udfff"
+            form
+            for text in ids
+            for kind in ("NFC", "NFD")
+            for form in unicodedata.normalize(kind, text)
+            if not "\ud800" <= form <= "\udfff"
         }
         letters = {letter: letter for form in forms for letter in (*form.lower(), *form.upper())}
         undone = letters | {letter: letter for letter in _LETTERS} | _WIDE | _DIGITS | _HIDDEN
         # The last is what keeps an address from being a link (``escaping.markdown``).
         self._codes = _DIGITS | {code: meant.lower() for letter, meant in undone.items() for code in _codes(letter)} | {"`@`": "@"}
         self._coded = ""
-        self.plain_ids = sorted({one for one in self.plain(pl.Series(ids, dtype=pl.String)) if one})
+        self.plain_ids = sorted({plain_id for plain_id in self.plain(pl.Series(ids, dtype=pl.String)) if plain_id})
         self._coded = self._coded_pattern(letters)
-        parts = [one for one in self.plain_ids if _is_unmistakable(one)]
+        parts = [plain_id for plain_id in self.plain_ids if _is_unmistakable(plain_id)]
         self._many = parts if len(parts) > MOST_SPELLED else []
         few = sorted({*self.plain_ids} - {*self._many})
-        self._pattern = "|".join(filter(None, (_as_numbers(few), _as_words(few), *map(_spaced, {*parts} - {*self._many}))))
+        self._pattern = "|".join(filter(None, (_as_numbers(few), _as_words(few), *map(_allow_blanks, {*parts} - {*self._many}))))
 
     def plain(self, texts: pl.Series) -> pl.Series:
         """Write text without capitals, codes, what takes no room, blanks around it, and what follows a + in front of an @.
@@ -102,23 +106,23 @@ class Spellings:
     def are_in(self, texts: pl.Series) -> pl.Series:
         """True for text that may be meant for one of the ids."""
         plain = self.plain(texts)
-        found = plain.str.contains(self._pattern) if self._pattern else pl.repeat(value=False, n=texts.len(), eager=True)
+        is_meant = plain.str.contains(self._pattern) if self._pattern else pl.repeat(value=False, n=texts.len(), eager=True)
         if self._many:
-            found |= plain.str.contains_any(self._many)
-        return found.fill_null(value=False).alias(texts.name)
+            is_meant |= plain.str.contains_any(self._many)
+        return is_meant.fill_null(value=False).alias(texts.name)
 
     def _coded_pattern(self, letters: Iterable[str]) -> str:
         """A regular expression that finds text in which something would have to be undone to see one of the ids in it."""
         theirs = {*letters, *"".join(self.plain_ids)}
-        others = "".join(letter for letter, meant in _lookalikes().items() if not theirs.isdisjoint(meant))
+        lookalikes = "".join(letter for letter, meant in _lookalikes().items() if not theirs.isdisjoint(meant))
         hidden = [code for letter in _HIDDEN if _HIDDEN[letter] == "" for code in _codes(letter)]
-        coded = sorted({*hidden, *(code for letter in {*theirs, *others} for code in _codes(letter))})
+        coded = sorted({*hidden, *(code for letter in {*theirs, *lookalikes} for code in _codes(letter))})
         specials = "".join(sorted({letter for letter in theirs if letter in _LETTERS and not letter.isalnum()}))
         return "|".join(
             [
                 "(?:" + "|".join(_code_pattern(code) for code in coded) + ")",
                 r"%(?:25)*5c|\\u00(?:25|5c)|&#(?:37|92);|\p{DI}|[\p{Zs}--[ ]]| {2}",
-                r"[^\x00-\x7f]" if not all(map(str.isascii, theirs)) else f"[{others}]" if others else " {2}",
+                r"[^\x00-\x7f]" if not all(map(str.isascii, theirs)) else f"[{lookalikes}]" if lookalikes else " {2}",
                 *([rf"\\[{re.escape(specials)}]"] if specials else []),
                 *(["`@`", _TAGGED] if "@" in specials else []),
             ]
@@ -139,29 +143,29 @@ def _code_pattern(code: str) -> str:
 @cache
 def _lookalikes() -> dict[str, str]:
     """Return letters of other alphabets that NFKC makes plain ones of, and digits of other scripts."""
-    found = {letter: unicodedata.normalize("NFKC", letter).lower() for letter in map(chr, range(0x80, 0x1FC00)) if not letter.isspace()}
-    return {letter: meant for letter, meant in found.items() if meant != letter and any(map(str.isascii, meant))} | _DIGITS
+    folded = {letter: unicodedata.normalize("NFKC", letter).lower() for letter in map(chr, range(0x80, 0x1FC00)) if not letter.isspace()}
+    return {letter: meant for letter, meant in folded.items() if meant != letter and any(map(str.isascii, meant))} | _DIGITS
 
 
-def _spaced(text: str) -> str:
+def _allow_blanks(text: str) -> str:
     """A pattern of a text with a blank anywhere, or none."""
     return "[ \t\n]?".join(re.escape(letter) for letter in text if letter != " ")
 
 
 def _as_numbers(ids: Iterable[str]) -> str:
-    numbers = {one.lstrip("0") or "0" for one in ids if one.isdecimal()}
-    any_of = "|".join(_spaced(number) for number in sorted(numbers))
+    numbers = {text.lstrip("0") or "0" for text in ids if text.isdecimal()}
+    any_of = "|".join(_allow_blanks(number) for number in sorted(numbers))
     before = rf"(?:^|[^\p{{L}}\p{{N}}.,:\-]|[^\p{{N}}][.,:]|\p{{L}}-|{_CODE})"
     return rf"{before}0*(?:{any_of})(?:[.,]0+)?(?:$|[^\p{{L}}\p{{N}}.,:\-]|[.,:\-](?:$|[^\p{{N}}]))" if numbers else ""
 
 
 def _as_words(ids: Iterable[str]) -> str:
-    words = [_spaced(one) for one in ids if not one.isdecimal() and not _is_unmistakable(one)]
+    words = [_allow_blanks(text) for text in ids if not text.isdecimal() and not _is_unmistakable(text)]
     return rf"(?:^|[^\p{{L}}\p{{N}}]|{_CODE})(?:{'|'.join(words)})(?:$|[^\p{{L}}\p{{N}}])" if words else ""
 
 
-def _is_unmistakable(one: str) -> bool:
-    return len(one) >= 8 and not one.isalpha() and not one.isdecimal() and "@" not in one
+def _is_unmistakable(text: str) -> bool:
+    return len(text) >= 8 and not text.isalpha() and not text.isdecimal() and "@" not in text
 
 
 @dataclass(frozen=True)
@@ -187,12 +191,12 @@ class Person:
     def devices(self) -> frozenset[str]:
         """Every anonymous id of theirs; our own name for a visitor may come back as one."""
         own = self.visitors | (self.users - self.namesakes)
-        return own | {f"{VISITOR}{one}" for one in own}
+        return own | {f"{VISITOR}{device}" for device in own}
 
     @cached_property
     def customers(self) -> frozenset[str]:
         """Every customer id the person has, ever had, or would have if they came back."""
-        return self.users | {f"{VISITOR}{one}" for one in self.devices}
+        return self.users | {f"{VISITOR}{device}" for device in self.devices}
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -212,14 +216,16 @@ class Person:
     @cached_property
     def pattern(self) -> str:
         """A regular expression that finds every whole JSON or text value that is a name; it may find a little more."""
-        ids = "|".join(re.escape(one) for one in sorted(self.ids))
+        ids = "|".join(re.escape(name) for name in sorted(self.ids))
         return rf"(?:^|[\"\s:,\[\\])(?:{VISITOR})*(?:{ids})(?:$|[\"\s,}}\]\\])"
 
     @cached_property
     def escapes(self) -> str:
         """A regular expression that finds JSON text in which a name may be spelled otherwise."""
         return (
-            r"\\" if any(json_text[1:-1] != one for one in self.names if (json_text := json.dumps(one, ensure_ascii=False))) else r"\\[u/]"
+            r"\\"
+            if any(json_text[1:-1] != name for name in self.names if (json_text := json.dumps(name, ensure_ascii=False)))
+            else r"\\[u/]"
         )
 
     @cached_property
@@ -227,10 +233,10 @@ class Person:
         """How else the ids may be written."""
         return Spellings(self.ids)
 
-    def together_with(self, other: "Person") -> "Person":
+    def together_with(self, person: "Person") -> "Person":
         """Return both as one person."""
-        users, visitors = self.users | other.users, self.visitors | other.visitors
-        return Person(users, visitors, (self.namesakes | other.namesakes) - visitors, self.blocked | other.blocked)
+        users, visitors = self.users | person.users, self.visitors | person.visitors
+        return Person(users, visitors, (self.namesakes | person.namesakes) - visitors, self.blocked | person.blocked)
 
     def is_nobody(self, text: str | None) -> bool:
         """True where the text of an id names nobody at all."""
@@ -244,7 +250,7 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
     Raises ValueError for an id that identifies nobody.
     """
     id_type, asked_id = id_of(customer_id)
-    nobody = frozenset(one.strip().lower() for one in blocked)
+    nobody = frozenset(value.strip().lower() for value in blocked)
     if not is_identity(asked_id, nobody):
         raise ValueError("customer_id identifies nobody: it is blank, null, -1, anonymous, only zeros and dashes, or blocked (SPEC 2)")
     users, visitors = (frozenset[str](), frozenset({asked_id})) if id_type == "anonymous" else (frozenset({asked_id}), frozenset[str]())
@@ -265,7 +271,10 @@ def identify(customer_id: str, identity_map: pl.LazyFrame | None, blocked: Itera
 
 
 def is_identity(text: str | None, blocked: frozenset[str] = frozenset()) -> bool:
-    """True where the text names somebody; ``rules.is_identity`` for one value. ``blocked``: in small letters, without blanks around."""
+    """True where the text names somebody; ``rules.people.is_identity`` for one value.
+
+    ``blocked``: in small letters, without blanks around.
+    """
     return text is not None and _BLOCKED.fullmatch(text) is None and text.strip().lower() not in blocked
 
 
@@ -304,11 +313,11 @@ def find_rows(rows: pl.LazyFrame, person: Person) -> pl.DataFrame:
         .collect(engine="streaming")
         .sort("row:")
     )
-    found = _Found(person)
+    matches = _Matches(person)
     for row in candidates.iter_rows(named=True):
         kinds = dict(_kinds_of_row(row, searched, person))
-        found.add(row["row:"], kinds, {} if "theirs" in kinds.values() else {column: row[column] for column in searched})
-    return found.frame()
+        matches.add(row["row:"], kinds, {} if "theirs" in kinds.values() else {column: row[column] for column in searched})
+    return matches.frame()
 
 
 def find_lines(lines: Iterable[bytes], person: Person) -> pl.DataFrame:
@@ -316,11 +325,11 @@ def find_lines(lines: Iterable[bytes], person: Person) -> pl.DataFrame:
     raw = list(lines)
     text = pl.Series("text", [line.decode(errors="replace") for line in raw], dtype=pl.String)
     may_name = text.to_frame().select(_may_name(pl.col("text"), pl.String(), person)).to_series()
-    found = _Found(person)
+    matches = _Matches(person)
     for row in (may_name | person.spellings.are_in(text)).arg_true():
         kind = kind_of_line(raw[row], person)
-        found.add(row, {} if kind is None else {"line": kind}, {} if kind == "theirs" else {"line": raw[row]})
-    return found.frame()
+        matches.add(row, {} if kind is None else {"line": kind}, {} if kind == "theirs" else {"line": raw[row]})
+    return matches.frame()
 
 
 def count_named(lines: Iterable[bytes], person: Person) -> int:
@@ -331,7 +340,7 @@ def count_named(lines: Iterable[bytes], person: Person) -> int:
     return int((named | person.spellings.are_in(text)).sum())
 
 
-class _Found:
+class _Matches:
     """Rows found so far, and the values in them that may be meant for the person."""
 
     def __init__(self, person: Person) -> None:
@@ -343,7 +352,7 @@ class _Found:
     def add(self, row: int, kinds: Mapping[str, Kind], texts: Mapping[str, object]) -> None:
         """Add a row: what its columns say, and those columns that may say more."""
         self.kinds += [(row, column, kind) for column, kind in kinds.items()]
-        self.values += [(row, column, *value) for column, text in texts.items() for value in _values(text)]
+        self.values += [(row, column, *value) for column, text in texts.items() for value in _list_values(text)]
         if len(self.values) > MOST_VALUES:
             self._settle()
 
@@ -368,8 +377,8 @@ class _Found:
         )
         is_said = pl.col("kind") == "elsewhere"
         unsaid = pl.concat([kinds.filter(~is_said), kinds.filter(is_said).join(alike, on=["row", "column"], how="anti")])
-        found = pl.concat([unsaid, alike], how="diagonal").sort("row", maintain_order=True)
-        return found.select("row", "kind", pl.when(pl.col("kind") == "elsewhere").then("column"), "written").unique(maintain_order=True)
+        matches = pl.concat([unsaid, alike], how="diagonal").sort("row", maintain_order=True)
+        return matches.select("row", "kind", pl.when(pl.col("kind") == "elsewhere").then("column"), "written").unique(maintain_order=True)
 
 
 def kind_of_line(line: bytes, person: Person) -> Kind | None:
@@ -377,7 +386,7 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
     try:
         document = _TOP_LEVEL.decode(line.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, RecursionError):
-        return "theirs" if re.search(person.pattern, _unescaped(line.decode(errors="replace"))) else None
+        return "theirs" if re.search(person.pattern, _unescape(line.decode(errors="replace"))) else None
     user, visitor, previous, customer = (_id(document, names) for names in _IDS)
     if (
         user in person.customers
@@ -386,12 +395,12 @@ def kind_of_line(line: bytes, person: Person) -> Kind | None:
         or (user is visitor is None and customer in person.customers)
     ):
         return "theirs"
-    found = {name for key, raw in document.items() for name in (key, *_named(_decoded(bytes(raw)), person)) if name in person.names}
-    if not found:
+    names = {name for key, raw in document.items() for name in (key, *_find_names(_decode(bytes(raw)), person)) if name in person.names}
+    if not names:
         return None
-    if all(person.is_nobody(one) for one in (user, visitor, customer)):
+    if all(person.is_nobody(text) for text in (user, visitor, customer)):
         return "theirs"
-    return "shared" if not person.is_nobody(user) and found <= person.visitors else "elsewhere"
+    return "shared" if not person.is_nobody(user) and names <= person.visitors else "elsewhere"
 
 
 def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person) -> Iterator[tuple[str, Kind]]:
@@ -405,9 +414,9 @@ def _kinds_of_row(row: Mapping[str, object], searched: list[str], person: Person
     user = row.get("user_id", row.get("userId"))
     is_anothers = not person.is_nobody(None if user is None else str(user))
     for column in searched:
-        found = set(_named(row[column], person))
-        if found:
-            yield column, "shared" if is_anothers and found <= person.visitors else "elsewhere"
+        names = set(_find_names(row[column], person))
+        if names:
+            yield column, "shared" if is_anothers and names <= person.visitors else "elsewhere"
 
 
 def _is_nobody(columns: Mapping[str, pl.Expr], person: Person) -> pl.Expr:
@@ -473,11 +482,11 @@ _IDS = (("userId", "user_id"), ("anonymousId", "anonymous_id"), ("previousId", "
 
 def _id(document: Mapping[str, msgspec.Raw], names: Iterable[str]) -> str | None:
     """Read an id as ingest does: text, or a number written as text."""
-    values = (_decoded(bytes(document[name])) for name in names if name in document)
+    values = (_decode(bytes(document[name])) for name in names if name in document)
     return next((str(value) for value in values if type(value) in (str, int, float)), None)
 
 
-def _decoded(text: str | bytes) -> object:
+def _decode(text: str | bytes) -> object:
     """Decode JSON; what is none is returned as the text it is."""
     try:
         return _ANYTHING.decode(text)
@@ -485,7 +494,7 @@ def _decoded(text: str | bytes) -> object:
         return text if isinstance(text, str) else text.decode(errors="replace")
 
 
-def _named(value: object, person: Person) -> Iterator[str]:
+def _find_names(value: object, person: Person) -> Iterator[str]:
     """Yield the names that are whole values anywhere in this one: in lists and objects, and in JSON held as text."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -493,23 +502,23 @@ def _named(value: object, person: Person) -> Iterator[str]:
         if value in person.names:
             yield value
         elif value.lstrip()[:1] in tuple('{["'):
-            inner = _decoded(value)
+            inner = _decode(value)
             if inner != value:
-                yield from _named(inner, person)
-            elif re.search(person.pattern, _unescaped(value)):
+                yield from _find_names(inner, person)
+            elif re.search(person.pattern, _unescape(value)):
                 yield from person.names  # broken JSON: it cannot be told which
     elif isinstance(value, dict):
         for key, held in value.items():
-            yield from _named(key, person)
-            yield from _named(held, person)
+            yield from _find_names(key, person)
+            yield from _find_names(held, person)
     elif isinstance(value, list):
         for held in value:
-            yield from _named(held, person)
+            yield from _find_names(held, person)
     elif isinstance(value, int | float) and str(value) in person.names:
         yield str(value)
 
 
-def _values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+def _list_values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield every text and number anywhere in a value, with the name of the field it is in; of two fields with one name, both."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -518,16 +527,16 @@ def _values(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(inner, str):
             yield name, inner
         else:
-            yield from _values(inner, name)
+            yield from _list_values(inner, name)
     elif isinstance(value, _Pairs):
         for key, held in value:
             yield name, key
-            yield from _values(held, key)
+            yield from _list_values(held, key)
     elif isinstance(value, dict):
-        yield from _values(_Pairs(value.items()), name)
+        yield from _list_values(_Pairs(value.items()), name)
     elif isinstance(value, list):
         for held in value:
-            yield from _values(held, name)
+            yield from _list_values(held, name)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, str(value)
 
@@ -543,6 +552,6 @@ def _pairs(text: str) -> object:
         return text
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     """Undo JSON's escapes in text that is no JSON."""
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda escape: chr(int(escape[1], 16)), text).replace("\\/", "/")

@@ -47,8 +47,8 @@ def _rowwise(values: Sequence[pl.Expr], work_out: Callable[[Sequence[pl.Expr]], 
 
 
 def _from_the_left(signs: Sequence[str], numbers: Sequence[pl.Expr]) -> pl.Expr:
-    result, *others = numbers
-    for sign, number in zip(signs, others, strict=True):
+    result, *rest = numbers
+    for sign, number in zip(signs, rest, strict=True):
         result = _OPERATORS[sign](result, number)
     return result
 

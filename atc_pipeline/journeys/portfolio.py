@@ -267,7 +267,7 @@ def profile_schema(
     intents: tuple[str, ...],
     traits: Mapping[str, pl.DataType],
 ) -> dict[str, pl.DataType]:
-    """Columns of ``customer_profiles`` in table order (SPEC 3, TABLES): what every profile condition may name."""
+    """Columns of ``customer_profiles`` in table order (SPEC 3): what every profile condition may name."""
     return {
         "date": pl.Date(),
         "customer_id": pl.String(),

@@ -65,14 +65,14 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise JourneysError([f"{path.name}:{line}: is not UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
-    if found := _FORBIDDEN.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        raise JourneysError([f"{path.name}:{line}: {_character(found.group())}"])
+    if forbidden := _FORBIDDEN.search(text):
+        line = text.count("\n", 0, forbidden.start()) + 1
+        raise JourneysError([f"{path.name}:{line}: {_describe(forbidden.group())}"])
     return text
 
 
-def _character(found: str) -> str:
-    return f"the character U+{ord(found):04X} is not seen and changes what is: remove it"
+def _describe(character: str) -> str:
+    return f"the character U+{ord(character):04X} is not seen and changes what is: remove it"
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> object:
         text: str = event.value
-        if found := _FORBIDDEN.search(text):  # escaped, such as "\\0"
-            self._refuse(event, place, _character(found.group()))
+        if forbidden := _FORBIDDEN.search(text):  # escaped, such as "\\0"
+            self._refuse(event, place, _describe(forbidden.group()))
         if not event.implicit[0]:  # in quotes
             return text
         if text in _WORDS:

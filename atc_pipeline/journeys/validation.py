@@ -12,11 +12,11 @@ def validated(path: Path) -> str:
     """Say what the file holds, drafts left out. Raises JourneysError, one line per problem."""
     portfolio = load_portfolio(path)
     paused = sum(journey.status == "paused" for journey in portfolio.journeys)
-    journeys = _counted(len(portfolio.journeys), "journey") + (f" ({paused} paused)" if paused else "")
+    journeys = _count(len(portfolio.journeys), "journey") + (f" ({paused} paused)" if paused else "")
     things = {"segment": portfolio.segments, "trait": portfolio.traits, "interest": portfolio.topics, "intent": portfolio.intents}
-    others = [_counted(len(each), noun) for noun, each in (things | {"channel": portfolio.channels}).items()]
-    return f"{path.name}: {', '.join([journeys, *others])}: ok"
+    counts = [_count(len(each), noun) for noun, each in (things | {"channel": portfolio.channels}).items()]
+    return f"{path.name}: {', '.join([journeys, *counts])}: ok"
 
 
-def _counted(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,6 +1,6 @@
 """The segment matrix: micro-segments x days, how large each is and which journey serves most of it.
 
-What belongs here: the table and its picture. What does not: who is in a segment (``segments``), reading and writing.
+What belongs here: the table and its picture. What does not: who is in a segment (``customers.segments``), reading and writing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class _Grid:
 
     @property
     def left(self) -> float:
-        return 24 + drawing.LETTER * max(len(one) for one in self.segments)
+        return 24 + drawing.LETTER * max(len(segment) for segment in self.segments)
 
     @property
     def right(self) -> float:
@@ -69,7 +69,7 @@ def summary(matrix: pl.DataFrame, portfolio: Portfolio, *, width: int = 30) -> p
     days = drawing.days_between(first, last)
     places = [days[(number + 1) * len(days) // min(width, len(days)) - 1] for number in range(min(width, len(days)))]
     table = []
-    for segment in _in_order(by_segment, portfolio):
+    for segment in _order(by_segment, portfolio):
         rows = by_segment[segment]
         sizes = dict(rows.select("date", "customers").iter_rows())
         most = rows.drop_nulls("journey_id").group_by("journey_id").agg(pl.col("served_most").sum())
@@ -108,10 +108,10 @@ def draw(matrix: pl.DataFrame, portfolio: Portfolio, most: int = MOST_DRAWN) -> 
     first, last = matrix["date"].min(), matrix["date"].max()
     assert isinstance(first, date)
     assert isinstance(last, date)
-    grid = _Grid(drawing.days_between(first, last), _in_order(matrix["segment_id"].unique(), portfolio))
+    grid = _Grid(drawing.days_between(first, last), _order(matrix["segment_id"].unique(), portfolio))
     place = {day: number for number, day in enumerate(grid.days)}
-    steps = _steps(matrix["customers"].max())
-    keys = _journeys_shown(matrix, portfolio)
+    steps = _choose_steps(matrix["customers"].max())
+    keys = _colour_journeys(matrix, portfolio)
     parts = _frame(grid, matrix)
     bands: dict[str, list[tuple[float, float, float]]] = {}
     by_segment = matrix.filter(pl.col("customers") > 0).sort("date").partition_by("segment_id", as_dict=True)
@@ -119,10 +119,10 @@ def draw(matrix: pl.DataFrame, portfolio: Portfolio, most: int = MOST_DRAWN) -> 
         cells = by_segment.get((segment,), matrix.clear())
         at = [place[day] for day in cells["date"]]
         sizes = [f"s{sum(size >= step for step in steps) - 1}" for size in cells["customers"]]
-        served = [None if one is None else keys.get(one, "other") for one in cells["journey_id"]]
+        served = [None if journey is None else keys.get(journey, "other") for journey in cells["journey_id"]]
         y = grid.top + row * _ROW
         for classes, middle in ((sizes, y + 2 + _BAND / 2), (served, y + 2 + _BAND + _STRIP / 2)):
-            for name, start, length in _runs(at, classes):
+            for name, start, length in _join_runs(at, classes):
                 bands.setdefault(name, []).append((grid.left + grid.day_width * start, middle, grid.day_width * length))
     parts.append('<g shape-rendering="crispEdges">')
     parts += [drawing.strips(name, _BAND if name.startswith("s") else _STRIP, bands[name]) for name in sorted(bands)]
@@ -174,13 +174,13 @@ def _journeys_legend(names: Mapping[str, str], grid: _Grid, *, has_others: bool)
     return parts, top + 17 * -(-len(shown) // columns)
 
 
-def _in_order(segments: Sequence[str] | pl.Series | Mapping[str, object], portfolio: Portfolio) -> list[str]:
+def _order(segments: Sequence[str] | pl.Series | Mapping[str, object], portfolio: Portfolio) -> list[str]:
     """Order micro-segments as journeys.yaml does; everybody else comes last but for those no longer in it."""
     known = [*(segment.id for segment in portfolio.segments), EVERYONE_ELSE]
-    return [one for one in known if one in segments] + sorted(one for one in segments if one not in known)
+    return [segment for segment in known if segment in segments] + sorted(segment for segment in segments if segment not in known)
 
 
-def _steps(largest: object) -> list[int]:
+def _choose_steps(largest: object) -> list[int]:
     """Choose the sizes at which the colour changes: 1, 2, 5, 10, 20, ... up to the largest, so many as there are colours."""
     steps = [digit * 10**power for power in range(12) for digit in (1, 2, 5)]
     assert isinstance(largest, int)
@@ -188,7 +188,7 @@ def _steps(largest: object) -> list[int]:
     return [1, *reached[1:][1 - len(SIZES) :]]
 
 
-def _journeys_shown(matrix: pl.DataFrame, portfolio: Portfolio) -> dict[str, str]:
+def _colour_journeys(matrix: pl.DataFrame, portfolio: Portfolio) -> dict[str, str]:
     """Give journeys a colour each: the same in every picture, or where there are too many, to those that serve segments most often."""
     counts = matrix.drop_nulls("journey_id").group_by("journey_id").len().sort(["len", "journey_id"], descending=[True, False])
     seen, known = counts["journey_id"].to_list(), [journey.id for journey in portfolio.journeys]
@@ -197,11 +197,11 @@ def _journeys_shown(matrix: pl.DataFrame, portfolio: Portfolio) -> dict[str, str
     return {journey: f"j{number}" for number, journey in enumerate(coloured) if journey in seen}
 
 
-def _runs(places: Sequence[int], classes: Sequence[str | None]) -> list[tuple[str, int, int]]:
+def _join_runs(places: Sequence[int], classes: Sequence[str | None]) -> list[tuple[str, int, int]]:
     """Join neighbouring days of one class: its name, the first day's place, the number of days."""
-    found = []
+    runs = []
     cells = [(place, name) for place, name in zip(places, classes, strict=True) if name is not None]
-    for (name, _), run in groupby(enumerate(cells), key=lambda one: (one[1][1], one[1][0] - one[0])):
+    for (name, _), run in groupby(enumerate(cells), key=lambda numbered: (numbered[1][1], numbered[1][0] - numbered[0])):
         days = [place for _, (place, _) in run]
-        found.append((name, days[0], len(days)))
-    return found
+        runs.append((name, days[0], len(days)))
+    return runs

@@ -1,7 +1,7 @@
 """One customer's path: through which micro-segments and journeys they came, day by day, as text and as a picture.
 
 What belongs here: laying out tables that are there already. What does not: reading them, deciding anything, and why a day
-went as it did (``page``).
+went as it did (``explanation.page``).
 """
 
 import textwrap
@@ -87,10 +87,10 @@ class Path:
     @cached_property
     def journeys(self) -> Mapping[str, Sequence["Spell"]]:
         """Return the stays by journey, the journey entered first first."""
-        found: dict[str, list[Spell]] = {}
+        stays: dict[str, list[Spell]] = {}
         for spell in self.spells:
-            found.setdefault(spell.journey_id, []).append(spell)
-        return found
+            stays.setdefault(spell.journey_id, []).append(spell)
+        return stays
 
     @cached_property
     def counts(self) -> Mapping[str, Mapping[int, int]]:
@@ -100,10 +100,10 @@ class Path:
         )
         sent = sent.group_by("name", "date").agg(number=pl.len().cast(pl.Int64))
         all_counts = pl.concat([self.events.select("name", "date", "number").sort("name", "date"), sent.sort("name", "date")])
-        found: dict[str, dict[int, int]] = {}
+        counts: dict[str, dict[int, int]] = {}
         for name, day, number in all_counts.filter(pl.col("date").is_between(self.first, self.last), pl.col("number") > 0).iter_rows():
-            found.setdefault(name, {})[self.place(day)] = number
-        return found
+            counts.setdefault(name, {})[self.place(day)] = number
+        return counts
 
     @cached_property
     def title(self) -> str:
@@ -114,8 +114,8 @@ class Path:
     def became(self) -> str | None:
         """Say who the customer was recognised as on the way, if so."""
         names = self.names.sort("date").filter(pl.col("customer_id") != pl.col("customer_id").shift(1, fill_value=self.customer_id))
-        said = [f"{plain(name)} from {drawing.day_of(day)}" for day, name in names.select("date", "customer_id").iter_rows()]
-        return f"Recognised as another customer: {', '.join(said)} on; what follows is theirs." if said else None
+        changes = [f"{plain(name)} from {drawing.day_of(day)}" for day, name in names.select("date", "customer_id").iter_rows()]
+        return f"Recognised as another customer: {', '.join(changes)} on; what follows is theirs." if changes else None
 
     def place(self, day: date) -> int:
         """Return the place of a day on the path."""
@@ -157,15 +157,15 @@ def tell(path: Path) -> str:
     for segment, places in path.segments.items():
         days = _per_column(dict.fromkeys(places, 1), each, columns)
         full = [min(each, len(path.days) - each * number) for number in range(columns)]
-        lines.append(line(segment, ("█" if count == all_ else "▒" if count else "·" for count, all_ in zip(days, full, strict=True))))
-    lines += ["", line("journey", _served(path.spells, letters, each, columns))]
-    starts = {one.first: ">" if one.how == "start" else "x" for one in path.spells if one.how}
-    ends = {one.last: ENDINGS[one.ending][0] for one in path.spells if one.ending}
-    lines += [line("   starts, switches", _marked(starts, each, columns)), line("   ends", _marked(ends, each, columns))]
+        lines.append(line(segment, ("█" if count == whole else "▒" if count else "·" for count, whole in zip(days, full, strict=True))))
+    lines += ["", line("journey", _show_served(path.spells, letters, each, columns))]
+    starts = {spell.first: ">" if spell.how == "start" else "x" for spell in path.spells if spell.how}
+    ends = {spell.last: ENDINGS[spell.ending][0] for spell in path.spells if spell.ending}
+    lines += [line("   starts, switches", _place_marks(starts, each, columns)), line("   ends", _place_marks(ends, each, columns))]
     for name, counts in path.counts.items():
         numbers = _per_column(counts, each, columns)
         lines.append(line(name, ("·" if number == 0 else str(number) if number < 10 else "*" for number in numbers)))
-    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list(path, letters)])
+    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list_spells(path, letters)])
 
 
 def _per_column(counts: Mapping[int, int], each: int, columns: int) -> list[int]:
@@ -183,17 +183,17 @@ def _axis(days: Sequence[date], each: int, columns: int) -> str:
     return axis
 
 
-def _served(spells: Sequence[Spell], letters: Mapping[str, str], each: int, columns: int) -> Iterable[str]:
+def _show_served(spells: Sequence[Spell], letters: Mapping[str, str], each: int, columns: int) -> Iterable[str]:
     """Show per column the journey of most of its days."""
     days: list[dict[str, int]] = [{} for _ in range(columns)]
     for spell in spells:
         for place in range(spell.first, spell.last + 1):
             column = days[place // each]
             column[spell.journey_id] = column.get(spell.journey_id, 0) + 1
-    return (letters[max(column, key=lambda one: column[one])] if column else "·" for column in days)
+    return (letters[max(column, key=lambda journey: column[journey])] if column else "·" for column in days)
 
 
-def _marked(marks: Mapping[int, str], each: int, columns: int) -> Iterable[str]:
+def _place_marks(marks: Mapping[int, str], each: int, columns: int) -> Iterable[str]:
     cells = [" "] * columns
     for place, mark in marks.items():
         cells[place // each] = mark
@@ -201,26 +201,30 @@ def _marked(marks: Mapping[int, str], each: int, columns: int) -> Iterable[str]:
 
 
 def _legend(path: Path) -> list[str]:
-    endings = {one.ending for one in path.spells}
-    said = [f"{ENDINGS[ending][0]} {ENDINGS[ending][1]}" for ending in ENDINGS if ending and ending in endings]
-    hows = [words for how, words in (("start", "> start"), ("switch", "x switch")) if any(one.how == how for one in path.spells)]
-    said = [*hows, *said, *(["* ten or more"] if any(number > 9 for counts in path.counts.values() for number in counts.values()) else [])]
-    return ["", *textwrap.wrap("   ".join(said), WIDTH)] if said else []
+    endings = {spell.ending for spell in path.spells}
+    entries = [f"{ENDINGS[ending][0]} {ENDINGS[ending][1]}" for ending in ENDINGS if ending and ending in endings]
+    hows = [words for how, words in (("start", "> start"), ("switch", "x switch")) if any(spell.how == how for spell in path.spells)]
+    entries = [
+        *hows,
+        *entries,
+        *(["* ten or more"] if any(number > 9 for counts in path.counts.values() for number in counts.values()) else []),
+    ]
+    return ["", *textwrap.wrap("   ".join(entries), WIDTH)] if entries else []
 
 
-def _list(path: Path, letters: Mapping[str, str]) -> list[str]:
+def _list_spells(path: Path, letters: Mapping[str, str]) -> list[str]:
     if not path.spells:
         return ["", "In no journey on any of these days."]
-    served = sum(one.last - one.first + 1 for one in path.spells)
+    served = sum(spell.last - spell.first + 1 for spell in path.spells)
     lines = ["", f"Journeys ({len(path.spells)}; in one on {served:,} of {len(path.days):,} days)"]
-    wide = min(_LABEL, max(len(path.name(one)) for one in path.journeys))
+    wide = min(_LABEL, max(len(path.name(journey)) for journey in path.journeys))
     write = "%b" if path.first.year == path.last.year else "%b %Y"
-    for one in path.spells:
-        from_, to, days = path.days[one.first], path.days[one.last], _days(one.last - one.first + 1)
+    for spell in path.spells:
+        from_, to, days = path.days[spell.first], path.days[spell.last], _days(spell.last - spell.first + 1)
         when = f"{from_.day} {from_:{write}} - {to.day} {to:{write}}"
-        begun = f", since {drawing.day_of(one.entered_on)}" if one.how is None and one.entered_on < from_ else ""
-        said = f"{ENDINGS[one.ending][1]}{begun}{', control: sent nothing' if one.is_control else ''}"
-        line = f"   {letters[one.journey_id]}  {path.name(one.journey_id)[:wide]:<{wide}}  {when:<15}  {days:>8}  {said}"
+        begun = f", since {drawing.day_of(spell.entered_on)}" if spell.how is None and spell.entered_on < from_ else ""
+        outcome = f"{ENDINGS[spell.ending][1]}{begun}{', control: sent nothing' if spell.is_control else ''}"
+        line = f"   {letters[spell.journey_id]}  {path.name(spell.journey_id)[:wide]:<{wide}}  {when:<15}  {days:>8}  {outcome}"
         lines += textwrap.wrap(line, WIDTH, subsequent_indent=" " * 6)
     return lines
 
@@ -240,16 +244,16 @@ _COLOURS = {
 def draw(path: Path) -> str:
     """Draw a path as an SVG: a row per micro-segment and per journey with a bar where the customer was in it, and dots for events."""
     day_width = _PLOT / len(path.days)
-    rows = [*path.segments, *(path.name(one) for one in path.journeys), *map(plain, path.counts)]
+    rows = [*path.segments, *(path.name(journey) for journey in path.journeys), *map(plain, path.counts)]
     left = 24 + drawing.LETTER * max([len("micro-segments"), *map(len, rows)])
     right, y = left + _PLOT, 62.0 if path.became else 44.0
     parts, top = [], y
     if path.became:
         parts.append(drawing.text(12, 40, path.became, ink="faint"))
 
-    def row(name: str, said: str, marks: Iterable[str]) -> None:
+    def row(name: str, note: str, marks: Iterable[str]) -> None:
         nonlocal y
-        parts.extend([drawing.text(left - 10, y, name, anchor="end"), *marks, drawing.text(right + 10, y, said, ink="faint")])
+        parts.extend([drawing.text(left - 10, y, name, anchor="end"), *marks, drawing.text(right + 10, y, note, ink="faint")])
         y += _ROW
 
     def heading(words: str) -> None:
@@ -267,9 +271,9 @@ def draw(path: Path) -> str:
     heights = {journey: y + _ROW * number for number, journey in enumerate(path.journeys)}
     parts.append(_thread(path.spells, heights, left, day_width))
     for journey, spells in path.journeys.items():
-        days = sum(one.last - one.first + 1 for one in spells)
+        days = sum(spell.last - spell.first + 1 for spell in spells)
         times = "" if len(spells) == 1 else f", {len(spells)} times"
-        row(path.name(journey), _days(days) + times, [_bar(one, left, y, day_width) for one in spells])
+        row(path.name(journey), _days(days) + times, [_bar(spell, left, y, day_width) for spell in spells])
     if path.counts:
         heading("what happened")
     for name, counts in path.counts.items():
@@ -282,17 +286,21 @@ def draw(path: Path) -> str:
         axis.append(f'<path class="rule" d="M{x:.5g} {top + 18}V{y}"/>')
         axis += [drawing.text(x + 3, at, words, ink="faint") for at in (top + 10, y + 6)]
     legend, height = _picture_legend(path, left, y + 30)
-    light = {name: colours[0] for name, colours in _COLOURS.items()} | {f"e_{one}": colour for one, (_, _, colour, _) in ENDINGS.items()}
-    dark = {name: colours[1] for name, colours in _COLOURS.items()} | {f"e_{one}": colour for one, (_, _, _, colour) in ENDINGS.items()}
+    light = {name: colours[0] for name, colours in _COLOURS.items()} | {
+        f"e_{ending}": colour for ending, (_, _, colour, _) in ENDINGS.items()
+    }
+    dark = {name: colours[1] for name, colours in _COLOURS.items()} | {
+        f"e_{ending}": colour for ending, (_, _, _, colour) in ENDINGS.items()
+    }
     return drawing.svg(right + 120, height, path.title, [*axis, *parts, *legend], light, dark)
 
 
 def _thread(spells: Sequence[Spell], heights: Mapping[str, float], left: float, day_width: float) -> str:
     """Draw the line that leads from each journey to the next one."""
     steps = [
-        f"M{left + day_width * (one.last + 1):.5g} {heights[one.journey_id]:g}"
+        f"M{left + day_width * (spell.last + 1):.5g} {heights[spell.journey_id]:g}"
         f"H{left + day_width * after.first:.5g}V{heights[after.journey_id]:g}"
-        for one, after in pairwise(spells)
+        for spell, after in pairwise(spells)
     ]
     return f'<path class="thread" d="{"".join(steps)}"/>' if steps else ""
 
@@ -305,27 +313,27 @@ def _bar(spell: Spell, left: float, y: float, day_width: float) -> str:
 
 
 def _picture_legend(path: Path, left: float, y: float) -> tuple[list[str], float]:
-    endings = {one.ending for one in path.spells}
-    shown = [(f"e_{one}", words) for one, (_, words, _, _) in ENDINGS.items() if one in endings]
+    endings = {spell.ending for spell in path.spells}
+    shown = [(f"e_{ending}", words) for ending, (_, words, _, _) in ENDINGS.items() if ending in endings]
     parts = [drawing.text(left - 10, y, "the journey ...", ink="faint", anchor="end")] if shown else []
     x = left
     for name, words in shown:
         parts += [drawing.strips(name, _BAR - 2, [(x, y, 18)]), drawing.text(x + 24, y, words)]
         x += 44 + drawing.LETTER * len(words)
-    if any(one.is_control for one in path.spells):
+    if any(spell.is_control for spell in path.spells):
         parts.append(drawing.text(x, y, "broken bars: control, sent nothing", ink="faint"))
     return parts, y + 20
 
 
 def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:
     """Join neighbouring days: the first one's place, and how many there are."""
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for place in places:
-        if found and sum(found[-1]) == place:
-            found[-1] = (found[-1][0], found[-1][1] + 1)
+        if stretches and sum(stretches[-1]) == place:
+            stretches[-1] = (stretches[-1][0], stretches[-1][1] + 1)
         else:
-            found.append((place, 1))
-    return found
+            stretches.append((place, 1))
+    return stretches
 
 
 def _days(number: int) -> str:

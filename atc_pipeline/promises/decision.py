@@ -1,15 +1,20 @@
-"""What must hold on every day, whatever the portfolio: each invariant returns the rows that break it (SPEC 2, 4, 8).
+"""What must hold of queues, options, assignments and memory (SPEC 6 to 8): each rule finds the rows that break it.
 
-Frames hold one or more days, told apart by ``date``; a ``yesterday`` frame is the same table one day earlier. ``absorbed`` has one
-row per ``date`` and customer of the day before who was ``absorbed`` by ``customer_id`` (``identity.absorbed_by``).
-
-What belongs here: promises between tables or days. What does not: what one table looks like (``schemas``).
+What belongs here: promises about the decision, and their words. What does not: what promises share (``promise``).
 """
+
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
 
 import polars as pl
 
+from atc_pipeline.decision.tables import JOURNEY_STATE
+from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
-from atc_pipeline.promises.promise import a_day_later
+from atc_pipeline.promises.promise import Promise, a_day_later, absorbed_on, after_first_day, between, day_before, table
+from atc_pipeline.rules.people import survivors
+from atc_pipeline.tables.store import Store
 
 
 def misruled_options(candidates: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
@@ -206,7 +211,7 @@ def overfull_journeys(assignments: pl.LazyFrame, sent: pl.LazyFrame, portfolio: 
     """
     key = ["date", "journey_id"]
     limits = pl.LazyFrame(
-        [(one.id, one.daily_entries, one.active) for one in portfolio.journeys],
+        [(journey.id, journey.daily_entries, journey.active) for journey in portfolio.journeys],
         schema={"journey_id": pl.String, "daily_entries": pl.Int64, "active": pl.Int64},
         orient="row",
     ).filter(pl.col("daily_entries").is_not_null() | pl.col("active").is_not_null())
@@ -235,3 +240,92 @@ def outdated_options(candidates: pl.LazyFrame, queues: pl.LazyFrame) -> pl.LazyF
     return now.join(then, on=["date", "journey_id", "customer_id"], how="full", coalesce=True).filter(
         ~pl.col("now").eq_missing(pl.col("then"))
     )
+
+
+def _misruled_options(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    rule = partial(misruled_options, portfolio=portfolio)
+    return between(rule, table("scored_candidates"))(store, portfolio, days)
+
+
+def _outdated_options(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    if portfolio.policy.keep_candidates is not None:
+        return pl.DataFrame()  # losers that were not kept cannot be told from options that were not there
+    return between(outdated_options, table("scored_candidates"), table("journey_queues"))(store, portfolio, days)
+
+
+def _broken_rules(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    rule = partial(broken_rules, portfolio=portfolio)
+    before = day_before("journey_state", JOURNEY_STATE.schema)
+    sources = [table("journey_assignments"), table("journey_state"), before, table("customer_profiles"), absorbed_on, _sent]
+    return between(rule, *sources)(store, portfolio, days)
+
+
+def _overfull_journeys(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    rule = partial(overfull_journeys, portfolio=portfolio)
+    return between(rule, table("journey_assignments"), _sent)(store, portfolio, days)
+
+
+def _sent(store: Store, days: Sequence[date]) -> pl.LazyFrame:
+    """Read what was sent on these days before they were decided again, under the names that people have on them by now."""
+    schema = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
+    arrivals = [pl.DataFrame(schema=schema)]
+    for day in days:
+        sent = store.scan("activation", [day])
+        arrived = None if sent is None else sent.filter(pl.col("status").is_in(["delivered", "unknown"])).select(*schema).collect()
+        if arrived is not None and arrived.height:
+            arrivals.append(survivors(arrived.lazy(), absorbed(store.lazy("identity_map", day))).collect())
+    return pl.concat(arrivals).lazy()
+
+
+DECIDE_AGAIN = (
+    "If it fails, run the job decide_again from the first day that fails through the latest; until it holds, nothing of these days is sent."
+)
+
+PROMISES = (
+    Promise(
+        "journey_queues",
+        "decisions_stand_on_these_queues",
+        "No day was decided on an older queue: a backfill that starts earlier lengthens the waiting (SPEC 6). Run the job decide_again "
+        "from the first day that is named through the latest, or leave the past as it was decided.",
+        _outdated_options,
+        is_blocking=False,
+    ),
+    Promise(
+        "scored_candidates",
+        "rulings_add_up",
+        'Every option is ruled once: one chosen and one "none" per customer, rulings that follow from the gates failed (SPEC 7). '
+        + DECIDE_AGAIN,
+        _misruled_options,
+    ),
+    Promise(
+        "journey_assignments",
+        "one_answer_per_customer",
+        "One row per customer of the day's profiles, and no other (SPEC 8). " + DECIDE_AGAIN,
+        between(unassigned_customers, table("customer_profiles"), table("journey_assignments")),
+    ),
+    Promise(
+        "journey_assignments",
+        "nobody_is_in_two_journeys",
+        "At most one journey per customer, and the memory agrees with the answer (SPEC 8). " + DECIDE_AGAIN,
+        between(double_booked_customers, table("journey_state"), table("journey_assignments")),
+    ),
+    Promise(
+        "journey_assignments",
+        "journeys_in_flight_add_up",
+        "In flight yesterday = continued + ended today, those that merged among them (SPEC 8). " + DECIDE_AGAIN,
+        after_first_day(unaccounted_journeys, "journey_assignments", table("journey_state"), absorbed_on),
+    ),
+    Promise(
+        "journey_assignments",
+        "no_rule_is_broken",
+        "No start against reentry, the number of entries or the frequency cap, none on a blacked-out day (SPEC 8). " + DECIDE_AGAIN,
+        _broken_rules,
+    ),
+    Promise(
+        "journey_assignments",
+        "no_journey_is_overfull",
+        "No more customers enter a journey than its daily entries and its active places allow (SPEC 8). " + DECIDE_AGAIN,
+        _overfull_journeys,
+    ),
+)
+"""In the order of the lineage."""

@@ -20,7 +20,8 @@ def hexadecimal(number: pl.Expr) -> pl.Expr:
     """Write a UInt64 as 16 lower-case hexadecimal digits."""
     # Twice as fast as sixteen digits worked out in expressions, measured on a million.
     return number.map_batches(
-        lambda numbers: pl.Series([None if one is None else f"{one:016x}" for one in numbers], dtype=pl.String), return_dtype=pl.String
+        lambda numbers: pl.Series([None if value is None else f"{value:016x}" for value in numbers], dtype=pl.String),
+        return_dtype=pl.String,
     )
 
 

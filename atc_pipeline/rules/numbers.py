@@ -10,7 +10,8 @@ MICRO = 1_000_000
 """Event values are rounded to six decimals and summed as integers, so that sums do not depend on row order (SPEC preamble)."""
 
 LARGEST_VALUE = 1e11
-"""Larger numbers are skipped like wrongly typed values: in micro-units one must fit an Int64, and 2.5e10 of them two (``measures``)."""
+"""Larger numbers are skipped like wrongly typed values: in micro-units one must fit an Int64, and 2.5e10 of them two
+(``customers.accumulators``)."""
 
 LEAST_POWER = -310
 

@@ -23,7 +23,7 @@ def blocked_identity(blocked: Iterable[str] = ()) -> str:
 
     Case and blanks around a value do not count, nor does that it is written as the name of a visitor.
     """
-    values = "|".join(re.escape(one.strip()) for one in (*BLOCKED, *blocked))
+    values = "|".join(re.escape(value.strip()) for value in (*BLOCKED, *blocked))
     # Blanks as numbers: Rust's regular expressions know no escaped line break.
     values = re.sub(r"\\(\s)", lambda blank: rf"\x{ord(blank[1]):02x}", values)
     return rf"(?i)^(?:{VISITOR})?\s*(?:[0-]*|{values})\s*$"
@@ -71,7 +71,7 @@ def whose(blocked: Iterable[str] = ()) -> pl.Expr:
 def survivors(frame: pl.LazyFrame, absorbed: pl.LazyFrame | None) -> pl.LazyFrame:
     """Replace each ``customer_id`` by the customer it is now; rows keep their order, and those of one survivor are not merged.
 
-    ``absorbed``: ``identity.absorbed``; None where nobody ever was.
+    ``absorbed``: ``identity.map.absorbed``; None where nobody ever was.
     """
     if absorbed is None:
         return frame

@@ -1,6 +1,6 @@
 """The folder in which everything is kept.
 
-What belongs here: what ``ATC_HOME`` says. What does not: what is in that folder (``lake``, ``landing``, ``ledger``).
+What belongs here: what ``ATC_HOME`` says. What does not: what is in that folder (``lake``, ``landing``, ``delivery.ledger``).
 """
 
 from collections.abc import Mapping

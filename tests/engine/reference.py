@@ -1,9 +1,9 @@
-"""SPEC.md once more, in plain Python: what the engine is held against.
+"""docs/spec.md once more, in plain Python: what the engine is held against.
 
 What belongs here: one function per section of SPEC, loops over rows, nothing optimised, everything recomputed from all
 history. What does not: the engine's stages, its state formats, its shortcuts. Two things are shared on purpose: the
 resolved portfolio (the configuration is the input) and its compiled expressions (the dialect has tests of its own).
-Rows are dictionaries with the columns of TABLES.md.
+Rows are dictionaries with the columns of the tables.
 
 Who gets the places of a full journey is the one thing that SPEC leaves open: there may be many optima. So the engine's
 ``placements`` may be handed in. They are held against limits, wishes and the optimum of our own, and if there is nothing

@@ -1420,7 +1420,7 @@ def test_frequencies_of_the_draw_are_the_probabilities_said() -> None:
         assert chances == pytest.approx([expected] * len(chances))
 
 
-# --- SPEC 8, last paragraph: what was delivered stays ----------------------------------------------------------------
+# --- SPEC 8.9: what was delivered stays ------------------------------------------------------------------------------
 
 
 def delivered_row(customer: str, decision: str, journey_id: str, **changes: Any) -> Row:

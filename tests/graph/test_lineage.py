@@ -82,11 +82,11 @@ def test_every_day_of_every_table_is_written_and_recorded(world: dict[str, str],
     """Four days of each of the tables are in the lake."""
     assets = {key.to_user_string() for key in build_definitions(world).resolve_asset_graph().get_all_asset_keys()}
     assert {table: lake.days(table) for table in assets} == dict.fromkeys(assets, DAYS)
-    assert len(assets) == 17
+    assert assets == set(catalog.tables(load_portfolio(Path(world["ATC_JOURNEYS"]))))
 
 
 def test_tables_are_as_tables_md_says(world: dict[str, str], lake: Lake) -> None:
-    """Each table has the columns of TABLES.md, with their types, sorted by its key."""
+    """Each table has the columns it is said to have, with their types, sorted by its key."""
     portfolio = load_portfolio(Path(world["ATC_JOURNEYS"]))
     for name, table in catalog.tables(portfolio).items():
         frame = lake.read(name, LAST)

@@ -24,7 +24,7 @@ def test_a_table_has_a_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "fault"),
     [
         ({"columns": (*WHOLE["columns"], Column("age", pl.Int64(), ""))}, "columns without a meaning: age"),
         ({"columns": (*WHOLE["columns"], CUSTOMER_ID)}, "columns that are there twice: customer_id"),
@@ -33,9 +33,9 @@ def test_a_table_has_a_schema() -> None:
         ({"meaning": "Customers."}, "its meaning does not begin with `One row per`: Customers."),
     ],
 )
-def test_a_table_that_is_not_wholly_described_is_refused(change: Mapping[str, Any], told: str) -> None:
+def test_a_table_that_is_not_wholly_described_is_refused(change: Mapping[str, Any], fault: str) -> None:
     """By name, with what is missing."""
-    with pytest.raises(ValueError, match=f"^table customers: {re.escape(told)}$"):
+    with pytest.raises(ValueError, match=f"^table customers: {re.escape(fault)}$"):
         Table(**{**WHOLE, **change})
 
 
