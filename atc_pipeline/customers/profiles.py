@@ -7,7 +7,7 @@ What belongs here: traits, interests, intents, engagement, consent, habits. What
 predictions (``purchases``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -16,7 +16,8 @@ from atc_pipeline.customers import consent, hours, remembered
 from atc_pipeline.customers.accumulators import LOW_BITS, Accumulator, merged, spread, tally, unsafe_sums
 from atc_pipeline.customers.features import feature_columns, only
 from atc_pipeline.customers.traits import days_since, value_of
-from atc_pipeline.journeys.portfolio import Portfolio, profile_schema
+from atc_pipeline.journeys.columns import ProfileColumn, built_in_columns, profile_schema
+from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules.numbers import quotient
 from atc_pipeline.rules.people import survivors
 
@@ -27,6 +28,15 @@ STATE = "state"
 """The struct column of a profile that tomorrow's profile is computed from."""
 
 _SEEN = {"customer_id": pl.String(), "first_seen_on": pl.Date(), "last_seen_on": pl.Date()}
+
+
+def built_in(portfolio: Portfolio) -> Mapping[str, ProfileColumn]:
+    """Return the columns that are built in, by name."""
+    return built_in_columns(
+        channels=[channel.id for channel in portfolio.channels],
+        topics=[topic.id for topic in portfolio.topics],
+        intents=[intent.id for intent in portfolio.intents],
+    )
 
 
 def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
@@ -120,7 +130,9 @@ def update_profiles(
         made = made.hstack(_by_row(people, _reread(known(activity), rereads, today)).collect())
     unsafe = unsafe_sums(made)
     if unsafe:
-        raise OverflowError(f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen measures.LOW_BITS' two columns")
+        raise OverflowError(
+            f"{today}: a customer's {', '.join(unsafe)} is near the end of 64 bits: widen accumulators.LOW_BITS' two columns"
+        )
     counts = hours.count(
         made.select("row", "zone_before", "is_merged", remembered.HOURS, zone="timezone.value"),
         moved=spread(moved.lazy(), ["row"], remembered.HOURS),
@@ -140,17 +152,18 @@ def update_again(
     today: date,
     absorbed: pl.LazyFrame | None = None,
 ) -> pl.LazyFrame:
-    """Make only these features of a day's ``profiles`` again (``measures.definitions``), and keep its other columns.
+    """Make only these features of a day's ``profiles`` again (``features.definitions``), and keep its other columns.
 
     ``yesterday``: the profiles of the day before, where these features were made again already.
     """
     some = only(portfolio, features)
     part = rank_population(update_profiles(yesterday, activity, some, today=today, absorbed=absorbed), some)
-    names = {*(trait.id for trait in some.traits), *(f"consent_{channel.id}" for channel in some.channels)}
-    names |= {f"interest_{topic.id}" for topic in some.topics} | {f"intent_{intent.id}" for intent in some.intents}
-    # What is not defined any more is null, as on a day that is made whole.
-    names |= {"engagement", "preferred_channel"} if some.engagement or not portfolio.engagement else set()
-    names |= set() if portfolio.predictions else {"predicted_orders", "predicted_value", "churn_risk"}
+    # What is not defined any more is null, as on a day that is made whole; predictions are made later in the day, all of them.
+    sections = {"channels", "interests", "intents"}
+    sections |= {"engagement"} if some.engagement or not portfolio.engagement else set()
+    sections |= {"predictions"} if not portfolio.predictions else set()
+    names = {trait.id for trait in some.traits}
+    names |= {name for name, column in built_in(some).items() if column.section in sections}
     fields = {*feature_columns(some), remembered.SETTLED, remembered.SETTLED_VALUED} & set(state_schema(some))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
@@ -351,11 +364,20 @@ def _reread(activity: pl.LazyFrame, accumulators: Sequence[Accumulator], today: 
 
 def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyFrame:
     """Turn accumulators into the columns of the table."""
+    values = {"date": pl.lit(today), "customer_id": pl.col("customer_id"), **built_in_values(portfolio, today)}
+    values |= {trait.id: value_of(trait, today) for trait in portfolio.traits}
+    fields = state_schema(portfolio)
+    return state.select(
+        *(values[name].cast(dtype).alias(name) for name, dtype in table_schema(portfolio).items()),
+        (pl.struct(pl.col(name).cast(dtype) for name, dtype in fields.items()) if fields else pl.lit(None)).alias(STATE),
+    )
+
+
+def built_in_values(portfolio: Portfolio, today: date) -> dict[str, pl.Expr]:
+    """Return the value of each built-in column, from what is remembered."""
     topics = [f"interest_{topic.id}" for topic in portfolio.topics]
     total = pl.sum_horizontal(topics) if topics else pl.lit(0.0)
-    columns: dict[str, pl.Expr] = {
-        "date": pl.lit(today),
-        "customer_id": pl.col("customer_id"),
+    return {
         "first_seen_on": pl.col("first_seen_on"),
         "last_seen_on": pl.col("last_seen_on"),
         "tenure_days": days_since("first_seen_on", today),
@@ -369,14 +391,9 @@ def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyF
         "engagement": _engagement(portfolio),
         "preferred_channel": _preferred_channel(portfolio),
         "best_hour": pl.col("best_hour"),
-        **{trait.id: value_of(trait, today) for trait in portfolio.traits},
+        # Of these the value is set later in the day, by a model (purchases.PREDICTED).
+        **{name: pl.lit(None) for name, column in built_in(portfolio).items() if column.section == "predictions"},
     }
-    schema = table_schema(portfolio)
-    fields = state_schema(portfolio)
-    return state.select(
-        *(columns.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in schema.items()),
-        (pl.struct(pl.col(name).cast(dtype) for name, dtype in fields.items()) if fields else pl.lit(None)).alias(STATE),
-    )
 
 
 def _engagement(portfolio: Portfolio) -> pl.Expr:

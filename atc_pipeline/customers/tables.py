@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from atc_pipeline.customers.accumulators import Accumulator, Merge
-from atc_pipeline.customers.profiles import STATE, state_schema
+from atc_pipeline.customers.profiles import STATE, built_in, state_schema
 from atc_pipeline.customers.remembered import HOURS, in_rollup
 from atc_pipeline.escaping import markdown
+from atc_pipeline.journeys.kinds import KINDS
 from atc_pipeline.journeys.portfolio import Portfolio, Trait
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, SEGMENT_ID, Column, Entry, Table
 
@@ -91,52 +92,9 @@ def customer_profiles(portfolio: Portfolio) -> Table:
         columns=(
             DATE,
             CUSTOMER_ID,
-            Column("first_seen_on", pl.Date(), "The first day an event of the customer arrived."),
-            Column("last_seen_on", pl.Date(), "The last day an event of the customer arrived."),
-            Column("tenure_days", pl.Int64(), "Days since first_seen_on.", at_least=0),
-            Column("timezone", pl.String(), "The last context.timezone.", is_nullable=True),
             *(
-                Column(f"consent_{channel.id}", pl.Boolean(), "true, false, or null: never said.", is_nullable=True)
-                for channel in portfolio.channels
-            ),
-            *(
-                Column(
-                    f"interest_{topic.id}",
-                    pl.Float64(),
-                    "This topic's share of the customer's decayed interest; 0 without any.",
-                    at_least=0,
-                    at_most=1,
-                )
-                for topic in portfolio.topics
-            ),
-            *(
-                Column(
-                    f"intent_{intent.id}",
-                    pl.Float64(),
-                    "Strength of the intent: its decayed signals / `full_at`, at most 1.",
-                    at_least=0,
-                    at_most=1,
-                )
-                for intent in portfolio.intents
-            ),
-            Column(
-                "engagement",
-                pl.Float64(),
-                "Decayed responses / decayed touches; null without touches.",
-                is_nullable=True,
-                at_least=0,
-                at_most=1,
-            ),
-            Column("preferred_channel", pl.String(), "The channel with most decayed responses.", is_nullable=True),
-            Column(
-                "best_hour", pl.Int64(), "Hour of the customer's day with most events in 90 days.", is_nullable=True, at_least=0, at_most=23
-            ),
-            Column(
-                "predicted_orders", pl.Float64(), "Expected days with an order within the horizon (BG/NBD).", is_nullable=True, at_least=0
-            ),
-            Column("predicted_value", pl.Float64(), "Their expected value (Gamma-Gamma).", is_nullable=True, at_least=0),
-            Column(
-                "churn_risk", pl.Float64(), "Probability of no order within the horizon (BG/NBD).", is_nullable=True, at_least=0, at_most=1
+                Column(name, column.dtype, column.meaning, is_nullable=column.is_nullable, at_least=column.at_least, at_most=column.at_most)
+                for name, column in built_in(portfolio).items()
             ),
             *(_trait(trait) for trait in portfolio.traits),
             Column(
@@ -149,15 +107,8 @@ def customer_profiles(portfolio: Portfolio) -> Table:
 
 
 def _trait(trait: Trait) -> Column:
-    is_share = trait.kind == "percentile"
-    return Column(
-        trait.id,
-        trait.dtype,
-        _about(trait),
-        is_nullable=trait.kind not in ("count", "sum", "unique_count", "unique_list"),
-        at_least=0 if is_share or trait.dtype == pl.Int64() else None,
-        at_most=1 if is_share else None,
-    )
+    kind = KINDS[trait.kind]
+    return Column(trait.id, trait.dtype, _about(trait), is_nullable=kind.is_nullable, at_least=kind.at_least, at_most=kind.at_most)
 
 
 def _about(trait: Trait) -> str:

@@ -7,8 +7,9 @@ depend on other keys (``resolution``), or what an expression means (``dialect``)
 
 from collections.abc import Mapping
 from datetime import date
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cache, reduce
+from operator import or_
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -18,18 +19,21 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
     PrivateAttr,
     Strict,
     StringConstraints,
     Tag,
     ValidationError,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from atc_pipeline.journeys.dialect import nearest, shortened
-from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status, TraitKind
+from atc_pipeline.journeys.kinds import KINDS, Takes, TraitKind
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
 from atc_pipeline.journeys.reading import parse_values
 
@@ -139,8 +143,15 @@ class Channel(_Model):
     human: Flag = Field(default=False, description="Whether a person, not a machine, delivers on this channel.")
 
 
-class _EventTrait(_Model):
-    kind: ClassVar[TraitKind]
+class Trait(_Model):
+    """What is kept per customer under one name; of which kind says the key that has the kind's name (``TRAITS``)."""
+
+    kind: ClassVar[str]
+
+
+class EventTrait(Trait):
+    """A trait made from events."""
+
     of: Events
     each: Text | None = Field(
         default=None, description="Count the items of this array of the event, not the event itself.", examples=["products"]
@@ -153,142 +164,58 @@ class _EventTrait(_Model):
     )
 
 
-class _PropertyTrait(_EventTrait):
+class PropertyTrait(EventTrait):
+    """A trait made from a property of events."""
+
     property: Text
     of: Events = Field(description='The event, or events, that carry the property; "*" is every event.')
 
 
-class CountTrait(_EventTrait):
-    """How many events; 0 without any."""
+class RankTrait(Trait):
+    """A trait made from another trait, of all customers."""
 
-    kind = "count"
-    of: Events = Field(alias="count", description='The event, or events, to count; "*" is every event.')
-
-
-class SumTrait(_PropertyTrait):
-    """The sum of a numeric property; 0 without any."""
-
-    kind = "sum"
-    property: Text = Field(alias="sum", description="The numeric property to add up.", examples=["revenue"])
+    property: Text
 
 
-class AvgTrait(_PropertyTrait):
-    """The average of a numeric property; empty without any."""
+class ProfileTrait(Trait):
+    """A trait that identify calls say."""
 
-    kind = "avg"
-    property: Text = Field(alias="avg", description="The numeric property to average.", examples=["revenue"])
-
-
-class MinTrait(_PropertyTrait):
-    """The smallest value of a numeric property; empty without any."""
-
-    kind = "min"
-    property: Text = Field(alias="min", description="The numeric property whose smallest value counts.", examples=["revenue"])
-
-
-class MaxTrait(_PropertyTrait):
-    """The largest value of a numeric property; empty without any."""
-
-    kind = "max"
-    property: Text = Field(alias="max", description="The numeric property whose largest value counts.", examples=["revenue"])
-
-
-class FirstTrait(_PropertyTrait):
-    """The first value a property ever had."""
-
-    kind = "first"
-    property: Text = Field(alias="first", description="The property whose first value counts.", examples=["referrer"])
-
-
-class LastTrait(_PropertyTrait):
-    """The latest value of a property."""
-
-    kind = "last"
-    property: Text = Field(alias="last", description="The property whose latest value counts.", examples=["plan"])
-
-
-class MostFrequentTrait(_PropertyTrait):
-    """The value a property had most often, and at least twice."""
-
-    kind = "most_frequent"
-    property: Text = Field(alias="most_frequent", description="The property whose most frequent value counts.", examples=["category"])
-
-
-class UniqueCountTrait(_PropertyTrait):
-    """How many different values a property had."""
-
-    kind = "unique_count"
-    property: Text = Field(alias="unique_count", description="The property whose different values are counted.", examples=["category"])
-
-
-class UniqueListTrait(_PropertyTrait):
-    """The different values a property had, as a sorted list."""
-
-    kind = "unique_list"
-    property: Text = Field(alias="unique_list", description="The property whose different values are listed.", examples=["category"])
-
-
-class DaysSinceFirstTrait(_EventTrait):
-    """Whole days since the first such event; empty without any."""
-
-    kind = "days_since_first"
-    of: Events = Field(alias="days_since_first", description="The event, or events, whose first day counts.")
-
-
-class DaysSinceLastTrait(_EventTrait):
-    """Whole days since the latest such event; empty without any."""
-
-    kind = "days_since_last"
-    of: Events = Field(alias="days_since_last", description="The event, or events, whose latest day counts.")
-
-
-class PercentileTrait(_Model):
-    """Where a customer stands among all customers by another trait: 0.9 is ahead of nine in ten."""
-
-    kind: ClassVar[TraitKind] = "percentile"
-    property: Text = Field(alias="percentile", description="The numeric trait to rank by.", examples=["spend"])
-
-
-class ProfileTrait(_Model):
-    """What an identify call last said about the customer."""
-
-    kind: ClassVar[TraitKind] = "profile"
-    property: Text = Field(alias="profile", description="The trait of the identify call.", examples=["income"])
+    property: Text
     type: Literal["string", "number", "boolean", "date"] = Field(description="How to read its value; values of another type are skipped.")
 
 
-_TRAITS = (
-    CountTrait, SumTrait, AvgTrait, MinTrait, MaxTrait, FirstTrait, LastTrait, MostFrequentTrait, UniqueCountTrait, UniqueListTrait,
-    DaysSinceFirstTrait, DaysSinceLastTrait, PercentileTrait, ProfileTrait,
-)  # fmt: skip
-_KINDS = tuple(trait.kind for trait in _TRAITS)
+_BASES: Mapping[Takes, type[Trait]] = {"events": EventTrait, "property": PropertyTrait, "trait": RankTrait, "profile": ProfileTrait}
+
+
+def _trait_model(name: str, kind: TraitKind) -> type[Trait]:
+    """Build the model of a kind: its base with the kind's name as the key of what is counted, added up, listed ..."""
+    field: Any = Field(alias=name, description=kind.key, examples=[kind.example] if kind.example else None)
+    named: dict[str, Any] = {"of": (Events, field)} if kind.takes == "events" else {"property": (Text, field)}
+    title = f"{name.title().replace('_', '')}Trait"
+    base: Any = _BASES[kind.takes]
+    model = cast("type[Trait]", create_model(title, __base__=base, __doc__=kind.meaning, __module__=__name__, **named))
+    model.kind = name
+    return model
+
+
+TRAITS: Mapping[str, type[Trait]] = {name: _trait_model(name, kind) for name, kind in KINDS.items()}
+"""The model of each kind of trait."""
 
 
 def _trait_tag(value: object) -> str | None:
-    if isinstance(value, _TRAITS):
+    if isinstance(value, Trait):
         return f"<{value.kind}>"
-    kinds = [kind for kind in _KINDS if isinstance(value, dict) and kind in value]
+    kinds = [kind for kind in KINDS if isinstance(value, dict) and kind in value]
     return f"<{kinds[0]}>" if len(kinds) == 1 else None
 
 
-# Tags stand in angle brackets, so that they can be told from keys in the places pydantic reports.
-Trait = Annotated[
-    Annotated[CountTrait, Tag("<count>")]
-    | Annotated[SumTrait, Tag("<sum>")]
-    | Annotated[AvgTrait, Tag("<avg>")]
-    | Annotated[MinTrait, Tag("<min>")]
-    | Annotated[MaxTrait, Tag("<max>")]
-    | Annotated[FirstTrait, Tag("<first>")]
-    | Annotated[LastTrait, Tag("<last>")]
-    | Annotated[MostFrequentTrait, Tag("<most_frequent>")]
-    | Annotated[UniqueCountTrait, Tag("<unique_count>")]
-    | Annotated[UniqueListTrait, Tag("<unique_list>")]
-    | Annotated[DaysSinceFirstTrait, Tag("<days_since_first>")]
-    | Annotated[DaysSinceLastTrait, Tag("<days_since_last>")]
-    | Annotated[PercentileTrait, Tag("<percentile>")]
-    | Annotated[ProfileTrait, Tag("<profile>")],
-    Discriminator(_trait_tag),
-]
+class _OfItsKind:
+    """Reads a trait as the model of its kind."""
+
+    def __get_pydantic_core_schema__(self, _trait: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Tags stand in angle brackets, so that they can be told from keys in the places pydantic reports.
+        models: list[Any] = [Annotated[model, Tag(f"<{kind}>")] for kind, model in TRAITS.items()]
+        return handler.generate_schema(Annotated[reduce(or_, models), Discriminator(_trait_tag)])
 
 
 class Signal(_Model):
@@ -487,7 +414,9 @@ class JourneysDocument(_Model):
     calendar: Calendar
     identity: Identity = Field(default_factory=Identity, description="Who is a customer.")
     channels: dict[Name, Channel] = Field(default={}, description="How customers can be reached.")
-    traits: dict[ColumnName, Trait] = Field(default={}, description="What is kept per customer: one profile column each.")
+    traits: dict[ColumnName, Annotated[Trait, _OfItsKind()]] = Field(
+        default={}, description="What is kept per customer: one profile column each."
+    )
     interests: Interests | None = None
     intents: dict[Name, Intent] = Field(default={}, description="Intent x becomes the profile column intent_x, from 0 to 1.")
     engagement: Engagement | None = None
@@ -568,10 +497,10 @@ def _problem(source: Source, details: ErrorDetails) -> str:
             return source.problem(place, f"unknown key '{shortened(str(context['key']))}'{hint}", key=context["key"])
         case "union_tag_not_found" | "union_tag_invalid":
             given = [str(key) for key in found] if isinstance(found, dict) else []
-            kinds = [kind for kind in _KINDS if kind in given]
-            hint = "" if kinds else next((hint for key in given[:MOST_PROBLEMS] if (hint := nearest(key, _KINDS))), "")
+            kinds = [kind for kind in KINDS if kind in given]
+            hint = "" if kinds else next((hint for key in given[:MOST_PROBLEMS] if (hint := nearest(key, KINDS))), "")
             shown = shortened(" and ".join(kinds or given)) or _shown(found)
-            return source.problem(place, f"expected exactly one of the keys {', '.join(_KINDS)}; found {shown}{hint}")
+            return source.problem(place, f"expected exactly one of the keys {', '.join(KINDS)}; found {shown}{hint}")
         case "literal_error":
             words = context["expected"].replace("'", "")
             hint = nearest(found, words.replace(" or ", ", ").split(", ")) if isinstance(found, str) else ""

@@ -18,10 +18,6 @@ EVERYONE_ELSE = "everyone_else"
 
 Status = Literal["live", "paused", "draft"]
 ConsentRule = Literal["opt_in", "opt_out", "none"]
-TraitKind = Literal[
-    "count", "sum", "avg", "min", "max", "first", "last", "most_frequent",
-    "unique_count", "unique_list", "days_since_first", "days_since_last", "percentile", "profile",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +43,13 @@ class Selector:
 
 @dataclass(frozen=True, eq=False)
 class Trait:
-    """One profile column. ``selector`` is None for ``percentile`` (``property`` = the trait ranked) and ``profile``
-    (``property`` = the identify trait)."""
+    """One profile column, of one of ``kinds.KINDS``.
+
+    ``selector`` is None for ``percentile`` (``property`` = the trait ranked) and ``profile`` (``property`` = the identify trait).
+    """
 
     id: str
-    kind: TraitKind
+    kind: str
     dtype: pl.DataType
     property: str | None = None
     selector: Selector | None = None
@@ -258,34 +256,6 @@ class Portfolio:
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
     policy: Policy
-
-
-def profile_schema(
-    *,
-    channels: tuple[str, ...],
-    topics: tuple[str, ...],
-    intents: tuple[str, ...],
-    traits: Mapping[str, pl.DataType],
-) -> dict[str, pl.DataType]:
-    """Columns of ``customer_profiles`` in table order (SPEC 3): what every profile condition may name."""
-    return {
-        "date": pl.Date(),
-        "customer_id": pl.String(),
-        "first_seen_on": pl.Date(),
-        "last_seen_on": pl.Date(),
-        "tenure_days": pl.Int64(),
-        "timezone": pl.String(),
-        **{f"consent_{channel}": pl.Boolean() for channel in channels},
-        **{f"interest_{topic}": pl.Float64() for topic in topics},
-        **{f"intent_{intent}": pl.Float64() for intent in intents},
-        "engagement": pl.Float64(),
-        "preferred_channel": pl.String(),
-        "best_hour": pl.Int64(),
-        "predicted_orders": pl.Float64(),
-        "predicted_value": pl.Float64(),
-        "churn_risk": pl.Float64(),
-        **traits,
-    }
 
 
 CANDIDATE_TERMS: Mapping[str, pl.DataType] = {

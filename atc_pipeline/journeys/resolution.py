@@ -5,16 +5,20 @@ what an expression means (``dialect``), or any rule about customers.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from functools import cache, lru_cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import available_timezones
 
 import polars as pl
+from pydantic import BaseModel
 
 from atc_pipeline.journeys import document as written
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.calendar import is_time_zone
+from atc_pipeline.journeys.columns import profile_schema
 from atc_pipeline.journeys.dialect import (
     DialectError,
     compile_condition,
@@ -25,32 +29,14 @@ from atc_pipeline.journeys.dialect import (
     shortened,
 )
 from atc_pipeline.journeys.document import JourneysDocument, parse_document
-from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio, TraitKind, profile_schema
+from atc_pipeline.journeys.kinds import KINDS, PROFILE_TYPES
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
 from atc_pipeline.journeys.reading import read_text
 from atc_pipeline.journeys.vocabulary import KEYWORDS
 
-_DTYPES: Mapping[TraitKind, pl.DataType] = {
-    "count": pl.Int64(),
-    "sum": pl.Float64(),
-    "avg": pl.Float64(),
-    "min": pl.Float64(),
-    "max": pl.Float64(),
-    "first": pl.String(),
-    "last": pl.String(),
-    "most_frequent": pl.String(),
-    "unique_count": pl.Int64(),
-    "unique_list": pl.List(pl.String()),
-    "days_since_first": pl.Int64(),
-    "days_since_last": pl.Int64(),
-    "percentile": pl.Float64(),
-}
-_PROFILE_DTYPES: Mapping[str, pl.DataType] = {
-    "string": pl.String(),
-    "number": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-}
+Resolved = TypeVar("Resolved")
+
 _OPTION_COLUMNS = frozenset({"journey_id", "score", "ruling", "failed_gates", "rank", "margin"})
 """Columns of an option row besides the terms of its score: a trait of that name could not stand next to them."""
 _FEATURES = frozenset({"calendar", "goal", "interests", "predictions", "state"})
@@ -166,7 +152,7 @@ class _Resolution:
         for position, period in enumerate(periods):
             if period.first > period.last:
                 self._refuse((*place, position), f"from {period.first} is after to {period.last}")
-        return tuple(resolved.Period(period.first, period.last) for period in periods)
+        return tuple(_resolved(resolved.Period, period) for period in periods)
 
     def _selector(self, place: Place, events: tuple[str, ...], each: str | None, where: str | None) -> resolved.Selector:
         condition = None if where is None else self._compile((*place, "where"), where, compile_event_condition)
@@ -185,18 +171,14 @@ class _Resolution:
         elif id_ in KEYWORDS:
             self._refuse(place, f"the name {id_} is a word of conditions: choose another")
         dtype = _dtype(trait)
-        match trait:
-            case written.PercentileTrait():
-                self._check_ranked((*place, "percentile"), trait.property)
-                return resolved.Trait(id_, trait.kind, dtype, trait.property)
-            case written.ProfileTrait():
-                return resolved.Trait(id_, trait.kind, dtype, trait.property)
-            case written.CountTrait() | written.DaysSinceFirstTrait() | written.DaysSinceLastTrait():
-                name = None
-            case _:
-                name = trait.property
-        selector = self._selector(place, trait.of, trait.each, trait.where)
-        return resolved.Trait(id_, trait.kind, dtype, name, selector, trait.within_days)
+        if isinstance(trait, written.EventTrait):
+            name = trait.property if isinstance(trait, written.PropertyTrait) else None
+            selector = self._selector(place, trait.of, trait.each, trait.where)
+            return resolved.Trait(id_, trait.kind, dtype, name, selector, trait.within_days)
+        assert isinstance(trait, written.RankTrait | written.ProfileTrait)
+        if isinstance(trait, written.RankTrait):
+            self._check_ranked((*place, trait.kind), trait.property)
+        return resolved.Trait(id_, trait.kind, dtype, trait.property)
 
     def _check_ranked(self, place: Place, name: str) -> None:
         traits = self.document.traits
@@ -213,7 +195,7 @@ class _Resolution:
         of = self.document.predictions
         if of and is_pattern(of.value):
             self._refuse(("predictions", "value"), f"'{of.value}' is a pattern to Polars: predictions cannot read it")
-        return resolved.Predictions(of.order, of.value, of.horizon_days, of.refit_days) if of else None
+        return _resolved(resolved.Predictions, of) if of else None
 
     def _segment(self, id_: str, text: str) -> resolved.Segment:
         place = ("segments", id_)
@@ -247,8 +229,8 @@ class _Resolution:
         if journey.starts_on and journey.ends_on and journey.starts_on > journey.ends_on:
             self._refuse((*place, "ends_on"), f"ends_on {journey.ends_on} is before starts_on {journey.starts_on}")
         goal = journey.goal
-        for position, other in enumerate(journey.not_after):
-            self._known((*place, "not_after", position, "journey"), "journey", other.journey, self.journeys)
+        for position, rule in enumerate(journey.not_after):
+            self._known((*place, "not_after", position, "journey"), "journey", rule.journey, self.journeys)
         references = {
             field: self._all_known((*place, field), noun, names, valid)
             for field, noun, names, valid in (
@@ -259,32 +241,17 @@ class _Resolution:
                 ("only_after", "journey", journey.only_after, self.journeys),
             )
         }
-        return resolved.Journey(
-            id=journey.id,
+        return _resolved(
+            resolved.Journey,
+            journey,
             name=journey.name or journey.id,
-            owner=journey.owner,
-            description=journey.description,
-            status=journey.status,
-            starts_on=journey.starts_on,
-            ends_on=journey.ends_on,
-            length_days=journey.length_days,
             queue=self._queue((*place, "queue"), journey.queue),
-            priority=journey.priority,
-            value=journey.value,
-            mandatory=journey.mandatory,
-            goal=resolved.Goal(goal.event, goal.within_days or journey.length_days, goal.value) if goal else None,
-            exit_on_goal=journey.exit_on_goal,
+            goal=_resolved(resolved.Goal, goal, within_days=goal.within_days or journey.length_days) if goal else None,
             exit_when=self._condition((*place, "exit_when"), journey.exit_when),
-            not_after=tuple(resolved.NotAfter(other.journey, other.within_days) for other in journey.not_after),
-            reentry=None if journey.reentry == "never" else resolved.Reentry(journey.reentry.after_days, journey.reentry.counted_from),
-            max_entries=journey.max_entries,
-            can_interrupt=journey.can_interrupt,
-            interruptible=journey.interruptible,
-            must_finish=journey.must_finish,
+            not_after=tuple(_resolved(resolved.NotAfter, rule) for rule in journey.not_after),
+            reentry=None if journey.reentry == "never" else _resolved(resolved.Reentry, journey.reentry),
             daily_entries=journey.capacity.daily_entries,
             active=journey.capacity.active,
-            holdout=journey.holdout,
-            holdout_version=journey.holdout_version,
             suppress=self._periods((*place, "suppress"), journey.suppress),
             steps=self._steps((*place, "steps"), journey),
             **references,
@@ -311,27 +278,30 @@ class _Resolution:
             if (step.day, step.channel) in seen:
                 self._refuse((*place, position), f"a second step on day {step.day} through {step.channel}: one message per day and channel")
             seen.add((step.day, step.channel))
-        return tuple(resolved.Step(step.day, step.channel, step.content, step.variant) for step in journey.steps)
+        return tuple(_resolved(resolved.Step, step) for step in journey.steps)
 
     def _policy(self, policy: written.Policy) -> resolved.Policy:
         number = partial(compile_number, schema=self.profile)
         cap = policy.cap
-        return resolved.Policy(
+        return _resolved(
+            resolved.Policy,
+            policy,
             score=self._compile(("policy", "score"), policy.score, partial(compile_number, schema=self.option)),
             none=self._compile(("policy", "none"), policy.none, number),
-            prior_propensity=policy.prior_propensity,
-            waiting_weight=policy.waiting_weight,
-            linked_boost=policy.linked_boost,
-            switch_margin=policy.switch_margin,
-            rest_days=policy.rest_days,
             cap=resolved.Cap(cap.days, self._compile(("policy", "cap", "starts"), cap.starts, number)) if cap else None,
             suppress=self._periods(("policy", "suppress"), policy.suppress),
             suppressed_when=self._condition(("policy", "suppressed_when"), policy.suppressed_when),
-            holdout=policy.holdout,
-            explore=policy.explore,
             keep_candidates=None if policy.keep_candidates == "all" else policy.keep_candidates,
         )
 
 
 def _dtype(trait: written.Trait) -> pl.DataType:
-    return _PROFILE_DTYPES[trait.type] if isinstance(trait, written.ProfileTrait) else _DTYPES[trait.kind]
+    dtype = PROFILE_TYPES[trait.type] if isinstance(trait, written.ProfileTrait) else KINDS[trait.kind].dtype
+    assert dtype is not None, f"kinds.KINDS says no type for {trait.kind}"
+    return dtype
+
+
+def _resolved(kind: type[Resolved], model: BaseModel, **made: object) -> Resolved:
+    """Build what the engine runs: ``made`` where that takes more than one key, and any other field as it was written."""
+    names = (field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass, whichever
+    return kind(**{name: getattr(model, name) for name in names if name not in made}, **made)

@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Portfolio, profile_schema
+from atc_pipeline.journeys.columns import profile_schema
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Portfolio
 
 DAY = timedelta(days=1)
 Draw = Any

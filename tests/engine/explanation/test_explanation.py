@@ -24,7 +24,8 @@ from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JO
 from atc_pipeline.explanation import page as explanation
 from atc_pipeline.explanation import reasons, what_if
 from atc_pipeline.explanation.day import Day
-from atc_pipeline.journeys.portfolio import NONE, Portfolio, profile_schema
+from atc_pipeline.journeys.columns import profile_schema
+from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine.worlds import Crowd, World, decision_worlds
 
