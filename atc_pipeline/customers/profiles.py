@@ -164,6 +164,7 @@ def update_again(
     sections |= {"predictions"} if not portfolio.predictions else set()
     names = {trait.id for trait in some.traits}
     names |= {name for name, column in built_in(some).items() if column.section in sections}
+    names |= built_in(some).keys() - set(profiles.collect_schema())  # built in since the day was made
     fields = {*feature_columns(some), remembered.SETTLED, remembered.SETTLED_VALUED} & set(state_schema(some))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
