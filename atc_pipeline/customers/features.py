@@ -36,22 +36,22 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     counts as well: a version of ours may keep something else.
     """
     channels = sorted(channel.id for channel in portfolio.channels)
-    said: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
+    parts: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
     for name in (f"consent_{channel}" for channel in channels):  # who unsubscribes from a channel that is not ours leaves all of them
-        said[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
+        parts[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
     if portfolio.topics:
-        said["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
-        said["interests"] += _kept(interests(portfolio))
+        parts["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+        parts["interests"] += _kept(interests(portfolio))
     for intent in portfolio.intents:
-        said[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
+        parts[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
     if portfolio.engagement is not None:
         of = portfolio.engagement
-        said["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
-        said["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
+        parts["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
+        parts["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
     if portfolio.predictions is not None:
         of_model = portfolio.predictions
-        said["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
-        said["predictions"] += _kept(purchases(portfolio))
+        parts["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
+        parts["predictions"] += _kept(purchases(portfolio))
     traits: dict[str, list[object]] = {}
     for trait in portfolio.traits:  # a percentile changes with what it ranks
         selector = _selected(trait.selector) if trait.selector is not None else None
@@ -59,12 +59,12 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     for trait in portfolio.traits:
         if trait.kind == "percentile" and trait.property is not None:
             traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
-    read = {name: [READING, *what] for name, what in (said | traits).items() if name != "calendar"}
-    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (said | read).items()}
+    read = {name: [READING, *what] for name, what in (parts | traits).items() if name != "calendar"}
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (parts | read).items()}
 
 
 def _kept(accumulators: Iterable[Accumulator]) -> list[object]:
-    return [(name, str(dtype), one.on) for one in accumulators for name, dtype in one.columns().items()]
+    return [(name, str(dtype), accumulator.on) for accumulator in accumulators for name, dtype in accumulator.columns().items()]
 
 
 def _signals(signals: Sequence[Signal]) -> object:
@@ -93,4 +93,4 @@ def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
 def feature_columns(portfolio: Portfolio) -> set[str]:
     """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
     always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}
-    return {column for one in (*in_rollup(portfolio), *fading_days(portfolio)) for column in one.columns()} - always
+    return {column for accumulator in (*in_rollup(portfolio), *fading_days(portfolio)) for column in accumulator.columns()} - always

@@ -51,20 +51,20 @@ def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
 
 def state_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Fields and types of the ``state`` struct."""
-    columns = {name: dtype for one in remembered.carried(portfolio) for name, dtype in one.state_columns().items()}
+    columns = {name: dtype for accumulator in remembered.carried(portfolio) for name, dtype in accumulator.state_columns().items()}
     settled = (remembered.SETTLED, remembered.SETTLED_VALUED) if portfolio.predictions else ()
     return {**columns, **dict.fromkeys(settled, pl.Int64()), remembered.HOURS: hours.COUNTS}
 
 
 def lookback_days(portfolio: Portfolio) -> int:
     """How many arrival days before D the profile of D reads rollups of."""
-    windows = [one.within_days for one in remembered.of_profiles(portfolio) if one.within_days is not None]
+    windows = [accumulator.within_days for accumulator in remembered.of_profiles(portfolio) if accumulator.within_days is not None]
     return max([remembered.HOURS_WITHIN_DAYS, *windows]) + LATENESS_DAYS
 
 
 def rollup_columns(portfolio: Portfolio) -> list[str]:
     """Name the columns of the rollup that profiles are made from: all but the counts of goal events."""
-    goals = {one.name for one in remembered.goals(portfolio)}
+    goals = {accumulator.name for accumulator in remembered.goals(portfolio)}
     return [name for name in remembered.rollup_schema(portfolio) if name not in goals]
 
 
@@ -95,7 +95,7 @@ def update_profiles(
         return survivors(rows, absorbed).join(people.select("customer_id", "row"), on="customer_id").drop("customer_id")
 
     # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
-    channels = [one.name for one in carried if one.merge == "consent"]
+    channels = [accumulator.name for accumulator in carried if accumulator.merge == "consent"]
     coming, leaving, ahead = pl.collect_all(
         [
             _faded(known(_coming(activity, carried, today)), carried, today),
@@ -104,13 +104,13 @@ def update_profiles(
         ]
     )
     moved = pl.concat([coming, leaving], how="diagonal")
-    plain = [one for one in carried if one.merge not in ("tally", "consent")]
+    plain = [accumulator for accumulator in carried if accumulator.merge not in ("tally", "consent")]
     news = merged(moved.lazy(), ["row"], plain).select("row", pl.exclude("row").name.suffix("+"))
     made, news_by_row = pl.collect_all([people.join(before, on="customer_id", how="left", maintain_order="left"), _by_row(people, news)])
     made = (
         made.hstack(news_by_row)
         .with_columns(
-            *(expression for one in plain for expression in one.absorb("+")),
+            *(expression for accumulator in plain for expression in accumulator.absorb("+")),
             zone_before="timezone.value",
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
@@ -119,7 +119,7 @@ def update_profiles(
     )
     state = made.lazy()
     # On most days there is nothing new of most of these, which is cheaper to see than to work out.
-    tallies = [one.name for one in carried if one.merge == "tally"]
+    tallies = [accumulator.name for accumulator in carried if accumulator.merge == "tally"]
     changes = [_changed_tally(state, moved.lazy(), name) for name in tallies if moved[name].null_count() < moved.height]
     changes += _changed_consent(state, [coming, ahead], channels)
     if portfolio.predictions is not None:
@@ -156,16 +156,16 @@ def update_again(
 
     ``yesterday``: the profiles of the day before, where these features were made again already.
     """
-    some = only(portfolio, features)
-    part = rank_population(update_profiles(yesterday, activity, some, today=today, absorbed=absorbed), some)
+    narrowed = only(portfolio, features)
+    part = rank_population(update_profiles(yesterday, activity, narrowed, today=today, absorbed=absorbed), narrowed)
     # What is not defined any more is null, as on a day that is made whole; predictions are made later in the day, all of them.
     sections = {"channels", "interests", "intents"}
-    sections |= {"engagement"} if some.engagement or not portfolio.engagement else set()
+    sections |= {"engagement"} if narrowed.engagement or not portfolio.engagement else set()
     sections |= {"predictions"} if not portfolio.predictions else set()
-    names = {trait.id for trait in some.traits}
-    names |= {name for name, column in built_in(some).items() if column.section in sections}
-    names |= built_in(some).keys() - set(profiles.collect_schema())  # built in since the day was made
-    fields = {*feature_columns(some), remembered.SETTLED, remembered.SETTLED_VALUED} & set(state_schema(some))
+    names = {trait.id for trait in narrowed.traits}
+    names |= {name for name, column in built_in(narrowed).items() if column.section in sections}
+    names |= built_in(narrowed).keys() - set(profiles.collect_schema())  # built in since the day was made
+    fields = {*feature_columns(narrowed), remembered.SETTLED, remembered.SETTLED_VALUED} & set(state_schema(narrowed))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
     return (
@@ -215,39 +215,41 @@ def _coming(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date)
 
 def _faded(coming: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """Weigh what fades by its age: today, or on the last day of it that comes for the customer, which is set."""
-    fading = [one for one in carried if one.merge == "decay"]
-    together = {one.on: [other.name for other in fading if other.on == one.on] for one in fading if one.on is not None}
+    fading = [accumulator for accumulator in carried if accumulator.merge == "decay"]
+    together = {
+        accumulator.on: [mate.name for mate in fading if mate.on == accumulator.on] for accumulator in fading if accumulator.on is not None
+    }
     last = {on: pl.when(pl.max_horizontal(names) > 0).then("event_date").max().over("row").alias(on) for on, names in together.items()}
-    as_of = {one.name: pl.lit(today) if one.on is None else pl.col(one.on) for one in fading}
+    as_of = {accumulator.name: pl.lit(today) if accumulator.on is None else pl.col(accumulator.on) for accumulator in fading}
     return coming.with_columns(last.values()).with_columns(
         # What is younger than the last of its kind adds nothing to it.
-        one.decayed((as_of[one.name] - pl.col("event_date")).dt.total_days().fill_null(0).clip(lower_bound=0))
-        for one in fading
+        accumulator.decayed((as_of[accumulator.name] - pl.col("event_date")).dt.total_days().fill_null(0).clip(lower_bound=0))
+        for accumulator in fading
     )
 
 
 def _withdrawn_ahead(activity: pl.LazyFrame, channels: Sequence[str], today: date) -> pl.LazyFrame:
     """One row per rollup that arrived today and is not of today yet, with nothing but what was withdrawn: that counts at once."""
     ahead = (pl.col("date") == today) & (pl.col("event_date") > today)
-    said = [name for channel in channels for name in consent.columns(channel)]
+    remembered_columns = [name for channel in channels for name in consent.columns(channel)]
     nothing = [pl.lit(None, dtype=consent.GRANTS).alias(f"{channel}.granted") for channel in channels]
-    return activity.filter(ahead).select("customer_id", *said).with_columns(nothing)
+    return activity.filter(ahead).select("customer_id", *remembered_columns).with_columns(nothing)
 
 
 def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.DataFrame], channels: Sequence[str]) -> Iterator[pl.LazyFrame]:
     """Per channel that something was said about: one row per customer who did, with what is remembered of it."""
     for channel in channels:
-        said = ["row", *consent.columns(channel)]
-        new = pl.concat([rows.select(said).filter(consent.is_said(channel)) for rows in news])
+        columns = ["row", *consent.columns(channel)]
+        new = pl.concat([rows.select(columns).filter(consent.is_said(channel)) for rows in news])
         if new.height:
-            before = state.select(said).join(new.lazy().select("row").unique(), on="row", how="semi")
+            before = state.select(columns).join(new.lazy().select("row").unique(), on="row", how="semi")
             yield consent.merged(pl.concat([before, new.lazy()]), ["row"], channel)
 
 
 def _leaving(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per rollup that leaves a window today, its numbers negative: every one of them came in before."""
     sliding = _sliding(carried)
-    tallies = [remembered.HOURS, *(one.name for one in carried if one.merge == "tally")]
+    tallies = [remembered.HOURS, *(accumulator.name for accumulator in carried if accumulator.merge == "tally")]
     dates = [today - timedelta(days=days) for days in sorted(set(sliding.values()))]
     return (
         activity.filter((pl.col("date") < today) & pl.col("event_date").is_in(dates))
@@ -261,14 +263,16 @@ def _leaving(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date
 
 def _sliding(carried: Sequence[Accumulator]) -> dict[str, int]:
     """Return the days of each window that is kept up by addition and subtraction."""
-    return {one.name: one.within_days for one in carried if one.within_days is not None} | {remembered.HOURS: remembered.HOURS_WITHIN_DAYS}
+    return {accumulator.name: accumulator.within_days for accumulator in carried if accumulator.within_days is not None} | {
+        remembered.HOURS: remembered.HOURS_WITHIN_DAYS
+    }
 
 
 def _negative(value: pl.Expr, *, is_tally: bool) -> pl.Expr:
     if not is_tally:
         return -value
-    one = pl.element().struct
-    return value.list.eval(pl.struct(one.field("value"), -one.field("n")))
+    entry = pl.element().struct
+    return value.list.eval(pl.struct(entry.field("value"), -entry.field("n")))
 
 
 def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.LazyFrame | None, today: date) -> pl.LazyFrame:
@@ -283,12 +287,13 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
     carried = remembered.carried(portfolio)
     people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new).with_columns(
-        pl.col(one.name) * one.left((pl.col(one.on).max().over("customer_id") - pl.col(one.on)).dt.total_days())
-        for one in carried
-        if one.on is not None
+        pl.col(accumulator.name)
+        * accumulator.left((pl.col(accumulator.on).max().over("customer_id") - pl.col(accumulator.on)).dt.total_days())
+        for accumulator in carried
+        if accumulator.on is not None
     )
     together = (
-        merged(people, ["customer_id"], [one for one in carried if one.merge != "decay"])
+        merged(people, ["customer_id"], [accumulator for accumulator in carried if accumulator.merge != "decay"])
         .join(
             people.group_by("customer_id").agg(
                 pl.col("first_seen_on").min(),
@@ -296,7 +301,7 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
                 *(pl.col(name).sum() for name in fields if name in (remembered.SETTLED, remembered.SETTLED_VALUED)),
                 # By size, because how Polars groups and rounds a sum of real numbers depends on its number of threads; it drops a sort
                 # before a plain sum.
-                *(pl.col(one.name).sort().cum_sum().last() for one in carried if one.merge == "decay"),
+                *(pl.col(accumulator.name).sort().cum_sum().last() for accumulator in carried if accumulator.merge == "decay"),
                 is_merged=pl.len() > 1,
             ),
             on="customer_id",
@@ -334,9 +339,9 @@ def _settled(state: pl.LazyFrame, coming: pl.DataFrame, leaving: pl.DataFrame, t
         yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more"))
 
 
-def _by_row(people: pl.LazyFrame, some: pl.LazyFrame) -> pl.LazyFrame:
+def _by_row(people: pl.LazyFrame, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Return the columns of rows of some customers for all, to be put beside theirs: a wide frame is not to be joined again and again."""
-    return people.select("row").join(some, on="row", how="left", maintain_order="left").drop("row")
+    return people.select("row").join(rows, on="row", how="left", maintain_order="left").drop("row")
 
 
 def _with_changes(state: pl.DataFrame, changes: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -355,11 +360,13 @@ def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
 
 def _reread(activity: pl.LazyFrame, accumulators: Sequence[Accumulator], today: date) -> pl.LazyFrame:
     """One row per customer active within the longest of these windows, one column per accumulator."""
-    first = {one.name: today - timedelta(days=one.within_days or 0) for one in accumulators}
+    first = {accumulator.name: today - timedelta(days=accumulator.within_days or 0) for accumulator in accumulators}
     return (
         activity.filter(pl.col("event_date").is_between(min(first.values()), today, closed="right"))
         .group_by("row")
-        .agg(expression for one in accumulators for expression in one.gather(pl.col("event_date") > first[one.name]))
+        .agg(
+            expression for accumulator in accumulators for expression in accumulator.gather(pl.col("event_date") > first[accumulator.name])
+        )
     )
 
 
@@ -409,7 +416,7 @@ def _engagement(portfolio: Portfolio) -> pl.Expr:
 
 def _preferred_channel(portfolio: Portfolio) -> pl.Expr:
     # Sums of halves are not exact: equal ones may differ in their last digits. They are as of the customer's last response.
-    channels = {channel: pl.col(one.name).round(9) for channel, one in remembered.responses_by_channel(portfolio).items()}
+    channels = {channel: pl.col(accumulator.name).round(9) for channel, accumulator in remembered.responses_by_channel(portfolio).items()}
     most = pl.max_horizontal(*channels.values()) if channels else pl.lit(0.0)
     return pl.coalesce(
         *(pl.when((responses == most) & (most > 0)).then(pl.lit(channel)) for channel, responses in channels.items()),

@@ -49,12 +49,12 @@ def of_profiles(portfolio: Portfolio) -> tuple[Accumulator, ...]:
 @lru_cache(maxsize=8)
 def carried(portfolio: Portfolio) -> tuple[Accumulator, ...]:
     """Return the accumulators of the running state: everything without a window, the windows that slide, and ``fading_days``."""
-    return (*(one for one in of_profiles(portfolio) if not one.is_reread), *fading_days(portfolio))
+    return (*(accumulator for accumulator in of_profiles(portfolio) if not accumulator.is_reread), *fading_days(portfolio))
 
 
 def reread(portfolio: Portfolio) -> list[Accumulator]:
     """Return the accumulators of the windows that are merged anew every day."""
-    return [one for one in of_profiles(portfolio) if one.is_reread]
+    return [accumulator for accumulator in of_profiles(portfolio) if accumulator.is_reread]
 
 
 def interests(portfolio: Portfolio) -> list[Accumulator]:
@@ -65,7 +65,7 @@ def interests(portfolio: Portfolio) -> list[Accumulator]:
 
 def fading_days(portfolio: Portfolio) -> list[Accumulator]:
     """Return the days that decayed sums of the state are as of: in the running state only."""
-    days = dict.fromkeys(one.on for one in of_profiles(portfolio) if one.on is not None)
+    days = dict.fromkeys(accumulator.on for accumulator in of_profiles(portfolio) if accumulator.on is not None)
     return [Accumulator(day, "greatest", pl.Date()) for day in days]
 
 

@@ -100,7 +100,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if len(name) > _LONGEST_NAME:
         return ""
     names = sorted(valid)
-    close = [other for other in names if other.casefold() == name.casefold()] or difflib.get_close_matches(name, names, n=1)
+    close = [known for known in names if known.casefold() == name.casefold()] or difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
@@ -304,8 +304,8 @@ class _Parser:
         if token.word in REMEDIES:
             _refuse(f"'{token.text}' {REMEDIES[token.word]}")
         after = f" after {self.text[: self._end][-30:]}" if self._at else ""
-        found = "it ends" if token.kind == "end" else f"found {token.text}"
-        _refuse(f"expected {expected}{after}, {found}")
+        instead = "it ends" if token.kind == "end" else f"found {token.text}"
+        _refuse(f"expected {expected}{after}, {instead}")
 
     def _count_parts(self, number: int) -> None:
         """Count the columns and values Polars will meet: some of the text is told to it several times."""
@@ -661,9 +661,9 @@ class _Parser:
             self.kinds[name] = kind
 
     def _compare(self, left: _Term, right: _Term, *, ordered: bool) -> None:
-        for term, other in ((left, right), (right, left)):
+        for term, opposite in ((left, right), (right, left)):
             if term.is_null:
-                _refuse(f"a comparison with null is never true: write {self.quote(other)} is null, or is not null")
+                _refuse(f"a comparison with null is never true: write {self.quote(opposite)} is null, or is not null")
             if term.kind == "list":
                 _refuse(f"{self.quote(term)} is a list: write array_contains({self.quote(term)}, 'value')")
         if self._agree([left, right]) == "boolean" and ordered:
@@ -696,9 +696,9 @@ def _compile(parser: _Parser, term: _Term, schema: Mapping[str, pl.DataType], re
         _refuse(f'"{pattern}" is a pattern to Polars: a condition cannot name it')
     try:
         expr = term.expr.fill_null(value=False) if result == pl.Boolean else term.expr.cast(result)
-        found = pl.LazyFrame(schema=columns).select(expr).collect().to_series().dtype
+        dtype = pl.LazyFrame(schema=columns).select(expr).collect().to_series().dtype
     except pl.exceptions.PolarsError as error:
         _refuse(f"Polars refuses it: {str(error).splitlines()[0]}")
-    if found != result:
-        _refuse(f"it gives {found}, and {result} is expected here")
+    if dtype != result:
+        _refuse(f"it gives {dtype}, and {result} is expected here")
     return Condition(parser.text, expr, columns)

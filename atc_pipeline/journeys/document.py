@@ -451,8 +451,8 @@ def parse_document(text: str, name: str) -> JourneysDocument:
         return JourneysDocument.model_validate(data, context=source)
     except ValidationError as error:
         problems = [details for details in error.errors(include_url=False) if not _is_echo(details)]
-        told = [_problem(source, details) for details in problems[:MOST_PROBLEMS]]
-        raise JourneysError(told, untold=len(problems) - len(told)) from None
+        lines = [_problem(source, details) for details in problems[:MOST_PROBLEMS]]
+        raise JourneysError(lines, untold=len(problems) - len(lines)) from None
 
 
 _PATTERNS = {
@@ -488,7 +488,7 @@ def _problem(source: Source, details: ErrorDetails) -> str:
     """Turn what pydantic reports into one line for a marketer."""
     place = tuple(key for key in details["loc"] if not (isinstance(key, str) and (key == "[key]" or key.startswith("<"))))
     context: Mapping[str, Any] = details.get("ctx", {})
-    found = details["input"]
+    value = details["input"]
     match details["type"]:
         case "missing":
             return source.problem(place, "is missing")
@@ -496,44 +496,44 @@ def _problem(source: Source, details: ErrorDetails) -> str:
             hint = nearest(str(context["key"]), context["valid"]) or f"; the keys here are {', '.join(context['valid'])}"
             return source.problem(place, f"unknown key '{shortened(str(context['key']))}'{hint}", key=context["key"])
         case "union_tag_not_found" | "union_tag_invalid":
-            given = [str(key) for key in found] if isinstance(found, dict) else []
+            given = [str(key) for key in value] if isinstance(value, dict) else []
             kinds = [kind for kind in KINDS if kind in given]
             hint = "" if kinds else next((hint for key in given[:MOST_PROBLEMS] if (hint := nearest(key, KINDS))), "")
-            shown = shortened(" and ".join(kinds or given)) or _shown(found)
+            shown = shortened(" and ".join(kinds or given)) or _shown(value)
             return source.problem(place, f"expected exactly one of the keys {', '.join(KINDS)}; found {shown}{hint}")
         case "literal_error":
             words = context["expected"].replace("'", "")
-            hint = nearest(found, words.replace(" or ", ", ").split(", ")) if isinstance(found, str) else ""
+            hint = nearest(value, words.replace(" or ", ", ").split(", ")) if isinstance(value, str) else ""
             expected = _ALTERNATIVES.get(str(details["loc"][-1]), words)
-            return source.problem(place, f"expected {expected}, found {_shown(found)}{hint}")
+            return source.problem(place, f"expected {expected}, found {_shown(value)}{hint}")
         case "string_type":
-            quotes = ": put it in quotes" if isinstance(found, bool | int | float | date) else ""
-            return source.problem(place, f"expected text, found {_shown(found)}{quotes}")
+            quotes = ": put it in quotes" if isinstance(value, bool | int | float | date) else ""
+            return source.problem(place, f"expected text, found {_shown(value)}{quotes}")
         case "string_pattern_mismatch":
-            return source.problem(place, f"expected {_PATTERNS[context['pattern']]}, found {_shown(found)}")
+            return source.problem(place, f"expected {_PATTERNS[context['pattern']]}, found {_shown(value)}")
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
             bounds = " and ".join(f"{words[key]} {bound:g}" for key, bound in context.items() if key in words)
-            return source.problem(place, f"expected {bounds}, found {_shown(found)}")
+            return source.problem(place, f"expected {bounds}, found {_shown(value)}")
         case "day_out_of_range":
-            return source.problem(place, f"expected a day from {_FIRST} to {_LAST}, found {_shown(found)}")
+            return source.problem(place, f"expected a day from {_FIRST} to {_LAST}, found {_shown(value)}")
         case "string_too_long":
-            return source.problem(place, f"expected at most {context['max_length']} letters, found {_shown(found)}")
+            return source.problem(place, f"expected at most {context['max_length']} letters, found {_shown(value)}")
         case kind:
-            return source.problem(place, f"expected {_EXPECTED[kind]}, found {_shown(found)}" if kind in _EXPECTED else details["msg"])
+            return source.problem(place, f"expected {_EXPECTED[kind]}, found {_shown(value)}" if kind in _EXPECTED else details["msg"])
 
 
-def _shown(found: object) -> str:
-    match found:
+def _shown(value: object) -> str:
+    match value:
         case None:
             return "nothing"
         case bool():
-            return str(found).lower()
+            return str(value).lower()
         case str():
-            return f"'{shortened(found)}'"
+            return f"'{shortened(value)}'"
         case dict():
-            return "keys with values" if found else "no keys"
+            return "keys with values" if value else "no keys"
         case list() | tuple():
-            return "a list" if found else "an empty list"
+            return "a list" if value else "an empty list"
         case _:
-            return shortened(str(found))
+            return shortened(str(value))
