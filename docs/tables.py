@@ -5,11 +5,13 @@ Where journeys.yaml decides which columns there are, it says what they are like:
 What belongs here: how the page looks. What does not: anything that is true of one table (``tables`` of its room).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from atc_pipeline.days.catalog import tables
 from atc_pipeline.journeys.document import parse_document
+from atc_pipeline.journeys.kinds import KINDS, Takes
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import resolve
 from atc_pipeline.tables.table import Column, Table
@@ -36,25 +38,18 @@ Not a table of the lake: `deliveries` in `<ATC_HOME>/ledger.duckdb`, one row per
 row of journey_assignments that it was sent for, as JSON.
 """
 
+A_TRAIT: Mapping[Takes, str] = {
+    "events": "{0}: {{{0}: <event>}}",
+    "property": "{0}: {{{0}: <property>, of: <event>}}",
+    "trait": "{0}: {{{0}: sum}}",
+    "profile": "{0}: {{{0}: <property>, type: string}}",
+}
 ONE_OF_EACH = """
 version: "1"
 calendar: {starts_on: 2026-01-01, timezone: UTC}
 channels: {channel: {consent: opt_in}}
 traits:
-  count: {count: <event>}
-  sum: {sum: <property>, of: <event>}
-  avg: {avg: <property>, of: <event>}
-  min: {min: <property>, of: <event>}
-  max: {max: <property>, of: <event>}
-  first: {first: <property>, of: <event>}
-  last: {last: <property>, of: <event>}
-  most_frequent: {most_frequent: <property>, of: <event>}
-  unique_count: {unique_count: <property>, of: <event>}
-  unique_list: {unique_list: <property>, of: <event>}
-  days_since_first: {days_since_first: <event>}
-  days_since_last: {days_since_last: <event>}
-  percentile: {percentile: sum}
-  profile: {profile: <property>, type: string}
+{traits}
 interests: {half_life_days: 30, topics: {topic: [{event: <event>}]}}
 intents: {intent: {half_life_days: 1, full_at: 1, signals: [{event: <event>}]}}
 engagement: {touch: <event>, response: <event>, half_life_days: 30}
@@ -62,7 +57,7 @@ predictions: {order: <event>, value: <property>}
 journeys:
   - {id: journey, name: A journey, length_days: 1, queue: {where: "tenure_days < 7"}, goal: {event: <event>}}
 """
-"""One of everything that gives a table columns, a trait of each kind under the kind's name."""
+"""One of everything that gives a table columns, and ``{traits}``: a trait of each kind under the kind's name."""
 
 
 def page() -> str:
@@ -73,7 +68,8 @@ def page() -> str:
 
 def _portfolio() -> Portfolio:
     """Resolve ``ONE_OF_EACH``, and give it names that no journeys.yaml may have."""
-    one_of_each = resolve(parse_document(ONE_OF_EACH, "docs/tables.py"))
+    traits = "\n".join(f"  {A_TRAIT[kind.takes].format(name)}" for name, kind in KINDS.items())
+    one_of_each = resolve(parse_document(ONE_OF_EACH.replace("{traits}", traits), "docs/tables.py"))
     return replace(
         one_of_each,
         channels=tuple(replace(channel, id=f"<{channel.id}>") for channel in one_of_each.channels),

@@ -198,18 +198,28 @@ def _contribute(portfolio: Portfolio) -> Iterable[_Contribution]:
         for accumulator, names in sides:
             yield _Contribution(accumulator, Selector(names), micro_weight=MICRO, feature=Feature(accumulator.name))
         for channel, accumulator in remembered.responses_by_channel(portfolio).items():
-            answered = Selector(portfolio.engagement.responses, where=remembered.channel_is(channel))
+            answered = Selector(portfolio.engagement.responses, where=_channel_is(channel))
             yield _Contribution(accumulator, answered, micro_weight=MICRO)
     if portfolio.predictions is not None:
         first, last, high, low, days, valued_days = remembered.purchases(portfolio)
         value = portfolio.predictions.value
         ordered = Selector((portfolio.predictions.order,))
-        sold = Selector(ordered.events, where=remembered.is_worth_something(value))
+        sold = Selector(ordered.events, where=_is_worth_something(value))
         yield from (_Contribution(accumulator, ordered, feature=Feature("predictions.order")) for accumulator in (first, last, days))
         yield from (_Contribution(accumulator, sold, value, feature=Feature("predictions.value")) for accumulator in (high, low))
         yield _Contribution(valued_days, sold)
     for accumulator in remembered.goals(portfolio):
         yield _Contribution(accumulator, Selector((accumulator.name.removeprefix("goal."),)), feature=Feature(accumulator.name))
+
+
+def _channel_is(channel: str) -> Condition:
+    """Return the condition on an event that it names this channel."""
+    return Condition(f"channel = '{channel}'", (pl.col("channel") == channel).fill_null(value=False), {"channel": pl.String()})
+
+
+def _is_worth_something(property_: str) -> Condition:
+    """Return the condition on an order that its value is positive."""
+    return Condition(f'"{property_}" > 0', (pl.col(property_) > 0).fill_null(value=False), {property_: pl.Float64()})
 
 
 def _properties(

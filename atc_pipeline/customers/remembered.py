@@ -10,12 +10,9 @@ from functools import lru_cache
 
 import polars as pl
 
-from atc_pipeline.customers.accumulators import (
-    Accumulator,
-    sum_of,
-)
+from atc_pipeline.customers.accumulators import Accumulator, sum_of
 from atc_pipeline.customers.traits import of_trait
-from atc_pipeline.journeys.portfolio import Condition, Portfolio
+from atc_pipeline.journeys.portfolio import Portfolio
 
 QUARTER_HOUR = 900
 """Seconds: every time zone's offset is a whole number of these, so that an hour anywhere can be told later."""
@@ -131,13 +128,3 @@ def rollup_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Columns and types of ``customer_activity``."""
     keys = {"date": pl.Date(), "customer_id": pl.String(), "event_date": pl.Date()}
     return keys | {name: dtype for accumulator in in_rollup(portfolio) for name, dtype in accumulator.columns().items()}
-
-
-def channel_is(channel: str) -> Condition:
-    """Return the condition on an event that it names this channel."""
-    return Condition(f"channel = '{channel}'", (pl.col("channel") == channel).fill_null(value=False), {"channel": pl.String()})
-
-
-def is_worth_something(property_: str) -> Condition:
-    """Return the condition on an order that its value is positive."""
-    return Condition(f'"{property_}" > 0', (pl.col(property_) > 0).fill_null(value=False), {property_: pl.Float64()})

@@ -588,32 +588,42 @@ def micros(value: float) -> int:
     return round(value * 1_000_000)
 
 
+OF_NUMBERS: Mapping[str, Callable[[list[int]], float | None]] = {
+    "sum": lambda values: sum(values) / 1e6,
+    "avg": lambda values: sum(values) / 1e6 / len(values) if values else None,
+    "min": lambda values: min(values) / 1e6 if values else None,
+    "max": lambda values: max(values) / 1e6 if values else None,
+}
+OF_TEXTS: Mapping[str, Callable[[list[str]], Any]] = {
+    "first": lambda texts: texts[0] if texts else None,
+    "last": lambda texts: texts[-1] if texts else None,
+    "most_frequent": lambda texts: min(
+        (text for text in set(texts) if texts.count(text) >= 2), key=lambda text: (-texts.count(text), text), default=None
+    ),
+    "unique_count": lambda texts: len(set(texts)),
+    "unique_list": lambda texts: sorted(set(texts)),
+}
+OF_AGES: Mapping[str, Callable[[list[int]], int | None]] = {
+    "count": len,
+    "days_since_first": lambda ages: max(ages, default=None),
+    "days_since_last": lambda ages: min(ages, default=None),
+}
+KINDS = {*OF_NUMBERS, *OF_TEXTS, *OF_AGES, "percentile", "profile"}
+"""The kinds of traits; the last two are no matter of occurrences (``profiles``)."""
+
+
 def trait_value(trait: Trait, mine: list[Occurrence], day: date) -> Any:
     """Return one customer's value of a trait over the occurrences that count for it."""
     if trait.within_days is not None:
-        mine = [one for one in mine if day - trait.within_days * DAY < one.event["event_date"] <= day]
-    mine = sorted(mine, key=lambda one: one.moment)
-    if trait.kind == "count":
-        return len(mine)
-    if trait.kind in {"days_since_first", "days_since_last"}:
-        days = [(day - one.event["event_date"]).days for one in mine]
-        return None if not days else max(days) if trait.kind == "days_since_first" else min(days)
+        mine = [occurrence for occurrence in mine if day - trait.within_days * DAY < occurrence.event["event_date"] <= day]
+    mine = sorted(mine, key=lambda occurrence: occurrence.moment)
+    if trait.kind in OF_AGES:
+        return OF_AGES[trait.kind]([(day - occurrence.event["event_date"]).days for occurrence in mine])
     assert trait.property is not None
-    raws = [value_at(one.values, trait.property) for one in mine]
-    if trait.kind in {"sum", "avg", "min", "max"}:
-        values = [micros(number) for raw in raws if (number := as_number(raw)) is not None]
-        if trait.kind == "sum":
-            return sum(values) / 1e6
-        if not values:
-            return None
-        return {"avg": sum(values) / 1e6 / len(values), "min": min(values) / 1e6, "max": max(values) / 1e6}[trait.kind]
-    texts = [text for raw in raws if (text := as_text(raw)) is not None]
-    if trait.kind in {"first", "last"}:
-        return None if not texts else texts[0] if trait.kind == "first" else texts[-1]
-    if trait.kind == "most_frequent":
-        often = [text for text in set(texts) if texts.count(text) >= 2]
-        return min(often, key=lambda text: (-texts.count(text), text), default=None)
-    return len(set(texts)) if trait.kind == "unique_count" else sorted(set(texts))
+    raws = [value_at(occurrence.values, trait.property) for occurrence in mine]
+    if trait.kind in OF_NUMBERS:
+        return OF_NUMBERS[trait.kind]([micros(number) for raw in raws if (number := as_number(raw)) is not None])
+    return OF_TEXTS[trait.kind]([text for raw in raws if (text := as_text(raw)) is not None])
 
 
 def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | None:

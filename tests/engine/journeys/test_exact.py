@@ -34,7 +34,8 @@ def written(random: Random, depth: int) -> tuple[str, Value]:
         return random.choice([(name, lambda row: np.float64(row[name])), (repr(number), lambda _: np.float64(number))])
     (text, value), (text_of_other, other) = written(random, depth - 1), written(random, depth - 1)
     sign = random.choice(list(OPERATORS))
-    negative = (f"-({text})", lambda row: np.float64(-value(row)))
+    zero = 0.0 if set(text) <= set("orders()+- ") else -0.0  # a whole number has no -0, which 1 could be divided by
+    negative = (f"-({text})", lambda row: np.float64(zero - value(row)))
     return random.choice([negative, *[(f"({text}) {sign} ({text_of_other})", lambda row: OPERATORS[sign](value(row), other(row)))] * 3])
 
 
