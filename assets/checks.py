@@ -1,4 +1,4 @@
-"""Every check: one factory turns a schema or an invariant into a blocking check that tests each day of a run.
+"""Checks: one factory turns a table's schema, or a promise, into a check that tests each day of a run.
 
 A range run tests every day but records one evaluation per check, with a table of the days that fail, plus one per
 failing day: each record costs some 35 ms, and a year has thousands of them. Checks have no partitions of their own, because
@@ -22,7 +22,7 @@ from assets.shown.facts import markdown_table
 from atc_pipeline.days.catalog import tables
 from atc_pipeline.escaping import MOST
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.promises import activation, customers, decision
+from atc_pipeline.promises.catalog import PROMISES
 from atc_pipeline.promises.promise import Promise
 from atc_pipeline.tables.store import Store
 from resources.journeys import JourneysFile
@@ -41,7 +41,7 @@ LOOKED_BACK = 31
 def all_checks(portfolio: Portfolio) -> list[dg.AssetChecksDefinition]:
     """Build every check of the lineage."""
     schema_checks = [_schema_check(table) for table in tables(portfolio)]
-    return schema_checks + [_check(promise) for promise in PROMISES]
+    return schema_checks + [_check(promise) for promise in (*PROMISES, STALE)]
 
 
 def _days_on_another_yesterday(lake: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -71,8 +71,6 @@ STALE = Promise(
     is_blocking=False,
 )
 
-PROMISES = (*customers.PROMISES, *decision.PROMISES, STALE, *activation.PROMISES)
-
 
 def _schema_check(table: str) -> dg.AssetChecksDefinition:
     def find(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -80,7 +78,7 @@ def _schema_check(table: str) -> dg.AssetChecksDefinition:
         return pl.DataFrame() if frame is None else schema_failures(schema_of(tables(portfolio)[table]), frame.collect())
 
     says = (
-        f"Columns, types, nulls, ranges and the key of {table} are as its schema says (TABLES). If it fails, the rows say which column and "
+        f"Columns, types, nulls, ranges and the key of {table} are as docs/tables.md says. If it fails, the rows say which column and "
         "value; make the day again after an upgrade or a change of journeys.yaml, else it is a fault of ours: what follows waits."
     )
     return _check(Promise(table, "schema", says, find))

@@ -63,7 +63,7 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: 
         except Exception as problem:
             for table, done in finished:
                 context.log_event(dg.AssetMaterialization(table, partition=done.isoformat()))
-            if isinstance(problem, _TOLD):
+            if isinstance(problem, _SAYS_WHAT_TO_DO):
                 # Not "from problem": what caused it says the same, and Dagster writes it into the terminal as it is.
                 raise dg.Failure(description=plain(str(problem), None), allow_retries=False) from None
             if (refused := refusal(problem)) is not None:  # not a table: the spill, the ledger, what days were made from
@@ -84,7 +84,7 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: 
             context.log.info(f"{number} of {len(days)} days written, up to {day}")
 
 
-_TOLD = (MissingDayError, UnreadableFileError, OutdatedDayError, OlderDayError, DamagedDayError, UnwritableError)
+_SAYS_WHAT_TO_DO = (MissingDayError, UnreadableFileError, OutdatedDayError, OlderDayError, DamagedDayError, UnwritableError)
 """Errors of ours that say what to do: no trace helps with them. Any other is a bug, and is shown as what it is."""
 
 

@@ -101,14 +101,14 @@ def agree(world: World, size: Size) -> Figures:
     portfolio = engine.first_day(load_portfolio(world.journeys))
     with warehouse.connect(size.threads, world.home) as connection:
         warehouse.decide(connection, world.table("customer_profiles"), portfolio)
-        theirs = connection.sql("from decided").pl()
-    ours = engine.choose(world, portfolio).with_columns(pl.col("journey_id").fill_null(NONE))
-    both = ours.join(theirs, on="customer_id", how="full", suffix="_sql")
+        by_sql = connection.sql("from decided").pl()
+    by_engine = engine.choose(world, portfolio).with_columns(pl.col("journey_id").fill_null(NONE))
+    both = by_engine.join(by_sql, on="customer_id", how="full", suffix="_sql")
     is_tie = ((pl.col("score") - pl.col("score_sql")).abs() <= 1e-8 * pl.col("score").abs()).fill_null(value=False)
     is_same = pl.col("journey_id").eq_missing(pl.col("journey_id_sql"))
     # A customer without options has a score in SQL, "none" being asked for everybody, and none in the engine.
     differing = both.filter(~(is_tie | (is_same & (pl.col("journey_id") == NONE))))
-    if differing.height or both.height != theirs.height:
+    if differing.height or both.height != by_sql.height:
         raise AssertionError(f"SQL and engine disagree about {differing.height} of {both.height} customers:\n{differing.head()}")
     return {"customers": both.height, "ties": both.filter(~is_same).height, "without": both.filter(journey_id=NONE).height}
 

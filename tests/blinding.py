@@ -26,7 +26,7 @@ import pytest
 from assets import checks, events
 from assets.shown.arrivals import Arrivals
 from atc_pipeline.customers import coverage
-from atc_pipeline.promises import activation, customers, decision
+from atc_pipeline.promises.catalog import MODULES
 
 HERE = Path(__file__).parent
 TESTS = (
@@ -41,7 +41,7 @@ OPTIONS = ("-q", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore::pytest.P
 RULES: tuple[tuple[ModuleType, str], ...] = (
     *(
         (module, name)
-        for module in (customers, decision, activation)
+        for module in MODULES
         for name, rule in inspect.getmembers(module, inspect.isfunction)
         if rule.__module__ == module.__name__ and not name.startswith("_")
     ),

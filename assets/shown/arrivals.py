@@ -75,7 +75,7 @@ class Arrivals:
 
     def passed_over(self) -> dg.AssetCheckResult:
         """Name what was passed over on these days, and what is of no day."""
-        passed = [*self.of_no_day, *(each for day in sorted(self.by_day) for each in self.by_day[day])]
+        passed = [*self.of_no_day, *(entry for day in sorted(self.by_day) for entry in self.by_day[day])]
         return dg.AssetCheckResult(
             asset_key="raw_events",
             check_name=PASSED_OVER.name,
@@ -109,10 +109,10 @@ def _facts_of_day(passed: Sequence[PassedOver], mended: int) -> Mapping[str, obj
 def _is_odd(lake: Lake, day: date, known: Sequence[date]) -> bool:
     """True where a day without lines is unusual: most of the days before had some; or none had, though files did arrive once."""
     before = [before for ago in range(1, DAYS_BEFORE + 1) if lake.has("raw_events", before := day - timedelta(days=ago))]
-    full = sum(any(lake.rows(table, each) for table in ("raw_events", "rejected_events") if lake.has(table, each)) for each in before)
-    return 2 * full >= len(before) if full else any(each < day for each in known)
+    full = sum(any(lake.rows(table, at) for table in ("raw_events", "rejected_events") if lake.has(table, at)) for at in before)
+    return 2 * full >= len(before) if full else any(at < day for at in known)
 
 
 def _named(passed: Sequence[PassedOver]) -> dg.MetadataValue:
-    shown = [{"file": each.name, "why": each.why} for each in passed[:SHOWN]]
+    shown = [{"file": entry.name, "why": entry.why} for entry in passed[:SHOWN]]
     return markdown_table(pl.DataFrame(shown, schema={"file": pl.String, "why": pl.String}), letters=LETTERS)

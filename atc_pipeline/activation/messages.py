@@ -104,7 +104,7 @@ def other_keys(messages: pl.DataFrame, absorbed: pl.LazyFrame, *, with_older: bo
     """One row per other key that a message may have gone out under: ``idempotency_key, name, other_key``.
 
     A message is known by every name the customer had since entering the journey (SPEC 8), and ``with_older`` by the keys that
-    versions before SHA-256 made. ``absorbed``: ``identity.absorbed``. ``messages`` has ``entered_on``, too.
+    versions before SHA-256 made. ``absorbed``: ``identity.map.absorbed``. ``messages`` has ``entered_on``, too.
     """
     due = messages.lazy().select("idempotency_key", "customer_id", "journey_id", "entered_on", "step_day", "channel")
     since = messages["entered_on"].min()

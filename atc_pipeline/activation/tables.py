@@ -15,6 +15,8 @@ WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
 WOULD_SEND, PENDING, NOT_TRIED = "would_send", "pending", "not_tried"
 STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, "withheld")
 """What a message may come to."""
+MAY_HAVE_ARRIVED = ("delivered", "unknown", PENDING)
+"""What a message has come to that stands, with the decision it was sent for, whatever is decided later."""
 TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
 """What a message that was to be sent may end as, other than delivered."""
 

@@ -44,7 +44,7 @@ _COLUMNS = (
 class Rollup:
     """One day's events: what they add to customers, and how much of what was asked for was found in them.
 
-    ``activity``: one row per customer and event date (``remembered.rollup_schema``); ``coverage``: see ``coverage.COVERAGE``.
+    ``activity``: one row per customer and event date (``remembered.rollup_schema``); ``coverage``: see ``tables.FEATURE_COVERAGE``.
     """
 
     activity: pl.DataFrame

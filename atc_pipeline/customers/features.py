@@ -36,25 +36,22 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     counts as well: a version of ours may keep something else.
     """
     channels = sorted(channel.id for channel in portfolio.channels)
-    defined: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
+    parts: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
     for name in (f"consent_{channel}" for channel in channels):  # who unsubscribes from a channel that is not ours leaves all of them
-        defined[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
+        parts[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
     if portfolio.topics:
-        defined["interests"] = [
-            portfolio.interest_half_life_days,
-            sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics),
-        ]
-        defined["interests"] += _kept(interests(portfolio))
+        parts["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
+        parts["interests"] += _kept(interests(portfolio))
     for intent in portfolio.intents:
-        defined[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
+        parts[f"intent_{intent.id}"] = [intent.half_life_days, intent.full_at, _signals(intent.signals)]
     if portfolio.engagement is not None:
         of = portfolio.engagement
-        defined["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
-        defined["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
+        parts["engagement"] = [sorted(of.touches), sorted(of.responses), of.half_life_days, channels]
+        parts["engagement"] += _kept([*engagement(portfolio), *responses_by_channel(portfolio).values()])
     if portfolio.predictions is not None:
         of_model = portfolio.predictions
-        defined["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
-        defined["predictions"] += _kept(purchases(portfolio))
+        parts["predictions"] = [of_model.order, of_model.value, of_model.horizon_days, of_model.refit_days]
+        parts["predictions"] += _kept(purchases(portfolio))
     traits: dict[str, list[object]] = {}
     for trait in portfolio.traits:  # a percentile changes with what it ranks
         selector = _selected(trait.selector) if trait.selector is not None else None
@@ -62,8 +59,8 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     for trait in portfolio.traits:
         if trait.kind == "percentile" and trait.property is not None:
             traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
-    read = {name: [READING, *what] for name, what in (defined | traits).items() if name != "calendar"}
-    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (defined | read).items()}
+    read = {name: [READING, *what] for name, what in (parts | traits).items() if name != "calendar"}
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (parts | read).items()}
 
 
 def _kept(accumulators: Iterable[Accumulator]) -> list[object]:

@@ -164,6 +164,7 @@ def update_again(
     sections |= {"predictions"} if not portfolio.predictions else set()
     names = {trait.id for trait in narrowed.traits}
     names |= {name for name, column in built_in(narrowed).items() if column.section in sections}
+    names |= built_in(narrowed).keys() - set(profiles.collect_schema())  # built in since the day was made
     fields = {*feature_columns(narrowed), remembered.SETTLED, remembered.SETTLED_VALUED} & set(state_schema(narrowed))
     new = part.select("customer_id", *names, state_again=pl.col(STATE))
     state = [pl.col("state_again" if name in fields else STATE).struct.field(name) for name in state_schema(portfolio)]
@@ -216,9 +217,7 @@ def _faded(coming: pl.LazyFrame, carried: Sequence[Accumulator], today: date) ->
     """Weigh what fades by its age: today, or on the last day of it that comes for the customer, which is set."""
     fading = [accumulator for accumulator in carried if accumulator.merge == "decay"]
     together = {
-        accumulator.on: [sibling.name for sibling in fading if sibling.on == accumulator.on]
-        for accumulator in fading
-        if accumulator.on is not None
+        accumulator.on: [mate.name for mate in fading if mate.on == accumulator.on] for accumulator in fading if accumulator.on is not None
     }
     last = {on: pl.when(pl.max_horizontal(names) > 0).then("event_date").max().over("row").alias(on) for on, names in together.items()}
     as_of = {accumulator.name: pl.lit(today) if accumulator.on is None else pl.col(accumulator.on) for accumulator in fading}
@@ -232,9 +231,9 @@ def _faded(coming: pl.LazyFrame, carried: Sequence[Accumulator], today: date) ->
 def _withdrawn_ahead(activity: pl.LazyFrame, channels: Sequence[str], today: date) -> pl.LazyFrame:
     """One row per rollup that arrived today and is not of today yet, with nothing but what was withdrawn: that counts at once."""
     ahead = (pl.col("date") == today) & (pl.col("event_date") > today)
-    columns = [name for channel in channels for name in consent.columns(channel)]
+    remembered_columns = [name for channel in channels for name in consent.columns(channel)]
     nothing = [pl.lit(None, dtype=consent.GRANTS).alias(f"{channel}.granted") for channel in channels]
-    return activity.filter(ahead).select("customer_id", *columns).with_columns(nothing)
+    return activity.filter(ahead).select("customer_id", *remembered_columns).with_columns(nothing)
 
 
 def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.DataFrame], channels: Sequence[str]) -> Iterator[pl.LazyFrame]:

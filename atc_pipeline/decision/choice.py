@@ -1,4 +1,4 @@
-"""The choice: gates tested, stay or switch, explore, and a ruling for every option row (SPEC 8, steps 2 to 7).
+"""The choice: what the gates leave, stay or switch, explore, and a ruling for every option row (SPEC 8, steps 2 to 7).
 
 Works on one shard of the customers at a time, in two steps: ``contest`` finds each customer's wish, ``settle`` rules the rows
 once it is known who holds a place in the journeys that not everybody fits in (``capacity`` decides that between the two).

@@ -53,8 +53,8 @@ def decide(
 
     ``state``: the memory of yesterday, of customers as they are today (``memory.merge``). ``goals``: ``memory.goal_events``.
     ``delivered``: the assignments that messages of today were delivered for, if the day was activated before: they stand, and take
-    their places first. ``absorbed``: who is somebody else by now (``identity.absorbed``), as far as these were written to under
-    older names. ``arms``: who draws lots by another name than their own (``identity.arms``).
+    their places first. ``absorbed``: who is somebody else by now (``identity.map.absorbed``), as far as these were written to under
+    older names. ``arms``: who draws lots by another name than their own (``identity.map.arms``).
     """
     people = profiles.select(columns_needed(portfolio)).sort("customer_id").collect()
     require_fits(people.height, MOST_CUSTOMERS, "customers", WIDER_CUSTOMERS)

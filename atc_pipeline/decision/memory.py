@@ -39,7 +39,7 @@ def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
 def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) -> pl.DataFrame:
     """Give what is remembered of absorbed customers to those who absorbed them (SPEC 2): one row per customer and journey.
 
-    ``state``: the memory of yesterday. ``absorbed``: ``identity.absorbed``. Counts add, the latest entry and the latest ending win.
+    ``state``: the memory of yesterday. ``absorbed``: ``identity.map.absorbed``. Counts add, the latest entry and the latest ending win.
     Of several journeys in flight one goes on: the survivor's own, else the one entered last; the others end ``merged`` today.
     The one that goes on keeps its entry, its arm and its score: it is on the same day of the journey as it would have been.
     """

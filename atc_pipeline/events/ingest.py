@@ -108,15 +108,15 @@ def ingest(
         if park is not None and held >= HELD:
             gathered = pl.concat(fit)
             run = _keep_first_of_each(gathered)
-            dropped.append(gathered.height - run.height)
+            dropped.append(_count_repeats(gathered))
             starts.append(_starts(run))
             runs.append(park(run))
             parked_rejects.append(park(pl.concat(rejected)))
             fit, rejected, held = fit[:1], rejected[:1], 0
     rest, rest_rejected = pl.concat(fit), pl.concat(rejected)
     if not runs:
-        accepted = _settle(rest, recent.collect())
-        return Ingested(accepted, rest_rejected, lines, erased_lines, mended, [rest.height - accepted.height])
+        known = recent.collect()
+        return Ingested(_settle(rest, known), rest_rejected, lines, erased_lines, mended, [_count_repeats(rest, known)])
     runs.append(rest.lazy())
     in_runs = sum(dropped)
 
@@ -124,9 +124,9 @@ def ingest(
         dropped[:] = [in_runs]
         for within in _ranges(pl.concat(starts)):
             several = pl.concat([run.filter(within) for run in runs]).collect()
-            accepted = _settle(several, recent.filter(within).collect())
-            dropped.append(several.height - accepted.height)
-            yield accepted
+            known = recent.filter(within).collect()
+            dropped.append(_count_repeats(several, known))
+            yield _settle(several, known)
 
     return Ingested(
         lazily(merged, RAW_EVENTS.schema), pl.concat([*parked_rejects, rest_rejected.lazy()]), lines, erased_lines, mended, dropped
@@ -167,6 +167,12 @@ def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:
     """Accept the first of each message id, unless it was accepted on a day before."""
     fresh = fit.join(recent, on="message_id", how="anti") if recent.height else fit
     return _keep_first_of_each(fresh).select(*RAW_EVENTS.schema)
+
+
+def _count_repeats(fit: pl.DataFrame, recent: pl.DataFrame | None = None) -> int:
+    """Count the lines that repeat a message id, by the ids alone: else a line that is lost on the way would pass for one of them."""
+    ids = fit.select("message_id").unique()
+    return fit.height - (ids if recent is None or recent.is_empty() else ids.join(recent, on="message_id", how="anti")).height
 
 
 def _starts(run: pl.DataFrame) -> pl.Series:

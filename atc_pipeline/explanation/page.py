@@ -53,7 +53,7 @@ def _summary(day: Day) -> list[str]:
     if answer["runner_up"] is not None:
         lines += _field("Runner-up", _runner_up(day))
     failed = {gate for row in day.options for gate in row["failed_gates"]}
-    for gate, label, reason in (("resting", "Rest", reasons.resting), ("frequency_cap", "Starts", reasons.frequency_cap)):
+    for gate, (label, reason) in reasons.OF_CUSTOMER.items():
         held = reason(day) if gate in failed else None
         if held:
             lines += _field(label, f"{held.details}; new ones from {day.on(held.free_on)}" if held.free_on else held.details)

@@ -287,3 +287,10 @@ def _period(day: Day, period: Period) -> str:
 def _ago(day: Day, when: date) -> str:
     days = (day.today - when).days
     return "today" if days == 0 else f"{words.count(days, 'day')} ago ({day.on(when)})"
+
+
+OF_CUSTOMER: Mapping[str, tuple[str, Callable[[Day], Held | None]]] = {
+    "resting": ("Rest", resting),
+    "frequency_cap": ("Starts", frequency_cap),
+}
+"""Gates that are shut for the customer, whatever the journey: what they are called on the page, and until when."""

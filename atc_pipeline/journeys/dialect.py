@@ -304,8 +304,8 @@ class _Parser:
         if token.word in REMEDIES:
             _refuse(f"'{token.text}' {REMEDIES[token.word]}")
         after = f" after {self.text[: self._end][-30:]}" if self._at else ""
-        rest = "it ends" if token.kind == "end" else f"found {token.text}"
-        _refuse(f"expected {expected}{after}, {rest}")
+        instead = "it ends" if token.kind == "end" else f"found {token.text}"
+        _refuse(f"expected {expected}{after}, {instead}")
 
     def _count_parts(self, number: int) -> None:
         """Count the columns and values Polars will meet: some of the text is told to it several times."""

@@ -451,8 +451,8 @@ def parse_document(text: str, name: str) -> JourneysDocument:
         return JourneysDocument.model_validate(data, context=source)
     except ValidationError as error:
         problems = [details for details in error.errors(include_url=False) if not _is_echo(details)]
-        messages = [_problem(source, details) for details in problems[:MOST_PROBLEMS]]
-        raise JourneysError(messages, untold=len(problems) - len(messages)) from None
+        lines = [_problem(source, details) for details in problems[:MOST_PROBLEMS]]
+        raise JourneysError(lines, untold=len(problems) - len(lines)) from None
 
 
 _PATTERNS = {

@@ -9,6 +9,7 @@ from functools import partial
 
 import polars as pl
 
+from atc_pipeline.activation.tables import MAY_HAVE_ARRIVED
 from atc_pipeline.decision.tables import JOURNEY_STATE
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
@@ -271,7 +272,7 @@ def _sent(store: Store, days: Sequence[date]) -> pl.LazyFrame:
     arrivals = [pl.DataFrame(schema=schema)]
     for day in days:
         sent = store.scan("activation", [day])
-        arrived = None if sent is None else sent.filter(pl.col("status").is_in(["delivered", "unknown"])).select(*schema).collect()
+        arrived = None if sent is None else sent.filter(pl.col("status").is_in(MAY_HAVE_ARRIVED)).select(*schema).collect()
         if arrived is not None and arrived.height:
             arrivals.append(survivors(arrived.lazy(), absorbed(store.lazy("identity_map", day))).collect())
     return pl.concat(arrivals).lazy()

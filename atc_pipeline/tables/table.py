@@ -6,6 +6,7 @@ What belongs here: what tables have in common. What does not: any table (``table
 (``assets.schemas``).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
@@ -51,7 +52,7 @@ class Table:
             "its columns do not begin with DATE": names[:1] if self.columns[:1] != (DATE,) else [],
             "its meaning does not begin with `One row per`": [] if self.meaning.startswith("One row per ") else [self.meaning],
             "columns without a meaning": [column.name for column in self.columns if not column.meaning],
-            "columns that are there twice": sorted({name for name in names if names.count(name) > 1}),
+            "columns that are there twice": [name for name, times in Counter(names).items() if times > 1],
             "its key is of columns that it has not": [name for name in self.key if name not in names],
         }
         faults = [f"{fault}: {', '.join(culprits)}" for fault, culprits in named.items() if culprits]

@@ -30,21 +30,21 @@ class Carrier:
 
     def has_older_keys(self, since: date) -> bool:
         """Return whether a message of that day or later may be known by an older key."""
-        with self._failures_told():
+        with self._naming_the_day():
             return self.ledger.has_older_keys(since)
 
     def deliver(self, messages: pl.DataFrame, other_keys: pl.DataFrame) -> pl.DataFrame:
         """Send what is to be sent; one row per message, with what became of it."""
-        with self._failures_told():
+        with self._naming_the_day():
             return deliver(messages, self.channels, self.ledger, self.now, other_keys)
 
     def unanswered(self, messages: pl.DataFrame, not_tried: pl.Series, other_keys: pl.DataFrame) -> pl.DataFrame:
         """Keep of messages that were sent before those that nobody has answered for."""
-        with self._failures_told():
+        with self._naming_the_day():
             return unanswered_messages(messages, not_tried, self.ledger, other_keys)
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _naming_the_day(self) -> Iterator[None]:
         try:
             yield
         except LedgerError as problem:

@@ -69,11 +69,13 @@ def identity_counts(store: Memory, day: date, before: date | None) -> dict[str, 
     return {"date": day, **counts, **{name: changes["change"].to_list().count(name) for name in IGNORED}}
 
 
-def decide_by_engine(store: Memory, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None) -> dict[str, pl.DataFrame]:
+def decide_by_engine(
+    store: Memory, portfolio: Portfolio, day: date, delivered: pl.DataFrame | None = None, shard: int = SHARD
+) -> dict[str, pl.DataFrame]:
     """Make and return a day from the journeys that end to the messages; ``delivered`` are rows of that day that stay.
 
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
     """
-    for step in (Decision(store, portfolio, delivered, shard=SHARD), Messages(store, portfolio)):
+    for step in (Decision(store, portfolio, delivered, shard=shard), Messages(store, portfolio)):
         write_day(store, step, day)
     return {table: store.read(table, day) for table in DECIDED}

@@ -24,7 +24,7 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.memory import Memory
 from tests.engine import reference
-from tests.engine.by_engine import decide_by_engine, run_engine
+from tests.engine.by_engine import SHARD, decide_by_engine, run_engine
 from tests.engine.comparison import KEYS, compare, placements, placements_by_day
 from tests.engine.worlds import DAY, Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
 
@@ -55,14 +55,18 @@ class Twins:
     The engine remembers in a store, as it always does; who is who, and who is queued for what, is told to both.
     """
 
-    def __init__(self, crowd: Crowd, happened: Sequence[reference.Row]) -> None:
-        self.crowd = crowd
+    def __init__(self, crowd: Crowd, happened: Sequence[reference.Row], shard: int = SHARD) -> None:
+        self.crowd, self.shard = crowd, shard
         self.happened = happened
         self.store, self.memory = Memory(), reference.Memory()
         self.sent: list[reference.Row] = []
+        self.arrived: set[date] = set()
 
     def arrive(self, portfolio: Portfolio, day: date) -> None:
-        """Write what arrived on a day, who is who by then, and the day's rollup."""
+        """Write, once, what arrived on a day, who is who by then, and the day's rollup."""
+        if day in self.arrived:
+            return
+        self.arrived.add(day)
         arrived = [event for event in self.happened if event["date"] == day]
         self.store.write("raw_events", day, pl.DataFrame(arrived, RAW_EVENTS.schema))
         self.store.write("identity_map", day, pl.DataFrame(reference.identity_map(self.happened, day), IDENTITY_MAP.schema))
@@ -75,7 +79,7 @@ class Twins:
         self.arrive(portfolio, day)
         self.store.write("customer_profiles", day, people)
         self.store.write("journey_queues", day, queued)
-        return decide_by_engine(self.store, portfolio, day, delivered)
+        return decide_by_engine(self.store, portfolio, day, delivered, self.shard)
 
     def gone(self, day: date) -> dict[str, str]:
         """Return who is somebody else by now, and who: the map is the reference's, it is not in question here."""
@@ -224,7 +228,7 @@ def test_options_are_chosen_as_often_as_their_stored_probability_says(tmp_path: 
     Ids and days are fixed, and so are the draws: this holds or it does not.
     """
     portfolio = portfolio_of(tmp_path, {"a": {"value": 1}, "b": {"value": 3}, "c": {"value": 2}}, explore=0.4)
-    twins = Twins(Crowd(Random(1), size=3_000), [])  # noqa: S311  # no secrets here
+    twins = Twins(Crowd(Random(1), size=3_000), [], shard=1_000)  # noqa: S311  # no secrets here
     drawn = []
     for day in (date(2026, 1, 1), date(2026, 1, 2)):
         people = pl.DataFrame(twins.crowd.profiles(portfolio, day), profiles.table_schema(portfolio))

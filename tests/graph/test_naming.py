@@ -24,6 +24,9 @@ PRONOUNS = {
 }
 """They stand for a name, and so say nothing of what they name: an option, a row, a path, a message."""
 
+KEYS = {"identity.blocked"}
+"""Keys of ``journeys.yaml`` that are called like a module and what could be in it."""
+
 ELSEWHERE = re.compile(r"What does not:(.*?)(?:\n\n|\Z)", re.DOTALL)
 """Where a module's docstring says what belongs to others."""
 
@@ -75,6 +78,27 @@ def test_docstrings_point_to_modules_that_exist(module: Path) -> None:
     named = [name for text in ELSEWHERE.findall(docstring) for name in re.findall(r"``([a-z_.]+)``", text)]
 
     assert [name for name in named if not resolves(name, module)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_docstrings_name_what_is_there(module: Path) -> None:
+    """``module.name``: where there is such a module, it has such a name."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    docstrings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    dotted = {name for text in docstrings for name in re.findall(r"``((?:[a-z_]+\.)+[A-Za-z_]+)``", text)}
+
+    assert [name for name in sorted(dotted) if not is_there(name, module)] == []
+
+
+def is_there(name: str, module: Path) -> bool:
+    """Tell whether a dotted name is a module, or a name in one; what begins with no module of ours is something else."""
+    rest, _, last = name.rpartition(".")
+    is_ours = any(resolves(first, module) for first in (rest, name.partition(".")[0]))
+    if name in KEYS or name.endswith((".yaml", ".json")) or resolves(name, module) or not is_ours:
+        return True
+    targets = [ROOT / folder / Path(*rest.split(".")) for folder in (*module.parents, "atc_pipeline")]
+    texts = [target.with_suffix(".py").read_text(encoding="utf-8") for target in targets if target.with_suffix(".py").exists()]
+    return any(re.search(rf"^\s*(?:def |class )?{last}\b", text, re.MULTILINE) for text in texts)
 
 
 def test_a_name_leads_only_where_there_is_a_module() -> None:

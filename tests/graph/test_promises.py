@@ -1,7 +1,7 @@
 """Every check of the code location, as Dagster runs it, has been seen to fail: it is red or yellow where a row is broken on disk.
 
 What belongs here: one table of broken lakes and landing zones, by check, and that no check is without. What does not: the rules
-themselves (``tests/engine/test_broken_rows.py``) and the columns of tables (``test_schemas``).
+themselves (``tests/engine/promises/test_broken_rows.py``) and the columns of tables (``test_schemas``).
 """
 
 import shutil

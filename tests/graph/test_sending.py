@@ -13,10 +13,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.checks import PROMISES
 from atc_pipeline.activation.tables import KEY_COLLISION
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.promises.catalog import PROMISES
 from resources.channels.webhook import WebhookChannel
 from resources.delivery.ledger import Ledger
 from resources.storage.lake import Lake

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import dagster as dg
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from assets.shown.catalog import with_tables
 from atc_pipeline.days.catalog import tables
 from atc_pipeline.definitions import build_definitions
-from atc_pipeline.journeys.portfolio import Portfolio, TraitKind
+from atc_pipeline.journeys.kinds import KINDS
+from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from docs.tables import PAGE, page
 
@@ -40,7 +40,7 @@ def test_every_asset_is_a_table_and_every_table_an_asset(portfolio: Portfolio, s
 def test_tables_md_is_as_the_code_says() -> None:
     """And has a trait of each kind in it."""
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
-    assert [kind for kind in get_args(TraitKind) if f"\n| `<{kind}>` |" not in page()] == []
+    assert [kind for kind in KINDS if f"\n| `<{kind}>` |" not in page()] == []
 
 
 def test_the_catalog_tells_what_a_row_is_and_every_column(portfolio: Portfolio, specs: dict[str, dg.AssetSpec]) -> None:

@@ -455,6 +455,19 @@ def test_a_day_larger_than_memory_is_the_same_day(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("held", [2**30, 1])
+def test_a_line_that_is_lost_is_no_duplicate(held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours, in memory or beside it: an accepted line that is dropped on the way is missing in the account."""
+    settle = ingesting._settle
+    monkeypatch.setattr(ingesting, "HELD", held)
+    monkeypatch.setattr(ingesting, "_settle", lambda fit, seen: settle(fit, seen).head(-1))
+    blocks = [block(*drawn(random.Random(5), 10), first=number * 100) for number in range(3)]  # noqa: S311
+    with Spill(tmp_path) as spill:
+        done = ingest(blocks, pl.Series(["m1"]), arrival=TODAY, timezone="Europe/Berlin", park=spill.park)
+        accepted = done.accepted.lazy().collect().height
+        assert done.lines > accepted + done.rejected.lazy().collect().height + done.duplicates
+
+
 def test_what_a_killed_run_has_parked_is_removed_by_the_next(tmp_path: Path) -> None:
     """Its folder is there and nobody holds its lock; that of a run at work is left alone."""
     (tmp_path / ".spill-killed").mkdir()

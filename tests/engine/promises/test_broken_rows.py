@@ -20,7 +20,7 @@ from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JO
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.promises import activation, customers, decision
+from atc_pipeline.promises.catalog import MODULES
 
 TODAY = date(2026, 3, 10)
 YESTERDAY = TODAY - timedelta(days=1)
@@ -69,7 +69,7 @@ OF_YESTERDAY = {
 RULES: Mapping[str, Callable[..., pl.LazyFrame]] = {
     **{
         name: rule
-        for module in (customers, decision, activation)
+        for module in MODULES
         for name, rule in inspect.getmembers(module, inspect.isfunction)
         if rule.__module__ == module.__name__ and not name.startswith("_")
     },

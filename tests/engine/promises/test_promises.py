@@ -1,4 +1,4 @@
-"""The invariants: each one finds the rows that break it, and nothing else."""
+"""The rules of promises: each one finds the rows that break it, and nothing else."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -10,8 +10,9 @@ from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.promises.customers import broken_identities, lost_customers
+from atc_pipeline.promises.customers import lost_customers
 from atc_pipeline.promises.decision import broken_rules, overfull_journeys, unaccounted_journeys
+from atc_pipeline.promises.identity import broken_identities
 
 TODAY = date(2026, 3, 2)
 YESTERDAY = TODAY - timedelta(days=1)

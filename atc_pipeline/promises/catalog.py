@@ -1,0 +1,10 @@
+"""The catalog of promises: every one that there is, in the order of the lineage.
+
+What belongs here: the one list of the modules. What does not: any promise (the module about its table).
+"""
+
+from atc_pipeline.promises import activation, customers, decision, identity
+
+MODULES = (identity, customers, decision, activation)
+
+PROMISES = tuple(promise for module in MODULES for promise in module.PROMISES)
