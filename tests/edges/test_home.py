@@ -45,6 +45,7 @@ def test_what_the_database_cannot_open_is_refused_at_once(tmp_path: Path, name: 
     assert told in str(refusal.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["-m", "atc_pipeline", "segments"], ["-c", "import atc_pipeline.definitions"]])
 def test_a_refused_home_is_told_without_a_traceback(tmp_path: Path, command: list[str]) -> None:
     """By the commands and by the code location alike."""

@@ -176,6 +176,7 @@ def test_what_a_killed_process_has_spilled_is_removed_by_the_next(tmp_path: Path
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_for_real(tmp_path: Path) -> None:
     """A process that dies by SIGKILL at the rename leaves its file, and the next publication is alone in the folder again."""
     script = """

@@ -29,6 +29,7 @@ def python(home: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_portfolio_that_can_be_used_is_counted(tmp_path: Path) -> None:
     """One line and exit code 0; the file in use, or the one named."""
     (tmp_path / "journeys.yaml").write_text(PAUSED)
@@ -51,6 +52,7 @@ def test_a_mistake_is_told_without_a_traceback(tmp_path: Path) -> None:
     assert (code, said, told) == (1, "", TOLD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["dagster", "duckdb"])
 def test_validating_imports_nothing_that_takes_seconds(module: str) -> None:
     """An editor may call it at every save."""

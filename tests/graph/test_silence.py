@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from resources.storage.lake import Lake
 from tests.graph.small_world import FIRST, JOURNEYS, line, make_world, run
@@ -17,6 +18,7 @@ def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEva
     return {check.check_name: check for check in result.get_asset_check_evaluations() if check.check_name != "schema"}
 
 
+@pytest.mark.slow
 def test_a_day_that_is_as_it_should_be_warns_of_nothing(tmp_path: Path) -> None:
     """All three pass."""
     with dg.DagsterInstance.ephemeral() as instance:
@@ -24,6 +26,7 @@ def test_a_day_that_is_as_it_should_be_warns_of_nothing(tmp_path: Path) -> None:
     assert [checks[name].passed for name in WARNS] == [True] * 3
 
 
+@pytest.mark.slow
 def test_what_was_passed_over_is_said_with_what_to_do(tmp_path: Path) -> None:
     """Which trait, how many, what it looks like and where it is - but not the value, which may name somebody."""
     environment = make_world(tmp_path, JOURNEYS.replace(*TYPO))

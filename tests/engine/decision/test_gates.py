@@ -103,6 +103,7 @@ def imported(name: str, source: str, then: str, folder: Path) -> subprocess.Comp
     return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_one_gate_more_than_fits_is_refused_at_import_and_works_when_its_bits_are_there(tmp_path: Path) -> None:
     """Nothing else has to change than what the message says."""
     end = ')\n"""Every gate,'
@@ -123,6 +124,7 @@ def test_one_gate_more_than_fits_is_refused_at_import_and_works_when_its_bits_ar
     assert widened.returncode == 0, widened.stderr
 
 
+@pytest.mark.slow
 def test_an_option_with_more_bits_than_its_number_has_is_refused_at_import(tmp_path: Path) -> None:
     """Whoever gives more bits to one part is told that another must have fewer."""
     source = Path(options.__file__).read_text()
