@@ -90,6 +90,18 @@ def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
     )
 
 
+def of_sections(portfolio: Portfolio, sections: Collection[str | None]) -> list[str]:
+    """Return the features that these sections of ``journeys.yaml`` define."""
+    features = {
+        "channels": [f"consent_{channel.id}" for channel in portfolio.channels],
+        "interests": ["interests"] if portfolio.topics else [],
+        "intents": [f"intent_{intent.id}" for intent in portfolio.intents],
+        "engagement": ["engagement"] if portfolio.engagement else [],
+        "predictions": ["predictions"] if portfolio.predictions else [],
+    }
+    return [name for section, names in features.items() if section in sections for name in names]
+
+
 def feature_columns(portfolio: Portfolio) -> set[str]:
     """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
     always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}

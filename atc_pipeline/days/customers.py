@@ -12,6 +12,7 @@ from atc_pipeline.customers import features, remembered
 from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
 from atc_pipeline.customers.profiles import (
     STATE,
+    built_in,
     lookback_days,
     purchases,
     rank_population,
@@ -73,7 +74,7 @@ class Profiles:
         self.definitions.require_window("customer_activity", day, self.activity.days_before)
         if day > self.portfolio.starts_on:
             self.definitions.require("customer_profiles", [day - timedelta(days=1)])
-        again = self.definitions.changed("customer_profiles", day) if self.only_changed else None
+        again = [*self.definitions.changed("customer_profiles", day), *self._built_in_since(day)] if self.only_changed else None
         activity, yesterday = self.activity.until(day), self._yesterday(day)
         profiles = self._profiles(day, activity, yesterday, again)
         if self.portfolio.predictions is None:
@@ -85,6 +86,12 @@ class Profiles:
         models = model_for_day(bought, None if before is None else before.collect(), self.portfolio.predictions, today=day)
         expected = predict(purchases(profiles.lazy()), models, today=day, horizon_days=self.portfolio.predictions.horizon_days)
         return {"customer_profiles": profiles.with_columns(expected.select(PREDICTED).collect()), "purchase_models": models}
+
+    def _built_in_since(self, day: date) -> list[str]:
+        """Return the features with a built-in column that the day lacks, as it was made before there was one."""
+        there = set(self.store.lazy("customer_profiles", day).collect_schema())
+        lacking = {column.section for name, column in built_in(self.portfolio).items() if name not in there}
+        return features.of_sections(self.portfolio, lacking)
 
     def _yesterday(self, day: date) -> pl.LazyFrame | None:
         if day <= self.portfolio.starts_on:

@@ -15,19 +15,36 @@ from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.memory import Memory
 
 FIRST = date(2026, 1, 1)
-JOURNEYS = 'version: "1"\ncalendar: {timezone: UTC, starts_on: 2026-01-01}\ntraits: {orders: {count: Bought}}\n'
+JOURNEYS = """
+version: "1"
+calendar: {timezone: UTC, starts_on: 2026-01-01}
+channels: {email: {consent: opt_in}}
+traits: {orders: {count: Bought}}
+interests: {topics: {bags: [{event: Bought}]}}
+intents: {buy: {half_life_days: 3, full_at: 2, signals: [{event: Bought}]}}
+engagement: {touch: Sent, response: Bought}
+"""
+IDS = {"channels": "email", "interests": "bags", "intents": "buy"}
+COLUMNS = [column.name.format(IDS.get(column.section or "")) for column in BUILT_IN if column.section != "predictions"]
+"""The built-in columns of such a portfolio; predictions are made after the rest of the day, all of them."""
 
 
 def landed(day: date) -> list[list[Lines]]:
     """Two customers, of whom one comes on the second day only."""
-    users = ["u"] if day == FIRST else ["u", "v"]
     lines = [
-        {"messageId": f"{user}{day}", "type": "track", "event": "Bought", "userId": user, "timestamp": f"{day}T09:30:00Z"} for user in users
+        {"messageId": f"{user}{day}{number}", "userId": user, "timestamp": f"{day}T09:30:00Z", **event}
+        for user in (["u"] if day == FIRST else ["u", "v"])
+        for number, event in enumerate(
+            [
+                {"type": "identify", "traits": {"consent_email": True}},
+                *({"type": "track", "event": name, "properties": {"channel": "email"}} for name in ("Sent", "Bought")),
+            ]
+        )
     ]
     return [[Lines("a.ndjson", 1, b"".join(json.dumps(line).encode() + b"\n" for line in lines))]]
 
 
-@pytest.mark.parametrize("column", [column.name for column in BUILT_IN if column.section is None])
+@pytest.mark.parametrize("column", COLUMNS)
 def test_a_column_that_is_built_in_since_is_filled_in(column: str, tmp_path: Path) -> None:
     """A day that was made before the column was built in has it after catching up, and nothing else has changed."""
     (tmp_path / "journeys.yaml").write_text(JOURNEYS)
