@@ -194,11 +194,6 @@ _ANY = msgspec.json.Decoder()
 _LENIENT = msgspec.json.Decoder(float_hook=float)  # 1e999 is well-formed JSON, but no number of ours
 
 
-def decode_object(text: str) -> dict[str, Any]:
-    """Decode a JSON object; what is no object, or cannot be represented (an integer of 5,000 digits), has no fields."""
-    return _object(text) or {}
-
-
 def _object(text: str) -> dict[str, Any] | None:
     """Decode a JSON object, or one written as text, or as PHP writes an empty one; None for anything else."""
     document = _decode(text)

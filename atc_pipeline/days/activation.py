@@ -40,7 +40,7 @@ class Messages:
         self.store, self.portfolio, self.clock = store, portfolio, clock
         self.longest = max((journey.length_days for journey in portfolio.journeys), default=0)
         columns = {name: OUTBOUND_MESSAGES.schema[name] for name in _EARLIER}
-        self.messages = Rolling(store, "outbound_messages", self.longest, columns, since=portfolio.starts_on)
+        self.messages = Rolling(store, "outbound_messages", self.longest, columns, since=portfolio.starts_on, is_fixed=True)
 
     def make(self, day: date) -> Tables:
         """Return ``outbound_messages``."""

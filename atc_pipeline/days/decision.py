@@ -157,7 +157,7 @@ def memory_of(store: Store, portfolio: Portfolio, day: date) -> pl.DataFrame:
     if day <= portfolio.starts_on:
         return no_state()
     before = day - timedelta(days=1)
-    yesterday = with_columns(store, "journey_state", before, JOURNEY_STATE.schema, portfolio.starts_on)
+    yesterday = with_columns(store, "journey_state", before, JOURNEY_STATE.schema, portfolio.starts_on, is_fixed=True)
     identity_map = store.lazy("identity_map", day)
     state = merge(yesterday.collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
     window = cap_days(portfolio)

@@ -23,14 +23,23 @@ class Rolling:
     """Bytes of Parquet up to which days are kept; a larger window is scanned lazily, day by day."""
 
     def __init__(
-        self, store: Store, table: str, days_before: int, columns: Mapping[str, pl.DataType], *, since: date, may_lack: bool = False
+        self,
+        store: Store,
+        table: str,
+        days_before: int,
+        columns: Mapping[str, pl.DataType],
+        *,
+        since: date,
+        may_lack: bool = False,
+        is_fixed: bool = False,
     ) -> None:
         """Keep these columns, of days from ``since`` on, the first day of the lake.
 
         ``may_lack``: days before the last one that were written before a column existed have nulls in it, else they are refused.
+        ``is_fixed``: as of ``with_columns``.
         """
         self.store, self.table, self.days_before, self.columns, self.since = store, table, days_before, dict(columns), since
-        self.may_lack = may_lack
+        self.may_lack, self.is_fixed = may_lack, is_fixed
         self._kept: pl.DataFrame | None = None
         self._until: date | None = None
         self._sizes: dict[date, int] = {}
@@ -65,7 +74,7 @@ class Rolling:
 
     def _scan(self, days: Sequence[date]) -> pl.LazyFrame:
         for day in days[-1:] if self.may_lack else days:
-            with_columns(self.store, self.table, day, self.columns, self.since)
+            with_columns(self.store, self.table, day, self.columns, self.since, is_fixed=self.is_fixed)
         rows = self.store.scan(self.table, days, may_lack=self.may_lack)
         assert rows is not None  # there is a day at least
         return rows.select(self.columns.keys())

@@ -1,7 +1,8 @@
 """The registry of gates: the tests an option must pass, in the order they are made, and what an option can be ruled (SPEC 7, 8).
 
 A new gate is an entry in ``REGISTRY``, its test in ``TESTS`` of the module that knows the facts it needs, and its sentence in
-``explanation.reasons``. Rulings, the funnel's columns and the schemas follow from the entry.
+``explanation.reasons``. Rulings, the funnel's columns and the schemas follow from the entry. Twelve gates fill ``BITS``: import
+refuses one more, and says what to widen.
 
 What belongs here: names, meanings, order and bits. What does not: the tests (``catalogue``, ``options``, ``memory``).
 """

@@ -49,7 +49,8 @@ class Store(Protocol):
     def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
         """Read those of the days that were written, lazily; None if none was.
 
-        The latest day says which columns there are; an earlier day that lacks one is refused, or with ``may_lack`` has nulls in it.
+        The latest day says which columns there are; an earlier day that lacks one is an error when it is read, or with
+        ``may_lack`` has nulls in it.
         """
 
     def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> None:
@@ -87,19 +88,26 @@ def window(store: Store, table: str, days: Iterable[date], since: date, *, may_l
     return store.scan(table, needed, may_lack=may_lack)
 
 
-def with_columns(store: Store, table: str, day: date, columns: Mapping[str, pl.DataType], since: date) -> pl.LazyFrame:
+def with_columns(
+    store: Store, table: str, day: date, columns: Mapping[str, pl.DataType], since: date, *, is_fixed: bool = False
+) -> pl.LazyFrame:
     """Read one day of a table that must have these columns; more may be there. ``since``: the first day of the lake.
 
     Raises MissingDayError, or OlderDayError, naming the columns and the remedy: what ``journeys.yaml`` says now may not be what it
-    said when the day was made.
+    said when the day was made. ``is_fixed``: the columns are the same for every ``journeys.yaml``, if not for every version of ours.
     """
     frame = store.lazy(table, day)
     lacking = list(_lacking(frame.collect_schema(), columns))
     if lacking:
         names = ", ".join(lacking[:_NAMED]) + (f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else "")
+        if is_fixed:
+            raise OlderDayError(
+                f"{table} of {day} was written by an older version, without what this one needs: {names}. Materialize {table} again, "
+                f"from the first day, {since}, to {day}"
+            )
         raise OlderDayError(
             f"{table} of {day} was written without what journeys.yaml needs now: {names}. Run the job catch_up from the first day, "
-            f"{since}, to {day}; if {table} is none that it makes, materialize {table} for these days again"
+            f"{since}, to {day}"
         )
     return frame
 

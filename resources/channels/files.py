@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from resources.channels.channel import json_lines, outcomes
+from resources.storage.files import UnsureError
 from resources.storage.outbox import Outbox
 
 
@@ -15,7 +16,8 @@ from resources.storage.outbox import Outbox
 class FileChannel:
     """Files for whoever fetches them, one of each day and journey.
 
-    A message sent again replaces its line. What cannot be written is ``failed``: no reader saw any of it.
+    A message sent again replaces its line. What cannot be written is ``failed``: no reader saw any of it; what was, and might not
+    survive a power cut, is ``unknown``.
     """
 
     outbox: Outbox
@@ -28,6 +30,8 @@ class FileChannel:
         for (day, journey_id), group in messages.group_by("date", "journey_id", maintain_order=True):
             try:
                 self.outbox.merge(day, journey_id, json_lines(group))
+            except UnsureError as problem:
+                answers.append(outcomes(group, "unknown", f"outbox: written, and not known to last: {problem.strerror}"))
             except OSError as problem:
                 answers.append(outcomes(group, "failed", f"outbox: {problem.strerror or problem}"))
             except UnicodeDecodeError:

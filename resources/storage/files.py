@@ -5,6 +5,7 @@ A process that is killed leaves its file. The next one to write at that place re
 What belongs here: writing and renaming, those names, and tidying up. What does not: folders that are kept by a lock (``spill``).
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from resources.storage.processes import is_alive
 _PID = re.compile(r"\..+\.(\d{1,9})(\.wal)?")
 
 
+class UnsureError(OSError):
+    """A file is in its place, and whether a power cut would leave it there could not be learned."""
+
+
 @contextmanager
 def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: bool = False) -> Iterator[Path]:
     """Lend a name to write under; when the block ends that file is put in the place of ``path`` in one step.
@@ -23,7 +28,7 @@ def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: 
     A process killed in here leaves the old file or the new one; after an exception the old one is there, and nothing beside it.
     ``is_ours``: nobody else writes in that folder, so that all that killed processes have left there goes, else only what they
     have left of this file. ``is_lasting``: a power cut leaves the old file or the new one, too: 8 to 11 ms on the machine this was
-    measured on, for what cannot be made again.
+    measured on, for what cannot be made again. Raises UnsureError where the new one is there, and might not be after a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name.removeprefix('.')}{kind}.{os.getpid()}")
@@ -36,13 +41,13 @@ def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: 
         if is_lasting:
             _flush(unfinished)
         unfinished.replace(path)
-    except Exception:
+    except BaseException:
         for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
             with suppress(OSError):
                 left.unlink(missing_ok=True)
         raise
     if is_lasting:
-        _flush(path.parent)
+        _flush_names(path.parent)
 
 
 def is_abandoned(path: Path) -> bool:
@@ -55,6 +60,15 @@ def is_being_written(path: Path) -> bool:
     """Return whether another process that lives is writing the file."""
     process = _PID.fullmatch(path.name)
     return process is not None and int(process[1]) != os.getpid() and is_alive(int(process[1]))
+
+
+def _flush_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can say so. Raises UnsureError."""
+    try:
+        _flush(folder)
+    except OSError as problem:
+        if problem.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise UnsureError(problem.errno, problem.strerror, str(folder)) from problem
 
 
 def _flush(path: Path) -> None:

@@ -1,7 +1,9 @@
 """What killed processes leave behind: the next one to write there removes it, and never what a living process is writing."""
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from resources.delivery.ledger import Ledger
 from resources.erasure.erasing import NotErasedError, erase, search
 from resources.erasure.tombstones import Tombstones
 from resources.erasure.traces import keepers
+from resources.storage.files import replacing
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.outbox import Outbox
@@ -174,6 +177,38 @@ def test_what_a_killed_process_has_spilled_is_removed_by_the_next(tmp_path: Path
     (tmp_path / ".spill-killed" / "0.parquet").write_text("half a file")
     with Spill(tmp_path):
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("problem", [OSError(5, "no disk"), KeyboardInterrupt()])
+def test_what_is_broken_off_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, problem: BaseException) -> None:
+    """By an error, or by whoever ends the run."""
+    (tmp_path / "a.txt").write_text("old")
+
+    def break_off() -> None:
+        with replacing(tmp_path / "a.txt") as unfinished:
+            unfinished.write_text("new")
+            raise problem
+
+    with pytest.raises(type(problem)):
+        break_off()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.EIO, "unknown"), (errno.EINVAL, "delivered")])
+def test_a_message_that_may_not_outlive_a_power_cut_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: str
+) -> None:
+    """The folder cannot be flushed: the message is in the file, so it is not ``failed``; not every file system flushes folders."""
+    flush = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert FileChannel(Outbox(tmp_path)).send(message())["status"].to_list() == [status]
+    assert len(list(tmp_path.glob("*/*.ndjson"))) == 1
 
 
 @pytest.mark.slow

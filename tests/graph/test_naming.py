@@ -96,9 +96,15 @@ def is_there(name: str, module: Path) -> bool:
     is_ours = any(resolves(first, module) for first in (rest, name.partition(".")[0]))
     if name in KEYS or name.endswith((".yaml", ".json")) or resolves(name, module) or not is_ours:
         return True
-    targets = [ROOT / folder / Path(*rest.split(".")) for folder in (*module.parents, "atc_pipeline")]
-    texts = [target.with_suffix(".py").read_text(encoding="utf-8") for target in targets if target.with_suffix(".py").exists()]
-    return any(re.search(rf"^\s*(?:def |class )?{last}\b", text, re.MULTILINE) for text in texts)
+    targets = [(ROOT / folder / Path(*rest.split("."))).with_suffix(".py") for folder in (*module.parents, "atc_pipeline")]
+    return any(last in names_in(target) for target in targets if target.exists())
+
+
+def names_in(module: Path) -> set[str]:
+    """Return what a module, and each class in it, defines."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return names | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def test_a_name_leads_only_where_there_is_a_module() -> None:
