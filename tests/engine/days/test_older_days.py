@@ -113,7 +113,7 @@ def test_a_memory_that_an_older_version_wrote_is_named(portfolio: Portfolio) -> 
     """What is remembered of journeys is the same for every portfolio, but not for every version of ours."""
     store = world(portfolio, {})
     store.write("journey_state", FIRST, pl.DataFrame(schema=JOURNEY_STATE.schema).drop("finished_on"))
-    with pytest.raises(OlderDayError, match="by an older version, .*: finished_on. Materialize journey_state again"):
+    with pytest.raises(OlderDayError, match=r"by an older version, .*: finished_on. Materialize journey_state again"):
         memory_of(store, portfolio, SECOND)
 
 
