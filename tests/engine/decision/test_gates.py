@@ -100,7 +100,8 @@ def imported(name: str, source: str, then: str, folder: Path) -> subprocess.Comp
         f"sys.modules[{name!r}] = module = importlib.util.module_from_spec(spec)\n"
         f"spec.loader.exec_module(module)\n{then}"
     )
-    return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
+    # Without bytecode, which Python knows again by the second and the size of its source: two of the same second pass for one.
+    return subprocess.run([sys.executable, "-B", "-c", script], check=False, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.slow
