@@ -191,7 +191,6 @@ def _starts_too_many(state: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Por
     allowed = profiles.select("date", "customer_id", allowed=cap.starts.expr.cast(pl.Float64))
     earlier = (
         state.select("date", "customer_id", "recent_starts")
-        .filter(pl.col("recent_starts").list.len() > 0)
         .explode("recent_starts")
         .filter(pl.col("recent_starts") < pl.col("date"))
         .group_by("date", "customer_id")

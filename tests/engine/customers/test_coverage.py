@@ -153,6 +153,15 @@ journeys: [{id: j, length_days: 1, queue: {where: "orders > 0"}, goal: {event: P
     assert again["feature"].to_list() == ["age", "engagement.touches", "goal.Paid", "interest_ski"]
 
 
+def test_an_event_of_any_name_may_be_missing_and_no_name_is_offered_for_itself() -> None:
+    """Nothing at all came; or nothing that was counted, though by now there is one of that very name."""
+    row = {"date": TODAY, "part": 1, "events": 0, "matched": 0}
+    counts = pl.LazyFrame([{**row, "feature": "all", "event": "*"}, {**row, "feature": "goal.Paid", "event": "Paid"}])
+    asked = [coverage.Feature("all"), coverage.Feature("goal.Paid")]
+    told = coverage.never_found(counts, asked, lambda: ["Paid", "*"])
+    assert told.select("event", "found", "there_is").rows() == [("*", "never came", None), ("Paid", "never came", None)]
+
+
 def test_what_is_told_does_not_depend_on_how_a_day_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many shards, and in whichever order events come."""
     of = portfolio(tmp_path, "traits: {spend: {sum: n, of: E}, first: {first: n, of: E}}\n")

@@ -278,6 +278,18 @@ BROKEN = (
         ["u"],
         {"identity_map": [user("u", arm="v"), user("v", "u", "v", since=TODAY)]},
     ),
+    Broken(
+        "broken_identities", "whose ids stay as they were is not looked at again", [], {"identity_map": [user("u", arm="w"), user("v")]}
+    ),
+    Broken(
+        "broken_identities",
+        "each is compared once, whoever else they were on the day before",
+        ["u"],
+        {
+            "identity_map": [user("u", arm="w"), user("v", "u", arm="w"), user("x", "u", "w", since=TODAY)],
+            "yesterday": [user("u"), user("v", "u")],
+        },
+    ),
     Broken("lost_customers", "gone though nobody absorbed them", ["v"], {"absorbed": []}),
     Broken("lost_customers", "still there though absorbed", ["v"], {"profiles": people("u", "v")}),
     Broken("lost_customers", "new, and first seen another day", ["new"], {"profiles": people("u", "new")}),
@@ -326,6 +338,17 @@ BROKEN = (
     Broken("double_booked_customers", "in flight and without an answer", ["u"], {"assignments": []}),
     Broken("double_booked_customers", "ended though answered", ["u"], {"state": [flight("u", "once", ended_on=TODAY)]}),
     Broken("unaccounted_journeys", "neither continued nor ended", ["u"], {"assignments": [answer("u", "none", None)], **WAS_IN_ONCE}),
+    Broken(
+        "unaccounted_journeys",
+        "who was in none brings none into a merger",
+        [],
+        {
+            "assignments": [answer("u", "continue", "once")],
+            "yesterday": [answer("u", "continue", "once"), answer("v", "none", None)],
+            "state": [],
+            "absorbed": [{"absorbed": "v", "customer_id": "u"}],
+        },
+    ),
     Broken("unaccounted_journeys", "continued in another one", ["u"], {"assignments": [answer("u", "continue", "twice")], **WAS_IN_ONCE}),
     Broken("unaccounted_journeys", "started anew, not continued", ["u"], {"assignments": [answer("u", "start", "once")], **WAS_IN_ONCE}),
     Broken(
@@ -470,6 +493,12 @@ BROKEN = (
     Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),
     Broken("unexpected_messages", "of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
     Broken("outdated_options", "waits longer by now", ["u"], {"queues": [{"journey_id": "once", "customer_id": "u", "waiting_days": 4}]}),
+    Broken(
+        "outdated_options",
+        "what was an option without waiting stands on no queue",
+        [],
+        {"candidates": [option("once", "chosen", is_queued=False, waiting_days=3)], "queues": []},
+    ),
     Broken("outdated_options", "waits no more", ["u"], {"queues": []}),
     Broken(
         "outdated_options",

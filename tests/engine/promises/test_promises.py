@@ -185,6 +185,7 @@ def test_journeys_in_flight_add_up(
         pytest.param("exit", [("u", 12, None)], True, id="until yesterday"),
         pytest.param("entry", [("u", 12, 11), ("v", 9, 8)], True, id="the latest entry counts"),
         pytest.param("entry", [("u", 12, None), ("v", 9, 8)], False, id="but a flight that went on is as old as it is"),
+        pytest.param("entry", [("u", 9, None), ("v", 12, 11)], True, id="and no older"),
     ],
 )
 def test_what_absorbed_customers_were_in_counts_for_reentry(
