@@ -1,7 +1,4 @@
-"""What a marketer looks at first: the segment matrix, a small table of each day and a picture of a stretch of them.
-
-What belongs here: tables made to be seen. What does not: anything another table is computed from.
-"""
+"""What came of it: the segment matrix, what a marketer looks at first, a small table of each day and a picture of a stretch of them."""
 
 import dagster as dg
 
@@ -12,7 +9,7 @@ from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
 
-def picture_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+def outcome_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Build ``segment_matrix``."""
 
     @dg.asset(name="segment_matrix", **daily(partitions, "decisions", after(["micro_segment_memberships", "journey_assignments"])))

@@ -19,7 +19,7 @@ from assets.events import event_assets
 from assets.identity import identity_assets
 from assets.jobs import triggers
 from assets.jobs.erasure import erase_customer
-from assets.outcomes import picture_assets
+from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -50,7 +50,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *identity_assets(partitions),
         *customer_assets(partitions),
         *decision_assets(partitions),
-        *picture_assets(partitions),
+        *outcome_assets(partitions),
         *activation_assets(partitions),
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]

@@ -32,7 +32,7 @@ PASSED_OVER = dg.AssetCheckSpec(
 ARRIVED = dg.AssetCheckSpec(
     "lines_arrived",
     asset="raw_events",
-    description=f"There is a landing zone, and no day is without a line where most of the {DAYS_BEFORE} days before had some. Look at "
+    description=f"There is a landing zone, and no day is without a line where at least half of the {DAYS_BEFORE} days before had some. Look at "
     "ATC_HOME and at whatever fills the landing zone; run the day again once its files are there.",
     blocking=False,
 )
@@ -107,7 +107,7 @@ def _facts_of_day(passed: Sequence[PassedOver], mended: int) -> Mapping[str, obj
 
 
 def _is_odd(lake: Lake, day: date, known: Sequence[date]) -> bool:
-    """True where a day without lines is unusual: most of the days before had some; or none had, though files did arrive once."""
+    """True where a day without lines is unusual: at least half of the days before had some; or none had, though files did arrive once."""
     before = [before for ago in range(1, DAYS_BEFORE + 1) if lake.has("raw_events", before := day - timedelta(days=ago))]
     full = sum(any(lake.rows(table, at) for table in ("raw_events", "rejected_events") if lake.has(table, at)) for at in before)
     return 2 * full >= len(before) if full else any(at < day for at in known)
