@@ -32,8 +32,8 @@ PASSED_OVER = dg.AssetCheckSpec(
 ARRIVED = dg.AssetCheckSpec(
     "lines_arrived",
     asset="raw_events",
-    description=f"There is a landing zone, and no day is without a line where at least half of the {DAYS_BEFORE} days before had some. Look "
-    "at ATC_HOME and at whatever fills the landing zone; run the day again once its files are there.",
+    description=f"There is a landing zone, and no day is without a line where at least half of the {DAYS_BEFORE} days before had some. "
+    "Look at ATC_HOME and at whatever fills the landing zone; run the day again once its files are there.",
     blocking=False,
 )
 
