@@ -51,7 +51,7 @@ clean: ## remove .venv and caches; data (.atc, dagster_home) stays
 lock: ## renew requirements.lock
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/pip install --quiet uv
-	@.uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group sample --group dev \
+	@.uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group sample --group dev \
 		--only-binary :all: --generate-hashes --no-strip-extras --custom-compile-command "make lock" \
 		--output-file requirements.lock pyproject.toml
 
