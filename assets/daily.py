@@ -4,7 +4,7 @@ What belongs here: the loop, partitions, what all daily assets have in common. W
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,7 +17,8 @@ from atc_pipeline.days.step import Step
 from atc_pipeline.escaping import plain
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError
-from resources.storage.lake import Lake, UnwritableError, refusal
+from resources.storage.files import refusal
+from resources.storage.lake import Lake, UnwritableError
 from resources.storage.landing import UnreadableFileError
 
 # Partitioned checks and backfill policies are preview and beta on the versions we pin; said once here, not at every start.
@@ -56,7 +57,7 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: 
             signature = landed(day) if landed else None  # before reading: what comes meanwhile is news
             with lake.watched() as read:
                 tables = step.make(day)
-            facts = {table: _write(lake, table, day, frame, step.made_by) for table, frame in tables.items()}
+            facts = {table: _write(lake, step, table, day, frame) for table, frame in tables.items()}
             before = day - timedelta(days=1)
             own = {table: lake.version(table, before) if (table, before) in read else None for table in tables}
             origins.note(day, own, read, signature, DEDUPLICATION_DAYS)
@@ -99,8 +100,8 @@ def chosen(context: dg.AssetExecutionContext) -> set[str]:
     return {key.to_user_string() for key in context.selected_asset_keys}
 
 
-def _write(lake: Lake, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> Facts:
-    lake.write(table, day, frame, definitions)
+def _write(lake: Lake, step: Step, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> Facts:
+    lake.write(table, day, frame, step.made_by, step.portfolio.fingerprint)
     if isinstance(frame, pl.LazyFrame):
         return {"dagster/row_count": lake.rows(table, day)}
     before = day - timedelta(days=1)

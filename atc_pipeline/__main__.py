@@ -34,14 +34,14 @@ if __name__ == "__main__" and sys.argv[1:2] == ["validate"] and not any(each.sta
     sys.exit(validate(sys.argv[2] if sys.argv[2:] else None))  # before all that takes seconds to import
 # ruff: noqa: E402
 import argparse
+from functools import partial
 
 import duckdb
 import polars as pl
 
 from atc_pipeline.escaping import plain, terminal
-from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.pictures import matrix, path
+from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
 from resources.storage.lake import Lake
 from resources.storage.warehouse import Warehouse
@@ -75,14 +75,16 @@ def main(arguments: list[str]) -> int:
     try:
         home = home_of(os.environ, PROJECT)
         lake, warehouse = Lake(root=str(home / "lake")), Warehouse(home=str(home), lake=str(home / "lake"))
+        journeys = JourneysFile(path=str(PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml")), home=str(home))
+        of_day = partial(journeys.of_day, lake)
         match asked.command:
             case "explain":
-                answer = explained(lake, _journeys(), asked.customer, asked.day, with_others=asked.all)
+                answer = explained(lake, of_day, asked.customer, asked.day, with_others=asked.all)
             case "journey":
-                walked = path_of(lake, _journeys(), asked.customer, asked.first, asked.last)
+                walked = path_of(lake, of_day, asked.customer, asked.first, asked.last)
                 answer = path.tell(walked) if asked.svg is None else _drawn(path.draw(walked), asked.svg)
             case "segments":
-                rows, portfolio = matrix_of(lake, asked.first, asked.last), _journeys()
+                rows, portfolio = matrix_of(lake, of_day, asked.first, asked.last)
                 answer = _shown(matrix.summary(rows, portfolio)) if asked.svg is None else _drawn(matrix.draw(rows, portfolio), asked.svg)
             case _:
                 answer = answered(warehouse, asked.query)
@@ -125,10 +127,6 @@ def _drawn(svg: str, file: Path) -> str:
     except OSError as problem:
         raise UnansweredError(f"--svg {file}: {problem.strerror}") from problem
     return f"drawn into {file}"
-
-
-def _journeys() -> Portfolio:
-    return load_portfolio(PROJECT / os.environ.get("ATC_JOURNEYS", "journeys.yaml"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The composition root: which assets, checks, triggers and resources make the one code location.
 
-Nothing imports this module. It reads ``journeys.yaml`` (the calendar fixes the partitions) and no other file.
+Nothing imports this module. It reads ``journeys.yaml`` (the calendar fixes the partitions), or where that is refused the newest version
+that was not, and no other file.
 """
 
 import os
@@ -22,7 +23,6 @@ from assets.jobs.erasure import erase_customer
 from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
-from atc_pipeline.journeys.resolution import load_portfolio
 from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger
 from resources.erasure.tombstones import Tombstones
@@ -39,7 +39,8 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     """Wire the code location; ``resources`` override those made from the environment."""
     journeys = PROJECT / environment.get("ATC_JOURNEYS", "journeys.yaml")
     home = home_of(environment, PROJECT).as_posix()
-    portfolio = load_portfolio(journeys)
+    versions = JourneysFile(path=str(journeys), home=home)
+    portfolio = versions.in_use().portfolio
     partitions = dg.DailyPartitionsDefinition(
         start_date=portfolio.starts_on.isoformat(),
         end_date=(portfolio.ends_on + timedelta(days=1)).isoformat() if portfolio.ends_on else None,  # Dagster leaves it out
@@ -70,7 +71,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         ],
         executor=dg.in_process_executor,
         resources={
-            "journeys": JourneysFile(path=str(journeys)),
+            "journeys": versions,
             "landing": LandingZone(root=f"{home}/landing"),
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),

@@ -1,8 +1,13 @@
-"""The portfolio file: a run reads it once and keeps to it; the next run reads it anew, so that editing needs no reload.
+"""The portfolio in use, and those that were: a run reads it once and keeps to it; the next run reads it anew, without a reload.
 
-What belongs here: where the file is. What does not: what is in it (``atc_pipeline.journeys``).
+The newest valid version runs: a file that is refused changes nothing, and whoever asks is told so (SPEC 17).
+
+What belongs here: which version is in use, and which decided a day. What does not: what is in one (``atc_pipeline.journeys``), how
+they are kept (``resources.storage.portfolios``).
 """
 
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -10,20 +15,87 @@ from pydantic import PrivateAttr
 
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
-from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.journeys.reading import read_text
+from atc_pipeline.journeys.resolution import load_portfolio, resolve_text
+from atc_pipeline.tables.store import Store
+from resources.storage.files import refusal
+from resources.storage.portfolios import Portfolios
+
+
+@dataclass(frozen=True)
+class InUse:
+    """The newest valid version."""
+
+    portfolio: Portfolio
+    problem: str | None
+    """Why ``journeys.yaml`` itself is refused, and which version runs instead; None where it is the file that runs."""
 
 
 class JourneysFile(dg.ConfigurableResource):
-    """The marketers' ``journeys.yaml``."""
+    """The marketers' ``journeys.yaml``, and its versions that made tables, in ``<home>/portfolios``."""
 
     path: str
-    _portfolio: Portfolio | None = PrivateAttr(default=None)  # Dagster makes a resource anew for each run
+    home: str
+    _in_use: InUse | None = PrivateAttr(default=None)  # Dagster makes a resource anew for each run
+
+    def in_use(self) -> InUse:
+        """Return the newest valid version; writes nothing. Raises JourneysError where the file is refused and no version was kept."""
+        return self._read()[0]
 
     def load(self) -> Portfolio:
-        """Return the portfolio of this run. Raises Failure with one line per problem, naming journey and field."""
-        if self._portfolio is None:
+        """Return the portfolio of this run, which is kept for good.
+
+        Raises Failure with one line per problem, naming journey and field, where the file is refused and no version was kept.
+        """
+        if self._in_use is None:
             try:
-                self._portfolio = load_portfolio(Path(self.path))
+                in_use, text = self._read()
+                self._versions.keep(in_use.portfolio.fingerprint, text)
             except JourneysError as problem:
                 raise dg.Failure(description=str(problem), allow_retries=False) from None
-        return self._portfolio
+            except OSError as problem:
+                raise dg.Failure(
+                    f"{self._versions.root}: cannot be written ({refusal(problem) or problem}): no day is made by a version that is not "
+                    "kept. Is the disk full, or the folder read-only?",
+                    allow_retries=False,
+                ) from None
+            self._in_use = in_use
+        return self._in_use.portfolio
+
+    @property
+    def problem(self) -> str | None:
+        """Say why the file is refused, and which version runs instead; None where it is the file that runs."""
+        return (self._in_use or self.in_use()).problem
+
+    def kept(self, fingerprint: str) -> Portfolio:
+        """Return a version that was kept. Raises JourneysError where it is gone, or no version of ours can read it any more."""
+        return load_portfolio(self._versions.path(fingerprint))
+
+    def of_day(self, store: Store, day: date, table: str = "journey_assignments") -> Portfolio:
+        """Return the version that decided a day, or made the day of another table; the one in use where nobody says which.
+
+        Files from before versions were kept do not say. Raises JourneysError where that version is gone.
+        """
+        fingerprint = store.written_by(table, day).portfolio if store.has(table, day) else None
+        portfolio = (self._in_use or self.in_use()).portfolio
+        return portfolio if fingerprint in (None, portfolio.fingerprint) else self.kept(str(fingerprint))
+
+    def _read(self) -> tuple[InUse, str]:
+        path, newest = Path(self.path), self._versions.newest()
+        try:
+            text = read_text(path)
+            return InUse(resolve_text(text, path.name), None), text
+        except JourneysError as problem:
+            if newest is None:
+                raise
+            kept = self._versions.path(newest)
+            try:
+                text = read_text(kept)
+                portfolio = resolve_text(text, kept.name)
+            except JourneysError as gone:
+                raise JourneysError([*str(problem).splitlines(), *str(gone).splitlines()]) from None
+            return InUse(portfolio, f"{problem}\nRefused: version {portfolio.fingerprint} runs on, the newest valid one ({kept})"), text
+
+    @property
+    def _versions(self) -> Portfolios:
+        return Portfolios(Path(self.home) / "portfolios")

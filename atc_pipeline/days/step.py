@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Protocol
 
+from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.tables.store import Store, Tables
 
 
 class Step(Protocol):
     """Makes the tables of one day after the other; of days that follow each other it may keep what it has read."""
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """By which portfolio it makes them."""
 
     @property
     def made_by(self) -> Mapping[str, str] | None:
@@ -24,4 +29,4 @@ class Step(Protocol):
 def write_day(store: Store, step: Step, day: date) -> None:
     """Make a day's tables, and write them."""
     for table, frame in step.make(day).items():
-        store.write(table, day, frame, step.made_by)
+        store.write(table, day, frame, step.made_by, step.portfolio.fingerprint)

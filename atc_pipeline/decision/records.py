@@ -68,7 +68,7 @@ def settle(
         shard,
         settled,
         named_state(remembered, shard.profiles["customer_id"], catalogue, today),
-        _assignments(shard, answers, delivered, catalogue, today),
+        _assignments(shard, answers, delivered, portfolio, catalogue, today),
     )
 
 
@@ -126,7 +126,9 @@ def _arms(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catal
     return named.select("customer", drawn_arm=pl.when(is_control).then(pl.lit("control")).otherwise(pl.lit("treated")))
 
 
-def _assignments(shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
+def _assignments(
+    shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
+) -> pl.DataFrame:
     """One row per customer: the one answer. A decision that was delivered is repeated as it was."""
     left = answers.filter(pl.col("left").is_not_null()).select("customer", ended="left", ended_reason=pl.lit("interrupted"))
     ended = shard.past.filter(pl.col("ended_on") == today).select("customer", ended="journey", ended_reason="ended_reason")
@@ -145,6 +147,8 @@ def _assignments(shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, c
             day_index=(pl.lit(today) - pl.col("entered_on")).dt.total_days() + 1,
             ends_on=pl.col("entered_on") + pl.duration(days=pl.col("length_days") - 1),
             selection_probability=pl.when(pl.col("decision").is_null()).then(1.0).otherwise("probability"),
+            portfolio=pl.lit(portfolio.fingerprint),
+            stands=pl.lit(value=False),
         )
     )
     names = catalogue.journey_ids
@@ -159,7 +163,8 @@ def _assignments(shard: Shard, answers: pl.DataFrame, delivered: pl.DataFrame, c
     )
     if delivered.is_empty():
         return new
-    return pl.concat([new.join(delivered, on="customer_id", how="anti"), delivered.select(*JOURNEY_ASSIGNMENTS.schema)]).sort("customer_id")
+    stands = delivered.with_columns(stands=pl.lit(value=True)).select(*JOURNEY_ASSIGNMENTS.schema)
+    return pl.concat([new.join(delivered, on="customer_id", how="anti"), stands]).sort("customer_id")
 
 
 def named_state(remembered: pl.DataFrame, ids: pl.Series | None, catalogue: Catalogue, today: date) -> pl.DataFrame:

@@ -118,6 +118,13 @@ JOURNEY_ASSIGNMENTS = Table(
         ),
         Column("ended_journey_id", pl.String(), "The journey that ended today, if one did.", is_nullable=True),
         Column("ended_reason", pl.String(), "Why it ended.", is_nullable=True),
+        Column(
+            "portfolio",
+            pl.String(),
+            "The version of journeys.yaml that decided this row; null where it was decided, and delivered, before versions were kept.",
+            is_nullable=True,
+        ),
+        Column("stands", pl.Boolean(), "It was delivered in an earlier run of the day, and stands: nobody decided it again."),
     ),
 )
 

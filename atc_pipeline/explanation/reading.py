@@ -4,7 +4,7 @@ What belongs here: finding the day, the customer and their rows. What does not: 
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -15,7 +15,7 @@ from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.explanation.page import explain
 from atc_pipeline.identity.map import arms
-from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.journeys.portfolio import Journey, Portfolio
 from atc_pipeline.pictures import path
 from atc_pipeline.rules.people import id_of
 from atc_pipeline.tables.store import Store
@@ -28,7 +28,11 @@ class UnansweredError(Exception):
     """A question that cannot be answered, and what could be asked instead."""
 
 
-def explained(store: Store, portfolio: Portfolio, customer: str, asked: str | None, *, with_others: bool) -> str:
+PortfolioOf = Callable[[date], Portfolio]
+"""Returns the version of the portfolio that decided a day."""
+
+
+def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str | None, *, with_others: bool) -> str:
     """Gather what the lake knows of the customer and the day, and tell it; of one who was merged into another, that one's."""
     day = _choose_day(store, asked)
     asked_for, customer = customer, _name_by_day(store, customer, [day])["customer_id"].item()
@@ -44,7 +48,7 @@ def explained(store: Store, portfolio: Portfolio, customer: str, asked: str | No
         Day(
             customer_id=customer,
             today=day,
-            portfolio=portfolio,
+            portfolio=portfolio_of(day),
             profile=_read_rows(store, "customer_profiles", day, customer),
             memberships=_read_rows(store, "micro_segment_memberships", day, customer),
             candidates=_read_rows(store, "scored_candidates", day, customer),
@@ -73,25 +77,26 @@ def _arm_id(store: Store, customer: str, day: date) -> str:
     return customer if known is None or known.is_empty() else str(known["arm_id"].item())
 
 
-def path_of(store: Store, portfolio: Portfolio, customer: str, first: str | None, last: str | None) -> path.Path:
+def path_of(store: Store, portfolio_of: PortfolioOf, customer: str, first: str | None, last: str | None) -> path.Path:
     """Gather a customer's days; from the day they were merged into another one, that one's."""
     days = _choose_days(store, "journey_assignments", first, last)
     names = _name_by_day(store, customer, days)
     assignments = _read_under(store, "journey_assignments", names)
     if assignments.is_empty():
         raise UnansweredError(_explain_unknown(store, customer, days[-1]))
+    journeys = [journey for day in days for journey in portfolio_of(day).journeys]
     return path.Path(
         customer_id=customer,
         first=days[0] if first else min(assignments["date"].to_list()),
         last=days[-1],
-        portfolio=portfolio,
+        called={journey.id: journey.name for journey in journeys},
         names=names.join(assignments, on=["date", "customer_id"], how="semi"),
         memberships=_read_under(store, "micro_segment_memberships", names),
         assignments=assignments,
         messages=_read_under(store, "outbound_messages", names)
         if store.days("outbound_messages")
         else pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
-        events=_goal_events(_read_under(store, "customer_activity", names), portfolio),
+        events=_goal_events(_read_under(store, "customer_activity", names), journeys),
     )
 
 
@@ -115,21 +120,22 @@ def _read_under(store: Store, table: str, names: pl.DataFrame) -> pl.DataFrame:
     return theirs.join(names.lazy(), on=["date", "customer_id"], how="semi").collect()
 
 
-def _goal_events(activity: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+def _goal_events(activity: pl.DataFrame, journeys: Sequence[Journey]) -> pl.DataFrame:
     """One row per day and event that is some journey's goal, without any one of all events: how often it happened."""
-    goals = sorted({journey.goal.event for journey in portfolio.journeys if journey.goal})
+    goals = sorted({journey.goal.event for journey in journeys if journey.goal})
     columns = {name: event for event in goals if (name := remembered.goal_column(event)) in activity.columns} or {"events": "events"}
     counts = activity.unpivot(list(columns), index="event_date", variable_name="name", value_name="number")
     return counts.group_by(pl.col("event_date").alias("date"), pl.col("name").replace(columns)).agg(pl.col("number").sum())
 
 
-def matrix_of(store: Store, first: str | None, last: str | None) -> pl.DataFrame:
-    """Read the segment matrix of a stretch of days."""
-    matrix = store.scan("segment_matrix", _choose_days(store, "segment_matrix", first, last))
+def matrix_of(store: Store, portfolio_of: PortfolioOf, first: str | None, last: str | None) -> tuple[pl.DataFrame, Portfolio]:
+    """Read the segment matrix of a stretch of days, and the portfolio of its last day."""
+    days = _choose_days(store, "segment_matrix", first, last)
+    matrix = store.scan("segment_matrix", days)
     rows = pl.DataFrame() if matrix is None else matrix.collect()
     if rows.is_empty():
         raise UnansweredError("nobody was in a micro-segment on these days")
-    return rows
+    return rows, portfolio_of(days[-1])
 
 
 def _choose_days(store: Store, table: str, first: str | None, last: str | None) -> list[date]:

@@ -4,9 +4,12 @@ What belongs here: frozen facts about the portfolio, and names derived from them
 (``document``), resolving it (``resolution``), compiling expressions (``dialect``), or any rule about customers.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -256,6 +259,27 @@ class Portfolio:
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
     policy: Policy
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.
+
+        Comments, layout and the order of what has an id do not count, nor do drafts. ``version`` is something else: a word of the
+        marketers, by which lots are drawn.
+        """
+        return hashlib.sha256(json.dumps(_canonical(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _canonical(value: object) -> object:
+    """Return what a value says, as JSON has it: of a condition its text, of what has ids the entries in their order."""
+    if isinstance(value, Condition):
+        return value.text
+    if is_dataclass(value):
+        return {field.name: _canonical(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        is_named = any(hasattr(each, "id") for each in value)
+        return [_canonical(each) for each in (sorted(value, key=lambda named: str(named.id)) if is_named else value)]
+    return str(value) if isinstance(value, date | pl.DataType) else value
 
 
 CANDIDATE_TERMS: Mapping[str, pl.DataType] = {

@@ -46,11 +46,12 @@ _FEW = 8
 
 def load_portfolio(path: Path) -> Portfolio:
     """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem. The same text is resolved once in a process."""
-    return _portfolio_of(read_text(path), path.name)
+    return resolve_text(read_text(path), path.name)
 
 
-@lru_cache(maxsize=4)
-def _portfolio_of(text: str, name: str) -> Portfolio:
+@lru_cache(maxsize=16)
+def resolve_text(text: str, name: str) -> Portfolio:
+    """Resolve the text of ``journeys.yaml``, called ``name`` in messages; raises JourneysError."""
     return resolve(parse_document(text, name))
 
 

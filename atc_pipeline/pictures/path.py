@@ -15,7 +15,6 @@ from string import ascii_letters
 import polars as pl
 
 from atc_pipeline.escaping import plain
-from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.pictures import drawing
 
 WIDTH = 100
@@ -37,6 +36,8 @@ ENDINGS: Mapping[str | None, tuple[str, str, str, str]] = {
 class Path:
     """What the lake knows of one customer from ``first`` to ``last``; each frame holds this customer's rows only.
 
+    ``called``: names of journeys by id.
+
     ``names``: one row per day, with the ``customer_id`` they had on it; the other frames hold what was under that name.
     ``events``: one row per day and name of event, with how many (``number``).
     """
@@ -44,7 +45,7 @@ class Path:
     customer_id: str
     first: date
     last: date
-    portfolio: Portfolio
+    called: Mapping[str, str]
     names: pl.DataFrame
     memberships: pl.DataFrame
     assignments: pl.DataFrame
@@ -123,7 +124,7 @@ class Path:
 
     def name(self, journey_id: str) -> str:
         """Name a journey as people call it."""
-        return plain(next((journey.name for journey in self.portfolio.journeys if journey.id == journey_id), journey_id))
+        return plain(self.called.get(journey_id, journey_id))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ What belongs here: what a store is, and what is built on nothing but that. What 
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import polars as pl
 
@@ -25,6 +25,13 @@ class DamagedDayError(Exception):
 
 class OlderDayError(Exception):
     """A day of a table was written without columns that are needed now."""
+
+
+class WrittenBy(NamedTuple):
+    """Which version of the portfolio, and of the code, wrote a day of a table; None where it does not say."""
+
+    portfolio: str | None = None
+    code: str | None = None
 
 
 class Store(Protocol):
@@ -53,11 +60,24 @@ class Store(Protocol):
         ``may_lack`` has nulls in it.
         """
 
-    def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> None:
-        """Replace a day of a table in one step. ``definitions``: what its columns were made by, to be asked for again."""
+    def write(
+        self,
+        table: str,
+        day: date,
+        frame: pl.DataFrame | pl.LazyFrame,
+        definitions: Mapping[str, str] | None = None,
+        portfolio: str | None = None,
+    ) -> None:
+        """Replace a day of a table in one step.
+
+        ``definitions``: what its columns were made by; ``portfolio``: by which version of the portfolio. Both to be asked for again.
+        """
 
     def definitions(self, table: str, day: date) -> dict[str, str]:
         """Return what a day's columns were made by, as told when it was written; nothing where nothing was told."""
+
+    def written_by(self, table: str, day: date) -> WrittenBy:
+        """Return which portfolio and which code wrote a day."""
 
     def note_read(self, table: str, days: Iterable[date]) -> None:
         """Count days as read that are held in memory from days before."""

@@ -12,8 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from polars.exceptions import PolarsError
+
 from resources.storage.processes import is_alive
 
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_OS_ERROR = re.compile(r"[^:]+\(os error (\d+)\)")
+"""What Polars says that the system said."""
 _PID = re.compile(r"\..+\.(\d{1,9})(\.wal)?")
 
 
@@ -48,6 +53,14 @@ def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: 
         raise
     if is_lasting:
         _flush_names(path.parent)
+
+
+def refusal(problem: Exception) -> str | None:
+    """Return what the system said where it refused to write; None where something else is wrong."""
+    if isinstance(problem, OSError):
+        return problem.strerror if problem.errno in _REFUSALS else None
+    match = _OS_ERROR.search(str(problem)) if isinstance(problem, PolarsError) else None
+    return match[0].strip() if match and int(match[1]) in _REFUSALS else None
 
 
 def is_abandoned(path: Path) -> bool:

@@ -3,9 +3,7 @@
 What belongs here: where tables live, reading and writing them, one run at a time. What does not: what is in them.
 """
 
-import errno
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -17,9 +15,10 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pydantic import PrivateAttr
 
-from atc_pipeline.tables.store import DamagedDayError, require
+from atc_pipeline.tables.store import DamagedDayError, WrittenBy, require
 from resources.storage import seal
-from resources.storage.files import replacing
+from resources.storage.code import code_version
+from resources.storage.files import refusal, replacing
 from resources.storage.kept import KeptFile, KeptTable, LeftBehind, all_files
 from resources.storage.origins import Origins
 from resources.storage.spill import PREFIX, Spill
@@ -29,9 +28,6 @@ DEFINITIONS = "atc_definitions"
 """The key of a file's Parquet metadata under which it says what it was made by."""
 
 
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-_OS_ERROR = re.compile(r"[^:]+\(os error (\d+)\)")
-"""What Polars says that the system said."""
 _LEFT_BEHIND = r"\..+\.\d+|\..+\.erasing"
 _NO_FOOTER = "Invalid thrift: transport error"
 """What Polars says when the system refuses the end of a file, whatever the system said."""
@@ -117,12 +113,20 @@ class Lake(dg.ConfigurableResource):
         folder = Path(self.root) / table
         return sorted(date.fromisoformat(path.parent.name.removeprefix("date=")) for path in folder.glob("date=*/part.parquet"))
 
-    def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> None:
+    def write(
+        self,
+        table: str,
+        day: date,
+        frame: pl.DataFrame | pl.LazyFrame,
+        definitions: Mapping[str, str] | None = None,
+        portfolio: str | None = None,
+    ) -> None:
         """Replace a day of a table in one step; a lazy frame is written while it is made, and never whole in memory.
 
         A process killed here leaves the old day or the new one. A power cut may leave none, or one whose seal is broken: it is told, and
         made again. To wait for the disk would make a year of 6,200 files take a tenth to a fifth longer.
-        ``definitions``: what its columns were made by, to be asked for again (``definitions``).
+        ``definitions``: what its columns were made by, to be asked for again (``definitions``); ``portfolio``: by which version of the
+        portfolio (``written_by``).
         """
         path = self.path(table, day)
         metadata = (
@@ -136,7 +140,7 @@ class Lake(dg.ConfigurableResource):
                     frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
                 else:
                     frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
-                seal.lay(unfinished)
+                seal.lay(unfinished, WrittenBy(portfolio, code_version()))
         except (OSError, PolarsError) as problem:
             reason = refusal(problem) or (_NO_FOOTER if _NO_FOOTER in str(problem) else None)
             if reason is None:
@@ -149,9 +153,17 @@ class Lake(dg.ConfigurableResource):
 
     def version(self, table: str, day: date) -> str | None:
         """Return a text that differs when a day was made with other rows; None where it was made before files were sealed."""
+        text = self._seal(table, day)
+        return None if text is None else text[:8]
+
+    def written_by(self, table: str, day: date) -> WrittenBy:
+        """Return which portfolio and which code wrote a day."""
+        return seal.written_by(self._seal(table, day))
+
+    def _seal(self, table: str, day: date) -> str | None:
         require(self, table, day)
         text = pl.read_parquet_metadata(self.path(table, day)).get(seal.SEAL)
-        return None if text is None else str(text)[:8]
+        return None if text is None else str(text)
 
     def definitions(self, table: str, day: date) -> dict[str, str]:
         """Return what a day's columns were made by, as told when it was written; nothing where nothing was told."""
@@ -222,14 +234,6 @@ class Lake(dg.ConfigurableResource):
                 ) from problem
             _tested[path] = facts
         return path
-
-
-def refusal(problem: Exception) -> str | None:
-    """Return what the system said where it refused to write; None where something else is wrong."""
-    if isinstance(problem, OSError):
-        return problem.strerror if problem.errno in _REFUSALS else None
-    match = _OS_ERROR.search(str(problem)) if isinstance(problem, PolarsError) else None
-    return match[0].strip() if match and int(match[1]) in _REFUSALS else None
 
 
 @contextmanager

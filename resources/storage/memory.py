@@ -8,7 +8,8 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.tables.store import require
+from atc_pipeline.tables.store import WrittenBy, require
+from resources.storage.code import code_version
 
 
 class Memory:
@@ -17,6 +18,7 @@ class Memory:
     def __init__(self) -> None:
         self._frames: dict[str, dict[date, pl.DataFrame]] = {}
         self._definitions: dict[tuple[str, date], dict[str, str]] = {}
+        self._written_by: dict[tuple[str, date], WrittenBy] = {}
 
     @property
     def place(self) -> str:
@@ -56,16 +58,29 @@ class Memory:
         columns = frames[0].collect_schema().names()
         return pl.concat(frames, how="diagonal").select(columns) if may_lack else pl.concat(frame.select(columns) for frame in frames)
 
-    def write(self, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame, definitions: Mapping[str, str] | None = None) -> None:
-        """Replace a day of a table, with what its columns were made by."""
+    def write(
+        self,
+        table: str,
+        day: date,
+        frame: pl.DataFrame | pl.LazyFrame,
+        definitions: Mapping[str, str] | None = None,
+        portfolio: str | None = None,
+    ) -> None:
+        """Replace a day of a table, with what its columns, and the table, were made by."""
         made = frame.lazy().collect()
         self._frames.setdefault(table, {})[day] = made
         self._definitions[table, day] = dict(definitions or {})
+        self._written_by[table, day] = WrittenBy(portfolio, code_version())
 
     def definitions(self, table: str, day: date) -> dict[str, str]:
         """Return what a day's columns were made by; nothing where nothing was told."""
         require(self, table, day)
         return self._definitions[table, day]
+
+    def written_by(self, table: str, day: date) -> WrittenBy:
+        """Return which portfolio and which code wrote a day."""
+        require(self, table, day)
+        return self._written_by[table, day]
 
     def note_read(self, table: str, days: Iterable[date]) -> None:
         """Count nothing: nobody asks a store in memory what was read."""

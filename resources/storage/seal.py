@@ -1,10 +1,11 @@
-"""A Parquet file's own word on its bytes: a checksum in its footer, so that a damaged file is known for one.
+"""A Parquet file's own word on its bytes: a checksum in its footer, so that a damaged file is known for one; and by whom it was written.
 
-What belongs here: laying and testing the seal. What does not: which files are read.
+What belongs here: laying, testing and reading the seal. What does not: which files are read.
 
 Polars writes no page checksums and tests none: of 300 flipped bits 184 gave other values in silence. The seal is text of a fixed
 length in the footer, blank when the bytes are summed, and filled in before the file gets its name. It has two sums: what the file
-was when it was made - its version, kept when rows of a person are erased -, and what it is now. It depends on nothing but the bytes.
+was when it was made - its version, kept when rows of a person are erased -, and what it is now. It says as well which portfolio and
+which code wrote the file: not part of its version, as the same rows are the same rows whoever wrote them.
 """
 
 import os
@@ -13,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from atc_pipeline.tables.store import WrittenBy
+
 SEAL = "atc_seal"
 """The key of the file's metadata."""
-_BLANK = "-" * 8
-BLANK = f"{_BLANK}:{_BLANK}"
+_SUM, _NAME = 8, 12
+"""Letters of a sum, and of the name of a portfolio or of code."""
+_BLANK = "-" * _SUM
+_NOBODY = "-" * _NAME
+BLANK = f"{_BLANK}:{_BLANK}:{_NOBODY}:{_NOBODY}"
 """What to write under it."""
-_LENGTH = len(BLANK)
 _CHUNK = 2**22
 
 
@@ -26,22 +31,31 @@ class BrokenSealError(Exception):
     """The bytes of a file are not those that were written."""
 
 
-def lay(path: Path) -> None:
-    """Seal a file that was written with ``BLANK``; or seal it again after rows were taken out, with the version it had."""
+def lay(path: Path, by: WrittenBy | None = None) -> None:
+    """Seal a file that was written with ``BLANK``; or seal it again after rows were taken out, with the version and the author it had."""
     with path.open("r+b") as file:
         seal = _read(file)
         if seal is not None:
-            version = seal.sum_with(BLANK) if seal.version == _BLANK else seal.version
+            is_new = seal.version == _BLANK
+            version = seal.sum_with(seal.blank) if is_new else seal.version
+            author = f":{by.portfolio or _NOBODY}:{by.code or _NOBODY}" if is_new and by is not None else seal.author
             file.seek(seal.begins)
-            file.write(f"{version}:{seal.sum_with(f'{version}:{_BLANK}')}".encode())
+            file.write(f"{version}:{seal.sum_with(f'{version}:{_BLANK}{author}')}{author}".encode())
 
 
 def test(path: Path) -> None:
     """Raise BrokenSealError unless the bytes are those that were sealed; a file without a seal is older than seals."""
     with path.open("rb") as file:
         seal = _read(file)
-    if seal is not None and seal.checksum != seal.sum_with(f"{seal.version}:{_BLANK}"):
+    if seal is not None and seal.checksum != seal.sum_with(f"{seal.version}:{_BLANK}{seal.author}"):
         raise BrokenSealError("its checksum is another")
+
+
+def written_by(text: str | None) -> WrittenBy:
+    """Read who wrote a file off its seal; nobody where it does not say."""
+    names = (text or "").split(":")[2:]
+    portfolio, code = (None if name == _NOBODY else name for name in names) if len(names) == len(WrittenBy._fields) else (None, None)
+    return WrittenBy(portfolio, code)
 
 
 @dataclass(frozen=True)
@@ -52,9 +66,16 @@ class _Seal:
     """Where in the file the seal is."""
     version: str
     checksum: str
+    author: str
+    """``:<portfolio>:<code>``; nothing in files of older versions of ours."""
     before: int
     head: bytes
     tail: bytes
+
+    @property
+    def blank(self) -> str:
+        """Return the seal as it was when the file was written."""
+        return BLANK[: 2 * _SUM + 1 + len(self.author)]
 
     def sum_with(self, text: str) -> str:
         """Sum the file up as if the seal were this text."""
@@ -67,8 +88,10 @@ def _read(file: BinaryIO) -> _Seal | None:
     if key < 0:
         return None
     at = key + len(SEAL) + 2  # the value's field header and length, one byte each
-    head, text, tail = footer[:at], footer[at : at + _LENGTH].decode(errors="replace"), footer[at + _LENGTH :]
-    return _Seal(begins + at, text[: len(_BLANK)], text[-len(_BLANK) :], _sum(file, begins), head, tail)
+    end = at + footer[at - 1]
+    head, text, tail = footer[:at], footer[at:end].decode(errors="replace"), footer[end:]
+    version, checksum, author = text[:_SUM], text[_SUM + 1 : 2 * _SUM + 1], text[2 * _SUM + 1 :]
+    return _Seal(begins + at, version, checksum, author, _sum(file, begins), head, tail)
 
 
 def _footer(file: BinaryIO) -> tuple[bytes, int]:

@@ -1,5 +1,7 @@
 """``python -m atc_pipeline explain`` on the small world: what the lake says about a customer, and what it cannot."""
 
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -113,9 +115,34 @@ def test_an_empty_lake_says_what_to_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert "run make demo" in capsys.readouterr().err
 
 
-def test_a_portfolio_that_is_refused_is_told_as_such(lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A mistake in journeys.yaml is named, not raised."""
-    assert lake.days("journey_assignments")
+def test_a_day_is_told_by_the_version_that_decided_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What journeys.yaml says now, or that it is refused, changes nothing about a day that is over."""
+    before = explained(lake.days("journey_assignments"), capsys)
     (tmp_path / "journeys.yaml").write_text("version: 1\n")
     monkeypatch.setenv("ATC_JOURNEYS", str(tmp_path / "journeys.yaml"))
-    assert main(["explain", "c01"]) == 1
+    assert explained(lake.days("journey_assignments"), capsys) == before
+
+
+def explained(days: Sequence[date], capsys: pytest.CaptureFixture[str]) -> str:
+    """Explain a customer on each of these days, and tell their path and the segments."""
+    commands = [["explain", "c01", "--day", str(day), "--all"] for day in days]
+    assert not any(main(command) for command in [*commands, ["journey", "c01"], ["segments"]])
+    return capsys.readouterr().out
+
+
+def test_a_version_that_is_gone_is_named(lake: Lake, environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A day is not told by another version than its own: the file that is missing is named."""
+    kept = Path(environment["ATC_HOME"]) / "portfolios"
+    fingerprint = lake.written_by("journey_assignments", LAST).portfolio
+    journeys = Path(environment["ATC_JOURNEYS"])
+    text = journeys.read_text()
+    away = (kept / f"{fingerprint}.yaml").rename(kept / "away")
+    journeys.write_text(text.replace("priority: 50", "priority: 51"))
+    try:
+        code, says = told(capsys, "c01")
+        assert (code, f"{fingerprint}.yaml: cannot be read" in says) == (1, True)
+    finally:
+        away.rename(kept / f"{fingerprint}.yaml")
+        journeys.write_text(text)

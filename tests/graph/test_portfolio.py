@@ -23,14 +23,14 @@ def world(tmp_path: Path) -> dict[str, str]:
 
 def test_a_run_loads_the_portfolio_once(world: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of journeys take seconds: not in each of thirty steps."""
-    loaded: list[Path] = []
-    load = resource.load_portfolio
-    monkeypatch.setattr(resource, "load_portfolio", lambda path: loaded.append(path) or load(path))
+    read: list[Path] = []
+    read_text = resource.read_text
+    monkeypatch.setattr(resource, "read_text", lambda path: read.append(path) or read_text(path))
 
     with dg.DagsterInstance.ephemeral() as instance:
         run(world, FIRST, FIRST, instance=instance)
 
-    assert len(loaded) == 1
+    assert len(read) == 2  # the code location, and the run
 
 
 def test_a_run_keeps_to_the_portfolio_it_began_with_and_the_next_takes_the_new_one(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_run_keeps_to_the_portfolio_it_began_with_and_the_next_takes_the_new_o
     def second(journeys: JourneysFile) -> None:
         seen.append([journey.id for journey in journeys.load().journeys])
 
-    @dg.job(resource_defs={"journeys": JourneysFile(path=str(path))})
+    @dg.job(resource_defs={"journeys": JourneysFile(path=str(path), home=str(tmp_path))})
     def both() -> None:
         second(start=first())
 

@@ -215,7 +215,7 @@ def walked(
         "customer_id": "x",
         "first": days[0],
         "last": days[-1],
-        "portfolio": portfolio,
+        "called": {journey.id: journey.name for journey in portfolio.journeys},
         "names": pl.DataFrame({"date": days, "customer_id": "x"}),
         "memberships": pl.DataFrame(
             [{"date": one, "segment_id": "buyers", "customer_id": "x", "member_since": days[0]} for one in days],

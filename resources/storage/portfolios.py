@@ -1,0 +1,40 @@
+"""Every version of ``journeys.yaml`` that ever made a table, as its text was: ``<home>/portfolios/<fingerprint>.yaml``.
+
+What belongs here: keeping texts by version, and which was the newest. What does not: what they say (``atc_pipeline.journeys``).
+"""
+
+from pathlib import Path
+
+from resources.storage.files import replacing
+
+_NEWEST = "newest"
+
+
+class Portfolios:
+    """The folder of kept versions."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, fingerprint: str) -> Path:
+        """Return where a version is kept."""
+        return self.root / f"{fingerprint}.yaml"
+
+    def keep(self, fingerprint: str, text: str) -> None:
+        """Keep a version, and that it is the newest; nothing is written where both are so."""
+        if not self.path(fingerprint).exists():
+            _write(self.path(fingerprint), text)
+        if self.newest() != fingerprint:
+            _write(self.root / _NEWEST, fingerprint)
+
+    def newest(self) -> str | None:
+        """Return the version that ran last; None where none was kept."""
+        try:
+            return (self.root / _NEWEST).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, is_lasting=True) as unfinished:
+        unfinished.write_bytes(text.encode())

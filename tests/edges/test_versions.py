@@ -1,0 +1,113 @@
+"""Versions of the portfolio on the disk: kept as they were, the newest valid one in use, and told by every file of the lake."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from atc_pipeline.journeys.problems import JourneysError
+from atc_pipeline.tables.store import WrittenBy
+from resources.journeys import JourneysFile
+from resources.storage.code import code_version
+from resources.storage.lake import Lake
+from tests.graph.small_world import JOURNEYS
+
+DAY = date(2026, 3, 1)
+ROWS = pl.DataFrame({"date": [DAY], "customer_id": ["c1"]})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A journeys.yaml."""
+    path = tmp_path / "journeys.yaml"
+    path.write_text(f"# as it was\n{JOURNEYS}")
+    return path
+
+
+def journeys(file: Path) -> JourneysFile:
+    """Return the resource as each run gets it: anew."""
+    return JourneysFile(path=str(file), home=str(file.parent / "home"))
+
+
+def test_a_version_is_kept_as_its_text_was(file: Path) -> None:
+    """The text with its comments, under its fingerprint; to ask which version is in use writes nothing."""
+    fingerprint = journeys(file).in_use().portfolio.fingerprint
+    assert not (file.parent / "home").exists()
+    assert journeys(file).load().fingerprint == fingerprint
+    assert (file.parent / "home" / "portfolios" / f"{fingerprint}.yaml").read_text() == file.read_text()
+
+
+def test_a_refused_file_changes_nothing_and_is_told(file: Path) -> None:
+    """The newest version that was valid runs on, also where an older one came back before; its messages say so."""
+    first = journeys(file).load()
+    text = file.read_text()
+    file.write_text(text.replace("priority: 50", "priority: 60"))
+    assert journeys(file).load().fingerprint != first.fingerprint
+    file.write_text(text)
+    journeys(file).load()
+    file.write_text(text.replace("any: [newcomers]", "any: [newcomer]"))
+
+    broken = journeys(file)
+    assert broken.load().fingerprint == first.fingerprint
+    assert broken.problem is not None
+    assert "unknown segment 'newcomer'; did you mean 'newcomers'?" in broken.problem
+    assert f"Refused: version {first.fingerprint} runs on" in broken.problem
+    file.unlink()
+    assert journeys(file).load().fingerprint == first.fingerprint
+
+
+def test_a_refused_file_without_a_version_before_it_fails_in_words(file: Path) -> None:
+    """Nothing else could run."""
+    file.write_text("version: 1\n")
+    with pytest.raises(dg.Failure, match="field 'calendar': is missing"):
+        journeys(file).load()
+    with pytest.raises(JourneysError):
+        journeys(file).in_use()
+
+
+def test_a_kept_version_that_is_gone_is_told_with_what_is_wrong_with_the_file(file: Path) -> None:
+    """Both files are named."""
+    fingerprint = journeys(file).load().fingerprint
+    (file.parent / "home" / "portfolios" / f"{fingerprint}.yaml").unlink()
+    file.write_text("version: 1\n")
+    with pytest.raises(dg.Failure, match=rf"(?s)field 'calendar': is missing.*{fingerprint}\.yaml: cannot be read"):
+        journeys(file).load()
+
+
+def test_a_day_has_the_version_that_decided_it(file: Path, tmp_path: Path) -> None:
+    """Of each day its own; of one that does not say, as files of older versions of ours, the one in use."""
+    lake = Lake(root=str(tmp_path / "lake"))
+    first = journeys(file).load()
+    lake.write("journey_assignments", DAY, ROWS, portfolio=first.fingerprint)
+    lake.write("journey_assignments", DAY + timedelta(days=1), ROWS)
+    file.write_text(file.read_text().replace("priority: 50", "priority: 60"))
+    now = journeys(file)
+    assert now.of_day(lake, DAY).fingerprint == first.fingerprint != now.load().fingerprint
+    assert [now.of_day(lake, DAY + timedelta(days=days)) for days in (1, 2)] == [now.load()] * 2
+
+
+def test_every_file_says_who_wrote_it_and_its_version_is_of_its_rows(tmp_path: Path) -> None:
+    """The same rows by another portfolio are the same version: nothing that stands on them is stale. Read back, they are whole."""
+    lake = Lake(root=str(tmp_path / "lake"))
+    versions = []
+    for portfolio in ("0123456789ab", "ba9876543210", None):
+        lake.write("numbers", DAY, ROWS, {"a": "b"}, portfolio)
+        assert lake.written_by("numbers", DAY) == WrittenBy(portfolio, code_version())
+        assert lake.definitions("numbers", DAY) == {"a": "b"}
+        assert lake.read("numbers", DAY).equals(ROWS)
+        versions.append(lake.version("numbers", DAY))
+    lake.write("numbers", DAY, ROWS.with_columns(customer_id=pl.lit("c2")), {"a": "b"}, "0123456789ab")
+    assert len({*versions, lake.version("numbers", DAY)}) == 2
+
+
+def test_a_file_sealed_by_an_older_version_of_ours_is_whole_and_does_not_say(tmp_path: Path) -> None:
+    """Its seal is shorter: two sums, and nobody's name."""
+    lake = Lake(root=str(tmp_path / "lake"))
+    path = lake.path("numbers", DAY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(Path(__file__).with_name("sealed_before_versions.parquet").read_bytes())
+    assert lake.read("numbers", DAY).height == 1
+    assert lake.version("numbers", DAY) is not None
+    assert lake.written_by("numbers", DAY) == WrittenBy(None, None)
