@@ -40,8 +40,8 @@ Kind = Literal[
 How = Literal["new", "changed", "removed"]
 
 UNSET = "not set"
-DERIVED = {(Condition, "expr"), (Condition, "columns"), (Portfolio, "fingerprint")}
-"""Fields that follow from others: an expression and its columns from its text and the traits, a fingerprint from everything."""
+DERIVED = {(Condition, "expr"), (Condition, "columns")}
+"""Fields that follow from others: from the condition's text, and the traits."""
 
 _LISTED: Mapping[str, Kind] = {
     "channels": "channel",
@@ -178,7 +178,7 @@ def changes(before: Portfolio, after: Portfolio) -> Changes:
 def _sections(before: Portfolio, after: Portfolio) -> Iterator[Change]:
     edits: dict[Kind, list[Edit]] = {}
     for field in fields(Portfolio):
-        if field.name not in _LISTED and (Portfolio, field.name) not in DERIVED:
+        if field.name not in _LISTED:
             kind, key = _SECTIONS.get(field.name, ("portfolio", field.name))
             edits.setdefault(kind, []).extend(_edits(key, getattr(before, field.name), getattr(after, field.name)))
     for kind, differing in edits.items():

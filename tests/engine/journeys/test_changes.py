@@ -105,8 +105,10 @@ def test_the_example_has_every_field_of_every_class() -> None:
 @pytest.mark.parametrize("path", [path for path, _, _ in PLACES], ids=lambda path: ".".join(map(str, path)))
 def test_every_field_that_differs_is_told(path: Path_) -> None:
     """Another value anywhere is exactly one thing changed in exactly one key; another id, one thing removed and one new."""
-    differing = changes(EXAMPLE, with_another(EXAMPLE, path))
+    after = with_another(EXAMPLE, path)
+    differing = changes(EXAMPLE, after)
 
+    assert after.fingerprint != EXAMPLE.fingerprint
     if path[-1] == "id":
         assert sorted(change.how for change in differing.every) == ["new", "removed"]
     elif len(path) == 1 and isinstance(path[0], str) and isinstance(getattr(EXAMPLE, path[0]), tuple) and path != ("blocked",):
@@ -123,6 +125,7 @@ def test_the_same_file_twice_differs_in_nothing() -> None:
     again = portfolio(("# how customers can be reached", "# ours"))
 
     assert not changes(EXAMPLE, again)
+    assert again.fingerprint == EXAMPLE.fingerprint
     assert not changes(EXAMPLE, replace(again, journeys=again.journeys[::-1], segments=again.segments[::-1]))
 
 
