@@ -129,9 +129,7 @@ class Memberships:
     def __init__(self, store: Store, portfolio: Portfolio, *, only_changed: bool = False) -> None:
         """``only_changed``: of days that are there, make only micro-segments that are new or defined anew since; rows of others stay."""
         self.store, self.portfolio, self.only_changed = store, portfolio, only_changed
-        self.spells = Spells(
-            store, "micro_segment_memberships", "segment_id", segment_definitions(portfolio), portfolio.starts_on
-        )
+        self.spells = Spells(store, "micro_segment_memberships", "segment_id", segment_definitions(portfolio), portfolio.starts_on)
         self.made_by: Mapping[str, str] | None = None
         """By what the day made last was made."""
 
