@@ -31,7 +31,7 @@ RELOAD = "reload the code location (Deployment > Reload) to see it in Dagster's 
 
 _FROM_THE_FIRST_DAY = {"config": {"only_changed": True, "from_first_day": True}}
 _IN_THE_WINDOW = {"config": {"only_changed": True}}
-ONLY_NEW: dict[str, Any] = {
+ONLY_NEW: dict[str, Any] = {  # a job of a range of days is given it by nobody but the dialog on its page
     "ops": {
         "customer_activity": _FROM_THE_FIRST_DAY,
         "profile": _FROM_THE_FIRST_DAY,
@@ -121,9 +121,9 @@ def journeys_sensor(job: Job, partitions: dg.DailyPartitionsDefinition, lake: La
         key = f"{situation}:{latest[0].run_id if latest else 'first'}"  # a key once used is never run again: each try has its own
         tags = {"dagster/asset_partition_range_start": str(new.first), "dagster/asset_partition_range_end": str(new.last)}
         request = (
-            dg.RunRequest(run_key=key, partition_key=str(new.first), tags=STATE_TAG)
+            dg.RunRequest(run_key=key, run_config=ONLY_NEW, partition_key=str(new.first), tags=STATE_TAG)
             if new.first == new.last
-            else dg.RunRequest(run_key=key, tags=STATE_TAG | tags)
+            else dg.RunRequest(run_key=key, run_config=ONLY_NEW, tags=STATE_TAG | tags)
         )
         return dg.SensorResult(run_requests=[request], cursor=asked.again(now).written())
 
