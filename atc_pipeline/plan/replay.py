@@ -19,7 +19,9 @@ DECIDED = (tables.SCORED_CANDIDATES, tables.JOURNEY_STATE, tables.JOURNEY_ASSIGN
 """What is compared."""
 STANDS_ON = ("customer_profiles", "micro_segment_memberships", "journey_queues")
 """What is read as it was recorded, and may have been made again by another version since."""
-DIFFERENCES = {"table": pl.String, "date": pl.Date, "key": pl.String, "column": pl.String, "recorded": pl.String, "replayed": pl.String}
+DIFFERENCES = pl.Schema(
+    {"table": pl.String, "date": pl.Date, "key": pl.String, "column": pl.String, "recorded": pl.String, "replayed": pl.String}
+)
 _MOST = 1000
 """Differences of a table's day that are listed; of more, how many there are."""
 
@@ -59,7 +61,7 @@ def replay(store: Store, portfolio_of: PortfolioOf, days: Iterable[date], code: 
             day,
             pl.concat([rows.head(_MOST) for rows in found]),
             sum(rows.height for rows in found),
-            tuple(_reasons(store, day, portfolio, code)),
+            tuple(reasons(store, day, portfolio, code)),
         )
 
 
@@ -92,7 +94,7 @@ def differences(table: Table, recorded: pl.DataFrame, replayed: pl.DataFrame) ->
     return found.select(pl.lit(table.name).alias("table"), pl.lit(day).alias("date"), "key", "column", "recorded", "replayed").sort("key")
 
 
-_CELL = {name: DIFFERENCES[name] for name in ("key", "column", "recorded", "replayed")}
+_CELL = pl.Schema({name: DIFFERENCES[name] for name in ("key", "column", "recorded", "replayed")})
 
 
 def _sides(recorded: pl.DataFrame, replayed: pl.DataFrame) -> Sequence[tuple[str, pl.DataFrame]]:
@@ -115,7 +117,7 @@ def _cells(rows: pl.DataFrame, name: str, recorded: pl.Expr, replayed: pl.Expr) 
     return rows.select("key", pl.lit(name).alias("column"), recorded.alias("recorded"), replayed.alias("replayed")).cast(_CELL)
 
 
-def _reasons(store: Store, day: date, portfolio: Portfolio, code: str) -> Iterator[str]:
+def reasons(store: Store, day: date, portfolio: Portfolio, code: str) -> Iterator[str]:
     """Say why a day may come out otherwise: other code, or tables made again since by another version."""
     wrote = store.written_by("journey_assignments", day)
     if wrote.code != code:
