@@ -42,8 +42,9 @@ def _section(section: Section) -> list[str]:
     for note in section.notes:
         body += [f"<sub>{_text(note, 2000)}</sub>", ""]
     title = _text(section.title)
-    if section.is_aside:
-        return ["<details>", f"<summary><b>{escaping.xml(section.title)}</b></summary>", "", *body, "</details>", ""]
+    if section.aside:
+        summary = f"<b>{escaping.xml(section.title)}</b>: {escaping.xml(section.aside)}"
+        return ["<details>", f"<summary>{summary}</summary>", "", *body, "</details>", ""]
     return [f"#### {title}", "", *body]
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 
 from atc_pipeline.explanation import words
-from atc_pipeline.journeys.portfolio import NONE
 from atc_pipeline.plan.report import (
     MOST_CHARACTERS,
     Changed,
@@ -54,13 +53,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """Sentences, a table, and what follows it; ``is_aside``: what a reader need not see at once."""
+    """Sentences, a table, and what follows it; ``aside``: what to say of it to a reader who need not see it at once."""
 
     title: str
     lines: tuple[str, ...] = ()
     table: Table | None = None
     notes: tuple[str, ...] = ()
-    is_aside: bool = False
+    aside: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,9 @@ def _customers(customers: Customers) -> Section:
             f"{sparkline(numbers)}  {days[0].changed:,} on {_on(days[0].date)}, {days[-1].changed:,} on {_on(days[-1].date)}"
             + (f", most on {_on(highest.date)}: {highest.changed:,}" if highest not in (days[0], days[-1]) else "")
         )
-        lines.append("Day by day: " + ", ".join(f"{number:,}" for number in numbers))
+        return Section(
+            "Customers whose journey changes", tuple(lines), notes=(f"Day by day: {', '.join(f'{each:,}' for each in numbers)}",)
+        )
     return Section("Customers whose journey changes", tuple(lines))
 
 
@@ -182,6 +183,8 @@ def _moves(journey: OfJourney) -> tuple[str, ...]:
 
 
 def _of(number: int, moved: Sequence[Moved], word: str) -> str:
+    if len(moved) == 1 and moved[0].customers == number:
+        return f"{words.count(number, 'customer')} {word} {moved[0].journey_id}"
     parts = [f"{move.customers:,} {word} {move.journey_id}" for move in moved[:_MOST_MOVES]]
     more = len(moved) - len(parts)
     return f"{words.count(number, 'customer')}: {', '.join(parts)}" + (f", and some {word} {words.count(more, 'other')}" if more else "")
@@ -222,21 +225,23 @@ def _segments(segments: Sequence[OfSegment], most: int) -> Section:
     empty = [segment.id for segment in segments if segment.size.after == 0 and segment.how != "removed"]
     notes = [f"Empty: {', '.join(empty[:10])}{f' and {len(empty) - 10:,} more' if len(empty) > 10 else ''}."] if empty else []
     if not differing:
-        return Section("Micro-segments", (*folded, *notes), is_aside=True)
+        return Section("Micro-segments", (*folded, *notes), aside="as before")
     rows, untold = _cut(
         [Row((segment.id, _counts(segment.size), _counts(segment.in_no_queue)), MARKS[segment.how]) for segment in differing], most
     )
     table = Table(("micro-segment", "customers", "of these in no queue"), tuple(rows))
-    return Section("Micro-segments", table=table, notes=(*_more(untold, "micro-segment"), *folded, *notes), is_aside=True)
+    aside = f"{len(differing):,} of {len(segments):,} differ"
+    return Section("Micro-segments", table=table, notes=(*_more(untold, "micro-segment"), *folded, *notes), aside=aside)
 
 
 def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
     title = "Control groups"
     moved = sum(arm.changes_arm for arm in arms)
     lines = [f"{words.count(moved, 'customer')} would change arm." if moved else "Nobody changes arm."]
+    aside = "" if moved else "nobody changes arm"
     held = [arm for arm in arms if arm.control.before or arm.control.after or arm.changes_arm]
     if not held:
-        return Section(title, (*lines, "No journey has a control group: what any of them changes cannot be proved."), is_aside=True)
+        return Section(title, (*lines, "No journey has a control group: what any of them changes cannot be proved."), aside=aside)
     rows = [
         Row(
             (
@@ -255,7 +260,7 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
         "Visible: the smallest difference in the share reaching the goal that 30 days at this pace would show (two-sided 5 %, power 80 %), "
         "both arms near the share assumed."
     )
-    return Section(title, tuple(lines), Table(heads, tuple(rows)), (*_more(untold, "journey"), note), is_aside=not moved)
+    return Section(title, tuple(lines), Table(heads, tuple(rows)), (*_more(untold, "journey"), note), aside=aside)
 
 
 def _value(report: Report) -> Section:
@@ -283,8 +288,13 @@ def _examples(report: Report, *, with_names: bool) -> Section:
     return Section(
         f"{words.count(len(rows), 'customer')} who change" if len(rows) > 1 else "A customer who changes",
         table=Table(("who", "day", "journey"), tuple(rows), frozenset({"day", "journey"})),
-        is_aside=True,
+        aside="and why",
     )
+
+
+def _sum(parts: Iterable[Counts]) -> Counts:
+    every = list(parts)
+    return Counts(before=sum(part.before for part in every), after=sum(part.after for part in every))
 
 
 def _counts(counts: Counts) -> Cell:
@@ -323,8 +333,3 @@ def _days(first: date, last: date) -> str:
 
 def _on(day: date, *, with_year: bool = False) -> str:
     return f"{day.day} {day:%B}" + (f" {day.year}" if with_year else "")
-
-
-def whereabouts(journey_id: str | None) -> str:
-    """Name the journey, or none."""
-    return NONE if journey_id is None else journey_id
