@@ -211,12 +211,10 @@ def _contact(contact: Contact, customers: Customers | None, most: int) -> Sectio
             rows.append(Row(("  per customer", _figures(per_head, "{:.2f}"), "")))
     rows += [Row((f"at the limit of {cap.cap}", _counts(cap.reached), _change(cap.reached))) for cap in contact.caps]
     rows, untold = _cut(rows, most)
-    return Section(
-        "None, messages, caps",
-        table=Table(("over the window", "number", "change"), tuple(rows)),
-        notes=_more(untold, "line"),
-        is_aside=True,
-    )
+    sent = _sum(channel.messages for channel in contact.channels)
+    aside = f"none {_change(contact.none) or 'as before'}, messages {_change(sent) or 'as before'}"
+    table = Table(("over the window", "before → after", "change"), tuple(rows))
+    return Section("None, messages, caps", table=table, notes=_more(untold, "line"), aside=aside)
 
 
 def _segments(segments: Sequence[OfSegment], most: int) -> Section:
