@@ -102,10 +102,13 @@ def _journeys(
     counted = [_by_journey(course, answers, side, days) for side, course in zip(_SIDES, (before, after), strict=True)]
     names = {journey.id: journey.name for course in (before, after) for journey in course.portfolio.journeys}
     moves = changed.group_by("journey_before", "journey_after").agg(customers=pl.col("customer_id").n_unique())
+    gained, lost = (
+        dict(changed.group_by(f"journey_{side}").agg(pl.col("customer_id").n_unique()).iter_rows()) for side in ("after", "before")
+    )
     moves = moves.sort("customers", "journey_before", "journey_after", descending=[True, False, False])
     for id_ in sorted({*names, *counted[0], *counted[1]}):
         sides = {side: counts.get(id_, {}) for side, counts in zip(_SIDES, counted, strict=True)}
-        gained, lost = moves.filter(journey_after=id_), moves.filter(journey_before=id_)
+        came, went = moves.filter(journey_after=id_), moves.filter(journey_before=id_)
         yield OfJourney(
             id=id_,
             name=names.get(id_, id_),
@@ -115,8 +118,10 @@ def _journeys(
                 for name in ("queued", "entered", "starved", "wanted")
             },
             **{name: Figures(**{side: of.get(name) for side, of in sides.items()}) for name in ("waiting_days", "places", "price")},
-            gained_from=tuple(Moved(journey_id=name, customers=n) for name, n in gained.select("journey_before", "customers").iter_rows()),
-            lost_to=tuple(Moved(journey_id=name, customers=n) for name, n in lost.select("journey_after", "customers").iter_rows()),
+            gained=gained.get(id_, 0),
+            lost=lost.get(id_, 0),
+            gained_from=tuple(Moved(journey_id=name, customers=n) for name, n in came.select("journey_before", "customers").iter_rows()),
+            lost_to=tuple(Moved(journey_id=name, customers=n) for name, n in went.select("journey_after", "customers").iter_rows()),
         )
 
 
@@ -232,13 +237,13 @@ def _examples(before: Course, after: Course, changed: pl.DataFrame) -> Iterable[
 
 def _why(before: Course, after: Course, row: dict[str, object]) -> str:
     """Say in a line what decided it: what each of the two was worth, and how the other side ruled on it."""
-    told = []
+    says = []
     for side, course, name in (("before", before, row["journey_after"]), ("after", after, row["journey_before"])):
         options = course.store.lazy("scored_candidates", _day(row)).filter(customer_id=row["customer_id"], journey_id=name)
         ruling = options.select("ruling", "score").collect()
-        says = "no option" if ruling.is_empty() else f"{ruling['ruling'].item()}{_at(ruling['score'].item())}"
-        told.append(f"{side} {row[f'decision_{side}']} {row[f'journey_{side}']}{_at(row[f'score_{side}'])}, with {name} {says}")
-    return "; ".join(told)
+        ruled = "no option" if ruling.is_empty() else f"{ruling['ruling'].item()}{_at(ruling['score'].item())}"
+        says.append(f"{side} {row[f'decision_{side}']} {row[f'journey_{side}']}{_at(row[f'score_{side}'])}, with {name} {ruled}")
+    return "; ".join(says)
 
 
 def _day(row: dict[str, object]) -> date:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from atc_pipeline.decision import tables
+from atc_pipeline.explanation import words
 from atc_pipeline.journeys.changes import Changes, changes
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.plan.courses import Progress, catch_up, follow
@@ -22,6 +23,8 @@ OPEN_LOOP = (
     "The first day is exact. On later days customers behave as they did under the portfolio that was in force: what they would have "
     "done otherwise nobody knows, and goals reached stay reached."
 )
+
+_SOURCES = 2
 
 Room = Callable[[Store], AbstractContextManager[Store]]
 """Lends a store over a recorded one, which takes what is written and is thrown away afterwards."""
@@ -48,7 +51,7 @@ def plan(
     """
     before_of: PortfolioOf = past.portfolio_of if against is None else lambda _: against
     before = before_of(days[-1])
-    found = changes(before, after)
+    edits = changes(before, after)
     window = Window(
         first=days[0],
         last=days[-1],
@@ -70,9 +73,9 @@ def plan(
         is_same = all(before_of(day).fingerprint == after.fingerprint for day in days)
         if not is_same:
             _catch_up_and_follow(past, new, after, days, say)
-        compared = compare(Course(old, before), Course(old if is_same else new, after), found, days)
+        compared = compare(Course(old, before), Course(old if is_same else new, after), edits, days)
     stood = 0 if against is not None else sum(standing(past.store, day).height for day in days)
-    return _reported(window, found, compared, tuple(_limits(otherwise, stood)))
+    return _reported(window, edits, compared, tuple(_limits(otherwise, stood)))
 
 
 def _catch_up_and_follow(past: Past, store: Store, portfolio: Portfolio, days: Sequence[date], say: Say) -> None:
@@ -119,9 +122,9 @@ def _limits(otherwise: Sequence[ReplayedDay], stood: int) -> Iterator[str]:
         )
 
 
-def _reported(window: Window, found: Changes, compared: Difference, limits: tuple[str, ...]) -> Report:
+def _reported(window: Window, edits: Changes, compared: Difference, limits: tuple[str, ...]) -> Report:
     return Report(
-        verdict=Verdict(headline="", is_reproducible=True),
+        verdict=Verdict(headline=_headline(compared), is_reproducible=True),
         window=window,
         changes=tuple(
             Changed(
@@ -131,7 +134,7 @@ def _reported(window: Window, found: Changes, compared: Difference, limits: tupl
                 gist=change.gist,
                 edits=tuple(Edited(key=edit.key, before=edit.before, after=edit.after, words=edit.words) for edit in change.edits),
             )
-            for change in found.every
+            for change in edits.every
         ),
         customers=compared.customers,
         journeys=compared.journeys,
@@ -142,3 +145,16 @@ def _reported(window: Window, found: Changes, compared: Difference, limits: tupl
         examples=compared.examples,
         limits=limits,
     )
+
+
+def _headline(compared: Difference) -> str:
+    """Say what it comes to in a sentence: how many change, and which journey takes most of them, from where."""
+    customers = compared.customers
+    if not customers.changed:
+        return f"Nobody would be in another journey: all {customers.customers:,} customers stay as they are."
+    who = f"{words.percent(customers.share)} of customers ({customers.changed:,} of {customers.customers:,}) would be in another journey"
+    most = max(compared.journeys, key=lambda journey: (journey.gained, journey.id), default=None)
+    if most is None or not most.gained:
+        return f"{who}, or in none, for a day at least."
+    came = " and ".join(moved.journey_id for moved in most.gained_from[:_SOURCES])
+    return f"{who}; {most.id} would take {most.gained:,} of them, mostly from {came}."

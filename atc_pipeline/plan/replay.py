@@ -56,11 +56,11 @@ def replay(store: Store, portfolio_of: PortfolioOf, days: Iterable[date], code: 
             step = Decision(store, portfolio)
         step.delivered = standing(store, day)
         made = step.make(day)
-        found = [differences(table, store.lazy(table.name, day).collect(), made[table.name].lazy().collect()) for table in DECIDED]
+        cells = [differences(table, store.lazy(table.name, day).collect(), made[table.name].lazy().collect()) for table in DECIDED]
         yield ReplayedDay(
             day,
-            pl.concat([rows.head(_MOST) for rows in found]),
-            sum(rows.height for rows in found),
+            pl.concat([rows.head(_MOST) for rows in cells]),
+            sum(rows.height for rows in cells),
             tuple(reasons(store, day, portfolio, code)),
         )
 
@@ -87,11 +87,11 @@ def differences(table: Table, recorded: pl.DataFrame, replayed: pl.DataFrame) ->
         sides = [pl.col(side).struct.field(name) if name in frame.columns else pl.lit(None) for side, frame in _sides(recorded, replayed)]
         cells = matched.filter(sides[0].ne_missing(sides[1])) if _same_type(recorded, replayed, name) else matched
         frames.append(_cells(cells, name, *(_text_of(side) for side in sides)))
-    found = pl.concat(frames)
-    if found.is_empty():  # all cells are the same: the order of rows or columns, or a type, is not
-        found = pl.DataFrame([("", "order or types", str(recorded.schema), str(replayed.schema))], schema=_CELL, orient="row")
+    cells = pl.concat(frames)
+    if cells.is_empty():  # all cells are the same: the order of rows or columns, or a type, is not
+        cells = pl.DataFrame([("", "order or types", str(recorded.schema), str(replayed.schema))], schema=_CELL, orient="row")
     day = recorded["date"][0] if recorded.height else replayed["date"][0]
-    return found.select(pl.lit(table.name).alias("table"), pl.lit(day).alias("date"), "key", "column", "recorded", "replayed").sort("key")
+    return cells.select(pl.lit(table.name).alias("table"), pl.lit(day).alias("date"), "key", "column", "recorded", "replayed").sort("key")
 
 
 _CELL = pl.Schema({name: DIFFERENCES[name] for name in ("key", "column", "recorded", "replayed")})
