@@ -236,14 +236,18 @@ def _examples(before: Course, after: Course, changed: pl.DataFrame) -> Iterable[
 
 
 def _why(before: Course, after: Course, row: dict[str, object]) -> str:
-    """Say in a line what decided it: what each of the two was worth, and how the other side ruled on it."""
+    """Say in two sentences what decided it: what won on each side, and how that side ruled on what wins on the other."""
     says = []
     for side, course, name in (("before", before, row["journey_after"]), ("after", after, row["journey_before"])):
         options = course.store.lazy("scored_candidates", _day(row)).filter(customer_id=row["customer_id"], journey_id=name)
         ruling = options.select("ruling", "score").collect()
-        ruled = "no option" if ruling.is_empty() else f"{ruling['ruling'].item()}{_at(ruling['score'].item())}"
-        says.append(f"{side} {row[f'decision_{side}']} {row[f'journey_{side}']}{_at(row[f'score_{side}'])}, with {name} {ruled}")
-    return "; ".join(says)
+        loser = f"{name} is no option" if ruling.is_empty() else f"{name} is {ruling['ruling'].item()}{_at(ruling['score'].item())}"
+        winner = _WON[str(row[f"decision_{side}"])].format(row[f"journey_{side}"])
+        says.append(f"{side.title()}: {winner}{_at(row[f'score_{side}'])}; {loser}.")
+    return " ".join(says)
+
+
+_WON = {"none": "in no journey", "start": "starts {}", "switch": "switches to {}", "continue": "stays in {}"}
 
 
 def _day(row: dict[str, object]) -> date:
