@@ -27,7 +27,7 @@ from atc_pipeline.plan.report import (
 MARKS: dict[How, str] = {"new": "+", "changed": "~", "removed": "-", "same": ""}
 BARS = "▁▂▃▄▅▆▇█"
 _MOST_MOVES = 4
-_ROWS = (1000, 500, 250, 120, 60, 30, 15, 8, 4, 2)
+_ROWS = (250, 120, 60, 30, 15, 8, 4, 2)
 
 Pair = tuple[str, str]
 Cell = str | Pair
