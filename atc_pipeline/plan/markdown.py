@@ -55,9 +55,9 @@ def _table(table: Table) -> list[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    first, *others = row.cells
+    first, *rest = row.cells
     details = "".join(f"<br><sub>{_text(detail, 1000)}</sub>" for detail in row.details)
-    return [f"{_bold(_cell(first))}{details}", *(_cell(cell) for cell in others)]
+    return [f"{_bold(_cell(first))}{details}", *(_cell(cell) for cell in rest)]
 
 
 def _bold(text: str) -> str:
