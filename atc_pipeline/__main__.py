@@ -1,7 +1,7 @@
 """Commands for people, of ``atc_pipeline.commands``: they ask the tables, and say beforehand what a change would do.
 
-What belongs here: parsing, printing, exit codes. What does not: any command but ``validate``, which answers before all that takes seconds
-to import.
+What belongs here: parsing, printing, exit codes. What does not: any command but the one that checks the file, which
+answers before all that takes seconds is imported.
 """
 
 import os

@@ -11,6 +11,7 @@ import polars as pl
 
 from atc_pipeline.journeys.changes import Changes
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.plan.power import smallest_visible
 from atc_pipeline.plan.report import (
     Contact,
     Counts,
@@ -31,8 +32,6 @@ from atc_pipeline.rules.lots import bucket
 from atc_pipeline.tables.store import Store
 
 EXAMPLES = 5
-SIGNIFICANCE, POWER = 1.959964, 0.841621
-"""Quantiles of the standard normal distribution: a two-sided test at 5 %, a power of 80 % (Fleiss, Levin & Paik 2003, 4.2)."""
 VISIBLE_AFTER = 30
 """Days of entries after which the smallest visible effect is told."""
 _ENTRY = ("start", "switch")
@@ -206,15 +205,8 @@ def _arms(after: Course, answers: pl.DataFrame, days: Sequence[date]) -> Iterabl
             treated=arms["treated"],
             control=arms["control"],
             base_rate=min(1.0, rate),
-            visible=smallest_visible(min(1.0, rate), *a_month),
+            visible=smallest_visible(*a_month, min(1.0, rate)),
         )
-
-
-def smallest_visible(rate: float, treated: float, control: float) -> float | None:
-    """Return the smallest difference between two shares near ``rate`` that so many entries show in 4 of 5 cases; None without an arm."""
-    if not treated or not control:
-        return None
-    return float((SIGNIFICANCE + POWER) * (rate * (1 - rate) * (1 / treated + 1 / control)) ** 0.5)
 
 
 def _score(answers: pl.DataFrame, side: str) -> float:

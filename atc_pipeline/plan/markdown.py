@@ -6,12 +6,14 @@ What belongs here: headings, tables and escaping for Markdown. What does not: an
 import re
 
 from atc_pipeline import escaping
-from atc_pipeline.plan.page import Cell, Page, Row, Section, Table, fitted
+from atc_pipeline.plan.page import Cell, Page, Section, Table, fitted
 from atc_pipeline.plan.report import Report
 
 MOST_LETTERS = 300
 """Of one text."""
 
+_ROOMY = 4
+"""Columns that leave room for a sentence in the first."""
 _REFERENCE = re.compile(r"(?<!&)#(?=\d)")
 """What GitHub takes for an issue or a pull request, and writes a link back to."""
 
@@ -49,23 +51,28 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    heads = ["", *(_text(head) for head in table.heads)]
-    rules = [":-:", *(":--" if position == 0 or head in table.texts else "--:" for position, head in enumerate(table.heads))]
-    return [_row(heads), _row(rules), *(_row([f"`{row.mark}`" if row.mark else "", *_cells(row)]) for row in table.rows)]
-
-
-def _cells(row: Row) -> list[str]:
-    first, *others = row.cells
-    details = "".join(f"<br><sub>{_text(detail, 1000)}</sub>" for detail in row.details)
-    return [f"{_bold(_cell(first))}{details}", *(_cell(cell) for cell in others)]
-
-
-def _bold(text: str) -> str:
-    return f"**{text}**" if text.strip() else ""
+    """Write a table; what belongs to a row stands in its first cell, or in a list below where the columns leave it no room."""
+    is_marked, is_wide = any(row.mark for row in table.rows), len(table.heads) > _ROOMY
+    heads = [*([""] if is_marked else []), *(_text(head) for head in table.heads)]
+    sides = [":--" if position == 0 or head in table.texts else "--:" for position, head in enumerate(table.heads)]
+    lines: list[list[str]] = []
+    for row in table.rows:
+        if lines and not row.cells[0]:  # more of the row above
+            lines[-1][-1] += f"<br>{_cell(row.cells[-1])}"
+            continue
+        mark = [f"`{row.mark}`" if row.mark else ""] if is_marked else []
+        details = "" if is_wide else "".join(f"<br><sub>{_text(detail, 1000)}</sub>" for detail in row.details)
+        lines.append([*mark, f"**{_cell(row.cells[0])}**{details}", *(_cell(cell) for cell in row.cells[1:])])
+    below = [f"- **{_cell(row.cells[0])}** {_text('; '.join(row.details), 1000)}" for row in table.rows if is_wide and row.details]
+    return [_row(heads), _row([*([":-:"] if is_marked else []), *sides]), *map(_row, lines), *(["", *below] if below else [])]
 
 
 def _cell(cell: Cell) -> str:
-    return _text(cell) if isinstance(cell, str) else f"{_text(cell[0])} → **{_text(cell[1])}**"
+    """Write a figure so that it does not break, and a change with its end in bold."""
+    if isinstance(cell, str):
+        return _text(cell)
+    before, after = (_text(side).replace(" ", "&nbsp;") for side in cell)
+    return f"{before}&nbsp;→&nbsp;**{after}**"
 
 
 def _row(cells: list[str]) -> str:

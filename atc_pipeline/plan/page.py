@@ -27,7 +27,7 @@ from atc_pipeline.plan.report import (
 MARKS: dict[How, str] = {"new": "+", "changed": "~", "removed": "-", "same": ""}
 BARS = "▁▂▃▄▅▆▇█"
 _MOST_MOVES = 4
-_ROWS = (1000, 500, 250, 120, 60, 30, 15, 8, 4, 2)
+_ROWS = (250, 120, 60, 30, 15, 8, 4, 2)
 
 Pair = tuple[str, str]
 Cell = str | Pair
@@ -208,7 +208,7 @@ def _contact(contact: Contact, customers: Customers | None, most: int) -> Sectio
         rows.append(Row((f"messages by {channel.channel}", _counts(channel.messages), _change(channel.messages))))
         if people:
             per_head = Figures(before=channel.messages.before / people, after=channel.messages.after / people)
-            rows.append(Row(("  per customer", _figures(per_head, "{:.2f}"), "")))
+            rows.append(Row((f"messages by {channel.channel}, per customer", _figures(per_head, "{:.2f}"), "")))
     rows += [Row((f"at the limit of {cap.cap}", _counts(cap.reached), _change(cap.reached))) for cap in contact.caps]
     rows, untold = _cut(rows, most)
     sent = _sum(channel.messages for channel in contact.channels)

@@ -248,8 +248,8 @@ def read(text: str) -> Report:
 
 def schema() -> str:
     """Return the JSON Schema of the report."""
-    told = Report.model_json_schema(mode="serialization")
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **told}, indent=2, ensure_ascii=False) + "\n"
+    of_report = Report.model_json_schema(mode="serialization")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **of_report}, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
