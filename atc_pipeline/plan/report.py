@@ -136,8 +136,10 @@ class OfJourney(_Part):
     how: How
     queued: Counts = Field(description="Customers in its queue, added up over days.")
     entered: Counts = Field(description="Entries in the window.")
-    gained_from: tuple[Moved, ...] = Field(description="Customers in it after on a day when before they were elsewhere, by where.")
-    lost_to: tuple[Moved, ...]
+    gained: Count = Field(description="Customers who are in it on a day on which they were elsewhere before.")
+    gained_from: tuple[Moved, ...] = Field(description="These by where they were: a journey or none; most first.")
+    lost: Count = Field(description="Customers who are elsewhere on a day on which they were in it before.")
+    lost_to: tuple[Moved, ...] = Field(description="These by where they are; most first.")
     waiting_days: Figures = Field(description="Days that those in its queue on the last day have waited, on average.")
     starved: Counts = Field(description="Customers queued on every day who never entered.")
     places: Figures = Field(description="Places for those who enter, added up over days; null: without limit.")
@@ -148,7 +150,7 @@ class OfJourney(_Part):
     def is_same(self) -> bool:
         """Tell whether nothing about it differs."""
         pairs = (self.queued, self.entered, self.waiting_days, self.starved, self.places, self.wanted, self.price)
-        return self.how == "same" and not (self.gained_from or self.lost_to or any(pair.differ for pair in pairs))
+        return self.how == "same" and not (self.gained or self.lost or any(pair.differ for pair in pairs))
 
 
 class OfChannel(_Part):
@@ -246,8 +248,8 @@ def read(text: str) -> Report:
 
 def schema() -> str:
     """Return the JSON Schema of the report."""
-    told = Report.model_json_schema(mode="serialization")
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **told}, indent=2, ensure_ascii=False) + "\n"
+    of_report = Report.model_json_schema(mode="serialization")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **of_report}, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
