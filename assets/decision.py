@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.daily import after, daily, days_of, each_day, made, spec, together
-from assets.shown.additions import sizes, what_is_new
+from assets.shown.additions import WhatIsNew
 from atc_pipeline.days.decision import Decision, Queues, UnknownJourneyError
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.escaping import plain
@@ -33,12 +33,9 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         except UnknownJourneyError as problem:
             raise dg.Failure(f"config journeys: {plain(str(problem))} not in {journeys.path} (or a draft)", allow_retries=False) from None
         days = days_of(context)
-        before = {day: sizes(lake, day) for day in days} if config.only_changed else {}
+        new = WhatIsNew(journeys, lake, days, is_told=config.only_changed)
         each_day(context, lake, queues)
-        told = {"portfolio": journeys.load().fingerprint, **({"journeys_file_refused": journeys.problem} if journeys.problem else {})}
-        if config.only_changed:
-            told |= what_is_new(journeys, lake, before)
-        context.add_asset_metadata(told, asset_key="journey_queues", partition_key=str(days[-1]))
+        context.add_asset_metadata(new.facts(), asset_key="journey_queues", partition_key=str(days[-1]))
         return dg.MaterializeResult()
 
     @dg.multi_asset(

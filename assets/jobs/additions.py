@@ -99,11 +99,13 @@ def journeys_sensor(job: Job, partitions: dg.DailyPartitionsDefinition, lake: La
             new = additions(lake, portfolio)
         except _SAYS_WHAT_TO_DO as problem:
             return dg.SkipReason(plain(f"{problem}. {_not_shown(loaded, portfolio)}".strip(), None))
-        told = " · ".join([f"version {portfolio.fingerprint}", *_told(journeys, lake, portfolio, days[-1])])
+        differs = _told(journeys, lake, portfolio, days[-1])
+        told = " · ".join([f"version {portfolio.fingerprint}", *differs])
         hint = _not_shown(loaded, portfolio)
         if not new:
-            says = plain(". ".join([f"{told}: nothing is to be made, the next decision uses it", *([hint] if hint else [])]), None)
-            context.update_cursor(json.dumps({"settled": situation, "says": says}))
+            about = ": nothing is left to make, the next decision uses it" if differs else ": nothing is new"
+            says = plain(". ".join([f"{told}{about}", *([hint] if hint else [])]), None)
+            context.update_cursor(json.dumps({"settled": situation, "says": says}, ensure_ascii=False))
             return dg.SkipReason(says)
         if not all(partitions.has_partition_key(str(day)) for day in (new.first, new.last)):
             return dg.SkipReason(f"{told}: {new.first} or {new.last} is no partition as Dagster knows them. {RELOAD}, and it runs")

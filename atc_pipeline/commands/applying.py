@@ -68,7 +68,7 @@ class Apply:
             words = ()
         told = [f"Version {portfolio.fingerprint}", *(f"  {plain(line)}" for line in words)]
         if not new:
-            return Answer("\n".join([*told, "Nothing is to be made: the next decision uses it."]))
+            return Answer("\n".join([*told, "Nothing is left to make: the next decision uses it." if words else "Nothing is new."]))
         told.append(f"To make, {new.first} to {new.last}: {new.words}")
         if asked.check:
             return Answer("\n".join(told), 3)
