@@ -27,6 +27,8 @@ from atc_pipeline.plan.report import (
 MARKS: dict[How, str] = {"new": "+", "changed": "~", "removed": "-", "same": ""}
 BARS = "▁▂▃▄▅▆▇█"
 _MOST_MOVES = 4
+_NOTABLE = 0.05
+"""Of the customers who change: a journey that fewer of them come to or leave is not told from where and whereto."""
 _ROWS = (250, 120, 60, 30, 15, 8, 4, 2)
 
 Pair = tuple[str, str]
@@ -93,7 +95,7 @@ def page(report: Report, most: int, *, with_names: bool) -> Page:
     if verdict.is_reproducible:
         sections += [
             *([_customers(report.customers)] if report.customers else []),
-            _journeys(report.journeys, most),
+            _journeys(report.journeys, report.customers.changed if report.customers else 0, most),
             *([_contact(report.contact, report.customers, most)] if report.contact else []),
             _segments(report.segments, most),
             _arms(report.arms, window.days, most),
@@ -145,7 +147,7 @@ def sparkline(numbers: Sequence[int]) -> str:
     return "".join(BARS[min(len(BARS) - 1, number * len(BARS) // (highest + 1))] for number in numbers)
 
 
-def _journeys(journeys: Sequence[OfJourney], most: int) -> Section:
+def _journeys(journeys: Sequence[OfJourney], changed: int, most: int) -> Section:
     title = "Journeys"
     order = {"new": 0, "changed": 1, "removed": 2, "same": 3}
     differing = sorted(
@@ -164,12 +166,17 @@ def _journeys(journeys: Sequence[OfJourney], most: int) -> Section:
     }
     shown = {name: cells for name, cells in columns.items() if any(cell not in ("", "0", "–") for cell in cells)}
     rows = [
-        Row((journey.id, *(cells[position] for cells in shown.values())), MARKS[journey.how], _moves(journey))
+        Row(
+            (journey.id, *(cells[position] for cells in shown.values())),
+            MARKS[journey.how],
+            _moves(journey) if journey.how != "same" or journey.gained + journey.lost >= _NOTABLE * changed else (),
+        )
         for position, journey in enumerate(differing)
     ]
     rows, untold = _cut(rows, most)
     notes = [
-        "queued: customers in the queue, added up over the days. waiting days: of the queue on the last day, on average."
+        "queued: customers in the queue, added up over the days. waiting days: of the queue on the last day, on average. Whoever comes "
+        "from several journeys, or leaves for several, counts for each."
         + (" starved: customers queued every day who never entered." if "starved" in shown else "")
         + (" price: what one more place is worth, in units of score." if "price" in shown else "")
     ]
@@ -203,17 +210,15 @@ def _used(journey: OfJourney) -> Cell:
 
 def _contact(contact: Contact, customers: Customers | None, most: int) -> Section:
     people = customers.customers if customers else 0
-    rows = [Row(("days of customers in no journey", _counts(contact.none), _change(contact.none)))]
+    rows = [Row(("days of customers in no journey", _counts(contact.none), _change(contact.none), _per_head(contact.none, people)))]
     for channel in contact.channels:
-        rows.append(Row((f"messages by {channel.channel}", _counts(channel.messages), _change(channel.messages))))
-        if people:
-            per_head = Figures(before=channel.messages.before / people, after=channel.messages.after / people)
-            rows.append(Row((f"messages by {channel.channel}, per customer", _figures(per_head, "{:.2f}"), "")))
-    rows += [Row((f"at the limit of {cap.cap}", _counts(cap.reached), _change(cap.reached))) for cap in contact.caps]
+        sent = channel.messages
+        rows.append(Row((f"messages by {channel.channel}", _counts(sent), _change(sent), _per_head(sent, people))))
+    rows += [Row((f"held back by {cap.cap}, customers a day", _counts(cap.reached), _change(cap.reached), "")) for cap in contact.caps]
     rows, untold = _cut(rows, most)
-    sent = _sum(channel.messages for channel in contact.channels)
-    aside = f"none {_change(contact.none) or 'as before'}, messages {_change(sent) or 'as before'}"
-    table = Table(("over the window", "before → after", "change"), tuple(rows))
+    messages = _change(_sum(channel.messages for channel in contact.channels)) or "as before"
+    aside = f"none {_change(contact.none) or 'as before'}, messages {messages}"
+    table = Table(("over the window", "before → after", "change", "per customer"), tuple(rows))
     return Section("None, messages, caps", table=table, notes=_more(untold, "line"), aside=aside)
 
 
@@ -240,6 +245,10 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
     held = [arm for arm in arms if arm.control.before or arm.control.after or arm.changes_arm]
     if not held:
         return Section(title, (*lines, "No journey has a control group: what any of them changes cannot be proved."), aside=aside)
+    differing = [arm for arm in held if arm.changes_arm or arm.treated.differ or arm.control.differ]
+    folded = _folded(len(held) - len(differing), "journey")
+    if not differing:
+        return Section(title, (*lines, *folded), aside=aside)
     rows = [
         Row(
             (
@@ -247,10 +256,10 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
                 f"{arm.changes_arm:,}",
                 _figures(Figures(before=arm.treated.before / days, after=arm.treated.after / days), "{:.1f}"),
                 _figures(Figures(before=arm.control.before / days, after=arm.control.after / days), "{:.1f}"),
-                "–" if arm.visible is None else f"{100 * arm.visible:.1f} points",
+                "nothing" if arm.visible is None or arm.visible >= 1 else f"{100 * arm.visible:.1f} points",
             )
         )
-        for arm in held
+        for arm in differing
     ]
     rows, untold = _cut(rows, most)
     heads = ("journey", "change arm", "treated a day", "control a day", "visible after 30 days")
@@ -258,7 +267,7 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
         "Visible: the smallest difference in the share reaching the goal that 30 days at this pace would show (two-sided 5 %, power 80 %), "
         "both arms near the share assumed."
     )
-    return Section(title, tuple(lines), Table(heads, tuple(rows)), (*_more(untold, "journey"), note), aside=aside)
+    return Section(title, tuple(lines), Table(heads, tuple(rows)), (*_more(untold, "journey"), *folded, note), aside=aside)
 
 
 def _value(report: Report) -> Section:
@@ -299,6 +308,10 @@ def _counts(counts: Counts) -> Cell:
     return f"{counts.after:,}" if not counts.differ else (f"{counts.before:,}", f"{counts.after:,}")
 
 
+def _per_head(counts: Counts, people: int) -> Cell:
+    return _figures(Figures(before=counts.before / people, after=counts.after / people), "{:.2f}") if people else ""
+
+
 def _figures(figures: Figures, form: str) -> Cell:
     old, new = ("–" if figure is None else form.format(figure) for figure in (figures.before, figures.after))
     return new if old == new else (old, new)
@@ -326,7 +339,9 @@ def _cut(rows: Iterable[Row], most: int) -> tuple[list[Row], int]:
 def _days(first: date, last: date) -> str:
     if first == last:
         return _on(first, with_year=True)
-    return f"{_on(first, with_year=first.year != last.year)} to {_on(last, with_year=True)}, {(last - first).days + 1} days"
+    is_near = (first.year, first.month) == (last.year, last.month)
+    start = f"{first.day}" if is_near else _on(first, with_year=first.year != last.year)
+    return f"{start} to {_on(last, with_year=True)}, {(last - first).days + 1} days"
 
 
 def _on(day: date, *, with_year: bool = False) -> str:

@@ -217,7 +217,7 @@ def test_a_sparkline_has_a_letter_for_each_number_in_their_order(numbers: list[i
 
 FAILURES = [
     ("changes>10%", "12.1 % of customers would be in another journey (301 of 2,487)"),
-    ("starved>0", "12 customers would be queued every day and never enter: spring_sale 12"),
+    ("starved>0", "12 more customers would be queued every day and never enter: spring_sale 12"),
     ("capacity>100%", "more customers than places: spring_sale (388 for 240)"),
     ("messages>+4%", "4,191 messages instead of 4,010 (+4.5 %)"),
     ("empty_segment", "nobody is in newcomers"),
