@@ -4,10 +4,12 @@ What belongs here: which days of which steps a portfolio needs to be made, befor
 comparing (``difference``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 from atc_pipeline.customers import features
+from atc_pipeline.customers.profiles import lookback_days
 from atc_pipeline.days.activation import Messages
 from atc_pipeline.days.customers import Activity, Memberships, Profiles
 from atc_pipeline.days.decision import Decision, Queues
@@ -43,15 +45,20 @@ def follow(store: Store, portfolio_of: PortfolioOf, days: Sequence[date], record
 def catch_up(store: Store, portfolio: Portfolio, changes: Changes, first: date, last: date) -> Iterator[Progress]:
     """Make what a changed portfolio needs before the window begins, as ``apply`` would: columns, then spells in segments and queues.
 
-    Columns that are new or defined otherwise are made from the first day of the lake, since they may look back on all of it, up to
-    ``last``; spells over the last ``calendar.backfill_days`` before ``first``. Raises OutdatedDayError where no profile can be made of
-    what there is.
+    Columns that are new or defined otherwise are made as far back as they look, else from the first day of the lake; spells over the
+    last ``calendar.backfill_days`` before ``first``. Raises OutdatedDayError where no profile can be made of what there is.
     """
     since = max(portfolio.starts_on, first - timedelta(days=portfolio.backfill_days))
     definitions = Definitions(store, features.definitions(portfolio), portfolio.starts_on)
-    if any(definitions.changed("customer_profiles", day) for day in days_of(since, last)):
-        made_again: Sequence[Step] = (Activity(store, portfolio, only_changed=True), Profiles(store, portfolio, only_changed=True))
-        for day in days_of(portfolio.starts_on, last):
+    changed = {feature for day in days_of(since, last) for feature in definitions.changed("customer_profiles", day)}
+    if changed:
+        begins = _begins(portfolio, changed, since)
+        activity = Activity(store, portfolio, only_changed=True)
+        for day in days_of(max(portfolio.starts_on, begins - timedelta(days=lookback_days(portfolio))), begins - timedelta(days=1)):
+            write_day(store, activity, day)
+            yield "reading events again", day
+        made_again: Sequence[Step] = (activity, Profiles(store, replace(portfolio, starts_on=begins), only_changed=True))
+        for day in days_of(begins, last):
             for step in made_again:
                 write_day(store, step, day)
             yield "making changed columns again", day
@@ -61,6 +68,23 @@ def catch_up(store: Store, portfolio: Portfolio, changes: Changes, first: date, 
             for step in spells:
                 write_day(store, step, day)
             yield "building queues", day
+
+
+def _begins(portfolio: Portfolio, changed: Collection[str], since: date) -> date:
+    """Return the first day that features must be made of to be whole on ``since``: of windows no more than they look back."""
+    traits = {trait.id: trait for trait in portfolio.traits}
+    looked_back = 0
+    for feature in changed:
+        trait = traits.get(feature)
+        ranked = traits.get(trait.property or "") if trait is not None and trait.kind == "percentile" else trait
+        if ranked is None or ranked.within_days is None:
+            return portfolio.starts_on
+        looked_back = max(looked_back, ranked.within_days)
+    return max(portfolio.starts_on, since - timedelta(days=looked_back + _AHEAD))
+
+
+_AHEAD = 2
+"""Days by which an event may be dated after the day on which it arrived, rounded up (SPEC 1: ``from_the_future``)."""
 
 
 def days_of(first: date, last: date) -> Sequence[date]:

@@ -198,14 +198,14 @@ def _arms(after: Course, answers: pl.DataFrame, days: Sequence[date]) -> Iterabl
     for id_ in sorted({journey for of_side in counts for journey, _ in of_side}):
         arms = {arm: Counts(before=counts[0].get((id_, arm), 0), after=counts[1].get((id_, arm), 0)) for arm in ("treated", "control")}
         rate = rates.get(id_) or after.portfolio.policy.prior_propensity
-        a_month = [arms[arm].after / len(days) * VISIBLE_AFTER for arm in ("treated", "control")]
+        treated, control = (arms[arm].after / len(days) * VISIBLE_AFTER for arm in ("treated", "control"))
         yield OfArm(
             journey_id=id_,
             changes_arm=moved.get(id_, 0),
             treated=arms["treated"],
             control=arms["control"],
             base_rate=min(1.0, rate),
-            visible=smallest_visible(*a_month, min(1.0, rate)),
+            visible=smallest_visible(treated, control, min(1.0, rate)),
         )
 
 
