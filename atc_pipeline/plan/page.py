@@ -103,7 +103,12 @@ def page(report: Report, most: int, *, with_names: bool) -> Page:
             *([_examples(report, with_names=with_names)] if report.examples else []),
         ]
     else:
-        sections.append(Section("Not reproducible", tuple([verdict.first_difference] if verdict.first_difference else [])))
+        first = (
+            verdict.first_difference
+            if with_names
+            else "python -m atc_pipeline replay names the rows, which are customers' and not told here."
+        )
+        sections.append(Section("The first row that differs", (first or "It is not known.",)))
     if report.limits:
         sections.append(Section("How far to trust this", report.limits))
     return Page(title, verdict.headline, tuple((rule.rule, rule.says) for rule in verdict.failed), verdict.held, tuple(sections))

@@ -180,14 +180,18 @@ def test_nothing_changed_is_said_in_few_words() -> None:
 
 
 def test_what_cannot_be_reproduced_ends_the_report() -> None:
-    """Nothing can be compared with days that are decided otherwise than recorded: the first difference is all there is, exit 3."""
-    broken = with_verdict(is_reproducible=False, first_difference="journey_assignments of 2017-06-03, customer 17: none, recorded winback")
+    """Nothing can be compared with days that are decided otherwise than recorded: the first difference is all there is, exit 3.
 
-    for render in (text, markdown):
-        shown = render(judged(broken, [rule("changes>10%")]))
-        assert "customer 17: none, recorded winback" in shown
-        assert "Day by day" not in shown
-    assert judged(broken, [rule("changes>10%")]).verdict.exit_code == 3
+    It is some customer's row, and so is told in the terminal only.
+    """
+    broken = with_verdict(is_reproducible=False, first_difference="journey_assignments of 2017-06-03, customer 17: none, recorded winback")
+    report = judged(broken, [rule("changes>10%")])
+
+    assert "customer 17: none, recorded winback" in text(report)
+    assert "customer 17" not in markdown(report)
+    assert "atc_pipeline replay names the rows" in markdown(report)
+    assert not [shown for shown in (text(report), markdown(report)) if "Day by day" in shown]
+    assert report.verdict.exit_code == 3
 
 
 def test_customers_are_named_in_the_terminal_and_never_in_markdown() -> None:
