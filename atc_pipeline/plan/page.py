@@ -26,7 +26,7 @@ from atc_pipeline.plan.report import (
 
 MARKS: dict[How, str] = {"new": "+", "changed": "~", "removed": "-", "same": ""}
 BARS = "▁▂▃▄▅▆▇█"
-_MOST_MOVES = 4
+_MOST_MOVES = 3
 _NOTABLE = 0.05
 """Of the customers who change: a journey that fewer of them come to or leave is not told from where and whereto."""
 _ROWS = (250, 120, 60, 30, 15, 8, 4, 2)
@@ -161,31 +161,30 @@ def _journeys(journeys: Sequence[OfJourney], changed: int, most: int) -> Section
     folded = _folded(len(journeys) - len(differing), "journey")
     if not differing:
         return Section(title, folded)
-    columns: dict[str, list[Cell]] = {
-        "queued": [_counts(journey.queued) for journey in differing],
-        "entered": [_counts(journey.entered) for journey in differing],
-        "waiting days": [_figures(journey.waiting_days, "{:.1f}") for journey in differing],
-        "starved": [_counts(journey.starved) for journey in differing],
-        "places used": [_used(journey) for journey in differing],
-        "price": [_figures(journey.price, "{:.3g}") for journey in differing],
-    }
-    shown = {name: cells for name, cells in columns.items() if any(cell not in ("", "0", "–") for cell in cells)}
+    heads = ("journey", "queued", "entered", "gained", "lost", "waiting days", "starved")
     rows = [
         Row(
-            (journey.id, *(cells[position] for cells in shown.values())),
+            (
+                journey.id,
+                _counts(journey.queued),
+                _counts(journey.entered),
+                f"{journey.gained:,}",
+                f"{journey.lost:,}",
+                _figures(journey.waiting_days, "{:.1f}"),
+                _counts(journey.starved),
+            ),
             MARKS[journey.how],
-            _moves(journey) if journey.how != "same" or journey.gained + journey.lost >= _NOTABLE * changed else (),
+            (*_places(journey), *_moves(journey)) if journey.how != "same" or journey.gained + journey.lost >= _NOTABLE * changed else (),
         )
-        for position, journey in enumerate(differing)
+        for journey in differing
     ]
     rows, untold = _cut(rows, most)
-    notes = [
-        "queued: customers in the queue, added up over the days. waiting days: of the queue on the last day, on average. Whoever comes "
-        "from several journeys, or leaves for several, counts for each."
-        + (" starved: customers queued every day who never entered." if "starved" in shown else "")
-        + (" price: what one more place is worth, in units of score." if "price" in shown else "")
-    ]
-    return Section(title, table=Table(("journey", *shown), tuple(rows)), notes=(*_more(untold, "journey"), *folded, *notes))
+    note = (
+        "queued: customers in the queue, added up over the days. waiting days: of the queue on the last day, on average. "
+        "starved: customers queued every day who never entered. Whoever comes from several journeys, or leaves for several, counts for "
+        "each."
+    )
+    return Section(title, table=Table(heads, tuple(rows)), notes=(*_more(untold, "journey"), *folded, note))
 
 
 def _moves(journey: OfJourney) -> tuple[str, ...]:
@@ -196,21 +195,22 @@ def _moves(journey: OfJourney) -> tuple[str, ...]:
 
 def _of(number: int, moved: Sequence[Moved], word: str) -> str:
     if len(moved) == 1 and moved[0].customers == number:
-        return f"{words.count(number, 'customer')} {word} {moved[0].journey_id}"
+        return f"{number:,} {word} {moved[0].journey_id}"
     parts = [f"{move.customers:,} {word} {move.journey_id}" for move in moved[:_MOST_MOVES]]
     more = len(moved) - len(parts)
-    return f"{words.count(number, 'customer')}: {', '.join(parts)}" + (f", and some {word} {words.count(more, 'other')}" if more else "")
+    return f"{number:,}: {', '.join(parts)}" + (f" and some {word} {words.count(more, 'other')}" if more else "")
 
 
-def _used(journey: OfJourney) -> Cell:
-    old, new = (
-        "–" if not places else words.percent(entered / places)
-        for entered, places in (
-            (journey.entered.before, journey.places.before),
-            (journey.entered.after, journey.places.after),
-        )
-    )
-    return old if old == new else (old, new)
+def _places(journey: OfJourney) -> tuple[str, ...]:
+    """Say how full it is, and what one more place is worth, where places are limited."""
+    if journey.places.before is None and journey.places.after is None:
+        return ()
+    sides = ((journey.entered.before, journey.places.before), (journey.entered.after, journey.places.after))
+    old, new = ("no limit" if places is None else f"{entered:,} of {places:,.0f} places used" for entered, places in sides)
+    used = new if old == new or journey.how == "new" else f"{old} → {new}"
+    cell = _figures(journey.price, "{:.3g}")
+    price = cell if isinstance(cell, str) else cell[1] if journey.how == "new" else " → ".join(cell)
+    return (used if price == "–" else f"{used}; one more is worth {price} of score",)
 
 
 def _contact(contact: Contact, customers: Customers | None, most: int) -> Section:

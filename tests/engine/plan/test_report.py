@@ -132,9 +132,11 @@ def test_parts_come_in_the_order_of_the_contract(render: Callable[[Report], str]
     assert positions == sorted(positions)
 
 
-def test_the_terminal_has_100_columns_and_no_line_ends_in_blanks() -> None:
-    """Whatever is longer is wrapped."""
-    lines = text(judged(REPORT, [rule("changes>10%")])).split("\n")
+@pytest.mark.parametrize("name", ["spring_sale", "a_journey_that_is_called_by_a_very_long_name_" + "x" * 55])
+def test_the_terminal_has_100_columns_and_no_line_ends_in_blanks(name: str) -> None:
+    """Whatever is longer is wrapped, and a name too long for its column is cut."""
+    text_of_report = written(judged(REPORT, [rule("changes>10%")])).replace("spring_sale", name)
+    lines = text(read(text_of_report)).split("\n")
 
     assert max(map(len, lines)) <= WIDTH
     assert all(line == line.rstrip() for line in lines)
