@@ -291,7 +291,7 @@ def _examples(report: Report, *, with_names: bool) -> Section:
             (
                 f"customer {example.customer_id}" if with_names else f"bucket {example.bucket:04}",
                 _on(example.date),
-                f"{example.before} → {example.after}",
+                (example.before, example.after),
             ),
             details=(example.says,) if example.says else (),
         )
