@@ -5,6 +5,7 @@ What does not: deciding what to send (the engine), sending it (``channels``), th
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
@@ -13,7 +14,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage.database import DUCKDB, Database
+from resources.storage.database import Database
+from resources.storage.home import NOT_OPENED
 from resources.storage.session import Dialect, Keeping, Session, UnusableError, columns_of
 
 LEDGER = "ATC_LEDGER"
@@ -43,6 +45,9 @@ NEWER = {"sender": "varchar", "reason": "varchar", "is_final": "boolean"}
 At the end of ``TABLE``, so that a file has its columns in one order however old it is."""
 
 
+COLUMNS = tuple(re.findall(r"(?m)^    (\w+)", TABLE))
+
+
 def table(dialect: Dialect) -> str:
     """Return the statement that creates the table."""
     return TABLE.replace("varchar", dialect.text)
@@ -66,7 +71,8 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
 
     home: str = Field(description="The folder that holds ledger.duckdb (ATC_HOME).")
     elsewhere: str = Field(
-        default="", description="Where the ledger is instead (ATC_LEDGER): a DuckDB file, or a PostgreSQL database, without user and password."
+        default="",
+        description="Where the ledger is instead (ATC_LEDGER): a DuckDB file, or a PostgreSQL database, without user and password.",
     )
 
     @classmethod
@@ -92,7 +98,9 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             session.lend("batch", batch.select("idempotency_key", "date", "customer_id", "journey_id", "channel", "decision"))
             living = session.senders()
             if sender is not None and sender not in living:
-                raise LedgerError(f"the delivery ledger {self.place} has lost its connection to this run, and with it what the run has claimed")
+                raise LedgerError(
+                    f"the delivery ledger {self.place} has lost its connection to this run, and with it what the run has claimed"
+                )
             claimed = session.ask(CLAIM, now=now, sender=sender, living=sorted(living - {sender}))
         return batch.join(claimed, on="idempotency_key", how="semi", maintain_order="left")
 
@@ -199,13 +207,15 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
     def _database(self) -> Keeping:
         if not self.elsewhere:
             return Database(self.home, "ledger")
-        database = _database(os.environ.get(LEDGER, "").strip() or self.elsewhere)
-        if database.place != self.elsewhere:
+        if not self.elsewhere.startswith(SCHEMES):
+            return _database(self.elsewhere)
+        address = os.environ.get(LEDGER, "").strip()
+        if not address or _database(address).place != self.elsewhere:
             raise UnusableError(
-                f"{self.elsewhere} is not what {LEDGER} says in the environment of this process: reload the code location, with the variable "
-                "in the environment of all of Dagster's processes"
+                f"is {self.elsewhere}, and {LEDGER} says otherwise in the environment of this process: reload the code location, with the "
+                "variable in the environment of all of Dagster's processes"
             )
-        return database
+        return _database(address)
 
     @contextmanager
     def _sender(self) -> Iterator[str]:
@@ -234,6 +244,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         columns = columns_of(session, "deliveries")
         if not columns:
             return False
+        if foreign := [name for name in COLUMNS if name not in columns and name not in NEWER]:
+            raise UnusableError(
+                f"{self.place} has a table deliveries that is none of ours, without {', '.join(foreign)}: "
+                "give the ledger a database of its own"
+            )
         for name, kind in NEWER.items():
             if name not in columns:
                 session.run(f"alter table deliveries add column if not exists {name} {kind}")
@@ -255,10 +270,13 @@ def _database(address: str) -> Keeping:
         server = Server(address)
         _ = server.place  # understood, or refused
         return server
-    if "://" in address or not address.endswith(".duckdb"):
-        raise UnusableError("is neither the address of a PostgreSQL database (postgresql://...) nor the path of a file that ends in .duckdb")
     folder, _, name = address.rpartition("/")
-    return Database(folder or ".", name.removesuffix(".duckdb"))
+    if not address.startswith("/") or not name.endswith(".duckdb") or any(letter in address for letter in NOT_OPENED):
+        raise UnusableError(
+            "is neither the address of a PostgreSQL database (postgresql://user:password@host:5432/database) nor the full path of a file "
+            "that ends in .duckdb and has no ? and no \\ in it"
+        )
+    return Database(folder or "/", name.removesuffix(".duckdb"))
 
 
 CLAIM = """

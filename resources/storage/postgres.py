@@ -95,13 +95,8 @@ class ServerSession:
             for name, frame in frames.items()
             for number, column in enumerate(frame.with_columns(_marked(cs.string())))
         }
-        tables = [
-            f"{name} ({', '.join(frame.columns)}) as (select * from unnest("
-            + ", ".join(f"%({name}_{number})s::{_TYPES[column.dtype.base_type()]}[]" for number, column in enumerate(frame))
-            + "))"
-            for name, frame in frames.items()
-        ]
-        heading = f"with {', '.join(tables)} " if tables else ""
+        tables = ", ".join(_as_table(name, frame) for name, frame in frames.items())
+        heading = f"with {tables} " if tables else ""
         return self.connection.execute((heading + _PARAMETER.sub(r"%(\1)s", statement)).encode(), given or None)
 
 
@@ -174,9 +169,10 @@ class Server:
         except psycopg.ProgrammingError:  # its message repeats what it does not understand, which may be part of a password
             known = {"port": "?"}
         # What is not escaped in a password is taken for a port, a host or a database.
-        if not re.fullmatch(r"[0-9]*", str(known.get("port") or "")) or re.search(r"[@:/?#%]", f"{known.get('host')}{known.get('dbname')}"):
+        host, port, database = (str(known.get(part) or "") for part in ("host", "port", "dbname"))
+        if not re.fullmatch(r"[0-9,]*", port) or not re.fullmatch(r"[\w.:,-]*|/[\w./-]*", host) or re.search(r"[@:/?#%]", database):
             raise UnusableError(
-                "has no address that can be understood: expected postgresql://user:password@host:5432/database, with every other letter "
+                "is no address that can be understood: expected postgresql://user:password@host:5432/database, with every other letter "
                 "than a to z and 0 to 9 in user and password written as %, as %40 for @"
             )
         return known
@@ -202,6 +198,12 @@ class Server:
             password = self._known.get("password")
             shown = told.replace(password, "***") if password else told
             raise UnusableError(f"{self.place} cannot be read or written: {shown}") from None
+
+
+def _as_table(name: str, frame: pl.DataFrame) -> str:
+    """Return the common table expression for a frame whose columns are parameters; names are ours."""
+    arrays = ", ".join(f"%({name}_{number})s::{_TYPES[column.dtype.base_type()]}[]" for number, column in enumerate(frame))
+    return f"{name} ({', '.join(frame.columns)}) as (select * from unnest({arrays}))"  # noqa: S608
 
 
 def _name(number: int) -> str:

@@ -55,6 +55,16 @@ class Postgres:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def cut(self, database: str) -> None:
+        """End all connections to a database."""
+        self.ask("postgres", f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")  # noqa: S608
+
+    def bytes_of(self, database: str) -> bytes:
+        """Return what is in the files of a database."""
+        self.ask(database, "checkpoint")
+        ((number,),) = self.ask(database, "select oid from pg_database where datname = current_database()")
+        return b"".join(path.read_bytes() for path in (self.folder / "data" / "base" / str(number)).iterdir())
+
     def control(self, *arguments: str) -> None:
         """Start or stop the server."""
         command = [str(self.bin / "pg_ctl"), "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), *arguments]
@@ -68,6 +78,11 @@ class Postgres:
     def stop(self) -> None:
         """Cut all connections and stop it."""
         self.control("-m", "immediate", "stop")
+
+
+def name_of(address: str) -> str:
+    """Return the name of the database at an address."""
+    return address.rpartition("/")[2]
 
 
 def unprivileged() -> list[str]:
