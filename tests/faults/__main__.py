@@ -4,7 +4,6 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.killing import kill_often, leave_alone, table
@@ -16,13 +15,17 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="how many runs to kill (default 200)")
     parser.add_argument("--seed", type=int, default=1, help="what decides when each is killed (default 1)")
     told = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, contextmanager(leave_alone)(Path(folder) / "calm") as calm:
-        seen = kill_often(Path(folder), calm, told.kills, told.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        seen = kill_often(Path(folder), leave_alone(Path(folder) / "calm"), told.kills, told.seed)
     points = sum((tally.at_points for tally in seen.stages.values()), start=Counter[str]())
-    print(table(seen))
-    print(f"\n{seen.worlds} worlds, {seen.days} days, {seen.messages} messages; {seen.survived} attempts ended before they were killed")
-    print("points: " + ", ".join(f"{name} {count}" for name, count in sorted(points.items())))
-    print("\n".join(["differences from an undisturbed run:", *seen.differences]) if seen.differences else "no difference")
+    lines = [
+        table(seen),
+        "",
+        f"{seen.worlds} worlds, {seen.days} days, {seen.messages} messages; {seen.survived} attempts ended before they were killed",
+        "points: " + ", ".join(f"{name} {count}" for name, count in sorted(points.items())),
+        *(seen.differences or ["no difference from an undisturbed run"]),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
     return 1 if seen.differences else 0
 
 

@@ -46,6 +46,8 @@ class Order:
     """What time it is when it begins; the morning after the last day if nothing is said."""
     clock: Callable[[datetime, float], datetime] | None = None
     """What time it is after so many seconds, where time does not simply pass."""
+    prepare: Callable[[], None] | None = None
+    """What is done to the process before anything else."""
     timeout_seconds: float = 10.0
     retries: int = 2
 
@@ -189,6 +191,8 @@ def carry_out(work: Order, wire: Connection) -> None:
     tempfile.tempdir = work.environment["TMPDIR"]
     points = Points(work.point)
     install(points)
+    if work.prepare is not None:
+        work.prepare()
     at = work.at or morning_after(work.last)
     clock = work.clock or (lambda start, seconds: start + timedelta(seconds=seconds))
     assets.activation._now = lambda: clock(at, time.monotonic() - began)

@@ -7,15 +7,13 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from tests.edges.receiver import Receiver
 from tests.faults.attempt import STAGES, Attempt, Report, order, run_well
 from tests.faults.points import PLACES, Point, choices
-from tests.faults.world import DAYS, SECRET, Clock, World, differences, make_world, morning_after
+from tests.faults.world import DAYS, Home, World, copy_home, differences, make_world, morning_after, receiving
 
 MOST_PER_DAY = 8
 """Kills before a day may end."""
@@ -62,24 +60,31 @@ class Seen:
 
 @dataclass
 class Calm:
-    """A world that was left alone, and what its runs came by."""
+    """A world that was left alone: as it was before the first day and after each, and what its runs came by."""
 
-    world: World
+    before: dict[date, Home]
+    after: dict[date, Home]
     reports: dict[date, Report]
 
+    @property
+    def last(self) -> Home:
+        """As it is in the end."""
+        return self.after[DAYS[-1]]
 
-def leave_alone(folder: Path) -> Iterator[Calm]:
-    """Run all days undisturbed; the receiver is there as long as the world is needed."""
-    clock = Clock()
-    with Receiver(SECRET, now=clock.timestamp) as receiver:
-        world = make_world(folder, receiver, clock)
-        reports = {}
+
+def leave_alone(folder: Path) -> Calm:
+    """Run all days undisturbed."""
+    calm = Calm({}, {}, {})
+    with receiving() as (receiver, clock):
+        world = make_world(folder / "now", receiver, clock)
         for day in DAYS:
+            calm.before[day] = copy_home(world, folder / f"before-{day}")
             clock.now = morning_after(day)
-            reports[day] = run_well(order(world, day))
+            calm.reports[day] = run_well(order(world, day))
+            calm.after[day] = copy_home(world, folder / f"after-{day}")
         wrong = differences(world, world)
         assert not wrong, wrong
-        yield Calm(world, reports)
+    return calm
 
 
 def kill_often(folder: Path, calm: Calm, kills: int, seed: int) -> Seen:
@@ -88,13 +93,12 @@ def kill_often(folder: Path, calm: Calm, kills: int, seed: int) -> Seen:
     seen = Seen()
     began = time.monotonic()
     while seen.kills < kills:
-        clock = Clock()
-        with Receiver(SECRET, now=clock.timestamp) as receiver:
+        with receiving() as (receiver, clock):
             world = make_world(folder / f"world-{seen.worlds}", receiver, clock)
             for day in DAYS:
                 clock.now = morning_after(day)
                 _run_killed(world, day, calm.reports[day], min(kills - seen.kills, chance.randint(1, MOST_PER_DAY)), seen, chance)
-            seen.differences += [f"world {seen.worlds}: {text}" for text in differences(world, calm.world)]
+            seen.differences += [f"world {seen.worlds}: {text}" for text in differences(world, calm.last)]
             seen.messages += len(world.effects())
             seen.worlds += 1
             seen.days += len(DAYS)
@@ -108,7 +112,7 @@ def _run_killed(world: World, day: date, calm: Report, kills: int, seen: Seen, c
     for _ in range(kills):
         stage = min(STAGES, key=lambda name: (seen.stages[name].kills, chance.random()))
         point = _point(calm, stage, chance) if chance.random() < 0.5 else None
-        requests, pending = len(world.receiver.requests), world.deliveries()["pending"]
+        requests, pending = len(world.receiver.requests), _pending(world)
         attempt = Attempt.start(order(world, day, point=point))
         if point is None:
             attempt.listen(60, lambda report, stage=stage: report.stage == stage)
@@ -128,11 +132,15 @@ def _run_killed(world: World, day: date, calm: Report, kills: int, seen: Seen, c
             before.at_points[f"{point.name} {point.place}"] += 1
         before.steps[report.steps[-1][0] if report.steps else "start"] += 1
         before.seconds += time.monotonic() - attempt.began
-        before.in_doubt += max(0, world.deliveries()["pending"] - pending)
+        before.in_doubt += max(0, _pending(world) - pending)
     requests = len(world.receiver.requests)
     run_well(order(world, day))
     _note_repeats(world, requests, before)
     seen.differences += [f"world {seen.worlds}, {day}: left behind: {name}" for name in world.left_behind()]
+
+
+def _pending(world: World) -> int:
+    return list(world.deliveries().values()).count("pending")
 
 
 def _point(calm: Report, stage: str, chance: random.Random) -> Point:
