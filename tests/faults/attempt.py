@@ -215,11 +215,14 @@ def carry_out(work: Order, wire: Connection) -> None:
         else:
             tags = {"dagster/asset_partition_range_start": str(work.first), "dagster/asset_partition_range_end": str(work.last)}
             result = job.execute_in_process(instance=instance, tags=tags, run_config=_QUIET, raise_on_error=False)
+        if not result.success and not any(event.is_step_failure for event in result.all_events):
+            ends = [event for event in result.all_events if event.event_type_value in {"RUN_FAILURE", "PIPELINE_FAILURE"}]
+            wire.send(("failure", f"run: {ends[-1].event_specific_data!r}"))
         for event in result.all_events:
             if event.is_step_failure:
                 failure = event.step_failure_data
                 description = failure.user_failure_data.description if failure.user_failure_data else None
-                wire.send(("failure", f"{event.step_key}: {description or (failure.error.to_string() if failure.error else '')}"))
+                wire.send(("failure", f"{event.step_key}: {description or (failure.error_display_string)}"))
     wire.send(("end", dict(points.passed)))
 
 

@@ -79,7 +79,6 @@ def install(points: Points) -> None:
     _wrap(points, os, "fsync", "flush")
     _wrap(points, seal, "lay", "seal")
     _wrap(points, Path, "write_text", "text", lambda path, text, **_: path.write_bytes(text.encode()[: len(text) // 2]))
-    _wrap(points, pl.DataFrame, "write_parquet", "table", _half_a_table(pl.DataFrame.write_parquet))
     _wrap(points, pl.LazyFrame, "sink_parquet", "table", _half_a_table(pl.LazyFrame.sink_parquet))
     _wrap(points, http.client.HTTPConnection, "send", "request", lambda connection, data: connection.sock.sendall(data[: len(data) // 2]))
     _wrap(points, http.client.HTTPConnection, "getresponse", "answer")
@@ -98,7 +97,7 @@ def _wrap(points: Points, owner: Any, attribute: str, name: str, half: Callable[
 
 
 def _half_a_table(write: Callable[..., Any]) -> Callable[..., None]:
-    def write_half(frame: pl.DataFrame | pl.LazyFrame, path: Any, **options: Any) -> None:
+    def write_half(frame: pl.LazyFrame, path: Any, **options: Any) -> None:
         write(frame, path, **options)
         if isinstance(path, Path):
             os.truncate(path, path.stat().st_size // 2)
