@@ -15,6 +15,12 @@ from resources.storage.files import replacing
 from resources.storage.locks import Present, locked
 
 
+_HEADERS = 3 * 4096
+"""Bytes that every DuckDB file has."""
+_DAMAGED = "Corrupt database file"
+"""What DuckDB says, by an error of no kind, of a block that is not what was written."""
+
+
 class UnusableError(Exception):
     """The file cannot be read or written, or is no database; the message begins with its name."""
 
@@ -48,16 +54,21 @@ class Database:
         """Wait for all other calls to end, and open the file. Raises UnusableError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._refuse_what_is_no_database()
             # Not a lock on the database itself: that is DuckDB's.
-            with locked(self._door), DuckDBResource(database=str(self.path)).get_connection() as connection:
-                # DuckDBResource closes only after success; a connection left open by an error would keep others out.
-                try:
-                    yield connection
-                finally:
-                    connection.close()
+            with locked(self._door):
+                self._refuse_what_is_no_database()
+                with DuckDBResource(database=str(self.path)).get_connection() as connection:
+                    # DuckDBResource closes only after success; a connection left open by an error would keep others out.
+                    try:
+                        yield connection
+                    finally:
+                        connection.close()
         except (OSError, duckdb.OperationalError) as problem:
             raise UnusableError(f"{self.path} cannot be read or written: {problem}") from problem
+        except duckdb.Error as problem:
+            if _DAMAGED not in str(problem):
+                raise
+            raise UnusableError(f"{self.path} is damaged ({problem}): put back the last copy of it that was whole") from problem
 
     @contextmanager
     def anew(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -77,6 +88,6 @@ class Database:
         """Say at once what DuckDBResource says after trying for 100 seconds, as it cannot tell it from a file in use."""
         if self.is_there():
             with self.path.open("rb") as file:
-                head = file.read(12)
-            if head and head[8:] != b"DUCK":
+                head = file.read(_HEADERS)
+            if len(head) < _HEADERS or head[8:12] != b"DUCK":
                 raise UnusableError(f"{self.path} is no DuckDB database: put back the last copy of it that was whole")

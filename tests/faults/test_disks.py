@@ -76,7 +76,7 @@ def allow(most: int) -> None:
 
 def used(world: World) -> int:
     """Return the bytes of a disk that the world takes now."""
-    return sum(-(-path.stat().st_size // 4096) * 4096 + 4096 for path in world.folder.rglob("*"))
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in world.folder.rglob("*") if path.is_file())
 
 
 def on_a_disk(world: World, steps: Sequence[str], read_only: Mapping[int, str] | None = None) -> list[Report]:
