@@ -7,8 +7,7 @@ import http.client
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -18,7 +17,6 @@ import duckdb
 import polars as pl
 
 from resources.storage import seal
-from resources.storage.database import Database
 
 PLACES = ("before", "half", "after")
 
@@ -82,7 +80,7 @@ def install(points: Points) -> None:
     _wrap(points, pl.LazyFrame, "sink_parquet", "table", _half_a_table(pl.LazyFrame.sink_parquet))
     _wrap(points, http.client.HTTPConnection, "send", "request", lambda connection, data: connection.sock.sendall(data[: len(data) // 2]))
     _wrap(points, http.client.HTTPConnection, "getresponse", "answer")
-    _wrap_database(points)
+    _wrap(points, duckdb.DuckDBPyConnection, "close", "database")  # before: a statement is done, and the file still open
 
 
 def _wrap(points: Points, owner: Any, attribute: str, name: str, half: Callable[..., Any] | None = None) -> None:
@@ -103,25 +101,6 @@ def _half_a_table(write: Callable[..., Any]) -> Callable[..., None]:
             os.truncate(path, path.stat().st_size // 2)
 
     return write_half
-
-
-def _wrap_database(points: Points) -> None:
-    """Before a database is opened, once a statement is done and the file still open, and once it is closed."""
-    original = Database.open
-
-    @contextmanager
-    def opened(database: Database) -> Iterator[duckdb.DuckDBPyConnection]:
-        place = points._place("database")
-        if place == "before":
-            die()
-        with original(database) as connection:
-            yield connection
-            if place == "half":
-                die()
-        if place == "after":
-            die()
-
-    Database.open = opened  # type: ignore[method-assign]
 
 
 def choices(passed: Mapping[tuple[str, str], int], stage: str) -> dict[str, int]:
