@@ -14,7 +14,6 @@ from dagster_duckdb import DuckDBResource
 from resources.storage.files import replacing
 from resources.storage.locks import Present, locked
 
-
 _HEADERS = 3 * 4096
 """Bytes that every DuckDB file has."""
 _DAMAGED = "Corrupt database file"

@@ -1,4 +1,4 @@
-"""Receivers that fail, in a run: the next run of the day, or of the next day, makes good what was not taken, and nobody hears from us twice."""
+"""Receivers that fail: the next run of the day, or of the next day, makes good what was not taken, and nobody hears from us twice."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from tests.edges.receiver import Answer
 from tests.faults.attempt import order, run_well
 from tests.faults.killing import Calm
-from tests.faults.world import DAYS, Home, broken_promises, different_files, differences, morning_after, receiving, resume_from
+from tests.faults.world import DAYS, Home, broken_promises, differences, different_files, morning_after, receiving, resume_from
 
 pytestmark = pytest.mark.slow
 
