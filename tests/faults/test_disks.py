@@ -47,9 +47,10 @@ def test_a_full_disk_stops_the_run_with_a_sentence(tmp_path: Path, calm: Calm) -
         clock.now = morning_after(DAY)
         *full, well = on_a_disk(world, [*(f"size={used(world) + room}" for room in ROOMS), "size=100m"])
         for report in full:
-            assert len(report.failures) == 1, report.failures
-            assert "cannot be written (" in report.failures[0]
-            assert "Is the disk full" in report.failures[0]
+            assert report.failures
+            for failure in report.failures:  # of steps that do not stand on each other there may be two
+                assert "cannot be " in failure
+                assert "Is the disk full" in failure or "Make room for it" in failure
         assert len({report.stage for report in full}) > 2
         assert well.failures == []
         assert differences(world, calm.after[DAY]) == []
