@@ -22,6 +22,7 @@ def main() -> int:
         table(seen),
         "",
         f"{seen.worlds} worlds, {seen.days} days, {seen.messages} messages; {seen.survived} attempts ended before they were killed",
+        f"{seen.messages_again} messages in {seen.requests_again} requests came twice; {seen.unsure} are unknown in the end",
         "points: " + ", ".join(f"{name} {count}" for name, count in sorted(points.items())),
         *(seen.differences or ["no difference from an undisturbed run"]),
     ]
