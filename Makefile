@@ -34,8 +34,9 @@ check: $(VENV) ## lint, format, types, import contracts
 bench: $(VENV) ## measure the speed
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-schema: $(VENV) ## write journeys.schema.json, which editors read, as the grammar is now
+schema: $(VENV) ## write journeys.schema.json, which editors read, as the grammar is now, and docs/plan.schema.json
 	@$(BIN)/python -m atc_pipeline.journeys.editors > journeys.schema.json
+	@$(BIN)/python -m atc_pipeline.plan.report > docs/plan.schema.json
 
 docs: $(VENV) ## write what is derived in docs/: tables.md, pictures/architecture.svg
 	@$(BIN)/python -m docs.tables

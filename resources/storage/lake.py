@@ -98,6 +98,7 @@ class Lake(dg.ConfigurableResource):
 
     def size(self, table: str, day: date) -> int:
         """Return the bytes of a day's file."""
+        require(self, table, day)
         return self.path(table, day).stat().st_size
 
     def path(self, table: str, day: date) -> Path:

@@ -1519,7 +1519,7 @@ def decide(
             score, arm = (kept["score"], kept["arm"]) if kept is not None else (chosen["score"], arm_of(one.arm_id, journey, portfolio))
             memory.enter(customer, journey.id, Spell(day, score, arm))
         if kept is not None:
-            assignments.append(kept)
+            assignments.append({**kept, "stands": True})
             continue
         others = [row for row in options if row is not chosen and row["ruling"] in {"outscored", "in_flight", "capacity"}]
         runner_up = min(others, key=total_order, default=None)
@@ -1540,6 +1540,8 @@ def decide(
                 "selection_probability": None if one.wishes and one.wishes[0] is not chosen else one.chances,
                 "ended_journey_id": ended_journey,
                 "ended_reason": ended_reason,
+                "portfolio": portfolio.fingerprint,
+                "stands": False,
             }
         )
     return sort(ruled, "customer_id", "journey_id"), state_rows(memory, day, portfolio), sort(assignments, "customer_id")

@@ -1437,7 +1437,7 @@ def test_a_delivered_start_stays_and_takes_its_place_first() -> None:
     config = fair(journey("a", daily_entries=2), journey("b"))
     row = delivered_row("p", "start", "a")
     tables = compete(config, {"p": {"b": 9}, "q": {"a": 1}, "r": {"a": 2}}, delivered=[row])
-    assert tables["journey_assignments"][0] == row
+    assert tables["journey_assignments"][0] == {**row, "stands": True}
     assert assigned(tables) == {"p": ("start", "a"), "q": ("none", None), "r": ("start", "a")}
     assert [rulings(tables)[name] for name in ("p:a", "p:b", "p:none")] == ["chosen", "outscored", "outscored"]
     option = tables["scored_candidates"][0]
@@ -1454,7 +1454,7 @@ def test_a_delivered_day_goes_on_although_the_journey_would_end_or_yield() -> No
     config = fair(a, journey("b", can_interrupt=True, mandatory=True))
     row = delivered_row("p", "continue", "a")
     tables = compete(config, {"p": {"b": 9}}, {("p", "a"): [stay(2)]}, [row])
-    assert tables["journey_assignments"] == [row]
+    assert tables["journey_assignments"] == [{**row, "stands": True}]
     assert rulings(tables) == {"p:a": "chosen", "p:b": "in_flight", "p:none": "in_flight"}
     assert [(state["entered_on"], state["ended_on"]) for state in tables["journey_state"]] == [(ago(2), None)]
 
@@ -1466,12 +1466,12 @@ def test_what_a_delivered_row_says_has_ended_has_ended() -> None:
     over = delivered_row("q", "start", "a", ended_journey_id="c", ended_reason="converted")
     past = {("p", "b"): [stay(2)], ("q", "c"): [stay(2)]}
     tables = compete(config, {"p": {"a": 5}, "q": {"a": 5}}, past, [left, over])
-    assert tables["journey_assignments"] == [left, over]
+    assert tables["journey_assignments"] == [{**row, "stands": True} for row in (left, over)]
     ended = {row["journey_id"]: (row["ended_on"], row["ended_reason"]) for row in tables["journey_state"] if row["ended_on"]}
     assert ended == {"b": (TODAY, "interrupted"), "c": (TODAY, "converted")}
     assert rulings(tables) == {"p:a": "chosen", "p:b": "outscored", "p:none": "outscored", "q:a": "chosen", "q:none": "outscored"}
     removed = compete(fair(journey("a")), {"p": {"a": 5}}, {("p", "b"): [stay(2)]}, [left])
-    assert removed["journey_assignments"] == [left]
+    assert removed["journey_assignments"] == [{**left, "stands": True}]
 
 
 @pytest.mark.parametrize(

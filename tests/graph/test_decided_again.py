@@ -33,7 +33,10 @@ def deliver(ledger: Ledger, answers: pl.DataFrame, status: str, key: str) -> Non
 
 
 def test_who_was_written_to_keeps_the_decision_and_the_others_are_decided_anew(tmp_path: Path) -> None:
-    """Delivered and unknown stand to the last column, failed does not; the edited file decides for everybody else."""
+    """Delivered and unknown stand to the last column, failed does not; the edited file decides for everybody else.
+
+    Each row says which version decided it.
+    """
     environment = make_world(tmp_path)
     home = Path(environment["ATC_HOME"])
     lake, ledger = Lake(root=str(home / "lake")), Ledger(home=str(home))
@@ -49,9 +52,13 @@ def test_who_was_written_to_keeps_the_decision_and_the_others_are_decided_anew(t
         Path(environment["ATC_JOURNEYS"]).write_text(JOURNEYS.replace('none: "0.01"', 'none: "1000"'))
         assert run(environment, SECOND, SECOND, instance=instance, job="decide_again").success
     after = lake.read("journey_assignments", SECOND)
-    kept = pl.concat([delivered, unknown])
+    kept = pl.concat([delivered, unknown]).with_columns(stands=pl.lit(value=True))
     assert after.join(kept, on="customer_id", how="semi").equals(kept)
     assert after.filter(pl.col("decision").is_in(["start", "switch"]))["customer_id"].to_list() == kept["customer_id"].to_list()
+    assert dict(after.group_by("portfolio", "stands").len().select("portfolio", "stands").iter_rows()) == {
+        str(lake.written_by("journey_assignments", FIRST).portfolio): True,
+        str(lake.written_by("journey_assignments", SECOND).portfolio): False,
+    }
     chosen = lake.read("scored_candidates", SECOND).filter(pl.col("ruling") == "chosen")
     assert chosen.join(kept, on=["customer_id", "journey_id"], how="semi").height == kept.height
 
@@ -87,7 +94,7 @@ policy: {}
         assert all(check.passed or check.check_name == "decisions_stand_on_these_queues" for check in again.get_asset_check_evaluations())
     after = lake.read("journey_assignments", SECOND)
     assert after.filter(customer_id="anon:v").is_empty()
-    ended = {"ended_journey_id": pl.lit("hello"), "ended_reason": pl.lit("completed")}
+    ended = {"ended_journey_id": pl.lit("hello"), "ended_reason": pl.lit("completed"), "stands": pl.lit(value=True)}
     assert after.filter(customer_id=user).equals(visitor.with_columns(customer_id=pl.lit(user), **ended))
     in_flight = lake.read("journey_state", SECOND).filter(pl.col("ended_on").is_null(), customer_id=user)
     assert in_flight["journey_id"].to_list() == visitor["journey_id"].to_list()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -291,7 +292,9 @@ def test_every_run_that_writes_state_carries_the_tag(world: dict[str, str]) -> N
 
 
 def test_a_mistake_in_the_portfolio_that_comes_while_runs_go_on_is_told_by_its_lines(watcher: Watcher) -> None:
-    """The code location is loaded, and then the file is broken: the run fails with what is wrong in it, without a trace of ours."""
+    """The code location is loaded, and then the file is broken, and no version was kept that could run instead: the run fails with what
+    is wrong in it, without a trace of ours."""
+    shutil.rmtree(Path(watcher.world["ATC_HOME"]) / "portfolios")
     portfolio = Path(watcher.world["ATC_JOURNEYS"])
     job = build_definitions(watcher.world).resolve_job_def("daily")
     portfolio.write_text(portfolio.read_text().replace("length_days: 3", "length_days: 0"))
