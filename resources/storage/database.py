@@ -54,20 +54,14 @@ class Database:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Not a lock on the database itself: that is DuckDB's.
-            with locked(self._door):
-                self._refuse_what_is_no_database()
-                with DuckDBResource(database=str(self.path)).get_connection() as connection:
-                    # DuckDBResource closes only after success; a connection left open by an error would keep others out.
-                    try:
-                        yield connection
-                    finally:
-                        connection.close()
+            with locked(self._door), self._undamaged(), DuckDBResource(database=str(self.path)).get_connection() as connection:
+                # DuckDBResource closes only after success; a connection left open by an error would keep others out.
+                try:
+                    yield connection
+                finally:
+                    connection.close()
         except (OSError, duckdb.OperationalError) as problem:
             raise UnusableError(f"{self.path} cannot be read or written: {problem}") from problem
-        except duckdb.Error as problem:
-            if _DAMAGED not in str(problem):
-                raise
-            raise UnusableError(f"{self.path} is damaged ({problem}): put back the last copy of it that was whole") from problem
 
     @contextmanager
     def anew(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -83,10 +77,20 @@ class Database:
     def _door(self) -> Path:
         return Path(self.home) / f"{self.name}.lock"
 
-    def _refuse_what_is_no_database(self) -> None:
-        """Say at once what DuckDBResource says after trying for 100 seconds, as it cannot tell it from a file in use."""
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Say what is no database, or has a block that is not what was written, and what to do.
+
+        Of some DuckDBResource cannot tell that they are not merely in use, and would try for 100 seconds.
+        """
         if self.is_there():
             with self.path.open("rb") as file:
                 head = file.read(_HEADERS)
             if len(head) < _HEADERS or head[8:12] != b"DUCK":
                 raise UnusableError(f"{self.path} is no DuckDB database: put back the last copy of it that was whole")
+        try:
+            yield
+        except duckdb.Error as problem:
+            if _DAMAGED not in str(problem):
+                raise
+            raise UnusableError(f"{self.path} is damaged ({problem}): put back the last copy of it that was whole") from problem
