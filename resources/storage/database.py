@@ -18,6 +18,11 @@ from resources.storage.session import Dialect, Session, UnusableError
 
 DUCKDB = Dialect(text="varchar", lowered="lower({})")
 
+_HEADERS = 3 * 4096
+"""Bytes that every DuckDB file has."""
+_DAMAGED = "Corrupt database file"
+"""What DuckDB says, by an error of no kind, of a block that is not what was written."""
+
 
 @dataclass(frozen=True)
 class FileSession:
@@ -92,9 +97,8 @@ class Database:
         """Wait for all other calls to end, and open the file, which is made where it is missing."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._refuse_what_is_no_database()
             # Not a lock on the database itself: that is DuckDB's.
-            with locked(self._door), DuckDBResource(database=str(self.path)).get_connection() as connection:
+            with locked(self._door), self._undamaged(), DuckDBResource(database=str(self.path)).get_connection() as connection:
                 # DuckDBResource closes only after success; a connection left open by an error would keep others out.
                 try:
                     yield FileSession(connection, self._present)
@@ -121,10 +125,20 @@ class Database:
     def _door(self) -> Path:
         return Path(self.home) / f"{self.name}.lock"
 
-    def _refuse_what_is_no_database(self) -> None:
-        """Say at once what DuckDBResource says after trying for 100 seconds, as it cannot tell it from a file in use."""
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Say what is no database, or has a block that is not what was written, and what to do.
+
+        Of some DuckDBResource cannot tell that they are not merely in use, and would try for 100 seconds.
+        """
         if self.path.exists():
             with self.path.open("rb") as file:
-                head = file.read(12)
-            if head and head[8:] != b"DUCK":
+                head = file.read(_HEADERS)
+            if len(head) < _HEADERS or head[8:12] != b"DUCK":
                 raise UnusableError(f"{self.path} is no DuckDB database: put back the last copy of it that was whole")
+        try:
+            yield
+        except duckdb.Error as problem:
+            if _DAMAGED not in str(problem):
+                raise
+            raise UnusableError(f"{self.path} is damaged ({problem}): put back the last copy of it that was whole") from problem
