@@ -24,7 +24,7 @@ from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.connected import Channels
-from resources.delivery.ledger import Ledger
+from resources.delivery.ledger import Ledger, WrongLedgerError
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
@@ -78,7 +78,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
-            "ledger": Ledger(home=home),
+            "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
         }
         | resources,
@@ -88,7 +88,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
 def _of_this_process() -> dg.Definitions:
     try:
         return build_definitions(os.environ)
-    except (JourneysError, WrongHomeError):
+    except (JourneysError, WrongHomeError, WrongLedgerError):
         sys.tracebacklimit = 0  # the message names the file and the line, or the setting, that are wrong: no line of ours is
         raise
 
