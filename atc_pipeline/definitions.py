@@ -18,8 +18,13 @@ from assets.customers import customer_assets
 from assets.decision import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
-from assets.jobs import triggers
+from assets.jobs.dead_runs import dead_runs
 from assets.jobs.erasure import erase_customer
+from assets.jobs.failures import failure_log
+from assets.jobs.forgetting import forget_erasures
+from assets.jobs.landing import landing_sensor
+from assets.jobs.purposes import jobs_by_purpose
+from assets.jobs.schedule import schedule
 from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
@@ -56,18 +61,18 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")
-    jobs = triggers.jobs()
+    jobs = jobs_by_purpose()
     daily_job = jobs[0]
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
         asset_checks=all_checks(portfolio),
         jobs=[*jobs, erase_customer],
-        schedules=[triggers.schedule(daily_job, partitions)],
+        schedules=[schedule(daily_job, partitions)],
         sensors=[
-            triggers.landing_sensor(daily_job, partitions, lake, tables),
-            triggers.failure_log(),
-            triggers.dead_runs(),
-            triggers.forget_erasures(),
+            landing_sensor(daily_job, partitions, lake, tables),
+            failure_log(),
+            dead_runs(),
+            forget_erasures(),
         ],
         executor=dg.in_process_executor,
         resources={
