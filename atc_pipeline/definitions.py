@@ -18,16 +18,18 @@ from assets.customers import customer_assets
 from assets.decision import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
+from assets.jobs import freshness
 from assets.jobs.dead_runs import dead_runs
 from assets.jobs.erasure import erase_customer
-from assets.jobs.failures import failure_log
+from assets.jobs.failures import failed_checks, failure_log
 from assets.jobs.forgetting import forget_erasures
-from assets.jobs.landing import landing_sensor
+from assets.jobs.landing import landing_sensor, seconds_between
 from assets.jobs.purposes import jobs_by_purpose
 from assets.jobs.schedule import schedule
 from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
+from resources.channels.alerts import check_setting
 from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger
 from resources.erasure.tombstones import Tombstones
@@ -50,6 +52,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         start_date=portfolio.starts_on.isoformat(),
         end_date=(portfolio.ends_on + timedelta(days=1)).isoformat() if portfolio.ends_on else None,  # Dagster leaves it out
         timezone=portfolio.timezone,
+        end_offset=1,  # today is a day from 00:00 on (ADR 26)
     )
     assets = [
         *event_assets(partitions),
@@ -61,16 +64,19 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")
-    jobs = jobs_by_purpose()
+    jobs = jobs_by_purpose(without=freshness.SELECTION)
     daily_job = jobs[0]
+    check_setting(environment)
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
-        asset_checks=all_checks(portfolio),
+        asset_checks=[*all_checks(portfolio), freshness.freshness_check()],
         jobs=[*jobs, erase_customer],
-        schedules=[schedule(daily_job, partitions)],
+        schedules=[schedule(daily_job, partitions, lake, tables)],
         sensors=[
-            landing_sensor(daily_job, partitions, lake, tables),
+            landing_sensor(daily_job, partitions, lake, tables, seconds_between(environment)),
             failure_log(),
+            failed_checks(),
+            freshness.freshness_sensor(lake),
             dead_runs(),
             forget_erasures(),
         ],

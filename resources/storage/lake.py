@@ -6,7 +6,7 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal
 
@@ -100,6 +100,11 @@ class Lake(dg.ConfigurableResource):
         """Return the bytes of a day's file."""
         require(self, table, day)
         return self.path(table, day).stat().st_size
+
+    def written_at(self, table: str, day: date) -> datetime:
+        """Return when a day was written, or last searched for somebody who was erased."""
+        require(self, table, day)
+        return datetime.fromtimestamp(self.path(table, day).stat().st_mtime, UTC)
 
     def path(self, table: str, day: date) -> Path:
         """Return where a table keeps a day."""

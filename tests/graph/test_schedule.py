@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from atc_pipeline.definitions import build_definitions
+from resources.storage.landing import LandingZone
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +16,8 @@ def test_the_schedule_runs_the_day_just_over(world: dict[str, str]) -> None:
     repository = build_definitions(world).get_repository_def()
     schedule = repository.get_schedule_def("daily_at_five")
     at_five = datetime(2026, 3, 3, 4, 0, tzinfo=UTC)
-    with dg.build_schedule_context(scheduled_execution_time=at_five, repository_def=repository) as context:
+    landing = LandingZone(root=f"{world['ATC_HOME']}/landing")
+    with dg.build_schedule_context(scheduled_execution_time=at_five, repository_def=repository, resources={"landing": landing}) as context:
         requests = schedule.evaluate_tick(context).run_requests
     assert [request.partition_key for request in requests] == ["2026-03-02"]
     assert requests[0].tags["atc/state"] == "lake"
