@@ -38,6 +38,7 @@ def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition, lake: Lak
         days = Days(lake, landing, tables, begun, today)
         stale = days.first_stale(days.over)
         first = min([yesterday, *days.missing()[:1], *([stale.day] if stale else [])])
-        return stretch(first, max(yesterday, days.last_to_run()), str(yesterday))
+        last = max(yesterday, days.last_to_run()) if days.have_begun else yesterday
+        return stretch(first, last, str(yesterday))
 
     return daily_at_five

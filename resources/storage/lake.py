@@ -59,17 +59,18 @@ class Lake(dg.ConfigurableResource):
         run = context.run
         say = context.log.info if context.log is not None else print
         try:
-            self._held = self._turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
+            self._held = self.turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
         except NoTurnError as problem:
             raise dg.Failure(str(problem), allow_retries=False) from None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Give the turn back."""
         if self._held is not None:
-            self._turn.give_back(self._held)
+            self.turn.give_back(self._held)
 
     @property
-    def _turn(self) -> Turn:
+    def turn(self) -> Turn:
+        """Return who may write."""
         return Turn(Path(f"{self.root}.turn"))
 
     @property
