@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets import checks
+from assets.jobs.landing import seconds_between
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.lake import Lake
@@ -143,3 +144,46 @@ def test_of_a_year_only_what_has_changed_is_read_again(watcher: Watcher, monkeyp
         again.refresh()
         assert not [stale for day in days[3:] for stale in again.stale(day, written) if stale.why == "is missing"]
     assert 0 < len(parsed) <= len(days)
+
+
+def this_is_today(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
+    """Let the sensor look on that day."""
+    keys = [str(DAYS[0] + timedelta(days=number)) for number in range((date.fromisoformat(day) - DAYS[0]).days + 1)]
+    monkeypatch.setattr(dg.DailyPartitionsDefinition, "get_partition_keys", lambda *_, **__: keys)
+    monkeypatch.setattr("assets.jobs.landing.day_at", lambda *_: date.fromisoformat(day))
+
+
+def test_files_of_today_run_today_and_more_of_them_run_it_again_after_a_while(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing before the first file; at most one run in so many seconds, whoever started it."""
+    this_is_today(monkeypatch, FOUR)
+    assert watcher.look() == UP_TO_DATE
+    (watcher.landing / FOUR).mkdir()
+    (watcher.landing / FOUR / "a.ndjson").write_text(line("new", DAYS[-1], 9, event="Product Viewed"))
+    assert watcher.ran() == (FOUR, FOUR)
+    assert watcher.look() == UP_TO_DATE
+    (watcher.landing / FOUR / "b.ndjson").write_text(line("newer", DAYS[-1], 10, event="Product Viewed"))
+    assert "today is run every 300 seconds, and next after" in watcher.look()
+    watcher.world["ATC_TODAY_EVERY"] = "0"
+    assert watcher.ran() == (FOUR, FOUR)
+
+
+def test_files_of_today_run_a_missing_yesterday_first(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State cannot skip a day."""
+    this_is_today(monkeypatch, LAST_OVER)
+    (watcher.landing / LAST_OVER).mkdir()
+    (watcher.landing / LAST_OVER / "a.ndjson").write_text(line("new", DAYS[-1], 9, event="Product Viewed"))
+    assert watcher.look() == (FOUR, LAST_OVER)
+
+
+def test_a_late_file_runs_through_yesterday_while_today_has_not_begun(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Today is no empty day because something of the day before yesterday was late."""
+    this_is_today(monkeypatch, FOUR)
+    (watcher.landing / TWO / "late.ndjson").write_text(line("late", DAYS[1], 7, event="Product Viewed"))
+    assert watcher.look() == (TWO, THREE)
+
+
+def test_a_pause_that_is_no_number_is_told_and_the_usual_one_holds(caplog: pytest.LogCaptureFixture) -> None:
+    """A slip does not run today every second."""
+    assert seconds_between({"ATC_TODAY_EVERY": "5 minutes"}) == 300
+    assert "ATC_TODAY_EVERY is '5 minutes': expected seconds" in caplog.text
+    assert (seconds_between({}), seconds_between({"ATC_TODAY_EVERY": "30"})) == (300, 30)

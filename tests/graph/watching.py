@@ -22,10 +22,12 @@ class Watcher:
 
     def look(self) -> tuple[str, str] | str:
         """Return the first and last day that it asks for, or why it does not."""
-        definitions = build_definitions(self.world)
-        sensor = definitions.resolve_sensor_def("landing_zone")
+        repository = build_definitions(self.world).get_repository_def()
+        sensor = repository.get_sensor_def("landing_zone")
         landing = LandingZone(root=str(self.landing))
-        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources={"landing": landing}) as context:
+        with dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"landing": landing}, repository_def=repository
+        ) as context:
             tick = sensor.evaluate_tick(context)
         self.cursor = tick.cursor or self.cursor
         if not tick.run_requests:
