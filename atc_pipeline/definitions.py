@@ -18,7 +18,7 @@ from assets.customers import customer_assets
 from assets.decision import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
-from assets.jobs import freshness
+from assets.jobs import additions, freshness
 from assets.jobs.dead_runs import dead_runs
 from assets.jobs.erasure import erase_customer
 from assets.jobs.failures import failed_checks, failure_log
@@ -31,7 +31,7 @@ from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.alerts import check_setting
 from resources.channels.connected import Channels
-from resources.delivery.ledger import Ledger
+from resources.delivery.ledger import Ledger, WrongLedgerError
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
@@ -65,18 +65,20 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")
     jobs = jobs_by_purpose(without=freshness.SELECTION)
+    add_journeys = additions.add_journeys()
     daily_job = jobs[0]
     check_setting(environment)
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
-        asset_checks=[*all_checks(portfolio), freshness.freshness_check()],
-        jobs=[*jobs, erase_customer],
+        asset_checks=[*all_checks(portfolio), additions.file_is_valid(), freshness.freshness_check()],
+        jobs=[*jobs, add_journeys, erase_customer],
         schedules=[schedule(daily_job, partitions, lake, tables)],
         sensors=[
             landing_sensor(daily_job, partitions, lake, tables, seconds_between(environment)),
+            additions.journeys_sensor(add_journeys, partitions, lake, portfolio),
+            freshness.freshness_sensor(lake),
             failure_log(),
             failed_checks(),
-            freshness.freshness_sensor(lake),
             dead_runs(),
             forget_erasures(),
         ],
@@ -87,7 +89,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
-            "ledger": Ledger(home=home),
+            "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
         }
         | resources,
@@ -97,7 +99,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
 def _of_this_process() -> dg.Definitions:
     try:
         return build_definitions(os.environ)
-    except (JourneysError, WrongHomeError):
+    except (JourneysError, WrongHomeError, WrongLedgerError):
         sys.tracebacklimit = 0  # the message names the file and the line, or the setting, that are wrong: no line of ours is
         raise
 

@@ -3,6 +3,7 @@
 What belongs here: asking what is kept for the state. What does not: what of it needs somebody (``explanation.status``).
 """
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,7 @@ from atc_pipeline.explanation.status import FileInUse, Repair, Status, Today, Un
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError
-from resources.delivery.ledger import Ledger, LedgerError
+from resources.delivery.ledger import Ledger, LedgerError, WrongLedgerError
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
 from resources.storage.repair import LAST_MADE, Days, command, day_at, due_by, is_closed
@@ -112,10 +113,10 @@ def _today(days: Days) -> Today:
 
 
 def _undelivered(place: Place, today: date, calendar: list[date]) -> tuple[list[Undelivered], str | None]:
-    ledger = Ledger(home=str(place.home))
     try:
+        ledger = Ledger.from_environment(str(place.home), os.environ)
         return [row for day in calendar[-MESSAGES_OF - 1 :] for row in _of_day(place.lake, ledger, day, today)], None
-    except LedgerError as problem:
+    except (LedgerError, WrongLedgerError) as problem:
         return [], str(problem)
 
 
