@@ -19,7 +19,7 @@ import pytest
 import requests
 import yaml
 
-from assets.jobs.triggers import dead_runs
+from assets.jobs.dead_runs import dead_runs
 from resources.storage.turn import Turn
 from tests.edges.postgres import ESCAPED, PASSWORD, Postgres
 from tests.edges.running_dagster import LAUNCH, LOGS, STATUS, descendants, until

@@ -100,7 +100,8 @@ _PRELOADED = [
     "assets.activation",
     "assets.checks",
     "assets.jobs.erasure",
-    "assets.jobs.triggers",
+    "assets.jobs.failures",
+    "assets.jobs.landing",
 ]
 """Nothing that makes a frame: Polars' threads would not be there after the fork."""
 
