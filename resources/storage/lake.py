@@ -20,6 +20,8 @@ from resources.storage import seal
 from resources.storage.code import code_version
 from resources.storage.files import refusal, replacing
 from resources.storage.kept import KeptFile, KeptTable, LeftBehind, all_files
+from resources.storage.mirror import mirror_of
+from resources.storage.objects import BucketError
 from resources.storage.origins import Origins
 from resources.storage.spill import PREFIX, Spill
 from resources.storage.turn import NoTurnError, Turn
@@ -60,13 +62,22 @@ class Lake(dg.ConfigurableResource):
         say = context.log.info if context.log is not None else print
         try:
             self._held = self._turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
-        except NoTurnError as problem:
+            if mirror := mirror_of(Path(self.root)):
+                mirror.begin(run.run_id if run else "-", run.job_name if run else "-", say)
+        except (NoTurnError, BucketError) as problem:
+            self.teardown_after_execution(context)
             raise dg.Failure(str(problem), allow_retries=False) from None
+        except BaseException:  # it was terminated while it waited
+            self.teardown_after_execution(context)
+            raise
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Give the turn back."""
+        if mirror := mirror_of(Path(self.root)):
+            mirror.end()
         if self._held is not None:
             self._turn.give_back(self._held)
+            self._held = None
 
     @property
     def _turn(self) -> Turn:
