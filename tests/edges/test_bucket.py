@@ -22,6 +22,7 @@ from resources.storage.lease import Lease, LostTurnError
 from resources.storage.objects import BucketError
 from tests.edges.bucket_server import NAME, Proxy, bucket, objects, serving, settle, upload
 from tests.edges.test_killed_runs import processes
+from tests.graph.erased import named_in
 from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
 pytestmark = pytest.mark.slow
@@ -283,6 +284,29 @@ def test_two_hosts_at_once_go_one_after_the_other(
     assert objects("at-once", "lake", "part.parquet") == days
 
 
+def test_erasure_reaches_the_bucket_and_the_copies_of_other_hosts(
+    server: str, local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No object names the person any more, nor a file on another host once it has looked; that old versions may be kept is said."""
+    settle(monkeypatch, server)
+    upload(Path(local["ATC_HOME"]), "erased")
+    bucket("erased").create(f"landing/{FIRST}/.events.ndjson.erasing", b"c01")
+    here, there = host(tmp_path, "erased", "here"), host(tmp_path, "erased", "there")
+    copy = home_of(there, PROJECT)
+    mirror.bring(copy)
+    assert named_in(copy, "c01")
+    job = build_definitions(here).resolve_job_def("erase_customer")
+    config = {"ops": {"erase": {"config": {"customer_id": "c01", "confirm": True}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, run_config=config)
+    (facts,) = [event.event_specific_data.metadata for event in result.all_events if event.is_successful_output]
+    assert "keeps versions" in str(facts["kept_besides"].value)
+    assert [key for key, content in objects("erased").items() if b"c01" in content] == []
+    mirror.bring(copy)
+    assert named_in(copy, "c01") == set()
+    assert objects("erased", "tombstones")
+
+
 def test_a_bucket_without_a_ledger_elsewhere_is_refused(tmp_path: Path) -> None:
     """The ledger is a database: it cannot lie in a bucket, and nothing is sent without one."""
     environment = host(tmp_path, "none", "here") | {"ATC_LEDGER": " "}
@@ -304,7 +328,7 @@ def test_commands_read_the_bucket(server: str, local: dict[str, str], tmp_path: 
     environment = os.environ | host(tmp_path, "asked", "fresh")
     for arguments, expected in (
         (["sql", "select count(*) as n from journey_assignments"], "48"),
-        (["explain", "c01", "--date", str(FIRST)], "c01"),
+        (["explain", "c01", "--day", str(FIRST)], "c01"),
     ):
         asked = subprocess.run(
             [sys.executable, "-m", "atc_pipeline", *arguments], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
