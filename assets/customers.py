@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.daily import Recompute, after, daily, each_day, made, spec, together
+from assets.daily import Again, Recompute, after, daily, days_again, each_day, made, spec, together
 from atc_pipeline.days.customers import Activity, Memberships, Profiles
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
@@ -21,11 +21,10 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         ],
         **together(partitions),
     )
-    def rolled_up(
-        context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
-    ) -> Iterator[dg.MaterializeResult]:
+    def rolled_up(context: dg.AssetExecutionContext, config: Again, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
         """Take out of the events what the portfolio asks for."""
-        each_day(context, lake, Activity(lake, journeys.load(), only_changed=config.only_changed))
+        step = Activity(lake, journeys.load(), only_changed=config.only_changed)
+        each_day(context, lake, step, days=days_again(context, lake, step, "customer_activity", config))
         yield from made(context, ["customer_activity", "feature_coverage"])
 
     @dg.multi_asset(
@@ -38,17 +37,18 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         ],
         **together(partitions),
     )
-    def profiled(
-        context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
-    ) -> Iterator[dg.MaterializeResult]:
+    def profiled(context: dg.AssetExecutionContext, config: Again, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
         """Add what arrived to what was known; fit the purchase models when it is time, and predict."""
-        each_day(context, lake, Profiles(lake, journeys.load(), only_changed=config.only_changed))
+        step = Profiles(lake, journeys.load(), only_changed=config.only_changed)
+        each_day(context, lake, step, days=days_again(context, lake, step, "customer_profiles", config))
         yield from made(context, ["purchase_models", "customer_profiles"])
 
     @dg.asset(**daily(partitions, "customers", after(["customer_profiles", "identity_map"])))
-    def micro_segment_memberships(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+    def micro_segment_memberships(
+        context: dg.AssetExecutionContext, config: Recompute, lake: Lake, journeys: JourneysFile
+    ) -> dg.MaterializeResult:
         """Conditions are tested on the day's profiles; a spell goes on from the day before."""
-        each_day(context, lake, Memberships(lake, journeys.load()))
+        each_day(context, lake, Memberships(lake, journeys.load(), only_changed=config.only_changed))
         return dg.MaterializeResult()
 
     return [rolled_up, profiled, micro_segment_memberships]

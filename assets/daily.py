@@ -6,7 +6,7 @@ What belongs here: the loop, partitions, what all daily assets have in common. W
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 import polars as pl
@@ -38,19 +38,52 @@ class Recompute(dg.Config):
     only_changed: bool = False
 
 
+class Again(Recompute):
+    """The same of what looks back: a column that is new is made for all days that are there, also before those of the run."""
+
+    from_first_day: bool = False
+
+
+class Behind(Step, Protocol):
+    """A step that knows which of its days were made by other definitions."""
+
+    def is_behind(self, day: date) -> bool:
+        """Return whether something of the day is new or defined anew since it was made."""
+
+
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
     """Return the days of a run, in order."""
     return sorted(date.fromisoformat(key) for key in context.partition_keys)
 
 
-def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: Callable[[date], str] | None = None) -> None:
+def days_again(context: dg.AssetExecutionContext, lake: Lake, step: Behind, table: str, config: Again) -> list[date]:
+    """Return the days of a run; ``from_first_day``: where its last day is behind, all of the table's up to it, and else none."""
+    days = days_of(context)
+    if not config.from_first_day:
+        return days
+    try:
+        is_behind = step.is_behind(days[-1])
+    except _SAYS_WHAT_TO_DO as problem:
+        raise dg.Failure(description=plain(str(problem), None), allow_retries=False) from None
+    return [day for day in lake.days(table) if step.portfolio.starts_on <= day <= days[-1]] if is_behind else []
+
+
+def each_day(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    step: Step,
+    landed: Callable[[date], str] | None = None,
+    *,
+    days: Sequence[date] | None = None,
+) -> None:
     """Make and write each day's tables in order, with what their columns are made by, and note what they were made from.
 
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
-    ``landed``: the signature of the landing zone's day, where that is read.
+    ``landed``: the signature of the landing zone's day, where that is read. ``days``: others than the run's.
     """
     finished: list[tuple[str, date]] = []
-    days = days_of(context)
+    asked_for = days_of(context)
+    days = asked_for if days is None else days
     asked, origins = chosen(context), lake.origins
     for number, day in enumerate(days, start=1):
         try:
@@ -58,8 +91,11 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: 
             with lake.watched() as read:
                 tables = step.make(day)
             facts = {table: _write(lake, step, table, day, frame) for table, frame in tables.items()}
+            if not tables:
+                continue
             before = day - timedelta(days=1)
             own = {table: lake.version(table, before) if (table, before) in read else None for table in tables}
+            read -= {(table, day) for table in tables}  # rows that stayed: the day does not stand on itself
             origins.note(day, own, read, signature, DEDUPLICATION_DAYS)
         except Exception as problem:
             for table, done in finished:
@@ -76,7 +112,7 @@ def each_day(context: dg.AssetExecutionContext, lake: Lake, step: Step, landed: 
                 ) from None
             raise
         for table, described in facts.items():
-            if table in asked:
+            if table in asked and day in asked_for:
                 finished.append((table, day))
                 context.add_asset_metadata(described, asset_key=table, partition_key=day.isoformat())
             else:  # made with it, though not asked for

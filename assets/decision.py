@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.daily import after, daily, days_of, each_day, made, spec, together
+from assets.shown.additions import WhatIsNew
 from atc_pipeline.days.decision import Decision, Queues, UnknownJourneyError
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.escaping import plain
@@ -17,6 +18,8 @@ class QueueConfig(dg.Config):
     """Which queues to rebuild; none named = all. The others' rows stay as they are."""
 
     journeys: list[str] = []
+    only_changed: bool = False
+    """Of days that are there, only queues that are new or defined anew since, and those named."""
 
 
 def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -26,10 +29,13 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
         """Configured with names of journeys, a run builds only their queues again."""
         try:
-            queues = Queues(lake, journeys.load(), config.journeys)
+            queues = Queues(lake, journeys.load(), config.journeys, only_changed=config.only_changed)
         except UnknownJourneyError as problem:
             raise dg.Failure(f"config journeys: {plain(str(problem))} not in {journeys.path} (or a draft)", allow_retries=False) from None
+        days = days_of(context)
+        new = WhatIsNew(journeys, lake, days, is_told=config.only_changed)
         each_day(context, lake, queues)
+        context.add_asset_metadata(new.facts(), asset_key="journey_queues", partition_key=str(days[-1]))
         return dg.MaterializeResult()
 
     @dg.multi_asset(

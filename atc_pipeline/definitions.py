@@ -18,13 +18,13 @@ from assets.customers import customer_assets
 from assets.decision import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
-from assets.jobs import triggers
+from assets.jobs import additions, triggers
 from assets.jobs.erasure import erase_customer
 from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.connected import Channels
-from resources.delivery.ledger import Ledger
+from resources.delivery.ledger import Ledger, WrongLedgerError
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
@@ -57,14 +57,16 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")
     jobs = triggers.jobs()
+    add_journeys = additions.add_journeys()
     daily_job = jobs[0]
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
-        asset_checks=all_checks(portfolio),
-        jobs=[*jobs, erase_customer],
+        asset_checks=[*all_checks(portfolio), additions.file_is_valid()],
+        jobs=[*jobs, add_journeys, erase_customer],
         schedules=[triggers.schedule(daily_job, partitions)],
         sensors=[
             triggers.landing_sensor(daily_job, partitions, lake, tables),
+            additions.journeys_sensor(add_journeys, partitions, lake, portfolio),
             triggers.failure_log(),
             triggers.dead_runs(),
             triggers.forget_erasures(),
@@ -76,7 +78,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
-            "ledger": Ledger(home=home),
+            "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
         }
         | resources,
@@ -86,7 +88,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
 def _of_this_process() -> dg.Definitions:
     try:
         return build_definitions(os.environ)
-    except (JourneysError, WrongHomeError):
+    except (JourneysError, WrongHomeError, WrongLedgerError):
         sys.tracebacklimit = 0  # the message names the file and the line, or the setting, that are wrong: no line of ours is
         raise
 

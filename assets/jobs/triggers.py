@@ -8,13 +8,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from assets.daily import STATE_TAG
 from atc_pipeline.escaping import log_line
-from resources.erasure.records import BUSY, compact, delete, ended_runs
+from resources.erasure.records import BUSY, compact, delete, ended_runs, is_on_server
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
-from resources.storage.processes import is_alive
+from resources.storage.processes import HOST, is_alive, this_host
 
 ERASURE = "erase_customer"
 """The job whose configuration names a person."""
@@ -250,7 +251,7 @@ def dead_runs() -> dg.SensorDefinition:
         if context.instance.run_launcher.supports_check_run_worker_health:
             return dg.SkipReason("the run launcher knows itself which of its runs are alive: see run_monitoring in dagster.yaml")
         started = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.STARTING]
-        dead = [run for run in context.instance.get_runs(dg.RunsFilter(statuses=started)) if _is_dead(context.instance, run.run_id)]
+        dead = [run for run in context.instance.get_runs(dg.RunsFilter(statuses=started)) if _is_dead(context.instance, run)]
         for run in dead:
             context.instance.report_run_failed(
                 run,
@@ -263,9 +264,16 @@ def dead_runs() -> dg.SensorDefinition:
     return bury
 
 
-def _is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Return whether the process that a run last said it runs in is gone; False while none has spoken (see run_monitoring)."""
-    for entry in reversed(instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
+def _is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether the process that a run last said it runs in is gone; False while none has spoken (see run_monitoring).
+
+    Numbers of processes are those of a host, and an instance on a server may have runs of many: of another host's nothing is known, nor
+    of one that was started by hand and has not said yet where it is.
+    """
+    may_be_elsewhere = is_on_server(instance) and GRPC_INFO_TAG not in run.tags
+    if run.tags.get(HOST, "" if may_be_elsewhere else this_host()) != this_host():
+        return False
+    for entry in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         process = entry.get_dagster_event().engine_event_data.metadata.get("pid")
         if process is not None:
             return not is_alive(int(str(process.value)), since=entry.timestamp)

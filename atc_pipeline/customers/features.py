@@ -22,7 +22,8 @@ from atc_pipeline.customers.remembered import (
     responses_by_channel,
 )
 from atc_pipeline.customers.traits import of_trait
-from atc_pipeline.journeys.portfolio import Portfolio, Selector, Signal
+from atc_pipeline.journeys.columns import built_in_columns
+from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector, Signal
 
 READING = 3
 """Of how values are read from events; counts for every feature (``definitions``). 2: numbers, arrays and objects written as text.
@@ -100,6 +101,21 @@ def of_sections(portfolio: Portfolio, sections: Collection[str | None]) -> list[
         "predictions": ["predictions"] if portfolio.predictions else [],
     }
     return [name for section, names in features.items() if section in sections for name in names]
+
+
+def definition_of(condition: Condition, portfolio: Portfolio) -> list[object]:
+    """Return what a condition on a profile is defined by: its text, and by what the columns are made that it reads."""
+    made_by = definitions(portfolio)
+    built_in = built_in_columns(
+        channels=(channel.id for channel in portfolio.channels),
+        topics=(topic.id for topic in portfolio.topics),
+        intents=(intent.id for intent in portfolio.intents),
+    )
+    read: dict[str, list[str]] = {}
+    for column in sorted(condition.columns):
+        by_section = of_sections(portfolio, {built_in[column].section} if column in built_in else ())
+        read[column] = [made_by[feature] for feature in ([column] if column in made_by else by_section)]
+    return [condition.text, sorted(read.items())]
 
 
 def feature_columns(portfolio: Portfolio) -> set[str]:

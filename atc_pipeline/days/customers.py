@@ -3,7 +3,7 @@
 What belongs here: what a day of each reads, and what of it is made again. What does not: how anything is computed (``customers``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -24,11 +24,13 @@ from atc_pipeline.customers.profiles import (
 )
 from atc_pipeline.customers.purchases import PREDICTED, model_for_day, predict
 from atc_pipeline.customers.segments import assign_segments
+from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.customers.tables import FEATURE_COVERAGE
 from atc_pipeline.days.features import Definitions
 from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.days.spells import Spells
 from atc_pipeline.identity.map import absorbed
-from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Portfolio
 from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
 
 
@@ -42,7 +44,9 @@ class Activity:
         self.definitions = Definitions(store, self.made_by, portfolio.starts_on)
 
     def make(self, day: date) -> Tables:
-        """Return ``customer_activity`` and ``feature_coverage``."""
+        """Return ``customer_activity`` and ``feature_coverage``; with ``only_changed`` nothing where nothing has changed."""
+        if self.only_changed and not self.is_behind(day) and self.definitions.agrees("customer_activity", day):
+            return {}
         events, merged = self.store.lazy("raw_events", day), absorbed(self.store.lazy("identity_map", day))
         if self.only_changed:
             changed = self.definitions.changed("customer_activity", day)
@@ -50,6 +54,10 @@ class Activity:
         else:
             rolled = roll_up(events, self.portfolio, arrival=day, absorbed=merged)
         return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
+
+    def is_behind(self, day: date) -> bool:
+        """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
+        return bool(self.definitions.changed("customer_activity", day))
 
     def _before(self, day: date) -> Rollup:
         is_covered = self.store.has("feature_coverage", day)
@@ -70,7 +78,9 @@ class Profiles:
         self.activity = Rolling(store, "customer_activity", lookback_days(portfolio), columns, since=portfolio.starts_on)
 
     def make(self, day: date) -> Tables:
-        """Return ``customer_profiles`` and ``purchase_models``."""
+        """Return ``customer_profiles`` and ``purchase_models``; with ``only_changed`` nothing where nothing has changed."""
+        if self.only_changed and not self.is_behind(day) and self.definitions.agrees("customer_profiles", day):
+            return {}
         self.definitions.require_window("customer_activity", day, self.activity.days_before)
         if day > self.portfolio.starts_on:
             self.definitions.require("customer_profiles", [day - timedelta(days=1)])
@@ -86,6 +96,10 @@ class Profiles:
         models = model_for_day(bought, None if before is None else before.collect(), self.portfolio.predictions, today=day)
         expected = predict(purchases(profiles.lazy()), models, today=day, horizon_days=self.portfolio.predictions.horizon_days)
         return {"customer_profiles": profiles.with_columns(expected.select(PREDICTED).collect()), "purchase_models": models}
+
+    def is_behind(self, day: date) -> bool:
+        """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
+        return bool(self.definitions.changed("customer_profiles", day) or self._built_in_since(day))
 
     def _built_in_since(self, day: date) -> list[str]:
         """Return the features with a built-in column that the day lacks, as it was made before there was one."""
@@ -112,19 +126,37 @@ class Profiles:
 class Memberships:
     """Sees who is in which micro-segment, and since when."""
 
-    made_by = None
+    def __init__(self, store: Store, portfolio: Portfolio, *, only_changed: bool = False) -> None:
+        """``only_changed``: of days that are there, make only micro-segments that are new or defined anew since; rows of others stay."""
+        self.store, self.portfolio, self.only_changed = store, portfolio, only_changed
+        self.spells = Spells(store, "micro_segment_memberships", "segment_id", segment_definitions(portfolio), portfolio.starts_on)
+        self.made_by: Mapping[str, str] | None = None
+        """By what the day made last was made."""
 
-    def __init__(self, store: Store, portfolio: Portfolio) -> None:
-        self.store, self.portfolio = store, portfolio
-        self.columns = {name for segment in portfolio.segments for name in segment.condition.columns}
+    def changed(self, day: date) -> list[str]:
+        """Return the micro-segments of which the day's rows are not by today's definitions, nor on the day before as it is."""
+        return self.spells.changed(day)
 
     def make(self, day: date) -> Tables:
-        """Return ``micro_segment_memberships``."""
-        profiles = profiles_of(self.store, self.portfolio, day, self.columns)
-        yesterday = yesterday_of(self.store, "micro_segment_memberships", day, self.portfolio.starts_on)
-        merged = absorbed(self.store.lazy("identity_map", day), since=day)
-        members = assign_segments(profiles, yesterday, self.portfolio.segments, today=day, absorbed=merged)
-        return {"micro_segment_memberships": members.collect()}
+        """Return ``micro_segment_memberships``; nothing where nothing has changed."""
+        only = self.changed(day) if self.only_changed else None
+        if only is not None and not only:
+            return {}
+        read = [segment for segment in self.portfolio.segments if only is None or segment.id in only or EVERYONE_ELSE in only]
+        members = assign_segments(
+            profiles_of(self.store, self.portfolio, day, {name for segment in read for name in segment.condition.columns}),
+            yesterday_of(self.store, "micro_segment_memberships", day, self.portfolio.starts_on),
+            read,
+            today=day,
+            absorbed=absorbed(self.store.lazy("identity_map", day), since=day),
+            only=only,
+        ).collect()
+        self.made_by = self.spells.expected(day)
+        if only is not None:
+            kept = self.store.lazy("micro_segment_memberships", day).filter(~pl.col("segment_id").is_in(only)).collect()
+            members = pl.concat([kept, members]).sort("segment_id", "customer_id")
+            self.made_by = self.spells.recorded(day) | {name: self.made_by[name] for name in only}
+        return {"micro_segment_memberships": members}
 
 
 def profiles_of(store: Store, portfolio: Portfolio, day: date, columns: Iterable[str]) -> pl.LazyFrame:

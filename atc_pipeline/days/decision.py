@@ -9,9 +9,12 @@ from datetime import date, timedelta
 import polars as pl
 
 from atc_pipeline.customers import remembered
+from atc_pipeline.customers.features import definition_of
 from atc_pipeline.customers.profiles import LATENESS_DAYS
+from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.days.spells import Spells
 from atc_pipeline.decision.decide import SHARD, columns_needed, decide
 from atc_pipeline.decision.memory import (
     cap_days,
@@ -23,7 +26,7 @@ from atc_pipeline.decision.memory import (
     no_state,
     recall_starts,
 )
-from atc_pipeline.decision.queues import queue_customers
+from atc_pipeline.decision.queues import definitions, queue_customers
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -41,35 +44,53 @@ class UnknownJourneyError(Exception):
 class Queues:
     """Sees who qualifies for which journey, and since when."""
 
-    made_by = None
-
-    def __init__(self, store: Store, portfolio: Portfolio, only: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        portfolio: Portfolio,
+        only: Collection[str] = (),
+        *,
+        only_changed: bool = False,
+    ) -> None:
         """``only``: the journeys whose queues are made; the rows of all others stay as they are. None named = all.
+
+        ``only_changed``: of days that are there, make the queues that are new or defined anew since, and those named.
 
         Raises UnknownJourneyError.
         """
-        self.store, self.portfolio = store, portfolio
-        self.made = [journey for journey in portfolio.journeys if not only or journey.id in only]
-        self.kept = [journey.id for journey in portfolio.journeys if only and journey.id not in only]
-        unknown = sorted(set(only) - {journey.id for journey in self.made})
+        self.store, self.portfolio, self.only, self.only_changed = store, portfolio, only, only_changed
+        unknown = sorted(set(only) - {journey.id for journey in portfolio.journeys})
         if unknown:
             raise UnknownJourneyError(", ".join(unknown))
-        conditions = [condition for journey in self.made for condition in (journey.queue.where, journey.exit_when) if condition is not None]
-        self.columns = {name for condition in conditions for name in condition.columns}
+        wanted = definitions(portfolio, segment_definitions(portfolio), definition_of)
+        self.spells = Spells(store, "journey_queues", "journey_id", wanted, portfolio.starts_on)
+        self.made_by: Mapping[str, str] | None = None
+        """By what the day made last was made."""
+
+    def changed(self, day: date) -> list[str]:
+        """Return the journeys of which the day's queue is not by today's definitions, nor on the day before as it is."""
+        return self.spells.changed(day)
 
     def make(self, day: date) -> Tables:
-        """Return ``journey_queues``."""
+        """Return ``journey_queues``; nothing where nothing has changed."""
+        named = {*self.only, *(self.changed(day) if self.only_changed else ())}
+        if self.only_changed and not named:
+            return {}
+        made = [journey for journey in self.portfolio.journeys if not named or journey.id in named]
+        conditions = [condition for journey in made for condition in (journey.queue.where, journey.exit_when) if condition is not None]
         queues = queue_customers(
-            profiles_of(self.store, self.portfolio, day, self.columns),
+            profiles_of(self.store, self.portfolio, day, {name for condition in conditions for name in condition.columns}),
             self.store.lazy("micro_segment_memberships", day),
             yesterday_of(self.store, "journey_queues", day, self.portfolio.starts_on),
-            self.made,
+            made,
             today=day,
             absorbed=absorbed(self.store.lazy("identity_map", day), since=day),
         ).collect()
-        if self.kept:
-            kept_rows = self.store.lazy("journey_queues", day).filter(pl.col("journey_id").is_in(self.kept)).collect()
-            queues = pl.concat([kept_rows, queues]).sort("journey_id", "customer_id")
+        self.made_by = self.spells.expected(day)
+        if named:
+            kept = self.store.lazy("journey_queues", day).filter(~pl.col("journey_id").is_in(named)).collect()
+            queues = pl.concat([kept, queues]).sort("journey_id", "customer_id")
+            self.made_by = self.spells.recorded(day) | {name: self.made_by[name] for name in named}
         return {"journey_queues": queues}
 
 

@@ -51,6 +51,11 @@ class Definitions:
             )
         return changed
 
+    def agrees(self, table: str, day: date) -> bool:
+        """Return whether the day was made by these definitions, and by no others beside."""
+        made_by = self.store.definitions(table, day)
+        return {name: definition for name, definition in made_by.items() if name != SINCE} == dict(self.wanted)
+
     def require(self, table: str, days: Iterable[date]) -> None:
         """Raise OutdatedDayError, naming features and the remedy, unless these days (those that there are) agree with today."""
         for day in days:

@@ -3,7 +3,8 @@
 What belongs here: qualification and waiting. What does not: whether the journey may start (``gates``), or does (``decide``).
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -11,9 +12,25 @@ import polars as pl
 
 from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, MOST_JOURNEYS, WIDER_CUSTOMERS, WIDER_JOURNEYS
 from atc_pipeline.decision.tables import JOURNEY_QUEUES
-from atc_pipeline.journeys.portfolio import Journey
+from atc_pipeline.journeys.portfolio import Condition, Journey, Portfolio
 from atc_pipeline.rules import people
 from atc_pipeline.rules.limits import require_fits
+
+
+def definitions(
+    portfolio: Portfolio, segments: Mapping[str, str], definition_of: Callable[[Condition, Portfolio], object]
+) -> dict[str, str]:
+    """Return what each journey's queue is defined by, as a short fingerprint: what it says, and by what that is made which it reads.
+
+    ``segments``: what each micro-segment is defined by. ``definition_of``: the same of a condition.
+    """
+    parts: dict[str, list[object]] = {}
+    for journey in portfolio.journeys:
+        queue = journey.queue
+        named = [sorted((name, segments[name]) for name in names) for names in (queue.any, queue.all, queue.none)]
+        tests = [None if test is None else definition_of(test, portfolio) for test in (queue.where, journey.exit_when)]
+        parts[journey.id] = [*named, *tests]
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in parts.items()}
 
 
 def queue_customers(

@@ -3,12 +3,9 @@
 What belongs here: what the tables are. What does not: how rows come about (``queues``, ``decide``, ``memory``).
 """
 
-from dataclasses import replace
-
 import polars as pl
 
 from atc_pipeline.decision.gates import GATES, LOSSES, MEANINGS, RULINGS
-from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, Column, Entry, Table
 
 DECISIONS = ("none", "continue", "switch", "start")
@@ -27,12 +24,6 @@ JOURNEY_QUEUES = Table(
         Column("waiting_days", pl.Int64(), "Days since queued_on.", at_least=0),
     ),
 )
-
-
-def journey_queues(portfolio: Portfolio) -> Table:
-    """``JOURNEY_QUEUES``, of the portfolio's journeys and no others."""
-    journey_id = replace(JOURNEY_ID, one_of=tuple(journey.id for journey in portfolio.journeys))
-    return replace(JOURNEY_QUEUES, columns=tuple(journey_id if column is JOURNEY_ID else column for column in JOURNEY_QUEUES.columns))
 
 
 SCORED_CANDIDATES = Table(
@@ -147,4 +138,4 @@ JOURNEY_FUNNEL = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (journey_queues, SCORED_CANDIDATES, JOURNEY_STATE, JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL)
+TABLES: tuple[Entry, ...] = (JOURNEY_QUEUES, SCORED_CANDIDATES, JOURNEY_STATE, JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL)

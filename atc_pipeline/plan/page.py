@@ -26,7 +26,9 @@ from atc_pipeline.plan.report import (
 
 MARKS: dict[How, str] = {"new": "+", "changed": "~", "removed": "-", "same": ""}
 BARS = "▁▂▃▄▅▆▇█"
-_MOST_MOVES = 4
+_MOST_MOVES = 3
+_NOTABLE = 0.05
+"""Of the customers who change: a journey that fewer of them come to or leave is not told from where and whereto."""
 _ROWS = (250, 120, 60, 30, 15, 8, 4, 2)
 
 Pair = tuple[str, str]
@@ -93,7 +95,7 @@ def page(report: Report, most: int, *, with_names: bool) -> Page:
     if verdict.is_reproducible:
         sections += [
             *([_customers(report.customers)] if report.customers else []),
-            _journeys(report.journeys, most),
+            _journeys(report.journeys, report.customers.changed if report.customers else 0, most),
             *([_contact(report.contact, report.customers, most)] if report.contact else []),
             _segments(report.segments, most),
             _arms(report.arms, window.days, most),
@@ -101,7 +103,12 @@ def page(report: Report, most: int, *, with_names: bool) -> Page:
             *([_examples(report, with_names=with_names)] if report.examples else []),
         ]
     else:
-        sections.append(Section("Not reproducible", tuple([verdict.first_difference] if verdict.first_difference else [])))
+        first = (
+            verdict.first_difference
+            if with_names
+            else "python -m atc_pipeline replay names the rows, which are customers' and not told here."
+        )
+        sections.append(Section("The first row that differs", (first or "It is not known.",)))
     if report.limits:
         sections.append(Section("How far to trust this", report.limits))
     return Page(title, verdict.headline, tuple((rule.rule, rule.says) for rule in verdict.failed), verdict.held, tuple(sections))
@@ -145,7 +152,7 @@ def sparkline(numbers: Sequence[int]) -> str:
     return "".join(BARS[min(len(BARS) - 1, number * len(BARS) // (highest + 1))] for number in numbers)
 
 
-def _journeys(journeys: Sequence[OfJourney], most: int) -> Section:
+def _journeys(journeys: Sequence[OfJourney], changed: int, most: int) -> Section:
     title = "Journeys"
     order = {"new": 0, "changed": 1, "removed": 2, "same": 3}
     differing = sorted(
@@ -154,26 +161,30 @@ def _journeys(journeys: Sequence[OfJourney], most: int) -> Section:
     folded = _folded(len(journeys) - len(differing), "journey")
     if not differing:
         return Section(title, folded)
-    columns: dict[str, list[Cell]] = {
-        "queued": [_counts(journey.queued) for journey in differing],
-        "entered": [_counts(journey.entered) for journey in differing],
-        "waiting days": [_figures(journey.waiting_days, "{:.1f}") for journey in differing],
-        "starved": [_counts(journey.starved) for journey in differing],
-        "places used": [_used(journey) for journey in differing],
-        "price": [_figures(journey.price, "{:.3g}") for journey in differing],
-    }
-    shown = {name: cells for name, cells in columns.items() if any(cell not in ("", "0", "–") for cell in cells)}
+    heads = ("journey", "queued", "entered", "gained", "lost", "waiting days", "starved")
     rows = [
-        Row((journey.id, *(cells[position] for cells in shown.values())), MARKS[journey.how], _moves(journey))
-        for position, journey in enumerate(differing)
+        Row(
+            (
+                journey.id,
+                _counts(journey.queued),
+                _counts(journey.entered),
+                f"{journey.gained:,}",
+                f"{journey.lost:,}",
+                _figures(journey.waiting_days, "{:.1f}"),
+                _counts(journey.starved),
+            ),
+            MARKS[journey.how],
+            (*_places(journey), *_moves(journey)) if journey.how != "same" or journey.gained + journey.lost >= _NOTABLE * changed else (),
+        )
+        for journey in differing
     ]
     rows, untold = _cut(rows, most)
-    notes = [
-        "queued: customers in the queue, added up over the days. waiting days: of the queue on the last day, on average."
-        + (" starved: customers queued every day who never entered." if "starved" in shown else "")
-        + (" price: what one more place is worth, in units of score." if "price" in shown else "")
-    ]
-    return Section(title, table=Table(("journey", *shown), tuple(rows)), notes=(*_more(untold, "journey"), *folded, *notes))
+    note = (
+        "queued: customers in the queue, added up over the days. waiting days: of the queue on the last day, on average. "
+        "starved: customers queued every day who never entered. Whoever comes from several journeys, or leaves for several, counts for "
+        "each."
+    )
+    return Section(title, table=Table(heads, tuple(rows)), notes=(*_more(untold, "journey"), *folded, note))
 
 
 def _moves(journey: OfJourney) -> tuple[str, ...]:
@@ -184,36 +195,35 @@ def _moves(journey: OfJourney) -> tuple[str, ...]:
 
 def _of(number: int, moved: Sequence[Moved], word: str) -> str:
     if len(moved) == 1 and moved[0].customers == number:
-        return f"{words.count(number, 'customer')} {word} {moved[0].journey_id}"
+        return f"{number:,} {word} {moved[0].journey_id}"
     parts = [f"{move.customers:,} {word} {move.journey_id}" for move in moved[:_MOST_MOVES]]
     more = len(moved) - len(parts)
-    return f"{words.count(number, 'customer')}: {', '.join(parts)}" + (f", and some {word} {words.count(more, 'other')}" if more else "")
+    return f"{number:,}: {', '.join(parts)}" + (f" and some {word} {words.count(more, 'other')}" if more else "")
 
 
-def _used(journey: OfJourney) -> Cell:
-    old, new = (
-        "–" if not places else words.percent(entered / places)
-        for entered, places in (
-            (journey.entered.before, journey.places.before),
-            (journey.entered.after, journey.places.after),
-        )
-    )
-    return old if old == new else (old, new)
+def _places(journey: OfJourney) -> tuple[str, ...]:
+    """Say how full it is, and what one more place is worth, where places are limited."""
+    if journey.places.before is None and journey.places.after is None:
+        return ()
+    sides = ((journey.entered.before, journey.places.before), (journey.entered.after, journey.places.after))
+    old, new = ("no limit" if places is None else f"{entered:,} of {places:,.0f} places used" for entered, places in sides)
+    used = new if old == new or journey.how == "new" else f"{old} → {new}"
+    cell = _figures(journey.price, "{:.3g}")
+    price = cell if isinstance(cell, str) else cell[1] if journey.how == "new" else " → ".join(cell)
+    return (used if price == "–" else f"{used}; one more is worth {price} of score",)
 
 
 def _contact(contact: Contact, customers: Customers | None, most: int) -> Section:
     people = customers.customers if customers else 0
-    rows = [Row(("days of customers in no journey", _counts(contact.none), _change(contact.none)))]
+    rows = [Row(("days of customers in no journey", _counts(contact.none), _change(contact.none), _per_head(contact.none, people)))]
     for channel in contact.channels:
-        rows.append(Row((f"messages by {channel.channel}", _counts(channel.messages), _change(channel.messages))))
-        if people:
-            per_head = Figures(before=channel.messages.before / people, after=channel.messages.after / people)
-            rows.append(Row((f"messages by {channel.channel}, per customer", _figures(per_head, "{:.2f}"), "")))
-    rows += [Row((f"at the limit of {cap.cap}", _counts(cap.reached), _change(cap.reached))) for cap in contact.caps]
+        sent = channel.messages
+        rows.append(Row((f"messages by {channel.channel}", _counts(sent), _change(sent), _per_head(sent, people))))
+    rows += [Row((f"held back by {cap.cap}, customers a day", _counts(cap.reached), _change(cap.reached), "")) for cap in contact.caps]
     rows, untold = _cut(rows, most)
-    sent = _sum(channel.messages for channel in contact.channels)
-    aside = f"none {_change(contact.none) or 'as before'}, messages {_change(sent) or 'as before'}"
-    table = Table(("over the window", "before → after", "change"), tuple(rows))
+    messages = _change(_sum(channel.messages for channel in contact.channels)) or "as before"
+    aside = f"none {_change(contact.none) or 'as before'}, messages {messages}"
+    table = Table(("over the window", "before → after", "change", "per customer"), tuple(rows))
     return Section("None, messages, caps", table=table, notes=_more(untold, "line"), aside=aside)
 
 
@@ -240,6 +250,10 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
     held = [arm for arm in arms if arm.control.before or arm.control.after or arm.changes_arm]
     if not held:
         return Section(title, (*lines, "No journey has a control group: what any of them changes cannot be proved."), aside=aside)
+    differing = [arm for arm in held if arm.changes_arm or arm.treated.differ or arm.control.differ]
+    folded = _folded(len(held) - len(differing), "journey")
+    if not differing:
+        return Section(title, (*lines, *folded), aside=aside)
     rows = [
         Row(
             (
@@ -247,10 +261,10 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
                 f"{arm.changes_arm:,}",
                 _figures(Figures(before=arm.treated.before / days, after=arm.treated.after / days), "{:.1f}"),
                 _figures(Figures(before=arm.control.before / days, after=arm.control.after / days), "{:.1f}"),
-                "–" if arm.visible is None else f"{100 * arm.visible:.1f} points",
+                "nothing" if arm.visible is None or arm.visible >= 1 else f"{100 * arm.visible:.1f} points",
             )
         )
-        for arm in held
+        for arm in differing
     ]
     rows, untold = _cut(rows, most)
     heads = ("journey", "change arm", "treated a day", "control a day", "visible after 30 days")
@@ -258,7 +272,7 @@ def _arms(arms: Sequence[OfArm], days: int, most: int) -> Section:
         "Visible: the smallest difference in the share reaching the goal that 30 days at this pace would show (two-sided 5 %, power 80 %), "
         "both arms near the share assumed."
     )
-    return Section(title, tuple(lines), Table(heads, tuple(rows)), (*_more(untold, "journey"), note), aside=aside)
+    return Section(title, tuple(lines), Table(heads, tuple(rows)), (*_more(untold, "journey"), *folded, note), aside=aside)
 
 
 def _value(report: Report) -> Section:
@@ -277,7 +291,7 @@ def _examples(report: Report, *, with_names: bool) -> Section:
             (
                 f"customer {example.customer_id}" if with_names else f"bucket {example.bucket:04}",
                 _on(example.date),
-                f"{example.before} → {example.after}",
+                (example.before, example.after),
             ),
             details=(example.says,) if example.says else (),
         )
@@ -297,6 +311,10 @@ def _sum(parts: Iterable[Counts]) -> Counts:
 
 def _counts(counts: Counts) -> Cell:
     return f"{counts.after:,}" if not counts.differ else (f"{counts.before:,}", f"{counts.after:,}")
+
+
+def _per_head(counts: Counts, people: int) -> Cell:
+    return _figures(Figures(before=counts.before / people, after=counts.after / people), "{:.2f}") if people else ""
 
 
 def _figures(figures: Figures, form: str) -> Cell:
@@ -326,7 +344,9 @@ def _cut(rows: Iterable[Row], most: int) -> tuple[list[Row], int]:
 def _days(first: date, last: date) -> str:
     if first == last:
         return _on(first, with_year=True)
-    return f"{_on(first, with_year=first.year != last.year)} to {_on(last, with_year=True)}, {(last - first).days + 1} days"
+    is_near = (first.year, first.month) == (last.year, last.month)
+    start = f"{first.day}" if is_near else _on(first, with_year=first.year != last.year)
+    return f"{start} to {_on(last, with_year=True)}, {(last - first).days + 1} days"
 
 
 def _on(day: date, *, with_year: bool = False) -> str:

@@ -161,7 +161,7 @@ class OfChannel(_Part):
 
 
 class OfCap(_Part):
-    """A limit on what customers get, and how many customers-days reach it."""
+    """A limit on what customers get, and how many customers it holds back, added up over days."""
 
     cap: str
     reached: Counts

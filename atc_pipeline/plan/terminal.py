@@ -13,7 +13,7 @@ from atc_pipeline.plan.report import Report
 WIDTH = 100
 MOST_LETTERS = 400
 """Of one text; and of the first column of a table, less."""
-_NAME_LETTERS = 40
+_NAME_LETTERS, _LEAST_NAME, _LEAST_TEXT = 40, 12, 50
 _GAP = "  "
 
 
@@ -51,15 +51,19 @@ def _section(section: Section) -> list[str]:
 def _table(table: Table) -> list[str]:
     columns = [[row.cells[position] for row in table.rows] for position in range(len(table.heads))]
     is_text = [position == 0 or head in table.texts for position, head in enumerate(table.heads)]
-    cells = [
-        [_plain(_joined(cell), _NAME_LETTERS if position == 0 else MOST_LETTERS) for cell in column]
-        if is_text[position]
-        else _figures(column)
-        for position, column in enumerate(columns)
+    shown = [
+        [_plain(_joined(cell)) for cell in column] if word else _figures(column)
+        for word, column in zip(is_text[1:], columns[1:], strict=True)
     ]
-    widths = [max(len(head), *(len(cell) for cell in column)) for head, column in zip(table.heads, cells, strict=True)]
-    is_wide = is_text[-1] and len(widths) > 1
-    widths[-1] = min(widths[-1], max(30, WIDTH - 4 - sum(width + len(_GAP) for width in widths[:-1]))) if is_wide else widths[-1]
+    widths = [max(len(head), *(len(cell) for cell in column)) for head, column in zip(table.heads[1:], shown, strict=True)]
+    is_wide = bool(shown) and is_text[-1]
+    if is_wide:  # it is wrapped
+        widths[-1] = min(widths[-1], _LEAST_TEXT)
+    most = max(_LEAST_NAME, min(_NAME_LETTERS, WIDTH - 4 - sum(width + len(_GAP) for width in widths)))
+    names = [_shortened(_joined(cell), most) for cell in columns[0]]
+    cells, widths = [names, *shown], [max(len(table.heads[0]), *map(len, names)), *widths]
+    if is_wide:
+        widths[-1] = WIDTH - 4 - sum(width + len(_GAP) for width in widths[:-1])
     lines = [] if is_wide else [f"    {_row(table.heads, widths, is_text)}"]
     for position, row in enumerate(table.rows):
         lines += _lines(row, [column[position] for column in cells], widths, is_text)
@@ -95,6 +99,11 @@ def _wrapped(line: str, indent: str = "") -> list[str]:
     return textwrap.wrap(_plain(line, 2000), WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent), break_on_hyphens=False) or [
         indent
     ]
+
+
+def _shortened(name: str, most: int) -> str:
+    visible = plain(name, most)
+    return visible if len(visible) <= most else f"{visible[: most - 1]}…"
 
 
 def _plain(line: str, most: int = MOST_LETTERS) -> str:

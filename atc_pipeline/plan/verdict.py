@@ -1,5 +1,7 @@
 """The rules of ``--fail-on``: what a change must not do, and what it does where a rule fails.
 
+A rule judges the change: what was so before it, a full journey or an empty segment, fails nothing.
+
 What belongs here: reading rules, and judging a report by them. What does not: what is in the report (``report``).
 """
 
@@ -10,7 +12,7 @@ from typing import Literal
 
 from atc_pipeline.explanation import words
 from atc_pipeline.journeys.dialect import nearest
-from atc_pipeline.plan.report import Failure, Report
+from atc_pipeline.plan.report import Failure, OfJourney, Report
 
 _NAMED = 5
 _WRITTEN = re.compile(r"\A([a-z_]+)(?:([<>])([+-]?\d+(?:\.\d+)?)(%?))?\Z")
@@ -75,19 +77,26 @@ def _changes(report: Report, limit: float) -> str | None:
 
 
 def _starved(report: Report, limit: float) -> str | None:
-    starved = {journey.id: journey.starved.after for journey in report.journeys if journey.starved.after}
+    more = {journey.id: journey.starved.after - journey.starved.before for journey in report.journeys}
+    starved = {journey_id: number for journey_id, number in more.items() if number > 0}
     if sum(starved.values()) <= limit:
         return None
     parts = [f"{journey_id} {number:,}" for journey_id, number in sorted(starved.items(), key=lambda item: -item[1])]
-    return f"{words.count(sum(starved.values()), 'customer')} would be queued every day and never enter: {_listed(parts)}"
+    return f"{words.count(sum(starved.values()), 'more customer')} would be queued every day and never enter: {_listed(parts)}"
 
 
 def _capacity(report: Report, limit: float) -> str | None:
-    over = [
-        journey for journey in report.journeys if journey.places.after is not None and journey.wanted.after > limit * journey.places.after
-    ]
+    over = [journey for journey in report.journeys if _is_fuller(journey, limit)]
     parts = [f"{journey.id} ({journey.wanted.after:,} for {journey.places.after or 0:,.0f})" for journey in over]
     return f"more customers than places: {_listed(parts)}" if parts else None
+
+
+def _is_fuller(journey: OfJourney, limit: float) -> bool:
+    """Tell whether more want in than may, and more so than before."""
+    (wanted_before, wanted), (places_before, places) = ((pair.before, pair.after) for pair in (journey.wanted, journey.places))
+    if wanted is None or places is None or wanted <= limit * places:
+        return False
+    return places_before is None or (wanted_before or 0) * places < wanted * places_before
 
 
 def _arms_change(report: Report, _limit: float) -> str | None:
@@ -110,7 +119,11 @@ def _messages(report: Report, limit: float) -> str | None:
 
 
 def _empty_segment(report: Report, _limit: float) -> str | None:
-    empty = [segment.id for segment in report.segments if segment.how != "removed" and not segment.size.after]
+    empty = [
+        segment.id
+        for segment in report.segments
+        if not segment.size.after and (segment.how in ("new", "changed") or (segment.how == "same" and segment.size.before))
+    ]
     return f"nobody is in {_listed(empty)}" if empty else None
 
 

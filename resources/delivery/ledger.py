@@ -4,16 +4,24 @@ What belongs here: the one table and its set-based operations, with no trace of 
 What does not: deciding what to send (the engine), sending it (``channels``), the order of the two (``delivery``).
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 
 import dagster as dg
-import duckdb
 import polars as pl
 from pydantic import Field
 
-from resources.storage.database import Database, UnusableError
+from resources.storage.database import Database
+from resources.storage.home import NOT_OPENED
+from resources.storage.session import Dialect, Keeping, Session, UnusableError, columns_of
+
+LEDGER = "ATC_LEDGER"
+"""Environment variable: the path of a DuckDB file, or the address of a PostgreSQL database, which holds a password. So it is read when
+the ledger is opened, and is part of no configuration, which Dagster keeps and shows."""
+SCHEMES = ("postgresql://", "postgres://")
 
 TABLE = """
 create table if not exists deliveries (
@@ -32,9 +40,21 @@ create table if not exists deliveries (
     is_final boolean
 )
 """
-NEWER = ("sender varchar", "reason varchar", "is_final boolean")
+NEWER = {"sender": "varchar", "reason": "varchar", "is_final": "boolean"}
 """Columns that files of older versions lack: who claimed a message last, and of its outcome why, and whether the receiver decided it.
 At the end of ``TABLE``, so that a file has its columns in one order however old it is."""
+
+
+COLUMNS = tuple(re.findall(r"(?m)^    (\w+)", TABLE))
+
+
+def table(dialect: Dialect) -> str:
+    """Return the statement that creates the table."""
+    return TABLE.replace("varchar", dialect.text)
+
+
+class WrongLedgerError(ValueError):
+    """``ATC_LEDGER`` cannot be understood; the message repeats nothing of it."""
 
 
 class LedgerError(Exception):
@@ -42,18 +62,31 @@ class LedgerError(Exception):
 
 
 class Ledger(dg.ConfigurableResource["Ledger"]):
-    """The file ``<home>/ledger.duckdb``, whose table ``deliveries`` has one row per message ever handed over.
+    """The table ``deliveries``, of one row per message ever handed over: in ``<home>/ledger.duckdb``, or where ``ATC_LEDGER`` says.
 
     ``pending`` is written before a message leaves and replaced after. It belongs to its ``sender`` as long as that lives. Where
     a sender dies in between it stays: such a message may or may not have arrived, like one that is ``unknown``.
-    Only ``delivered`` is never claimed again. The file is open only within each call.
+    Only ``delivered`` is never claimed again. The database is open only within each call.
     """
 
     home: str = Field(description="The folder that holds ledger.duckdb (ATC_HOME).")
+    elsewhere: str = Field(
+        default="",
+        description="Where the ledger is instead (ATC_LEDGER): a DuckDB file, or a PostgreSQL database, without user and password.",
+    )
+
+    @classmethod
+    def from_environment(cls, home: str, environment: Mapping[str, str]) -> "Ledger":
+        """Configuration as ``ATC_LEDGER`` says, without any secret. Raises WrongLedgerError."""
+        address = environment.get(LEDGER, "").strip()
+        try:
+            return cls(home=home, elsewhere=_database(address).place if address else "")
+        except UnusableError as problem:
+            raise WrongLedgerError(f"{LEDGER} {problem}") from None
 
     def sender(self) -> AbstractContextManager[str]:
         """Lend a name to claim messages by. Its claims are respected until the block ends or the process dies."""
-        return self._database.senders.name()
+        return self._sender()
 
     def claim(self, batch: pl.DataFrame, now: datetime, sender: str | None = None) -> pl.DataFrame:
         """Mark a batch as pending, and return its rows that are to be sent: all but those delivered before or pending by a living sender.
@@ -61,28 +94,14 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         ``batch`` has unique keys and the columns ``idempotency_key, date, customer_id, journey_id, channel, decision``.
         The decision kept is the one last sent. One statement, so all of the batch is marked or none.
         """
-        with self._open() as connection:
-            connection.register("batch", batch)
-            living = sorted(self._database.senders.names() - {sender})
-            claimed = connection.sql(
-                """
-                insert into deliveries
-                select idempotency_key, date, customer_id, journey_id, channel, 'pending', 1, $now, $now, decision, $sender, null, null
-                from batch
-                on conflict (idempotency_key) do update set
-                    status = 'pending',
-                    attempts = deliveries.attempts + 1,
-                    last_attempt_at = excluded.last_attempt_at,
-                    decision = excluded.decision,
-                    sender = excluded.sender,
-                    reason = null,
-                    is_final = null
-                where deliveries.status <> 'delivered'
-                    and not (deliveries.status = 'pending' and coalesce(list_contains($living::varchar[], deliveries.sender), false))
-                returning idempotency_key
-                """,
-                params={"now": now, "sender": sender, "living": living},
-            ).pl()
+        with self._writing() as session:
+            session.lend("batch", batch.select("idempotency_key", "date", "customer_id", "journey_id", "channel", "decision"))
+            living = session.senders()
+            if sender is not None and sender not in living:
+                raise LedgerError(
+                    f"the delivery ledger {self.place} has lost its connection to this run, and with it what the run has claimed"
+                )
+            claimed = session.ask(CLAIM, now=now, sender=sender, living=sorted(living - {sender}))
         return batch.join(claimed, on="idempotency_key", how="semi", maintain_order="left")
 
     def settle(self, outcomes: pl.DataFrame) -> None:
@@ -92,25 +111,20 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         """
         lacking = {"reason": pl.String, "is_final": pl.Boolean}
         nothing = [pl.lit(None, dtype).alias(name) for name, dtype in lacking.items() if name not in outcomes.columns]
-        with self._open() as connection:
-            connection.register("outcomes", outcomes.with_columns(nothing))
-            connection.execute(
-                """
-                update deliveries set status = outcomes.status, reason = outcomes.reason, is_final = outcomes.is_final from outcomes
-                where deliveries.idempotency_key = outcomes.idempotency_key and deliveries.status <> 'delivered'
-                """
-            )
+        with self._writing() as session:
+            session.lend("outcomes", outcomes.with_columns(nothing).select("idempotency_key", "status", "reason", "is_final"))
+            session.run(SETTLE)
 
     def statuses(self, keys: pl.Series) -> pl.DataFrame:
         """One row per key the ledger knows: ``idempotency_key, status``, sorted. Does not create the ledger."""
-        if not self._database.is_there():
-            return pl.DataFrame(schema={"idempotency_key": pl.String, "status": pl.String})
-        with self._open() as connection:
-            connection.register("keys", keys.alias("idempotency_key").to_frame())
-            known: pl.DataFrame = connection.sql(
-                "select idempotency_key, status from deliveries semi join keys using (idempotency_key) order by idempotency_key"
-            ).pl()
-        return known
+        with self._reading() as session:
+            if session is None:
+                return pl.DataFrame(schema={"idempotency_key": pl.String, "status": pl.String})
+            session.lend("keys", keys.alias("idempotency_key").to_frame())
+            return session.ask(
+                "select idempotency_key, status from deliveries where idempotency_key in (select idempotency_key from keys) "
+                "order by idempotency_key"
+            )
 
     def under_other_keys(self, names: pl.DataFrame) -> pl.DataFrame:
         """One row per message that was handed over under another key of that customer: ``idempotency_key, other_key, status``.
@@ -118,99 +132,186 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         ``names``: ``idempotency_key, name, other_key``, as ``messages.other_keys`` has them. Does not create the ledger.
         """
         schema = {"idempotency_key": pl.String, "other_key": pl.String, "status": pl.String}
-        if names.is_empty() or not self._database.is_there():
+        if names.is_empty():
             return pl.DataFrame(schema=schema)
-        with self._open() as connection:
-            connection.register("names", names)
-            known: pl.DataFrame = connection.sql(
+        with self._reading() as session:
+            if session is None:
+                return pl.DataFrame(schema=schema)
+            session.lend("names", names.select("idempotency_key", "name", "other_key"))
+            return session.ask(
                 """
-                select names.idempotency_key, other_key, status from deliveries
-                join names on deliveries.idempotency_key = other_key and deliveries.customer_id = name
-                order by all
+                select names.idempotency_key, names.other_key, deliveries.status from deliveries
+                join names on deliveries.idempotency_key = names.other_key and deliveries.customer_id = names.name
+                order by 1, 2, 3
                 """
-            ).pl()
-        return known
+            )
 
     def has_older_keys(self, since: date) -> bool:
         """Return whether a message of that day or later has a key of 16 digits, as versions before this one made them."""
-        if not self._database.is_there():
-            return False
-        with self._open() as connection:
-            older = connection.execute("from deliveries where date >= ? and length(idempotency_key) = 16 limit 1", [since]).fetchone()
-        return older is not None
+        with self._reading() as session:
+            return session is not None and not session.ask(OLDER, since=since).is_empty()
 
     def undecided(self, keys: pl.Series) -> pl.Series:
         """Return those of the keys that may have arrived or not, or that certainly did not and by no decision of the receiver's."""
-        if not self._database.is_there():
-            return keys.clear()
-        with self._open() as connection:
-            connection.register("keys", keys.alias("idempotency_key").to_frame())
-            undecided: pl.DataFrame = connection.sql(
-                """
-                select idempotency_key from deliveries semi join keys using (idempotency_key)
-                where status in ('pending', 'unknown') or (status = 'failed' and not coalesce(is_final, true))
-                """
-            ).pl()
-        return undecided["idempotency_key"]
+        with self._reading() as session:
+            if session is None:
+                return keys.clear()
+            session.lend("keys", keys.alias("idempotency_key").to_frame())
+            return session.ask(UNDECIDED)["idempotency_key"]
 
     def decisions(self, days: Sequence[date], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """One row per day and customer who has, or may have, a message of that day: the decision it was sent for.
 
         Messages that certainly did not arrive count for nothing. Does not create the ledger.
         """
-        if not self._database.is_there() or not days:
+        if not days:
             return pl.DataFrame(schema=schema)
-        with self._open() as connection:
-            sent: pl.DataFrame = connection.sql(
-                """
-                select any_value(decision order by last_attempt_at desc, idempotency_key) as decision from deliveries
-                where date between $first and $last and status <> 'failed' and decision is not null group by date, customer_id
-                """,
-                params={"first": min(days), "last": max(days)},
-            ).pl()
+        with self._reading() as session:
+            if session is None:
+                return pl.DataFrame(schema=schema)
+            sent = session.ask(DECISIONS, first=min(days), last=max(days))
         if sent.is_empty():
             return pl.DataFrame(schema=schema)
         return sent.select(pl.col("decision").str.json_decode(pl.Struct(dict(schema))).struct.unnest()).sort("date", "customer_id")
 
     def search(self, words: Sequence[str]) -> pl.DataFrame:
         """Return the rows that have one of the words anywhere in their text, in any case. Does not create the ledger."""
-        if not self._database.is_there():
-            return pl.DataFrame()
-        with self._open() as connection:
-            connection.register("words", pl.DataFrame({"word": words}))
-            rows: pl.DataFrame = connection.sql(
-                """
-                select * from deliveries semi join words
-                on contains(lower(concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision, reason)), lower(word))
-                """
-            ).pl()
-        return rows
+        with self._reading() as session:
+            if session is None:
+                return pl.DataFrame()
+            session.lend("words", pl.DataFrame({"word": words}, schema={"word": pl.String}))
+            lowered = self._database.dialect.lowered
+            return session.ask(SEARCH.format(texts=lowered.format(TEXTS), word=lowered.format("words.word")))
 
     def forget(self, customers: Sequence[str]) -> None:
-        """Drop all rows of these customers by writing the file anew, so that none of their bytes stays in it."""
-        if not self._database.is_there():
-            return
-        with self._open() as connection, self._database.anew(connection):
-            connection.register("gone", pl.DataFrame({"customer_id": customers}))
-            connection.execute(TABLE.replace("deliveries", "anew.deliveries"))
-            connection.execute("insert into anew.deliveries from deliveries anti join gone using (customer_id)")
+        """Drop all rows of these customers by writing the table anew, so that none of their bytes stays in it."""
+        with self._reading() as session:
+            if session is None:
+                return
+        with self._writing() as session:
+            session.lend("gone", pl.DataFrame({"customer_id": customers}, schema={"customer_id": pl.String}))
+            database = self._database
+            database.keep(session, "deliveries", table(database.dialect), "customer_id not in (select customer_id from gone)")
 
     @property
     def place(self) -> str:
         """Return where the ledger is, for messages."""
-        return str(self._database.path)
+        return self.elsewhere or self._database.place
 
     @property
-    def _database(self) -> Database:
-        return Database(self.home, "ledger")
+    def label(self) -> str:
+        """Return what it is called beside other places."""
+        return self._database.label
+
+    @property
+    def _database(self) -> Keeping:
+        if not self.elsewhere:
+            return Database(self.home, "ledger")
+        if not self.elsewhere.startswith(SCHEMES):
+            return _database(self.elsewhere)
+        address = os.environ.get(LEDGER, "").strip()
+        if not address or _database(address).place != self.elsewhere:
+            raise UnusableError(
+                f"is {self.elsewhere}, and {LEDGER} says otherwise in the environment of this process: reload the code location, with the "
+                "variable in the environment of all of Dagster's processes"
+            )
+        return _database(address)
 
     @contextmanager
-    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _sender(self) -> Iterator[str]:
+        with self._naming_it():
+            lent = self._database.sender()
+        with lent as name:
+            yield name
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session | None]:
+        """Open it; None where there is no ledger yet."""
+        with self._naming_it(), self._database.reading() as session:
+            yield session if session is not None and self._is_ready(session) else None
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with self._naming_it():
+            database = self._database
+            with database.writing() as session:
+                if not self._is_ready(session):
+                    session.run(table(database.dialect))
+                yield session
+
+    def _is_ready(self, session: Session) -> bool:
+        """Return whether there is a ledger, and add to one of an older version what it lacks."""
+        columns = columns_of(session, "deliveries")
+        if not columns:
+            return False
+        if foreign := [name for name in COLUMNS if name not in columns and name not in NEWER]:
+            raise UnusableError(
+                f"{self.place} has a table deliveries that is none of ours, without {', '.join(foreign)}: "
+                "give the ledger a database of its own"
+            )
+        for name, kind in NEWER.items():
+            if name not in columns:
+                session.run(f"alter table deliveries add column if not exists {name} {kind}")
+        return True
+
+    @contextmanager
+    def _naming_it(self) -> Iterator[None]:
         try:
-            with self._database.open() as connection:
-                connection.execute(TABLE)
-                for column in NEWER:
-                    connection.execute(f"alter table deliveries add column if not exists {column}")
-                yield connection
+            yield
         except UnusableError as problem:
             raise LedgerError(f"the delivery ledger {problem}") from problem
+
+
+def _database(address: str) -> Keeping:
+    """Return the database at an address. Raises UnusableError, whose message repeats nothing of it."""
+    if address.startswith(SCHEMES):
+        from resources.storage.postgres import Server  # noqa: PLC0415  # psycopg is for teams: the extra `team`
+
+        server = Server(address)
+        _ = server.place  # understood, or refused
+        return server
+    folder, _, name = address.rpartition("/")
+    if not address.startswith("/") or not name.endswith(".duckdb") or any(letter in address for letter in NOT_OPENED):
+        raise UnusableError(
+            "is neither the address of a PostgreSQL database (postgresql://user:password@host:5432/database) nor the full path of a file "
+            "that ends in .duckdb and has no ? and no \\ in it"
+        )
+    return Database(folder or "/", name.removesuffix(".duckdb"))
+
+
+CLAIM = """
+    insert into deliveries (
+        idempotency_key, date, customer_id, journey_id, channel, status, attempts, first_attempt_at, last_attempt_at, decision, sender
+    )
+    select idempotency_key, date, customer_id, journey_id, channel, 'pending', 1, $now::timestamptz, $now::timestamptz, decision,
+        $sender::varchar
+    from batch
+    on conflict (idempotency_key) do update set
+        status = 'pending',
+        attempts = deliveries.attempts + 1,
+        last_attempt_at = excluded.last_attempt_at,
+        decision = excluded.decision,
+        sender = excluded.sender,
+        reason = null,
+        is_final = null
+    where deliveries.status <> 'delivered'
+        and not (deliveries.status = 'pending' and coalesce(array_position($living::varchar[], deliveries.sender), 0) > 0)
+    returning idempotency_key
+"""
+SETTLE = """
+    update deliveries set status = outcomes.status, reason = outcomes.reason, is_final = outcomes.is_final from outcomes
+    where deliveries.idempotency_key = outcomes.idempotency_key and deliveries.status <> 'delivered'
+"""
+OLDER = "select 1::bigint as older from deliveries where date >= $since and length(idempotency_key) = 16 limit 1"
+UNDECIDED = """
+    select idempotency_key from deliveries where idempotency_key in (select idempotency_key from keys)
+    and (status in ('pending', 'unknown') or (status = 'failed' and not coalesce(is_final, true)))
+"""
+DECISIONS = """
+    select (array_agg(decision order by last_attempt_at desc, idempotency_key))[1] as decision from deliveries
+    where date between $first and $last and status <> 'failed' and decision is not null group by date, customer_id
+"""
+SEARCH = """
+    select * from deliveries where exists (select 1 from words where strpos({texts}, {word}) > 0)
+"""
+TEXTS = "concat_ws(' ', idempotency_key, customer_id, journey_id, channel, decision, reason)"

@@ -17,14 +17,17 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from sqlalchemy import text
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+from sqlalchemy import MetaData, Table, text
 from sqlalchemy.exc import OperationalError
 
 from atc_pipeline.identity.erasure import Person, Spellings
@@ -79,13 +82,15 @@ class Records:
         known = {run.run_id for run in self.instance.get_runs()}
         ours = {path.resolve() for path in _databases(self.instance)}
         orphans, elsewhere = set[str](), Counter[str]()
-        for file in files(self.instance):
-            if known.isdisjoint(_RUN_ID.findall(file.as_posix())):
-                rows = [row for row in _rows(file) if known.isdisjoint(row.runs)]
-                for row in compress(rows, _are_named([row.text for row in rows], person)):
-                    is_check = row.table == _CHECKS and file in ours
-                    orphans |= set(row.runs) if is_check else set()
-                    elsewhere += Counter() if is_check else Counter([f"{PLACE}/{file.name}"])
+        kept = (
+            (file.name, file in ours, _rows(file)) for file in files(self.instance) if known.isdisjoint(_RUN_ID.findall(file.as_posix()))
+        )
+        for name, is_shared, all_rows in chain(kept, _on_servers(self.instance)):
+            rows = [row for row in all_rows if known.isdisjoint(row.runs)]
+            for row in compress(rows, _are_named([row.text for row in rows], person)):
+                is_check = row.table == _CHECKS and is_shared
+                orphans |= set(row.runs) if is_check else set()
+                elsewhere += Counter() if is_check else Counter([f"{PLACE}/{name}"])
         return sorted(orphans), elsewhere
 
 
@@ -128,6 +133,12 @@ def is_in_files(instance: dg.DagsterInstance) -> bool:
     return len(_databases(instance)) == len(_STORES)
 
 
+def is_on_server(instance: dg.DagsterInstance) -> bool:
+    """Return whether runs of several hosts may be in it."""
+    with _index(instance) as connection:
+        return bool(connection.engine.dialect.name != "sqlite")
+
+
 def folders(instance: dg.DagsterInstance) -> list[Path]:
     """Return the folders in which the instance keeps something, or has kept it before it was told to elsewhere."""
     if instance.is_ephemeral:
@@ -150,25 +161,48 @@ def _files(roots: Iterable[Path]) -> list[Path]:
 
 
 _CHECKS = "asset_check_executions"
-_STORES = ("run_storage", "event_log_storage", "schedule_storage")
+_STORES = {
+    "run_storage": RunStorageSqlMetadata,
+    "event_log_storage": SqlEventLogStorageMetadata,
+    "schedule_storage": ScheduleStorageSqlMetadata,
+}
 
 
 def _index(instance: dg.DagsterInstance) -> Any:  # noqa: ANN401  # SQLAlchemy's connection, of a method that the base class lacks
     return instance.event_log_storage.index_connection()  # type: ignore[attr-defined]  # all of Dagster's storages have it
 
 
+def _connections(instance: dg.DagsterInstance) -> Iterator[tuple[Any, MetaData]]:
+    """Connect to each of Dagster's stores; with what tables it has."""
+    for name, tables in _STORES.items():
+        store: Any = getattr(instance, name)
+        if store is not None:
+            with store.index_connection() if name == "event_log_storage" else store.connect() as connection:
+                yield connection, tables
+
+
 def _databases(instance: dg.DagsterInstance) -> list[Path]:
     """Return the SQLite files that all runs share."""
-    databases = []
-    for name in _STORES:
-        store: Any = getattr(instance, name)
-        if store is None:
-            continue
-        with store.index_connection() if name == "event_log_storage" else store.connect() as connection:
-            database = connection.engine.url.database if connection.engine.dialect.name == "sqlite" else None
-        if database and Path(database).is_file():
-            databases.append(Path(database))
-    return databases
+    engines = [connection.engine for connection, _ in _connections(instance)]
+    databases = [Path(engine.url.database or "") for engine in engines if engine.dialect.name == "sqlite"]
+    return [database for database in databases if database.is_file()]
+
+
+def _on_servers(instance: dg.DagsterInstance) -> Iterator[tuple[str, bool, Iterator["_Row"]]]:
+    """Yield the rows of each table that is on a server, but those of runs that have a record."""
+    for connection, tables in _connections(instance):
+        if connection.engine.dialect.name != "sqlite":
+            for table in tables.sorted_tables:
+                if connection.dialect.has_table(connection, table.name):
+                    yield table.name, True, _rows_of(connection, table)
+
+
+def _rows_of(connection: Any, table: Table) -> Iterator["_Row"]:  # noqa: ANN401  # SQLAlchemy's, of Dagster's making
+    has_run = "run_id" in table.columns
+    recorded = " where coalesce(run_id, '') not in (select run_id from runs)" if has_run and table.name != "runs" else ""
+    for row in connection.execute(text(f'select * from "{table.name}"{recorded}')).mappings():  # noqa: S608  # Dagster's own names
+        shown = "\n".join(value for value in row.values() if isinstance(value, str))
+        yield _Row(shown, table.name, [row["run_id"] or ""] if has_run else _RUN_ID.findall(shown))
 
 
 def _shard(instance: dg.DagsterInstance, run_id: str) -> list[Path]:

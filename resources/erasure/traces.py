@@ -206,9 +206,9 @@ class Deliveries:
         """Search all text of its one table."""
         rows = self.ledger.search(sorted({*person.names, *person.spellings.plain_ids}))
         return (
-            Trace("ledger", "ledger.duckdb")
+            Trace("ledger", self.ledger.label)
             if rows.is_empty()
-            else _trace("ledger", "ledger.duckdb", erasure.find_rows(rows.lazy(), person))
+            else _trace("ledger", self.ledger.label, erasure.find_rows(rows.lazy(), person))
         )
 
     def remove(self, person: Person) -> None:

@@ -23,6 +23,7 @@ from resources.storage.kept import KeptFile, KeptTable, LeftBehind, all_files
 from resources.storage.mirror import mirror_of
 from resources.storage.objects import BucketError
 from resources.storage.origins import Origins
+from resources.storage.processes import HOST, this_host
 from resources.storage.spill import PREFIX, Spill
 from resources.storage.turn import NoTurnError, Turn
 
@@ -59,6 +60,8 @@ class Lake(dg.ConfigurableResource):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Wait for the turn."""
         run = context.run
+        if run is not None and context.instance is not None:
+            context.instance.add_run_tags(run.run_id, {HOST: this_host()})
         say = context.log.info if context.log is not None else print
         try:
             self._held = self._turn.take(run.run_id if run else "-", run.job_name if run else "-", say)

@@ -1,10 +1,19 @@
-"""Processes of this host: which of them live.
+"""Processes of this host: which of them live, and what the host is called.
 
 What belongs here: asking the kernel. What does not: what becomes of what the dead have left.
 """
 
 import os
+import socket
 from pathlib import Path
+
+HOST = "atc/host"
+"""The tag of a run that says on which host its process is."""
+
+
+def this_host() -> str:
+    """Return the name of this host, or of this container."""
+    return socket.gethostname()
 
 
 def is_alive(pid: int, since: float | None = None) -> bool:

@@ -7,11 +7,13 @@ import contextlib
 import hashlib
 import hmac
 import json
+import socket
+import struct
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -30,6 +32,9 @@ class Answer:
     is_hanging: bool = False
     is_dropping: bool = False
     is_truncated: bool = False
+    is_resetting: bool = False
+    delay_seconds: float = 0.0
+    """How late the answer comes."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ class Receiver:
         """Where to post."""
         return f"http://127.0.0.1:{self._server.server_port}/{path}"
 
+    def know(self, keys: Iterable[str]) -> None:
+        """Have seen messages before, which had their effect."""
+        self._done.update(keys)
+        self.effects += [{"idempotency_key": key} for key in sorted(self._done)]
+
     def wait_for(self, requests: int) -> None:
         """Return when so many requests have arrived in all."""
         with self._news:
@@ -101,6 +111,8 @@ class Receiver:
             self._news.notify_all()
         if answer.is_hanging:
             self._closing.wait(10)
+        if answer.delay_seconds:
+            self._closing.wait(answer.delay_seconds)
         return answer
 
 
@@ -129,8 +141,10 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
                 answer = receiver.receive(Request(self.path, dict(self.headers), tuple(json.loads(body)["messages"])))
             else:
                 answer = Answer(401)
-            self.close_connection = answer.is_dropping or answer.is_hanging or answer.is_truncated
-            if answer.is_dropping or answer.is_hanging:
+            if answer.is_resetting:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = answer.is_dropping or answer.is_hanging or answer.is_truncated or answer.is_resetting
+            if answer.is_dropping or answer.is_hanging or answer.is_resetting:
                 return
             with contextlib.suppress(ConnectionError):
                 self.send_response(answer.status)

@@ -14,7 +14,7 @@ from resources.channels.channel import Channel
 from resources.channels.files import FileChannel
 from resources.channels.webhook import WebhookChannel
 from resources.delivery.delivery import deliver
-from resources.delivery.ledger import Ledger
+from resources.delivery.ledger import LEDGER, Ledger
 from resources.storage.outbox import Outbox
 
 SECRET = "between the two of us"  # noqa: S105
@@ -61,6 +61,7 @@ def processes() -> ForkServerContext:
     return context
 
 
-def send_all(messages: pl.DataFrame, home: Path, url: str, batch_size: int) -> None:
-    """Deliver the messages."""
-    deliver(messages, ways_out(home, url, batch_size), Ledger(home=str(home)), wall_clock)
+def send_all(messages: pl.DataFrame, home: Path, url: str, batch_size: int, address: str = "") -> None:
+    """Deliver the messages; ``address``: what ``ATC_LEDGER`` is to say."""
+    os.environ[LEDGER] = address
+    deliver(messages, ways_out(home, url, batch_size), Ledger.from_environment(str(home), os.environ), wall_clock)

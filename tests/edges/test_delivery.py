@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from resources.channels.channel import Channel, DryRun
 from resources.channels.files import FileChannel
 from resources.delivery.delivery import deliver, unanswered_messages
-from resources.delivery.ledger import Ledger, LedgerError
+from resources.delivery.ledger import LEDGER, Ledger, LedgerError
 from resources.storage.outbox import Outbox
 from tests.edges.receiver import Answer, Receiver
 from tests.edges.sender import SECRET, outbound, processes, send_all, wall_clock, ways_out
@@ -36,9 +37,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """An empty ledger."""
-    return Ledger(home=str(tmp_path))
+def ledger(tmp_path: Path, address: str) -> Ledger:
+    """An empty ledger, of each kind."""
+    return Ledger.from_environment(str(tmp_path), {LEDGER: address})
 
 
 def statuses(ledger: Ledger, messages: pl.DataFrame) -> list[str]:
@@ -119,14 +120,23 @@ def test_what_was_not_delivered_is_sent_again_with_the_same_key(
     assert len(receiver.effects) == 2
 
 
-def test_the_ledger_is_written_before_each_batch_and_closed_while_it_is_sent(ledger: Ledger) -> None:
+def statuses_as_seen_by_others(address: str, home: Path) -> list[tuple[str]]:
+    """All statuses, as another client of the database sees them."""
+    asked = "select status from deliveries order by idempotency_key"
+    if address:
+        with psycopg.connect(address) as connection:
+            return connection.execute(asked).fetchall()
+    with duckdb.connect(f"{home}/ledger.duckdb", read_only=True) as file:
+        return file.sql(asked).fetchall()
+
+
+def test_the_ledger_is_written_before_each_batch_and_closed_while_it_is_sent(ledger: Ledger, address: str, tmp_path: Path) -> None:
     """While a batch is on its way it is pending, those before it are settled, those after it unheard of; anybody may read that."""
     seen = []
 
     class Witness(Recorder):
         def send(self, messages: pl.DataFrame) -> pl.DataFrame:
-            with duckdb.connect(f"{ledger.home}/ledger.duckdb", read_only=True) as connection:
-                seen.append(connection.sql("select status from deliveries order by idempotency_key").fetchall())
+            seen.append(statuses_as_seen_by_others(address, tmp_path))
             return super().send(messages)
 
     deliver(outbound(3), {"email": Witness()}, ledger, wall_clock)
@@ -340,9 +350,9 @@ def test_an_outbox_that_cannot_be_written_fails_its_messages(tmp_path: Path, led
     assert activation["status"][1] == ("failed" if case in ("a name too long", "no folder") else "delivered")
 
 
-def test_a_ledger_that_cannot_be_written_lets_nothing_out(ledger: Ledger) -> None:
+def test_a_ledger_that_cannot_be_written_lets_nothing_out(tmp_path: Path) -> None:
     """Without a place to write down what leaves, nothing does; the error names the ledger, and with room again all of it goes out."""
-    email = Recorder(batch_size=10_000)
+    email, ledger = Recorder(batch_size=10_000), Ledger(home=str(tmp_path))
     deliver(outbound(1), {"email": email}, ledger, wall_clock)
     messages = outbound(20_000).with_columns(decision=pl.col("idempotency_key").str.reverse() + "x" * 500)
     with no_room_for_more_than(600_000), pytest.raises(LedgerError, match=r"the delivery ledger .*ledger.duckdb cannot be read or written"):
@@ -353,8 +363,8 @@ def test_a_ledger_that_cannot_be_written_lets_nothing_out(ledger: Ledger) -> Non
 
 
 def start(messages: pl.DataFrame, home: Path, url: str, batch_size: int) -> ForkServerProcess:
-    """A process of its own that delivers the messages."""
-    process = processes().Process(target=send_all, args=(messages, home, url, batch_size))
+    """A process of its own that delivers the messages, with the ledger of the test."""
+    process = processes().Process(target=send_all, args=(messages, home, url, batch_size, os.environ.get(LEDGER, "")))
     process.start()
     return process
 
@@ -371,7 +381,7 @@ KILLS = int(os.environ.get("KILLS", "20"))
 
 
 @pytest.mark.slow
-def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger) -> None:
+def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receiver, ledger: Ledger, address: str) -> None:
     """A sender killed at many random moments, then run to its end: every message had its effect once and is delivered, and no message
     was sent twice but those the ledger held for uncertain when it was sent again."""
     moments = random.Random(20260105)  # noqa: S311
@@ -385,7 +395,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receive
         assert sender.exitcode == -signal.SIGKILL
         known = ledger.statuses(messages["idempotency_key"])
         uncertain.append(set(known.filter(pl.col("status") != "delivered")["idempotency_key"]))
-    send_all(messages, tmp_path, receiver.url(str(KILLS)), batch_size=100)
+    send_all(messages, tmp_path, receiver.url(str(KILLS)), batch_size=100, address=address)
 
     keys = messages["idempotency_key"].to_list()
     assert sorted(effect["idempotency_key"] for effect in receiver.effects) == keys
@@ -399,7 +409,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, receiver: Receive
 
 
 @pytest.mark.slow
-def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Path, ledger: Ledger) -> None:
+def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Path, ledger: Ledger, address: str) -> None:
     """A sender killed at 6 random moments, then run to its end: every message is one line of its journey's file."""
     moments = random.Random(20260105)  # noqa: S311
     messages = outbound(300, ["website"])
@@ -407,7 +417,7 @@ def test_kills_while_writing_files_lose_nothing_and_double_nothing(tmp_path: Pat
         sender = start(messages, tmp_path, "", batch_size=3)
         sender.join(moments.uniform(0.2, 0.6))
         kill(sender)
-    send_all(messages, tmp_path, "", batch_size=100)
+    send_all(messages, tmp_path, "", batch_size=100, address=address)
     assert outbox(tmp_path) == messages["idempotency_key"].to_list()
     assert statuses(ledger, messages) == ["delivered"] * 300
 

@@ -1,4 +1,4 @@
-"""Dagster's web server behind docs/deploy/nginx.conf: what the page itself asks is answered, and what others ask is not.
+"""Dagster's web server behind deploy/nginx.conf: what the page itself asks is answered, and what others ask is not.
 
 The first tests say what Dagster does without a proxy: should it ever refuse these itself, they fail, and docs/deploy.md may be shorter.
 """
@@ -23,7 +23,7 @@ from tests.graph.small_world import make_world
 
 pytestmark = pytest.mark.slow
 
-CONFIG = ROOT / "docs" / "deploy" / "nginx.conf"
+CONFIG = ROOT / "deploy" / "nginx.conf"
 USER = ("somebody", "correct horse")
 MUTATION = "mutation{setNuxSeen}"
 QUERY = {"query": "{version}"}

@@ -12,7 +12,7 @@ import pytest
 
 from atc_pipeline.definitions import build_definitions
 from resources.storage.turn import Turn
-from tests.edges.test_killed_runs import processes
+from tests.faults.attempt import processes
 from tests.graph.small_world import DAYS, FIRST, make_world, run, tables
 
 pytestmark = pytest.mark.slow

@@ -6,12 +6,14 @@ What belongs here: ``docs/plan-in-ci.yml``. What does not: what the plan says (`
 import os
 import re
 import subprocess
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from atc_pipeline.commands.planning import Plan
 from atc_pipeline.plan.verdict import rule
 
 ROOT = Path(__file__).parents[2]
@@ -79,15 +81,45 @@ def test_the_rules_it_fails_on_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "says"), [("0", "keeps every rule"), ("1", "breaks a rule"), ("2", "Refused"), ("3", "Not reproducible"), ("137", "code 137")]
+    ("code", "has_plan", "says"),
+    [
+        ("0", True, "keeps every rule"),
+        ("1", True, "breaks a rule"),
+        ("1", False, "There is no plan"),
+        ("2", False, "Refused"),
+        ("3", True, "Not reproducible"),
+        ("137", False, "There is no plan"),
+    ],
 )
-def test_each_exit_code_fails_with_its_message(code: str, says: str) -> None:
+def test_each_exit_code_fails_with_its_message(tmp_path: Path, code: str, has_plan: bool, says: str) -> None:
     """Whoever looks at the check learns what it was without reading a log."""
+    (tmp_path / "plan").mkdir()
+    if has_plan:
+        (tmp_path / "plan/plan.md").touch()
     ended = subprocess.run(
-        ["bash", "-e"], input=SCRIPTS["Verdict"], text=True, check=False, capture_output=True, env={**os.environ, "CODE": code}
+        ["bash", "-e"],
+        input=SCRIPTS["Verdict"],
+        text=True,
+        check=False,
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "CODE": code},
     )
 
-    assert (ended.returncode, says in ended.stdout) == (int(code), True)
+    assert ((ended.returncode == 0) == (code == "0"), says in ended.stdout) == (True, True)
+
+
+def test_the_command_is_one_that_there_is() -> None:
+    """Its options are known to the parser, and it reads the lake from where the environment says."""
+    script = SCRIPTS["Plan"].replace("\\\n", " ")
+    command = next(line for line in script.splitlines() if "-m atc_pipeline" in line).split("2>")[0].split()
+    parser = ArgumentParser(exit_on_error=False)
+    Plan().expect(parser)
+
+    assert command[:4] == [".venv/bin/python", "-m", "atc_pipeline", Plan.name]
+    asked = parser.parse_args([word.strip("'") for word in command[4:]])
+    assert (asked.format, str(asked.out), str(asked.journeys), asked.days) == ("md", "plan/plan.md", "journeys.yaml", 30)
+    assert "ATC_HOME" in next(step for step in STEPS if step.get("name") == "Plan")["env"]
 
 
 @pytest.mark.parametrize(("existing", "call"), [("", "api --method POST comments"), ("71\n", "api --method PATCH threads/71")])
@@ -100,7 +132,7 @@ def test_there_is_one_comment(tmp_path: Path, existing: str, call: str, code: st
     (tmp_path / "gh").chmod(0o755)
     if code == "0":
         (tmp_path / "plan/plan.md").write_text("### 12 % change\n")
-    (tmp_path / "plan/problems.txt").write_text("journeys.yaml:3: journey `x`: <b>\x1b[31m\n")
+    (tmp_path / "plan/problems.txt").write_text("deciding: 2017-12-03 done\njourneys.yaml:3: journey `x`: <b>\x1b[31m\n")
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "COMMENTS": "comments", "THREADS": "threads", "CODE": code}
 
     subprocess.run(
@@ -115,5 +147,6 @@ def test_there_is_one_comment(tmp_path: Path, existing: str, call: str, code: st
     assert (tmp_path / "calls").read_text().splitlines()[1].startswith(call)
     body = (tmp_path / "body.md").read_text()
     assert body.startswith("<!-- atc_pipeline plan -->\n###")
+    assert "deciding" not in body
     assert "Of commit 0123456789ab, exit code" in body
     assert ("    journeys.yaml:3: journey `x`: <b>[31m\n" in body) == (code == "2")

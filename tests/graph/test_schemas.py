@@ -55,7 +55,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     },
     "purchase_models": {},
     "micro_segment_memberships": {},
-    "journey_queues": {"journey_id": WORDS, "waiting_days": COUNTS},
+    "journey_queues": {"waiting_days": COUNTS},
     "scored_candidates": {"ruling": WORDS, "rank": (0,)},
     "journey_state": {"ended_reason": WORDS, "times_entered": (0,), "times_completed": COUNTS, "arm": WORDS},
     "journey_assignments": {"decision": WORDS, "day_index": (0,), "selection_probability": SHARES},

@@ -25,7 +25,6 @@ EXCUSED = {
     "atc_pipeline/journeys/resolution.py": "the engine reads the marketers' file, and no other",
     "atc_pipeline/journeys/validation.py": "the engine reads the marketers' file, and no other",
     "resources/journeys.py": "says which file that is",
-    "resources/delivery/ledger.py": "opens its database by way of storage",
     "resources/erasure/records.py": "searches Dagster's own files, which Dagster has put where they are",
 }
 

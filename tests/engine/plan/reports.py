@@ -146,11 +146,12 @@ REPORT = Report(
     contact=Contact(
         none=counts(41_209, 39_003),
         channels=(OfChannel(channel="email", messages=counts(2210, 2391)), OfChannel(channel="app", messages=counts(1800, 1800))),
-        caps=(OfCap(cap="3 starts in 30 days", reached=counts(120, 154)),),
+        caps=(OfCap(cap="policy.cap", reached=counts(120, 154)),),
     ),
     segments=(
         OfSegment(id="once_big_now_small", how="changed", size=counts(310, 122), in_no_queue=counts(40, 12)),
-        OfSegment(id="newcomers", how="same", size=counts(0), in_no_queue=counts(0)),
+        OfSegment(id="newcomers", how="same", size=counts(7, 0), in_no_queue=counts(0)),
+        OfSegment(id="campaign_only", how="same", size=counts(0), in_no_queue=counts(0)),
         *(OfSegment(id=f"segment_{number}", how="same", size=counts(100), in_no_queue=counts(3)) for number in range(40)),
     ),
     arms=(
