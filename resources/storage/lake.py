@@ -114,9 +114,11 @@ class Lake(dg.ConfigurableResource):
     def besides(self) -> str | None:
         """Say who may keep what is removed here, and must be told to remove it; None where nobody does."""
         mirror = mirror_of(Path(self.root))
-        return mirror and (
-            f"{mirror.bucket.name('')}: a bucket that keeps versions of its objects keeps the old ones, which name them: delete those, or let "
-            "a rule of the bucket do it. Copies on other hosts (ATC_CACHE) are renewed when those run, look or are asked again"
+        if mirror is None:
+            return None
+        return (
+            f"{mirror.bucket.name('')}: a bucket that keeps versions of its objects keeps the old ones, which name them: delete those, or "
+            "let a rule of the bucket do it. Copies on other hosts (ATC_CACHE) are renewed when those run, look or are asked again"
         )
 
     def size(self, table: str, day: date) -> int:

@@ -89,11 +89,11 @@ class Lease:
     def holder(self) -> str | None:
         """Say who has the turn; None where nobody has."""
         present = self._bucket.read(self._key)
-        return None if present is None or _document(present[0]).get("free") else _name(present[0])
+        return None if present is None or not _document(present[0]).get("token") else _name(present[0])
 
     def _is_open(self, content: bytes) -> bool:
         document = _document(content)
-        return bool(document.get("free")) or document.get("disk") == self._disk
+        return not document.get("token") or document.get("disk") == self._disk
 
     def _keep(self) -> None:
         while not self._ended.wait(SECONDS / RENEWED):

@@ -195,7 +195,7 @@ def removed(path: Path) -> None:
 
 
 def _is_of_this_host(key: str) -> bool:
-    return key == TURN or key.endswith((".duckdb", ".lock"))
+    return key in {TURN, "atc.duckdb"}
 
 
 def _is_whole(path: Path) -> bool:

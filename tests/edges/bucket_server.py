@@ -101,11 +101,11 @@ def bucket(prefix: str) -> Bucket:
     return Bucket(Address(NAME, prefix))
 
 
-def upload(local: Path, prefix: str) -> None:
-    """Put a folder's files, as those who deliver events do."""
+def upload(local: Path, prefix: str, but: str | None = None) -> None:
+    """Put a folder's files, as those who deliver events do; ``but``: how the names of those begin that are left out."""
     there = bucket(prefix)
     for path in sorted(local.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not (but and path.name.startswith(but)):
             there.put(path.relative_to(local).as_posix(), path)
 
 
