@@ -34,6 +34,7 @@ from atc_pipeline.commands.command import Command, Place, Refused
 from atc_pipeline.escaping import terminal
 from atc_pipeline.explanation.reading import UnansweredError
 from resources.storage.home import WrongHomeError
+from resources.storage.objects import BucketError
 
 COMMANDS: tuple[Command, ...] = (
     asking.Sql(),
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
     command = next(command for command in COMMANDS if command.name == asked.command)
     try:
         answer = command.run(asked, Place.of(os.environ))
-    except (Refused, UnansweredError, JourneysError, WrongHomeError) as problem:
+    except (Refused, UnansweredError, JourneysError, WrongHomeError, BucketError) as problem:
         print(terminal(str(problem)), file=sys.stderr)  # noqa: T201
         return problem.code if isinstance(problem, Refused) else 1
     print(terminal(answer.text))  # noqa: T201

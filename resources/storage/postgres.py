@@ -41,7 +41,7 @@ SETTINGS = {
 PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 """What libpq is told, unless the address says otherwise."""
 
-_TYPES = {pl.String: "text", pl.Date: "date", pl.Boolean: "boolean", pl.Null: "text"}
+_TYPES = {pl.String: "text", pl.Date: "date", pl.Boolean: "boolean", pl.Null: "text", pl.Int64: "bigint", pl.Datetime: "timestamptz"}
 _READ_AS: dict[str, pl.DataType] = {
     "text": pl.String(),
     "varchar": pl.String(),

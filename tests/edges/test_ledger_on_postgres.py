@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 import psycopg
 import pytest
 
+from resources.delivery import moving
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError, WrongLedgerError
 from tests.edges.postgres import ESCAPED, PASSWORD, Postgres, name_of
@@ -173,6 +175,30 @@ def test_no_byte_of_who_is_forgotten_stays_in_the_table(server: Postgres, databa
     assert b"somebody c18" in left
     assert ledger.search(["somebody"]).height == 499
     ledger.forget(["somebody c17"])
+
+
+def test_a_ledger_is_moved_before_anything_is_sent_by_the_new_one(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a file that knows what was sent an empty database is refused; moved, every row is there as it was, however often."""
+    monkeypatch.setenv("ATC_HOME", str(tmp_path))
+    before = Ledger(home=str(tmp_path))
+    deliver(outbound(3), {"email": Recorder()}, before, wall_clock)
+    before.claim(outbound(4), NOON)
+    monkeypatch.setenv(LEDGER, database)
+    after, email = Ledger.from_environment(str(tmp_path), os.environ), Recorder()
+    with pytest.raises(LedgerError, match=r"ledger.duckdb is there: what it says was sent would be sent again.*resources.delivery.moving"):
+        deliver(outbound(4), {"email": email}, after, wall_clock)
+    assert not email.batches
+    assert [moving.main(), moving.main()] == [0, 0]
+    assert capsys.readouterr().out.startswith("4 rows of ")
+    utc = cs.datetime().dt.convert_time_zone("UTC")
+    assert after.rows().with_columns(utc).equals(before.rows().with_columns(utc))
+    assert set(deliver(outbound(4), {"email": email}, after, wall_clock)["status"]) == {"delivered"}
+    assert email.batches == [["c3"]]
+    monkeypatch.delenv(LEDGER)
+    assert moving.main() == 1
+    assert "ATC_LEDGER is not set" in capsys.readouterr().err
 
 
 def test_texts_are_kept_as_they_are(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
