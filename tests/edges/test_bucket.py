@@ -21,7 +21,7 @@ from resources.storage.lake import Lake
 from resources.storage.lease import Lease, LostTurnError
 from resources.storage.objects import BucketError
 from tests.edges.bucket_server import NAME, Proxy, bucket, objects, serving, settle, upload
-from tests.edges.test_killed_runs import processes
+from tests.faults.attempt import processes
 from tests.graph.erased import named_in
 from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 
