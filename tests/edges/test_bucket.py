@@ -22,8 +22,8 @@ from resources.storage.lease import Lease, LostTurnError
 from resources.storage.objects import BucketError
 from tests.edges.bucket_server import NAME, Proxy, bucket, objects, serving, settle, upload
 from tests.faults.attempt import processes
-from tests.graph.erased import named_in
 from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
+from tests.graph.test_erasure import named_in
 
 pytestmark = pytest.mark.slow
 
