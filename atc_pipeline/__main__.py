@@ -29,11 +29,12 @@ if __name__ == "__main__" and sys.argv[1:2] == ["validate"] and not any(each.sta
 # ruff: noqa: E402
 import argparse
 
-from atc_pipeline.commands import applying, asking, planning
+from atc_pipeline.commands import applying, asking, planning, standing
 from atc_pipeline.commands.command import Command, Place, Refused
 from atc_pipeline.escaping import terminal
 from atc_pipeline.explanation.reading import UnansweredError
 from resources.storage.home import WrongHomeError
+from resources.storage.objects import BucketError
 
 COMMANDS: tuple[Command, ...] = (
     asking.Sql(),
@@ -43,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     applying.Apply(),
     planning.Plan(),
     planning.Replay(),
+    standing.Standing(),
 )
 
 
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> int:
     command = next(command for command in COMMANDS if command.name == asked.command)
     try:
         answer = command.run(asked, Place.of(os.environ))
-    except (Refused, UnansweredError, JourneysError, WrongHomeError) as problem:
+    except (Refused, UnansweredError, JourneysError, WrongHomeError, BucketError) as problem:
         print(terminal(str(problem)), file=sys.stderr)  # noqa: T201
         return problem.code if isinstance(problem, Refused) else 1
     print(terminal(answer.text))  # noqa: T201

@@ -34,8 +34,9 @@ file of a day has the columns for each of those.
 
 LEDGER_HEAD = """## Delivery ledger
 
-Not a table of the lake: `deliveries` in `<ATC_HOME>/ledger.duckdb`, one row per message that was ever handed over. `decision` is the
-row of journey_assignments that it was sent for, as JSON.
+Not a table of the lake: `deliveries` in `<ATC_HOME>/ledger.duckdb`, or in the database that `ATC_LEDGER` names (in PostgreSQL texts are
+`text collate "C"`), one row per message that was ever handed over. `decision` is the row of journey_assignments that it was sent for, as
+JSON.
 """
 
 A_TRAIT: Mapping[Takes, str] = {

@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 
 from assets.daily import STATE_TAG
-from assets.jobs.triggers import UNFINISHED, Asked, Job
+from assets.jobs.asking import UNFINISHED, Asked
+from assets.jobs.purposes import Job
 from atc_pipeline.customers.profiles import table_schema
 from atc_pipeline.days.additions import additions, window_of
 from atc_pipeline.days.features import OutdatedDayError

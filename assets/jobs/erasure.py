@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import Field
 
 from assets.daily import STATE_TAG
-from assets.jobs.triggers import A_DAY, ERASURE
+from assets.jobs.forgetting import A_DAY, ERASURE
 from assets.shown.facts import markdown_table
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.erasure import MOST_WRITTEN, Person, identify
@@ -100,6 +100,7 @@ def erase_op(
             says = str(problem) if isinstance(problem, NotErasedError) else f"Run this again: Dagster's database is in use ({problem})"
             raise dg.Failure(plain(says, None), metadata=facts, allow_retries=False) from None
         facts |= {"left": f"0 found in {len(every()):,} files", "others_rows_left_same_device": sum(trace.shared for trace in left)}
+        facts |= {"kept_besides": lake.besides} if lake.besides else {}
         context.log.info(f"removed and searched again: {facts['left']}. {kept_for_a_day(context.instance, context.run_id)}")
     else:
         context.log.info("Nothing was removed: set confirm: true for that")

@@ -18,6 +18,7 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from resources.journeys import JourneysFile
 from resources.storage.home import home_of
 from resources.storage.lake import Lake
+from resources.storage.mirror import bring
 
 PROJECT = Path(__file__).resolve().parents[2]
 _PATIENCE, _PAUSE, _LONG_PAUSE = 2.0, 0.25, 5.0
@@ -51,8 +52,9 @@ class Place:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Place":
-        """Read it off the environment. Raises WrongHomeError."""
+        """Read it off the environment. Raises WrongHomeError, or BucketError."""
         home = home_of(environment, PROJECT)
+        bring(home)
         file = PROJECT / environment.get("ATC_JOURNEYS", "journeys.yaml")
         return cls(home, Lake(root=str(home / "lake")), JourneysFile(path=str(file), home=str(home)))
 

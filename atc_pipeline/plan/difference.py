@@ -214,9 +214,13 @@ def _score(answers: pl.DataFrame, side: str) -> float:
 
 
 def _examples(before: Course, after: Course, changed: pl.DataFrame) -> Iterable[Example]:
-    """Draw customers by lot, of each the first day that differs."""
+    """Draw customers by lot, of each the first day that differs: of every kind of move first, the commonest first."""
     first = changed.sort("date").unique("customer_id", keep="first", maintain_order=True).with_columns(arm_id="customer_id")
-    for row in first.with_columns(bucket=bucket("plan")).sort("bucket", "customer_id").head(EXAMPLES).iter_rows(named=True):
+    move = ("journey_before", "journey_after")
+    drawn = first.with_columns(bucket=bucket("plan")).sort("bucket", "customer_id")
+    drawn = drawn.with_columns(turn=pl.int_range(pl.len()).over(move), like_it=pl.len().over(move))
+    drawn = drawn.sort("turn", "like_it", "bucket", "customer_id", descending=[False, True, False, False])
+    for row in drawn.head(EXAMPLES).iter_rows(named=True):
         yield Example(
             bucket=row["bucket"],
             customer_id=row["customer_id"],

@@ -183,6 +183,22 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             lowered = self._database.dialect.lowered
             return session.ask(SEARCH.format(texts=lowered.format(TEXTS), word=lowered.format("words.word")))
 
+    def rows(self) -> pl.DataFrame:
+        """One row per message, with all that is known of it. Does not create the ledger."""
+        with self._reading() as session:
+            return pl.DataFrame() if session is None else session.ask("select * from deliveries order by idempotency_key")
+
+    def take_over(self, rows: pl.DataFrame) -> None:
+        """Write rows of another ledger (``rows``) as they are, but those whose key is known here."""
+        with self._naming_it():
+            database = self._database
+            with database.writing() as session:
+                if not self._is_ready(session):
+                    session.run(table(database.dialect))
+                session.lend("batch", rows)
+                names = ", ".join(COLUMNS)
+                session.run(f"insert into deliveries ({names}) select {names} from batch on conflict (idempotency_key) do nothing")  # noqa: S608
+
     def forget(self, customers: Sequence[str]) -> None:
         """Drop all rows of these customers by writing the table anew, so that none of their bytes stays in it."""
         with self._reading() as session:
@@ -236,8 +252,18 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             database = self._database
             with database.writing() as session:
                 if not self._is_ready(session):
+                    self._refuse_to_begin_anew()
                     session.run(table(database.dialect))
                 yield session
+
+    def _refuse_to_begin_anew(self) -> None:
+        """Say so where the home has a ledger that the one elsewhere knows nothing of: what it has sent would be sent again."""
+        before = Database(self.home, "ledger")
+        if self.elsewhere and before.place != self.place and before.is_there():
+            raise UnusableError(
+                f"{self.place} is empty, and {before.place} is there: what it says was sent would be sent again. Move it over, with "
+                "nothing running: python -m resources.delivery.moving"
+            )
 
     def _is_ready(self, session: Session) -> bool:
         """Return whether there is a ledger, and add to one of an older version what it lacks."""

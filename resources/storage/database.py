@@ -64,6 +64,10 @@ class Database:
         """Return where it is."""
         return Path(self.home) / f"{self.name}.duckdb"
 
+    def is_there(self) -> bool:
+        """Return whether anything was ever written."""
+        return self.path.exists()
+
     @property
     def place(self) -> str:
         """Return where it is, for messages."""
@@ -86,7 +90,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session | None]:
         """Open the file, if there is one."""
-        if not self.path.exists():
+        if not self.is_there():
             yield None
             return
         with self.writing() as session:
@@ -131,7 +135,7 @@ class Database:
 
         Of some DuckDBResource cannot tell that they are not merely in use, and would try for 100 seconds.
         """
-        if self.path.exists():
+        if self.is_there():
             with self.path.open("rb") as file:
                 head = file.read(_HEADERS)
             if len(head) < _HEADERS or head[8:12] != b"DUCK":

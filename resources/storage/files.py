@@ -14,6 +14,8 @@ from pathlib import Path
 
 from polars.exceptions import PolarsError
 
+from resources.storage.mirror import putting
+from resources.storage.objects import MaybeWrittenError
 from resources.storage.processes import is_alive
 
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
@@ -45,7 +47,8 @@ def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: 
         yield unfinished
         if is_lasting:
             _flush(unfinished)
-        unfinished.replace(path)
+        with _sent(unfinished, path):
+            unfinished.replace(path)
     except BaseException:
         for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
             with suppress(OSError):
@@ -53,6 +56,16 @@ def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: 
         raise
     if is_lasting:
         _flush_names(path.parent)
+
+
+@contextmanager
+def _sent(unfinished: Path, path: Path) -> Iterator[None]:
+    """Where the file is one of a bucket (``mirror``), put it there first. Raises UnsureError where nobody knows whether it is there."""
+    try:
+        with putting(unfinished, path):
+            yield
+    except MaybeWrittenError as problem:
+        raise UnsureError(str(problem)) from problem
 
 
 def refusal(problem: Exception) -> str | None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resources.storage.files import is_being_written
+from resources.storage.mirror import removed
 from resources.storage.packed import reading, writing
 from resources.storage.parquet import ROWS, read_rows
 
@@ -60,6 +61,7 @@ class LeftBehind(KeptFile):
 
     def remove(self) -> None:
         """Remove it."""
+        removed(self.path)
         self.path.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal
 
@@ -20,6 +20,8 @@ from resources.storage import seal
 from resources.storage.code import code_version
 from resources.storage.files import refusal, replacing
 from resources.storage.kept import KeptFile, KeptTable, LeftBehind, all_files
+from resources.storage.mirror import mirror_of
+from resources.storage.objects import BucketError
 from resources.storage.origins import Origins
 from resources.storage.processes import HOST, this_host
 from resources.storage.spill import PREFIX, Spill
@@ -62,17 +64,27 @@ class Lake(dg.ConfigurableResource):
             context.instance.add_run_tags(run.run_id, {HOST: this_host()})
         say = context.log.info if context.log is not None else print
         try:
-            self._held = self._turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
-        except NoTurnError as problem:
+            self._held = self.turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
+            if mirror := mirror_of(Path(self.root)):
+                mirror.begin(run.run_id if run else "-", run.job_name if run else "-", say)
+        except (NoTurnError, BucketError) as problem:
+            self.teardown_after_execution(context)
             raise dg.Failure(str(problem), allow_retries=False) from None
+        except BaseException:  # it was terminated while it waited
+            self.teardown_after_execution(context)
+            raise
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Give the turn back."""
+        if mirror := mirror_of(Path(self.root)):
+            mirror.end()
         if self._held is not None:
-            self._turn.give_back(self._held)
+            self.turn.give_back(self._held)
+            self._held = None
 
     @property
-    def _turn(self) -> Turn:
+    def turn(self) -> Turn:
+        """Return who may write."""
         return Turn(Path(f"{self.root}.turn"))
 
     @property
@@ -99,10 +111,26 @@ class Lake(dg.ConfigurableResource):
         """Return where it is, for messages."""
         return self.root
 
+    @property
+    def besides(self) -> str | None:
+        """Say who may keep what is removed here, and must be told to remove it; None where nobody does."""
+        mirror = mirror_of(Path(self.root))
+        if mirror is None:
+            return None
+        return (
+            f"{mirror.bucket.name('')}: a bucket that keeps versions of its objects keeps the old ones, which name them: delete those, or "
+            "let a rule of the bucket do it. Copies on other hosts (ATC_CACHE) are renewed when those run, look or are asked again"
+        )
+
     def size(self, table: str, day: date) -> int:
         """Return the bytes of a day's file."""
         require(self, table, day)
         return self.path(table, day).stat().st_size
+
+    def written_at(self, table: str, day: date) -> datetime:
+        """Return when a day was written, or last searched for somebody who was erased."""
+        require(self, table, day)
+        return datetime.fromtimestamp(self.path(table, day).stat().st_mtime, UTC)
 
     def path(self, table: str, day: date) -> Path:
         """Return where a table keeps a day."""

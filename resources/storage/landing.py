@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -131,8 +131,11 @@ class LandingZone(dg.ConfigurableResource):
             unfinished.chmod(stat.st_mode)
             known, before = _noted(notes), self._facts(path, path)
             known[self._facts(path, unfinished)] = known.pop(before, before)
-            with replacing(notes, is_lasting=True) as note:  # before the file: a note of a file that is not there yet harms nobody
-                note.write_text(json.dumps(known, indent=1))
+            _note(notes, known)  # before the file: a note of a file that is not there yet harms nobody
+        now = self._facts(path, path)
+        if now not in known:  # a bucket has given it another time
+            known[now] = before
+            _note(notes, known)
 
     def _facts(self, path: Path, file: Path) -> str:
         stat = file.stat()
@@ -238,6 +241,11 @@ def _leads_into(home: Path, link: os.DirEntry[str]) -> bool:
 
 def _noted(notes: Path) -> dict[str, str]:
     return dict(json.loads(notes.read_text())) if notes.exists() else {}
+
+
+def _note(notes: Path, known: Mapping[str, str]) -> None:
+    with replacing(notes, is_lasting=True) as note:
+        note.write_text(json.dumps(known, indent=1))
 
 
 def _day(name: str) -> date | None:

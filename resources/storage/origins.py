@@ -16,6 +16,7 @@ from typing import NamedTuple, TypedDict
 
 from resources.storage.files import replacing
 from resources.storage.landing import LandingZone
+from resources.storage.mirror import bring
 
 LANDING = "landing"
 """What a table stands on that was made from the landing zone itself."""
@@ -51,7 +52,8 @@ class Origins:
         self._now: dict[date, Mapping[str, Origin] | None] = {}
 
     def refresh(self) -> None:
-        """Look at the files again; those that have not changed are not read again."""
+        """Look at the files again, and at the bucket they are in; those that have not changed are not read again."""
+        bring(self.root)
         self._now.clear()
 
     def of(self, day: date) -> Mapping[str, Origin]:

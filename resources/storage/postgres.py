@@ -41,7 +41,7 @@ SETTINGS = {
 PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 """What libpq is told, unless the address says otherwise."""
 
-_TYPES = {pl.String: "text", pl.Date: "date", pl.Boolean: "boolean", pl.Null: "text"}
+_TYPES = {pl.String: "text", pl.Date: "date", pl.Boolean: "boolean", pl.Null: "text", pl.Int64: "bigint", pl.Datetime: "timestamptz"}
 _READ_AS: dict[str, pl.DataType] = {
     "text": pl.String(),
     "varchar": pl.String(),
@@ -194,9 +194,9 @@ class Server:
         try:
             yield
         except TROUBLES as problem:
-            told = " ".join(str(problem).split())
+            words = " ".join(str(problem).split())
             password = self._known.get("password")
-            shown = told.replace(password, "***") if password else told
+            shown = words.replace(password, "***") if password else words
             raise UnusableError(f"{self.place} cannot be read or written: {shown}") from None
 
 

@@ -1,5 +1,6 @@
 """The ledger in PostgreSQL: its address, which holds a password, and all that a server can do to a run."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -8,13 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 import psycopg
 import pytest
 
+from resources.delivery import moving
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError, WrongLedgerError
 from tests.edges.postgres import ESCAPED, PASSWORD, Postgres, name_of
 from tests.edges.sender import outbound, wall_clock
+from tests.edges.test_erasure import DAY, NEXT, make_world
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -173,6 +177,44 @@ def test_no_byte_of_who_is_forgotten_stays_in_the_table(server: Postgres, databa
     assert b"somebody c18" in left
     assert ledger.search(["somebody"]).height == 499
     ledger.forget(["somebody c17"])
+
+
+@pytest.mark.slow
+def test_a_person_is_erased_from_it(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from the file: found, removed, searched again, and counted by the tombstone; others' rows stay."""
+    monkeypatch.setenv(LEDGER, database)
+    world = make_world(tmp_path / "home", DAY, NEXT)
+    before = world.deliveries()
+    assert not (world.home / "ledger.duckdb").exists()
+    world.erase()
+    assert world.deliveries() == [row for row in before if row[2] == "bob"]
+    assert len(before) == 3
+    (tombstone,) = (world.home / "tombstones").glob("*.json")
+    assert json.loads(tombstone.read_text())["erasures"][0]["rows_found"]["ledger"] == 2
+
+
+def test_a_ledger_is_moved_before_anything_is_sent_by_the_new_one(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a file that knows what was sent an empty database is refused; moved, every row is there as it was, however often."""
+    monkeypatch.setenv("ATC_HOME", str(tmp_path))
+    before = Ledger(home=str(tmp_path))
+    deliver(outbound(3), {"email": Recorder()}, before, wall_clock)
+    before.claim(outbound(4), NOON)
+    monkeypatch.setenv(LEDGER, database)
+    after, email = Ledger.from_environment(str(tmp_path), os.environ), Recorder()
+    with pytest.raises(LedgerError, match=r"ledger.duckdb is there: what it says was sent would be sent again.*resources.delivery.moving"):
+        deliver(outbound(4), {"email": email}, after, wall_clock)
+    assert not email.batches
+    assert [moving.main(), moving.main()] == [0, 0]
+    assert capsys.readouterr().out.startswith("4 rows of ")
+    utc = cs.datetime().dt.convert_time_zone("UTC")
+    assert after.rows().with_columns(utc).equals(before.rows().with_columns(utc))
+    assert set(deliver(outbound(4), {"email": email}, after, wall_clock)["status"]) == {"delivered"}
+    assert email.batches == [["c3"]]
+    monkeypatch.delenv(LEDGER)
+    assert moving.main() == 1
+    assert "ATC_LEDGER is not set" in capsys.readouterr().err
 
 
 def test_texts_are_kept_as_they_are(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
