@@ -56,7 +56,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         strangers = [day for day in config.past_days if not partitions.has_partition_key(day)]
         if strangers:
             raise dg.Failure(
-                f"past_days: {', '.join(map(terminal, strangers))}: no day of the calendar of {journeys.path} that is over. "
+                f"past_days: {', '.join(map(terminal, strangers))}: no day of the calendar of {journeys.path} that has begun. "
                 f"Days are written as {portfolio.starts_on}, the first one. Nothing was sent",
                 allow_retries=False,
             )

@@ -95,5 +95,5 @@ def judge(lake: Lake, portfolio: Portfolio, now: datetime) -> Verdict:
     latest = max(known for known in days if known <= day)
     state = "was decided only while it ran" if latest == day else f"is not decided ({latest} is the latest that is)"
     first = min(day, latest + timedelta(days=1))
-    says = f"{day} {state}, and should be by {DECIDED_BY:%H:%M} ({portfolio.timezone})\nTo run it: {command(first, day)}"
+    says = f"{day} {state}, and should be by {DECIDED_BY:%H:%M} ({portfolio.timezone}).\nTo run it: {command(first, day)}"
     return Verdict(day, says)

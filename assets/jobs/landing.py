@@ -40,6 +40,7 @@ def landing_sensor(
     What is to be run is read off the lake at each look; the cursor only remembers what was asked last, not to ask for it every time.
     ``every``: seconds between two runs of today.
     """
+    origins = lake.origins
 
     @dg.sensor(
         name="landing_zone",
@@ -53,10 +54,9 @@ def landing_sensor(
         ),
     )
     def watch(context: dg.SensorEvaluationContext, landing: LandingZone) -> dg.SensorResult | dg.SkipReason:
-        lake.origins.refresh()
         now = datetime.now(UTC)
         keys = [date.fromisoformat(key) for key in partitions.get_partition_keys()]
-        days = Days(lake, landing, tables, keys, day_at(now, partitions.timezone))
+        days = Days(lake, landing, tables, keys, day_at(now, partitions.timezone), origins)
         if not days.have_begun:
             return dg.SkipReason(_nothing_yet(days))
         first = days.first_stale(keys)

@@ -33,7 +33,6 @@ def schedule(daily_job: Job, partitions: dg.DailyPartitionsDefinition, lake: Lak
         yesterday = today - timedelta(days=1)
         if not partitions.has_partition_key(yesterday.isoformat()):
             return dg.SkipReason(f"{yesterday} is outside the calendar of journeys.yaml (calendar.starts_on, calendar.ends_on)")
-        lake.origins.refresh()
         begun = [day for key in partitions.get_partition_keys() if (day := date.fromisoformat(key)) <= today]
         days = Days(lake, landing, tables, begun, today)
         stale = days.first_stale(days.over)

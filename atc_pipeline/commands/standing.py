@@ -107,7 +107,7 @@ def _since(lake: Lake, portfolio: Portfolio) -> date | None:
 
 def _today(days: Days) -> Today:
     is_decided = days.today in days.written.get(LAST_MADE, ())
-    stale = next(days.lake.origins.stale(days.today, days.written, days.landing.signature), None) if is_decided else None
+    stale = next(days.origins.stale(days.today, days.written, days.landing.signature), None) if is_decided else None
     decided_at = days.lake.written_at(LAST_MADE, days.today) if is_decided else None
     return Today(days.today, len(days.landing.files(days.today)), decided_at, stale is not None)
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
-from resources.storage.origins import Stale
+from resources.storage.origins import Origins, Stale
 
 LAST_MADE = "journey_assignments"
 """A lake in which nothing was ever decided has not begun."""
@@ -21,9 +21,22 @@ DECIDED_BY = time(7)
 class Days:
     """The days of the calendar up to today, as a lake and a landing zone have them now."""
 
-    def __init__(self, lake: Lake, landing: LandingZone, tables: Collection[str], days: Sequence[date], today: date) -> None:
-        """``tables``: all that a day is made of. ``days``: those of the calendar that have begun, in order."""
+    def __init__(
+        self,
+        lake: Lake,
+        landing: LandingZone,
+        tables: Collection[str],
+        days: Sequence[date],
+        today: date,
+        origins: Origins | None = None,
+    ) -> None:
+        """``tables``: all that a day is made of. ``days``: those of the calendar that have begun, in order.
+
+        ``origins``: what days were made from, kept by whoever looks again and again: what has not changed is not read again.
+        """
         self.lake, self.landing, self.days, self.today = lake, landing, days, today
+        self.origins = origins or lake.origins
+        self.origins.refresh()
         self.written = {table: set(written) for table in tables if (written := lake.days(table))}
 
     @property
@@ -38,7 +51,7 @@ class Days:
 
     def first_stale(self, days: Sequence[date]) -> Stale | None:
         """Return the first of the days to be run, and why; a day without files waits for one that has some, or for the schedule."""
-        return self.lake.origins.first_stale(days, self.written, LAST_MADE, self.landing) if self.have_begun and days else None
+        return self.origins.first_stale(days, self.written, LAST_MADE, self.landing) if self.have_begun and days else None
 
     def missing(self) -> list[date]:
         """Return the days over that were not decided, since the first that was."""

@@ -31,7 +31,7 @@ class Told(list[Sequence[str]]):
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def alerts(monkeypatch: pytest.MonkeyPatch) -> Told:
     """Note what is told, and send nothing."""
     notes = Told()
     monkeypatch.setattr(failures, "tell", notes)
@@ -78,7 +78,7 @@ def decide(lake: Lake, day: date, at: datetime) -> None:
     os.utime(lake.path(LAST_MADE, day), (at.timestamp(), at.timestamp()))
 
 
-def test_a_day_that_nobody_has_run_is_red_told_once_and_green_once_it_is_decided(watcher: Watcher, told: Told) -> None:
+def test_a_day_that_nobody_has_run_is_red_told_once_and_green_once_it_is_decided(watcher: Watcher, alerts: Told) -> None:
     """A day that was decided only while it ran is not decided: what came in the evening is not in it."""
     sensor = build_definitions(watcher.world).resolve_sensor_def("freshness")
     day, lake = due_by(datetime.now(UTC), "Europe/Berlin"), Lake(root=str(watcher.lake))
@@ -95,15 +95,15 @@ def test_a_day_that_nobody_has_run_is_red_told_once_and_green_once_it_is_decided
     look()
     look()
     assert [(event.passed, event.severity) for event in events] == [(False, dg.AssetCheckSeverity.ERROR)]
-    assert len(told) == 1
-    assert f"{day} is not decided ({THREE} is the latest that is)" in told[0][0]
-    assert told[0][1].endswith(f"--partition-range {date.fromisoformat(THREE) + timedelta(days=1)}...{day}")
+    assert len(alerts) == 1
+    assert f"{day} is not decided ({THREE} is the latest that is)" in alerts[0][0]
+    assert alerts[0][1].endswith(f"--partition-range {date.fromisoformat(THREE) + timedelta(days=1)}...{day}")
     decide(lake, day, datetime.combine(day, time(12), BERLIN))
     assert "was decided only while it ran" in str(freshness.judge(lake, journeys.in_use().portfolio, datetime.now(UTC)).says)
     decide(lake, day, datetime.combine(day + timedelta(days=1), time(5), BERLIN))
     look()
     assert [event.passed for event in events] == [False, True]
-    assert len(told) == 1
+    assert len(alerts) == 1
 
 
 def test_at_seven_the_day_just_over_is_due_and_before_it_the_one_before() -> None:
