@@ -39,6 +39,9 @@ STAGES = (
 
 def main() -> int:
     """Run the demo; return the exit code."""
+    if os.environ.get("ATC_HOME", "").strip().lower().startswith("s3://"):
+        print("the demo writes a landing zone into a folder: make it there, and copy that into the bucket (docs/deploy.md)")
+        return 1
     home = PROJECT / (os.environ.get("ATC_HOME", "").strip() or ".atc")
     if subprocess.run([sys.executable, "-m", "atc_pipeline", "validate"], cwd=PROJECT, stdout=subprocess.DEVNULL, check=False).returncode:
         return 1

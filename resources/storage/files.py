@@ -65,7 +65,7 @@ def _sent(unfinished: Path, path: Path) -> Iterator[None]:
         with putting(unfinished, path):
             yield
     except MaybeWrittenError as problem:
-        raise UnsureError(str(problem)) from problem
+        raise UnsureError(errno.EIO, str(problem)) from problem
 
 
 def refusal(problem: Exception) -> str | None:

@@ -15,12 +15,16 @@ import polars as pl
 import pytest
 
 from atc_pipeline.definitions import build_definitions
+from resources.channels.files import FileChannel
+from resources.storage import bucket as s3
 from resources.storage import lease, mirror
 from resources.storage.home import WrongHomeError, home_of
 from resources.storage.lake import Lake
 from resources.storage.lease import Lease, LostTurnError
 from resources.storage.objects import BucketError
+from resources.storage.outbox import Outbox
 from tests.edges.bucket_server import NAME, Proxy, bucket, objects, serving, settle, upload
+from tests.edges.sender import outbound
 from tests.faults.attempt import processes
 from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run, tables
 from tests.graph.test_erasure import named_in
@@ -126,6 +130,19 @@ def test_a_store_that_refuses_is_named_and_the_day_stays_as_it_was(server: str, 
         proxy.trouble = lambda number, method, path: 403  # noqa: ARG005
         with pytest.raises(WrongHomeError, match="s3://shop/refusing/portfolios: cannot be listed"):
             home_of(host(tmp_path, "refusing", "elsewhere"), PROJECT)
+
+
+def test_a_message_whose_file_got_no_answer_is_unknown(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store may have it; refused it is failed, as nobody can have read it."""
+    monkeypatch.setattr(s3, "MOST_RETRIES", 0)
+    with Proxy(server) as proxy:
+        settle(monkeypatch, proxy.url)
+        channel = FileChannel(Outbox(home_of(host(tmp_path, "unanswered", "here"), PROJECT) / "outbox"))
+        for status, expected in ((500, "unknown"), (403, "failed")):
+            proxy.trouble = lambda number, method, path, status=status: status if method == "PUT" else None  # noqa: ARG005
+            (answer,) = channel.send(outbound(1)).iter_rows(named=True)
+            assert answer["status"] == expected
+            assert "s3://shop/unanswered/outbox/" in answer["reason"]
 
 
 def test_what_has_changed_is_brought_and_nothing_else(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
