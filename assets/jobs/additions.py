@@ -171,7 +171,7 @@ def file_is_valid() -> dg.AssetChecksDefinition:
             passed=problem is None,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"version {fingerprint} runs" if problem is None else plain(problem, None),
-            metadata={"portfolio": fingerprint},
+            metadata={"portfolio": fingerprint, **({} if problem is None else {"refused": plain(problem, None)})},
         )
 
     return journeys_file_is_valid

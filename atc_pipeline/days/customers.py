@@ -99,13 +99,17 @@ class Profiles:
 
     def is_behind(self, day: date) -> bool:
         """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
-        return bool(self.definitions.changed("customer_profiles", day) or self._built_in_since(day))
+        return bool(self.definitions.changed("customer_profiles", day) or self._lacking(day))
 
     def _built_in_since(self, day: date) -> list[str]:
         """Return the features with a built-in column that the day lacks, as it was made before there was one."""
+        lacking, known = self._lacking(day), built_in(self.portfolio)
+        return features.of_sections(self.portfolio, {known[name].section for name in lacking})
+
+    def _lacking(self, day: date) -> list[str]:
+        """Return the built-in columns that the day was made before."""
         there = set(self.store.lazy("customer_profiles", day).collect_schema())
-        lacking = {column.section for name, column in built_in(self.portfolio).items() if name not in there}
-        return features.of_sections(self.portfolio, lacking)
+        return [name for name in built_in(self.portfolio) if name not in there]
 
     def _yesterday(self, day: date) -> pl.LazyFrame | None:
         if day <= self.portfolio.starts_on:

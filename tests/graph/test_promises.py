@@ -103,6 +103,13 @@ def a_line_is_lost(world: World) -> str:
     return str(LAST)
 
 
+def a_typo(world: World) -> str:
+    """The file in use names a micro-segment that is not there."""
+    path = Path(world.environment["ATC_JOURNEYS"])
+    path.write_text(path.read_text().replace("buyers:", "byers:"))
+    return "unknown segment 'buyers'"
+
+
 def a_file_is_passed_over(name: str) -> Break:
     """Put a file into the landing zone that no run reads."""
 
@@ -225,6 +232,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "one waits longer": edited("journey_queues", "c05", waiting_days=9),
         "one waits no more": dropped("journey_queues", "c05"),
     },
+    "journey_queues.journeys_file_is_valid": {"a typo": a_typo},
     "scored_candidates.rulings_add_up": {
         "two are chosen": two_are_chosen,
         'there is no "none"': dropped("scored_candidates", "c00", (CUSTOMER == "c00") & (JOURNEY == "none")),
@@ -274,6 +282,7 @@ YELLOW = {
     "feature_coverage.every_feature_is_found",
     "purchase_models.models_could_be_fitted",
     "journey_queues.decisions_stand_on_these_queues",
+    "journey_queues.journeys_file_is_valid",
     "journey_assignments.days_stand_on_their_yesterday",
 }
 """Checks that warn; the others are red."""
@@ -282,7 +291,7 @@ STOPS_NOTHING = {*YELLOW, "outbound_messages.keys_are_unique", "activation.messa
 INGEST = {"raw_events.every_line_accounted_for", "raw_events.files_passed_over", "raw_events.lines_arrived"}
 """Checks of what is only known while lines are read: the step tells them itself."""
 
-SHOWN_IN = ("first_failing_rows", "first_passed_over", "arrived", "days_without_lines", "days_that_do_not_add_up")
+SHOWN_IN = ("first_failing_rows", "refused", "first_passed_over", "arrived", "days_without_lines", "days_that_do_not_add_up")
 """Where a check shows what it has found."""
 
 
