@@ -35,8 +35,14 @@ DOCKERFILE = [
 ]
 BIN = Path(sys.executable).parent
 PIP_BRINGS = ("dagster", "dagster-daemon", "dagster-webserver", "python")
-DOCUMENTED = set(re.findall(r"(?m)^\| `([A-Z_]+)` \|", (ROOT / "docs" / "deploy.md").read_text()))
+DOCUMENTED = {
+    name
+    for row in re.findall(r"(?m)^\| (`[A-Z_`, ]+`) \|", (ROOT / "docs" / "deploy.md").read_text())
+    for name in re.findall(r"[A-Z_]+", row)
+}
 NAME = re.compile(r"\b(?:ATC|AWS|DAGSTER|POSTGRES)_[A-Z_]+\b")
+READ_BY_OTHERS = {"AWS_SECRET_ACCESS_KEY"}
+"""What no code of ours names, but the libraries that it uses ask for."""
 POSTGRES_IMAGE = {"POSTGRES_USER", "POSTGRES_DB"}
 """What the image of PostgreSQL asks for, and nobody needs to set."""
 
@@ -128,7 +134,7 @@ def test_every_setting_is_documented_and_every_documented_one_is_read() -> None:
     used = {name for path in ("Dockerfile", "compose.yaml") for name in NAME.findall((ROOT / path).read_text())}
     assert (read | used) - POSTGRES_IMAGE == DOCUMENTED
     settings = {name for service in SERVICES.values() for name in service.get("environment", {})} | image_environment().keys()
-    assert {name for name in settings if name.startswith(("ATC_", "AWS_"))} <= read
+    assert {name for name in settings if name.startswith(("ATC_", "AWS_"))} <= read | READ_BY_OTHERS
 
 
 def test_secrets_are_given_to_whom_they_concern() -> None:
@@ -172,12 +178,13 @@ class Deployment:
         for name, database in zip(("dagster", "ledger"), self.databases, strict=True):
             text = text.replace(f"postgres:5432/{name}", f"127.0.0.1:{self.server.port}/{database}")
         text = text.replace("${POSTGRES_PASSWORD}", ESCAPED).replace("${ATC_LIVE:-false}", "true").replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-        text = re.sub(r"\$\{[A-Z_]+:-\}", "", text)
+        text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", text)
         return re.sub(r"(?<![\w.])/(app|srv|var/lib/atc|etc/atc)\b", rf"{self.root}/\1", text)
 
     def environment(self, service: str) -> dict[str, str]:
         """Return what a process of a service would find."""
-        told = {name: self.here(str(text)) for name, text in (image_environment() | SERVICES[service]["environment"]).items()}
+        settings = image_environment() | SERVICES[service]["environment"]
+        told = {name: self.here(str(text)) for name, text in settings.items() if text is not None}
         inherited = {name: value for name, value in os.environ.items() if not NAME.fullmatch(name) and name != "PYTHONDONTWRITEBYTECODE"}
         return inherited | told | {"PWD": str(self.root / "app"), "no_proxy": "127.0.0.1,localhost"}
 
