@@ -163,7 +163,7 @@ def file_is_valid() -> dg.AssetChecksDefinition:
     @dg.asset_check(
         name="journeys_file_is_valid",
         asset="journey_queues",
-        description="The file that was saved is the one that runs. Where it is refused, the newest valid version runs on.",
+        description="The file that was saved is the one that runs. Where it is refused, the newest valid version runs on: correct the file.",
     )
     def journeys_file_is_valid(journeys: JourneysFile) -> dg.AssetCheckResult:
         fingerprint, problem = journeys.load().fingerprint, journeys.problem

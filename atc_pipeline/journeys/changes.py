@@ -389,5 +389,5 @@ def _queues(before: Portfolio, after: Portfolio, every: list[Change], columns: l
         if journey.id in touched
         or is_backfilled_otherwise
         or {*journey.queue.any, *journey.queue.all, *journey.queue.none} & set(segments)
-        or (journey.queue.where is not None and set(journey.queue.where.columns) & set(columns))
+        or any(set(condition.columns) & set(columns) for condition in (journey.queue.where, journey.exit_when) if condition is not None)
     ]
