@@ -18,11 +18,18 @@ from assets.customers import customer_assets
 from assets.decision import decision_assets
 from assets.events import event_assets
 from assets.identity import identity_assets
-from assets.jobs import additions, triggers
+from assets.jobs import additions, freshness
+from assets.jobs.dead_runs import dead_runs
 from assets.jobs.erasure import erase_customer
+from assets.jobs.failures import failed_checks, failure_log
+from assets.jobs.forgetting import forget_erasures
+from assets.jobs.landing import landing_sensor, seconds_between
+from assets.jobs.purposes import jobs_by_purpose
+from assets.jobs.schedule import schedule
 from assets.outcomes import outcome_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
+from resources.channels.alerts import check_setting
 from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger, WrongLedgerError
 from resources.erasure.tombstones import Tombstones
@@ -45,6 +52,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         start_date=portfolio.starts_on.isoformat(),
         end_date=(portfolio.ends_on + timedelta(days=1)).isoformat() if portfolio.ends_on else None,  # Dagster leaves it out
         timezone=portfolio.timezone,
+        end_offset=1,  # today is a day from 00:00 on (ADR 26)
     )
     assets = [
         *event_assets(partitions),
@@ -56,20 +64,23 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")
-    jobs = triggers.jobs()
+    jobs = jobs_by_purpose(without=freshness.SELECTION)
     add_journeys = additions.add_journeys()
     daily_job = jobs[0]
+    check_setting(environment)
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
-        asset_checks=[*all_checks(portfolio), additions.file_is_valid()],
+        asset_checks=[*all_checks(portfolio), additions.file_is_valid(), freshness.freshness_check()],
         jobs=[*jobs, add_journeys, erase_customer],
-        schedules=[triggers.schedule(daily_job, partitions)],
+        schedules=[schedule(daily_job, partitions, lake, tables)],
         sensors=[
-            triggers.landing_sensor(daily_job, partitions, lake, tables),
+            landing_sensor(daily_job, partitions, lake, tables, seconds_between(environment)),
             additions.journeys_sensor(add_journeys, partitions, lake, portfolio),
-            triggers.failure_log(),
-            triggers.dead_runs(),
-            triggers.forget_erasures(),
+            freshness.freshness_sensor(lake),
+            failure_log(),
+            failed_checks(),
+            dead_runs(),
+            forget_erasures(),
         ],
         executor=dg.in_process_executor,
         resources={

@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 
 from assets.daily import STATE_TAG
-from assets.jobs.triggers import UNFINISHED, Asked, Job
+from assets.jobs.asking import UNFINISHED, Asked
+from assets.jobs.purposes import Job
 from atc_pipeline.customers.profiles import table_schema
 from atc_pipeline.days.additions import additions, window_of
 from atc_pipeline.days.features import OutdatedDayError
@@ -99,16 +100,16 @@ def journeys_sensor(job: Job, partitions: dg.DailyPartitionsDefinition, lake: La
             new = additions(lake, portfolio)
         except _SAYS_WHAT_TO_DO as problem:
             return dg.SkipReason(plain(f"{problem}. {_not_shown(loaded, portfolio)}".strip(), None))
-        differs = _told(journeys, lake, portfolio, days[-1])
-        told = " · ".join([f"version {portfolio.fingerprint}", *differs])
+        differs = _differences(journeys, lake, portfolio, days[-1])
+        news = " · ".join([f"version {portfolio.fingerprint}", *differs])
         hint = _not_shown(loaded, portfolio)
         if not new:
             about = ": nothing is left to make, the next decision uses it" if differs else ": nothing is new"
-            says = plain(". ".join([f"{told}{about}", *([hint] if hint else [])]), None)
+            says = plain(". ".join([f"{news}{about}", *([hint] if hint else [])]), None)
             context.update_cursor(json.dumps({"settled": situation, "says": says}, ensure_ascii=False))
             return dg.SkipReason(says)
         if not all(partitions.has_partition_key(str(day)) for day in (new.first, new.last)):
-            return dg.SkipReason(f"{told}: {new.first} or {new.last} is no partition as Dagster knows them. {RELOAD}, and it runs")
+            return dg.SkipReason(f"{news}: {new.first} or {new.last} is no partition as Dagster knows them. {RELOAD}, and it runs")
         running = context.instance.get_runs(dg.RunsFilter(job_name=job.name, statuses=UNFINISHED), limit=1)
         if running:
             return dg.SkipReason(f"{new.words}: run {running[0].run_id} of {job.name} is not over yet")
@@ -118,7 +119,7 @@ def journeys_sensor(job: Job, partitions: dg.DailyPartitionsDefinition, lake: La
                 f"{new.words}: tried {asked.times} times without success, next at {asked.not_before:%Y-%m-%d %H:%M} UTC, or when the file "
                 "changes"
             )
-        context.log.info(plain(f"{told}: making {new.words}, {new.first}...{new.last}" + (f". {hint}" if hint else ""), None))
+        context.log.info(plain(f"{news}: making {new.words}, {new.first}...{new.last}" + (f". {hint}" if hint else ""), None))
         latest = context.instance.get_runs(dg.RunsFilter(job_name=job.name), limit=1)
         key = f"{situation}:{latest[0].run_id if latest else 'first'}"  # a key once used is never run again: each try has its own
         tags = {"dagster/asset_partition_range_start": str(new.first), "dagster/asset_partition_range_end": str(new.last)}
@@ -135,7 +136,7 @@ def journeys_sensor(job: Job, partitions: dg.DailyPartitionsDefinition, lake: La
 _SAYS_WHAT_TO_DO = (OutdatedDayError, MissingDayError, OlderDayError, DamagedDayError)
 
 
-def _told(journeys: JourneysFile, store: Store, portfolio: Portfolio, last: date) -> Sequence[str]:
+def _differences(journeys: JourneysFile, store: Store, portfolio: Portfolio, last: date) -> Sequence[str]:
     """Say what differs from the version that decided the latest day; nothing where that version is gone."""
     try:
         return changes(journeys.of_day(store, last), portfolio).words

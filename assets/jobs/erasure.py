@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import Field
 
 from assets.daily import STATE_TAG
-from assets.jobs.triggers import A_DAY, ERASURE
+from assets.jobs.forgetting import A_DAY, ERASURE
 from assets.shown.facts import markdown_table
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.erasure import MOST_WRITTEN, Person, identify

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -53,17 +52,17 @@ class WhatIsNew:
         portfolio, after = self.journeys.load(), {day: _sizes(self.lake, day) for day in self.days}
         try:
             edits = changes(self.journeys.of_day(self.lake, self.days[-1]), portfolio)
-            told = (
+            shown = (
                 "\n".join(f"- {markdown(words, None)}" for words in edits.words) or "nothing differs from the version that decided the day"
             )
             named = {*edits.new_journeys, *edits.changed_journeys}
         except JourneysError as gone:  # the version that decided the day
-            told, named = markdown(str(gone), None), set()
+            shown, named = markdown(str(gone), None), set()
         for day, before in self.before.items():
             named |= {name for name in {*before, *after[day]} if before.get(name) != after[day].get(name)}
         made = [journey.id for journey in portfolio.journeys if journey.id in named]
         rows = [(str(day), *(after[day].get(name, 0) for name in made)) for day in self.days]
-        return {"what_changed": dg.MetadataValue.md(told), **({"queues": as_table(["day", *made], rows, len(rows))} if made else {})}
+        return {"what_changed": dg.MetadataValue.md(shown), **({"queues": as_table(["day", *made], rows, len(rows))} if made else {})}
 
 
 def _sizes(lake: Lake, day: date) -> Sizes:
@@ -82,7 +81,7 @@ def _foreseen(journeys: JourneysFile, lake: Lake, day: date) -> Facts:
         if not lake.has("journey_assignments", day) or journeys.of_day(lake, day).fingerprint == portfolio.fingerprint:
             return {}
         past = Past(lake, partial(journeys.of_day, lake), code_version())
-        report = plan(past, portfolio, [day], _room, file=Path(journeys.path).name, say=lambda _: None)
+        report = plan(past, portfolio, [day], _room, file=journeys.path.rpartition("/")[2], say=lambda _: None)
     except (JourneysError, MissingDayError, OlderDayError, OutdatedDayError, DamagedDayError) as problem:
         return {"plan": dg.MetadataValue.md(f"cannot be said: {markdown(str(problem))}")}
     # Without the customers it names: what Dagster was told cannot be taken back (assets.jobs.erasure).

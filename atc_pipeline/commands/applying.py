@@ -1,6 +1,6 @@
 """What a changed file needs is made by hand: ``apply`` runs the job that the sensor ``journeys_file`` starts, and says what it did.
 
-What belongs here: this command. What does not: what is new (``atc_pipeline.days.additions``), or making it (the job ``add_journeys``).
+What belongs here: this command. What does not: what is new (``atc_pipeline.days.additions``), or making it (``assets.jobs.additions``).
 """
 
 import json
@@ -66,15 +66,15 @@ class Apply:
             words = changes(place.portfolio_of(new.last), portfolio).words
         except JourneysError:  # the version that decided the day is gone
             words = ()
-        told = [f"Version {portfolio.fingerprint}", *(f"  {plain(line)}" for line in words)]
+        lines = [f"Version {portfolio.fingerprint}", *(f"  {plain(line)}" for line in words)]
         if not new:
-            return Answer("\n".join([*told, "Nothing is left to make: the next decision uses it." if words else "Nothing is new."]))
-        told.append(f"To make, {new.first} to {new.last}: {new.words}")
+            return Answer("\n".join([*lines, "Nothing is left to make: the next decision uses it." if words else "Nothing is new."]))
+        lines.append(f"To make, {new.first} to {new.last}: {new.words}")
         if asked.check:
-            return Answer("\n".join(told), 3)
+            return Answer("\n".join(lines), 3)
         before = _sizes(place.lake, new)
         _run(new)
-        return Answer("\n".join([*told, *_made(new, before, _sizes(place.lake, new))]))
+        return Answer("\n".join([*lines, *_made(new, before, _sizes(place.lake, new))]))
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def _sizes(lake: Lake, new: Additions) -> Mapping[date, Mapping[str, int]]:
 
 
 def _made(new: Additions, before: Mapping[date, Mapping[str, int]], after: Mapping[date, Mapping[str, int]]) -> Sequence[str]:
-    told = [f"Made: {new.words}"]
+    lines = [f"Made: {new.words}"]
     for name in new.queues:
         was, first, last = (of.get(name, 0) for of in (before[new.last], after[new.first], after[new.last]))
-        told.append(f"  {plain(name)}: {first:,} queue on {new.first}, {last:,} on {new.last} ({was:,} before)")
-    return [*told, "Nothing that is past was decided again: the next decision uses it."]
+        lines.append(f"  {plain(name)}: {first:,} queue on {new.first}, {last:,} on {new.last} ({was:,} before)")
+    return [*lines, "Nothing that is past was decided again: the next decision uses it."]

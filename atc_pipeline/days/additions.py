@@ -1,7 +1,7 @@
 """What a changed ``journeys.yaml`` makes necessary: features, micro-segments and queues that the lake does not have, or has otherwise.
 
 What belongs here: reading that off the days themselves, so that whoever asks after a crash sees what is left to do. What does not: making
-any of it (the steps do, with ``only_changed``), or what changed in words (``journeys.changes``).
+any of it (``days.customers``, ``days.decision``), or what changed in words (``journeys.changes``).
 """
 
 from collections.abc import Iterable

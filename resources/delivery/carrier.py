@@ -16,7 +16,10 @@ from resources.channels.channel import Channel, Clock
 from resources.delivery.delivery import deliver, unanswered_messages
 from resources.delivery.ledger import Ledger, LedgerError
 
-RUN_AGAIN = "Make room for it and run the day again: what was delivered is remembered, and what is uncertain goes out under the same key"
+RUN_AGAIN = (
+    "Make room for it, or see to what it says, and run the day again: what was delivered is remembered, and what is uncertain goes out "
+    "under the same key"
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A record cannot be changed, only deleted: with it goes what Dagster shows of tha
 rows of its databases; SQLite keeps their bytes, and Dagster the results of checks and the logs. So these are removed here, too.
 
 What belongs here: finding, deleting and searching Dagster's records. What does not: our own files (``traces``), what is theirs
-(``atc_pipeline.identity.erasure``), and when to delete (``erasing``, ``assets.jobs.triggers``).
+(``atc_pipeline.identity.erasure``), and when to delete (``erasing``, ``assets.jobs.forgetting``).
 """
 
 import json

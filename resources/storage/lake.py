@@ -6,7 +6,7 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal
 
@@ -64,7 +64,7 @@ class Lake(dg.ConfigurableResource):
             context.instance.add_run_tags(run.run_id, {HOST: this_host()})
         say = context.log.info if context.log is not None else print
         try:
-            self._held = self._turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
+            self._held = self.turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
             if mirror := mirror_of(Path(self.root)):
                 mirror.begin(run.run_id if run else "-", run.job_name if run else "-", say)
         except (NoTurnError, BucketError) as problem:
@@ -79,11 +79,12 @@ class Lake(dg.ConfigurableResource):
         if mirror := mirror_of(Path(self.root)):
             mirror.end()
         if self._held is not None:
-            self._turn.give_back(self._held)
+            self.turn.give_back(self._held)
             self._held = None
 
     @property
-    def _turn(self) -> Turn:
+    def turn(self) -> Turn:
+        """Return who may write."""
         return Turn(Path(f"{self.root}.turn"))
 
     @property
@@ -125,6 +126,11 @@ class Lake(dg.ConfigurableResource):
         """Return the bytes of a day's file."""
         require(self, table, day)
         return self.path(table, day).stat().st_size
+
+    def written_at(self, table: str, day: date) -> datetime:
+        """Return when a day was written, or last searched for somebody who was erased."""
+        require(self, table, day)
+        return datetime.fromtimestamp(self.path(table, day).stat().st_mtime, UTC)
 
     def path(self, table: str, day: date) -> Path:
         """Return where a table keeps a day."""

@@ -194,9 +194,9 @@ class Server:
         try:
             yield
         except TROUBLES as problem:
-            told = " ".join(str(problem).split())
+            words = " ".join(str(problem).split())
             password = self._known.get("password")
-            shown = told.replace(password, "***") if password else told
+            shown = words.replace(password, "***") if password else words
             raise UnusableError(f"{self.place} cannot be read or written: {shown}") from None
 
 

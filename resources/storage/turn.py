@@ -71,6 +71,14 @@ class Turn:
         if polls:
             say("it is our turn now")
 
+    def is_held(self) -> bool:
+        """Return whether somebody has the turn now; False too where nobody may look."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                return not try_to_lock(file, is_shared=True)
+        except OSError:
+            return False
+
     def holder(self) -> str:
         """Say who has the turn, or had it last."""
         try:

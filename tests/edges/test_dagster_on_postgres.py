@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster._core.events import EngineEventData
 
-from assets.jobs.triggers import dead_runs
+from assets.jobs.dead_runs import dead_runs
 from atc_pipeline.definitions import build_definitions
 from resources.storage.processes import HOST
 from tests.edges.postgres import Postgres, name_of
@@ -125,7 +125,7 @@ def test_erasure_removes_the_records_that_name_somebody(
         def now(cls, tz: tzinfo | None = None) -> datetime:
             return datetime.now(tz) + timedelta(days=1, hours=1)
 
-    monkeypatch.setattr("assets.jobs.triggers.datetime", Tomorrow)
+    monkeypatch.setattr("assets.jobs.forgetting.datetime", Tomorrow)
     with dg.build_sensor_context(instance=instance) as context:
         definitions.resolve_sensor_def("forget_erasures")(context)
     assert tables_that_name_her(server, database) == set()

@@ -19,7 +19,7 @@ import pytest
 import requests
 import yaml
 
-from assets.jobs.triggers import dead_runs
+from assets.jobs.dead_runs import dead_runs
 from resources.storage.turn import Turn
 from tests.edges.postgres import ESCAPED, PASSWORD, Postgres
 from tests.edges.running_dagster import LAUNCH, LOGS, STATUS, descendants, until
@@ -262,16 +262,16 @@ def test_what_the_compose_file_starts_runs_a_day(tmp_path: Path, server: Postgre
         turn = Turn(deployment.root / "var/lib/atc/lake.turn")
         ours = turn.take("ours", "a test", print)
         deployment.start("code")
-        until(lambda: deployment.is_healthy("code"), 120)
+        until(lambda: deployment.is_healthy("code"), 240)
         deployment.start("webserver")
         deployment.start("daemon")
-        until(lambda: deployment.is_healthy("webserver"), 120)
-        until(lambda: deployment.is_healthy("daemon"), 120)
+        until(lambda: deployment.is_healthy("webserver"), 240)
+        until(lambda: deployment.is_healthy("daemon"), 240)
         loaded = deployment.ask("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")
         assert loaded["workspaceOrError"]["locationEntries"] == [{"name": "atc_pipeline", "loadStatus": "LOADED"}]
 
         killed = deployment.launch()
-        until(lambda: "waiting for run ours of a test" in deployment.log(killed), 90)
+        until(lambda: "waiting for run ours of a test" in deployment.log(killed), 240)
         queued = deployment.launch()
         assert deployment.status(killed) == "STARTED"
         (process,) = re.findall(r"for run .*?\(?pid: ?(\d+)", deployment.log(killed))[:1]
@@ -287,9 +287,9 @@ def test_what_the_compose_file_starts_runs_a_day(tmp_path: Path, server: Postgre
                     dead_runs()(context)
                 return deployment.status(killed) == "FAILURE"
 
-            until(is_marked, 60)
+            until(is_marked, 120)
             turn.give_back(ours)
-            until(lambda: deployment.status(queued) in {"SUCCESS", "FAILURE"}, 120)
+            until(lambda: deployment.status(queued) in {"SUCCESS", "FAILURE"}, 240)
             assert deployment.status(queued) == "SUCCESS", deployment.log(queued)
             assert instance.get_materialized_partitions(dg.AssetKey("activation")) == {str(FIRST)}
         (recorded,) = server.ask("dagster", f"select count(*) from event_logs where run_id = '{queued}'")  # noqa: S608

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ class World:
         self.home = home
         self.lake = Lake(root=str(home / "lake"))
         self.landing = LandingZone(root=str(home / "landing"))
-        self.ledger = Ledger(home=str(home))
+        self.ledger = Ledger.from_environment(str(home), os.environ)
         self.tombstones = Tombstones(home=str(home))
 
     def keepers(self) -> list[Keeper]:

@@ -1,5 +1,6 @@
 """The ledger in PostgreSQL: its address, which holds a password, and all that a server can do to a run."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from resources.delivery.delivery import deliver
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError, WrongLedgerError
 from tests.edges.postgres import ESCAPED, PASSWORD, Postgres, name_of
 from tests.edges.sender import outbound, wall_clock
+from tests.edges.test_erasure import DAY, NEXT, make_world
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -175,6 +177,20 @@ def test_no_byte_of_who_is_forgotten_stays_in_the_table(server: Postgres, databa
     assert b"somebody c18" in left
     assert ledger.search(["somebody"]).height == 499
     ledger.forget(["somebody c17"])
+
+
+@pytest.mark.slow
+def test_a_person_is_erased_from_it(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from the file: found, removed, searched again, and counted by the tombstone; others' rows stay."""
+    monkeypatch.setenv(LEDGER, database)
+    world = make_world(tmp_path / "home", DAY, NEXT)
+    before = world.deliveries()
+    assert not (world.home / "ledger.duckdb").exists()
+    world.erase()
+    assert world.deliveries() == [row for row in before if row[2] == "bob"]
+    assert len(before) == 3
+    (tombstone,) = (world.home / "tombstones").glob("*.json")
+    assert json.loads(tombstone.read_text())["erasures"][0]["rows_found"]["ledger"] == 2
 
 
 def test_a_ledger_is_moved_before_anything_is_sent_by_the_new_one(

@@ -12,12 +12,14 @@ from datetime import date, datetime, timedelta
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 import assets.activation
 from resources.channels.connected import Channels
+from resources.storage.home import home_of
 from tests.faults.points import Point, Points, install
 from tests.faults.world import World, morning_after
 
@@ -100,7 +102,8 @@ _PRELOADED = [
     "assets.activation",
     "assets.checks",
     "assets.jobs.erasure",
-    "assets.jobs.triggers",
+    "assets.jobs.failures",
+    "assets.jobs.landing",
 ]
 """Nothing that makes a frame: Polars' threads would not be there after the fork."""
 
@@ -198,7 +201,7 @@ def carry_out(work: Order, wire: Connection) -> None:
     assets.activation._now = lambda: clock(at, time.monotonic() - began)
     from atc_pipeline.definitions import build_definitions  # noqa: PLC0415  # reads the environment
 
-    told = Channels.from_environment(work.environment["ATC_HOME"], work.environment)
+    told = Channels.from_environment(home_of(work.environment, Path.cwd()).as_posix(), work.environment)
     channels = Channels(
         home=told.home,
         live=told.live,

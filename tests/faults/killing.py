@@ -7,13 +7,15 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from tests.edges.receiver import Receiver
 from tests.faults.attempt import STAGES, Attempt, Report, order, run_well
 from tests.faults.points import PLACES, Point, choices
-from tests.faults.world import DAYS, Home, World, copy_home, differences, make_world, morning_after, receiving
+from tests.faults.world import DAYS, Clock, Home, World, copy_home, differences, make_world, morning_after, receiving
 
 MOST_PER_DAY = 8
 """Kills before a day may end."""
@@ -93,17 +95,18 @@ def leave_alone(folder: Path) -> Calm:
     return calm
 
 
-def kill_often(folder: Path, calm: Calm, kills: int, seed: int) -> Seen:
+def kill_often(folder: Path, calm: Calm, kills: int, seed: int, make: Callable[[Path, Receiver, Clock], World] = make_world) -> Seen:
     """Run worlds day by day, killed so often in all, spread over the stages; compare each with the one that was left alone."""
     chance = random.Random(seed)  # noqa: S311
     seen = Seen()
     began = time.monotonic()
     while seen.kills < kills:
         with receiving() as (receiver, clock):
-            world = make_world(folder / f"world-{seen.worlds}", receiver, clock)
+            world = make(folder / f"world-{seen.worlds}", receiver, clock)
             for day in DAYS:
                 clock.now = morning_after(day)
                 _run_killed(world, day, calm.reports[day], min(kills - seen.kills, chance.randint(1, MOST_PER_DAY)), seen, chance)
+            world.collect()
             seen.differences += [f"world {seen.worlds}: {text}" for text in differences(world, calm.last)]
             seen.messages += len(world.effects())
             seen.unsure += sum(status != "delivered" for status in world.deliveries().values())

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets.jobs.triggers import ONLY_CHANGED
+from assets.jobs.purposes import ONLY_CHANGED
 from resources.storage.lake import Lake
 from tests.graph.small_world import DAYS, FIRST, make_world, run
 

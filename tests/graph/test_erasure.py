@@ -245,7 +245,7 @@ def test_the_records_of_erasures_are_deleted_a_day_later(world: dict[str, str], 
             def now(cls, tz: tzinfo | None = None) -> datetime:
                 return datetime.now(tz) + timedelta(days=1, hours=1)
 
-        monkeypatch.setattr("assets.jobs.triggers.datetime", Tomorrow)
+        monkeypatch.setattr("assets.jobs.forgetting.datetime", Tomorrow)
         assert look() == "1 records of erasures deleted"
         assert [one.job_name for one in instance.get_runs()] == ["ingest_events"]
 

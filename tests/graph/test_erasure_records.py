@@ -154,7 +154,7 @@ def test_no_byte_is_left_in_the_lake_or_in_dagsters_home(
         def now(cls, tz: tzinfo | None = None) -> datetime:
             return datetime.now(tz) + timedelta(days=1, hours=1)
 
-    monkeypatch.setattr("assets.jobs.triggers.datetime", Tomorrow)
+    monkeypatch.setattr("assets.jobs.forgetting.datetime", Tomorrow)
     with dg.build_sensor_context(instance=instance) as context:
         build_definitions(world).resolve_sensor_def("forget_erasures")(context)
     assert files_that_name(ZOE, PHONE, under=everywhere) == set()
@@ -208,7 +208,7 @@ def test_a_database_that_is_being_read_is_written_anew_at_the_next_look(
     run(world, FIRST, FIRST, instance=instance, job="ingest_events")
     definitions = build_definitions(world)
     erase(definitions, instance, customer_id=ZOE)
-    monkeypatch.setattr("assets.jobs.triggers.A_DAY", timedelta(days=-1))
+    monkeypatch.setattr("assets.jobs.forgetting.A_DAY", timedelta(days=-1))
     monkeypatch.setattr("resources.erasure.records.BUSY_SECONDS", 0.1)
     sensor = definitions.resolve_sensor_def("forget_erasures")
     database = Path(instance.root_directory) / "history" / "runs.db"

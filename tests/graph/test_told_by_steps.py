@@ -1,7 +1,7 @@
 """Checks that no promise between tables makes: what each of their clauses tells apart, without a run.
 
 What belongs here: what is known of the landing zone, of lines that were read, and of what a day was made from. What does not: these
-checks as Dagster runs them (``test_promises``, ``test_arrivals``, ``test_triggers``).
+checks as Dagster runs them (``test_promises``, ``test_arrivals``, ``test_landing_sensor``).
 """
 
 from collections.abc import Sequence
