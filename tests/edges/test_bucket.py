@@ -254,6 +254,7 @@ def test_whoever_has_lost_the_turn_writes_no_more(server: str, tmp_path: Path, m
     held.begin("slow", "a test", print)
     lake = Lake(root=str(home / "lake"))
     lake.write("t", FIRST, pl.DataFrame({"a": [1]}))
+    assert str(lake.running()).startswith("run slow of a test (process ")
     present = bucket("lost").read("lake.turn")
     assert present is not None
     bucket("lost").swap("lake.turn", json.dumps({"token": "other"}).encode(), present[1])
