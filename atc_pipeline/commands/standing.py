@@ -47,8 +47,7 @@ class Standing:
 
 def standing(place: Place, now: datetime) -> Status:
     """Find out how things stand."""
-    lake, turn = place.lake, place.lake.turn
-    running = turn.holder() if turn.is_held() else None
+    lake, running = place.lake, place.lake.running()
     try:
         in_use = place.journeys.in_use()
     except JourneysError as problem:

@@ -111,6 +111,13 @@ class Lake(dg.ConfigurableResource):
         """Return where it is, for messages."""
         return self.root
 
+    def running(self) -> str | None:
+        """Say who has the turn, on this host or on another one by way of the bucket; None where nobody has. Raises BucketError."""
+        mirror = mirror_of(Path(self.root))
+        if self.turn.is_held():
+            return self.turn.holder()
+        return None if mirror is None else mirror.holder()
+
     @property
     def besides(self) -> str | None:
         """Say who may keep what is removed here, and must be told to remove it; None where nobody does."""

@@ -201,7 +201,7 @@ def test_signatures_of_the_landing_zone_are_the_same_on_every_host(
     (path,) = zones[0].files(FIRST)
     with zones[0].rewriting(path) as unfinished:
         unfinished.write_text("\n")
-    mirror.bring(Path(zones[1].root))
+    definitions.resources["lake"].origins.refresh()  # as the landing sensor does at each look
     assert zones[1].files(FIRST)[0].read_text() == "\n"
     assert [zone.signature(FIRST) for zone in zones] == [signature, signature]
 
@@ -254,6 +254,7 @@ def test_whoever_has_lost_the_turn_writes_no_more(server: str, tmp_path: Path, m
     held.begin("slow", "a test", print)
     lake = Lake(root=str(home / "lake"))
     lake.write("t", FIRST, pl.DataFrame({"a": [1]}))
+    assert str(lake.running()).startswith("run slow of a test (process ")
     present = bucket("lost").read("lake.turn")
     assert present is not None
     bucket("lost").swap("lake.turn", json.dumps({"token": "other"}).encode(), present[1])
