@@ -51,7 +51,7 @@ def test_a_full_disk_stops_the_run_with_a_sentence(tmp_path: Path, calm: Calm) -
             for failure in report.failures:  # of steps that do not stand on each other there may be two
                 assert "cannot be " in failure
                 assert "Is the disk full" in failure or "Make room for it" in failure
-        assert len({report.stage for report in full}) > 2
+        assert len({report.stage for report in full}) > 1, "each time in the same place: choose other rooms"
         assert well.failures == []
         assert differences(world, calm.after[DAY]) == []
 
