@@ -163,9 +163,10 @@ def file_is_valid() -> dg.AssetChecksDefinition:
     @dg.asset_check(
         name="journeys_file_is_valid",
         asset="journey_queues",
-        description="The file that was saved is the one that runs. Where it is refused, the newest valid version runs on: correct the file.",
+        description="The file that was saved is the one that runs. Where it is refused, the newest valid version runs on: correct the "
+        "file.",
     )
-    def journeys_file_is_valid(journeys: JourneysFile) -> dg.AssetCheckResult:
+    def journeys_file_is_valid(lake: Lake, journeys: JourneysFile) -> dg.AssetCheckResult:  # noqa: ARG001  # who keeps a version has the turn
         fingerprint, problem = journeys.load().fingerprint, journeys.problem
         return dg.AssetCheckResult(
             passed=problem is None,
