@@ -89,6 +89,7 @@ def journeys_sensor(job: Job, partitions: dg.DailyPartitionsDefinition, lake: La
         if in_use.problem is not None:
             raise RefusedFileError(in_use.problem)
         portfolio = in_use.portfolio
+        lake.origins.refresh()
         days = window_of(lake, portfolio)
         if not days:
             return dg.SkipReason("nothing was decided yet: the first days are made by the file as it is then")

@@ -51,6 +51,7 @@ def freshness_sensor(lake: Lake) -> dg.SensorDefinition:
     )
     def freshness(context: dg.SensorEvaluationContext, journeys: JourneysFile) -> dg.SensorResult | dg.SkipReason:
         portfolio, now = journeys.in_use().portfolio, datetime.now(UTC)
+        lake.origins.refresh()
         verdict = judge(lake, portfolio, now)
         if verdict.day is None:
             return dg.SkipReason("no day is due: nothing was decided yet, or the calendar has ended")

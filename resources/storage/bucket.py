@@ -9,7 +9,7 @@ What belongs here: requests, how often they are tried again, what is told when t
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -89,6 +89,15 @@ class Bucket:
         """Put an object in the place of exactly that one; return its ETag. Raises ChangedError where another is there, or none."""
         with self._told(key, "be written", is_writing=True):
             return str(obstore.put(self._store, key, content, mode={"e_tag": etag})["e_tag"])
+
+    def written_at(self, key: str) -> datetime | None:
+        """Return when an object was put, by the store's clock; None where there is none."""
+        with self._told(key, "be looked at"):
+            try:
+                put_at: datetime = obstore.head(self._store, key)["last_modified"]
+            except FileNotFoundError:
+                return None
+        return put_at
 
     def remove(self, key: str) -> None:
         """Remove an object."""

@@ -137,7 +137,10 @@ class Lake(dg.ConfigurableResource):
     def written_at(self, table: str, day: date) -> datetime:
         """Return when a day was written, or last searched for somebody who was erased."""
         require(self, table, day)
-        return datetime.fromtimestamp(self.path(table, day).stat().st_mtime, UTC)
+        path = self.path(table, day)
+        mirror = mirror_of(path)
+        put_at = None if mirror is None else mirror.written_at(path)
+        return put_at or datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
     def path(self, table: str, day: date) -> Path:
         """Return where a table keeps a day."""

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from resources.storage import seal
@@ -94,6 +95,10 @@ class Mirror:
             _set_time(unfinished, etag)
             yield
             self._note(key, etag)
+
+    def written_at(self, path: Path) -> datetime | None:
+        """Return when a file was put into the bucket, by whichever host: the times of files here say which object they are."""
+        return self.bucket.written_at(path.relative_to(self.folder).as_posix())
 
     def remove(self, path: Path) -> None:
         """Remove an object with its file."""

@@ -4,6 +4,7 @@ What belongs here: those questions. What does not: a store that answers them (``
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -59,6 +60,9 @@ class Objects(Protocol):
 
     def swap(self, key: str, content: bytes, etag: str) -> str:
         """Put an object in the place of exactly that one; return its ETag. Raises ChangedError where another is there, or none."""
+
+    def written_at(self, key: str) -> datetime | None:
+        """Return when an object was put, by the store's clock; None where there is none."""
 
     def remove(self, key: str) -> None:
         """Remove an object."""

@@ -112,7 +112,7 @@ def test_attacks_are_text_in_our_pictures(page: Browser, tmp_path: Path) -> None
         customer_id=ATTACKS[0],
         first=days[0],
         last=days[-1],
-        portfolio=portfolio,
+        called={journey.id: journey.name for journey in portfolio.journeys},
         names=one.select("date", "customer_id"),
         memberships=one.select(*MICRO_SEGMENT_MEMBERSHIPS.schema),
         assignments=pl.DataFrame(

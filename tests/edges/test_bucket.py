@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -90,6 +90,8 @@ def test_two_hosts_one_after_the_other_make_what_a_local_run_makes(
     assert objects("two", "outbox") == expected
     assert [*objects("two", "portfolios", ".yaml").values()] == [JOURNEYS.encode()]
     assert len(objects("two", "lake.origins")) == len(DAYS)
+    lake = Lake(root=str(home_of(host(tmp_path, "two", "there"), PROJECT) / "lake"))
+    assert timedelta(0) <= datetime.now(UTC) - lake.written_at("journey_assignments", FIRST) < timedelta(minutes=10)
 
 
 def test_a_store_that_fails_and_dawdles_does_no_harm(
