@@ -52,7 +52,7 @@ def _copy_of(address: str, environment: Mapping[str, str], project: Path) -> Pat
     try:
         from resources.storage.bucket import Bucket  # noqa: PLC0415  # only who has a bucket has installed what speaks to it
     except ModuleNotFoundError as problem:
-        raise WrongHomeError(f"{HOME} is {address}, and {problem.name} is not installed: uv sync --extra team") from None
+        raise WrongHomeError(f"{HOME} is {address}, and {problem.name} is not installed: requirements.lock has it") from None
     cache = project / (environment.get(CACHE, "").strip() or ".atc/mirror")
     root = _openable(CACHE, cache / quote(f"{bucket}/{prefix}", safe=""))
     try:
