@@ -25,7 +25,7 @@ from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDay
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
-JOB = "add_journeys"
+JOB, VALID = "add_journeys", "journeys_file_is_valid"
 LOOKS_EVERY = 10
 """Seconds between two looks at the file: a queue of 30 days is to be there a minute after it was saved."""
 RELOAD = "reload the code location (Deployment > Reload) to see it in Dagster's pages"
@@ -162,7 +162,7 @@ def file_is_valid() -> dg.AssetChecksDefinition:
     """Build the check that warns where runs do not use the file as it was saved."""
 
     @dg.asset_check(
-        name="journeys_file_is_valid",
+        name=VALID,
         asset="journey_queues",
         description="The file that was saved is the one that runs. Where it is refused, the newest valid version runs on: correct the "
         "file.",

@@ -20,6 +20,8 @@ from tests.edges.postgres import ESCAPED, PASSWORD, Postgres, name_of
 from tests.edges.sender import outbound, wall_clock
 from tests.edges.test_erasure import DAY, NEXT, make_world
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 

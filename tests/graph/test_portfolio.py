@@ -10,6 +10,7 @@ import pytest
 from atc_pipeline.definitions import build_definitions
 from resources import journeys as resource
 from resources.journeys import JourneysFile
+from resources.storage.landing import LandingZone
 from tests.graph.small_world import FIRST, JOURNEYS, make_world, run
 
 pytestmark = pytest.mark.slow
@@ -87,8 +88,11 @@ def test_the_calendar_ends_with_its_last_day(world: dict[str, str]) -> None:
     schedule = repository.get_schedule_def("daily_at_five")
 
     def asked(day: int) -> list[str | None]:
-        at = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, day, 4, tzinfo=UTC), repository_def=repository)
-        with at as context:
+        landing = LandingZone(root=f"{world['ATC_HOME']}/landing")
+        morning = datetime(2026, 3, day, 4, tzinfo=UTC)
+        with dg.build_schedule_context(
+            scheduled_execution_time=morning, repository_def=repository, resources={"landing": landing}
+        ) as context:
             tick = schedule.evaluate_tick(context)
             return [request.partition_key for request in tick.run_requests or []] or [tick.skip_message]
 

@@ -320,6 +320,7 @@ def test_at_most_60_000_characters_are_shown_and_what_is_cut_is_counted(render: 
     assert "open loop" in shown
 
 
+@pytest.mark.slow
 @RENDERINGS
 def test_even_texts_without_end_fit(render: Callable[[Report], str]) -> None:
     """Names, conditions and explanations of any length, everywhere at once."""
