@@ -64,11 +64,11 @@ class Turn:
     def _wait(self, file: IO[str], say: Callable[[str], None]) -> None:
         polls = 0
         while not try_to_lock(file):
-            if polls % SAID_EVERY == 0:
+            if polls % SAID_EVERY == 1:  # whoever has only just taken it has written by now who that is
                 say(f"waiting for {self.holder()}: one run at a time reads, writes and sends")
             polls += 1
             time.sleep(POLL_SECONDS)  # Dagster raises in here when the run is terminated
-        if polls:
+        if polls > 1:
             say("it is our turn now")
 
     def is_held(self) -> bool:
