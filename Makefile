@@ -19,7 +19,7 @@ help: ## this list
 demo: $(VENV) ## set up and run a real retailer's year
 	@$(BIN)/python -m sample.demo $(ARGS)
 
-test: $(VENV) ## set up and run the tests (ARGS="-k queues" for some, ARGS="-m 'not slow'" for 90 seconds)
+test: $(VENV) ## set up and run the tests (ARGS="-k queues" for some, ARGS="-m 'not slow'" for two minutes)
 	@$(BIN)/pytest $(ARGS)
 
 ui: $(VENV) ## open Dagster on 127.0.0.1:3000 (ARGS="--port 3001" for another port)
