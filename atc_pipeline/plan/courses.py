@@ -15,9 +15,10 @@ from atc_pipeline.days.customers import Activity, Memberships, Profiles
 from atc_pipeline.days.decision import Decision, Queues
 from atc_pipeline.days.features import Definitions
 from atc_pipeline.days.step import Step, write_day
+from atc_pipeline.explanation.reading import PortfolioOf
 from atc_pipeline.journeys.changes import Changes
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.plan.replay import PortfolioOf, standing
+from atc_pipeline.plan.replay import standing
 from atc_pipeline.tables.store import Store
 
 Progress = tuple[str, date]

@@ -11,11 +11,12 @@ from datetime import date
 
 from atc_pipeline.decision import tables
 from atc_pipeline.explanation import words
+from atc_pipeline.explanation.reading import PortfolioOf
 from atc_pipeline.journeys.changes import Changes, changes
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.plan.courses import Progress, catch_up, follow
 from atc_pipeline.plan.difference import Course, Difference, compare
-from atc_pipeline.plan.replay import PortfolioOf, ReplayedDay, differences, reasons, standing
+from atc_pipeline.plan.replay import ReplayedDay, differences, reasons, standing
 from atc_pipeline.plan.report import Changed, Edited, Report, Verdict, Window
 from atc_pipeline.tables.store import Store
 

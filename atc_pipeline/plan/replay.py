@@ -3,7 +3,7 @@
 What belongs here: deciding again, and comparing with what was recorded. What does not: another portfolio (``courses``), printing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from atc_pipeline.days.decision import Decision
 from atc_pipeline.decision import tables
+from atc_pipeline.explanation.reading import PortfolioOf
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.tables.store import Store
 from atc_pipeline.tables.table import Table
@@ -24,9 +25,6 @@ DIFFERENCES = pl.Schema(
 )
 _MOST = 1000
 """Differences of a table's day that are listed; of more, how many there are."""
-
-PortfolioOf = Callable[[date], Portfolio]
-"""Returns the version of the portfolio that decided a day."""
 
 
 @dataclass(frozen=True, eq=False)
