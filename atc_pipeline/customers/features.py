@@ -108,6 +108,7 @@ def definition_of(condition: Condition, portfolio: Portfolio) -> list[object]:
     made_by = definitions(portfolio)
     built_in = built_in_columns(
         channels=(channel.id for channel in portfolio.channels),
+        addresses=portfolio.addressed,
         topics=(topic.id for topic in portfolio.topics),
         intents=(intent.id for intent in portfolio.intents),
     )

@@ -34,6 +34,7 @@ def built_in(portfolio: Portfolio) -> Mapping[str, ProfileColumn]:
     """Return the columns that are built in, by name."""
     return built_in_columns(
         channels=[channel.id for channel in portfolio.channels],
+        addresses=portfolio.addressed,
         topics=[topic.id for topic in portfolio.topics],
         intents=[intent.id for intent in portfolio.intents],
     )
@@ -43,6 +44,7 @@ def table_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Columns and types of ``customer_profiles``, without the state."""
     return profile_schema(
         channels=tuple(channel.id for channel in portfolio.channels),
+        addresses=portfolio.addressed,
         topics=tuple(topic.id for topic in portfolio.topics),
         intents=tuple(intent.id for intent in portfolio.intents),
         traits={trait.id: trait.dtype for trait in portfolio.traits},

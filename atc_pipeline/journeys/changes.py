@@ -14,6 +14,7 @@ import polars as pl
 from atc_pipeline.journeys.columns import built_in_columns
 from atc_pipeline.journeys.portfolio import (
     EVERYONE_ELSE,
+    Audience,
     Cap,
     Channel,
     Condition,
@@ -23,6 +24,7 @@ from atc_pipeline.journeys.portfolio import (
     NotAfter,
     Period,
     Portfolio,
+    Publish,
     Queue,
     Reentry,
     Segment,
@@ -35,7 +37,7 @@ from atc_pipeline.journeys.portfolio import (
 
 Kind = Literal[
     "journey", "segment", "trait", "interest", "interests", "intent", "channel", "engagement", "predictions", "policy", "calendar",
-    "identity", "portfolio",
+    "identity", "portfolio", "audience", "publish",
 ]  # fmt: skip
 How = Literal["new", "changed", "removed"]
 
@@ -50,6 +52,7 @@ _LISTED: Mapping[str, Kind] = {
     "intents": "intent",
     "segments": "segment",
     "journeys": "journey",
+    "audiences": "audience",
 }
 """Fields of a portfolio that hold things with an id."""
 _SECTIONS: Mapping[str, tuple[Kind, str]] = {
@@ -62,6 +65,7 @@ _SECTIONS: Mapping[str, tuple[Kind, str]] = {
     "interest_half_life_days": ("interests", "half_life_days"),
     "engagement": ("engagement", ""),
     "predictions": ("predictions", ""),
+    "publish": ("publish", ""),
     "policy": ("policy", ""),
 }
 _KEYS: Mapping[str, str] = {
@@ -319,7 +323,11 @@ def _step(step: Step) -> str:
 
 
 def _channel(channel: Channel) -> str:
-    return f"consent {channel.consent}" + (", by people" if channel.human else "")
+    return f"consent {channel.consent}" + (", by people" if channel.human else "") + (f", {channel.medium}" if channel.medium else "")
+
+
+def _audience(audience: Audience) -> str:
+    return f"{audience.journey or audience.segment} to {', '.join(audience.to)}"
 
 
 def _count(number: int, thing: str) -> str:
@@ -334,6 +342,8 @@ _WORDS: Mapping[type, Callable[[Any], str]] = {
     Trait: _trait,
     Segment: lambda segment: segment.condition.text,
     Channel: _channel,
+    Audience: _audience,
+    Publish: lambda publish: f"to {', '.join(publish.to)}",
     Queue: _queue,
     Journey: _journey,
     Goal: _goal,
@@ -354,6 +364,7 @@ def _columns(before: Portfolio, after: Portfolio, every: list[Change]) -> list[s
     dates = {edit.key for change in every if change.kind == "calendar" for edit in change.edits}
     named = built_in_columns(
         channels=(channel.id for channel in after.channels),
+        addresses=after.addressed,
         topics=(topic.id for topic in after.topics),
         intents=(intent.id for intent in after.intents),
     )

@@ -10,14 +10,14 @@ from typing import Literal
 
 import polars as pl
 
-Section = Literal["channels", "interests", "intents", "engagement", "predictions"]
+Section = Literal["channels", "addresses", "interests", "intents", "engagement", "predictions"]
 
 
 @dataclass(frozen=True)
 class ProfileColumn:
     """One built-in column, or with ``{}`` in its name one for each id of its section.
 
-    ``section``: the section of ``journeys.yaml`` that defines it (None: no section needed).
+    ``section``: the section of ``journeys.yaml`` that defines it (None: no section needed); ``addresses``: channels with ``to``.
     """
 
     name: str
@@ -36,6 +36,12 @@ BUILT_IN = (
     ProfileColumn("tenure_days", pl.Int64(), "Days since first_seen_on.", at_least=0),
     ProfileColumn("timezone", pl.String(), "The last context.timezone.", is_nullable=True),
     ProfileColumn("consent_{}", pl.Boolean(), "true, false, or null: never said.", section="channels", is_nullable=True),
+    ProfileColumn(
+        "bounced_{}",
+        pl.Boolean(),
+        "Whether the channel's address has bounced for good and was not changed since.",
+        section="addresses",
+    ),
     ProfileColumn(
         "interest_{}",
         pl.Float64(),
@@ -89,9 +95,16 @@ BUILT_IN = (
 """In table order, after ``date`` and ``customer_id``; traits follow."""
 
 
-def built_in_columns(*, channels: Iterable[str], topics: Iterable[str], intents: Iterable[str]) -> Mapping[str, ProfileColumn]:
+def built_in_columns(
+    *, channels: Iterable[str], addresses: Iterable[str], topics: Iterable[str], intents: Iterable[str]
+) -> Mapping[str, ProfileColumn]:
     """Return the built-in columns by their names, of a portfolio with these ids."""
-    ids: Mapping[Section, tuple[str, ...]] = {"channels": tuple(channels), "interests": tuple(topics), "intents": tuple(intents)}
+    ids: Mapping[Section, tuple[str, ...]] = {
+        "channels": tuple(channels),
+        "addresses": tuple(addresses),
+        "interests": tuple(topics),
+        "intents": tuple(intents),
+    }
     named: dict[str, ProfileColumn] = {}
     for column in BUILT_IN:
         each = ids[column.section] if column.section is not None and "{}" in column.name else ("",)
@@ -100,8 +113,13 @@ def built_in_columns(*, channels: Iterable[str], topics: Iterable[str], intents:
 
 
 def profile_schema(
-    *, channels: Iterable[str], topics: Iterable[str], intents: Iterable[str], traits: Mapping[str, pl.DataType]
+    *,
+    channels: Iterable[str],
+    addresses: Iterable[str],
+    topics: Iterable[str],
+    intents: Iterable[str],
+    traits: Mapping[str, pl.DataType],
 ) -> dict[str, pl.DataType]:
     """Columns of ``customer_profiles`` in table order (SPEC 3): what every profile condition may name."""
-    built_in = built_in_columns(channels=channels, topics=topics, intents=intents)
+    built_in = built_in_columns(channels=channels, addresses=addresses, topics=topics, intents=intents)
     return {"date": pl.Date(), "customer_id": pl.String(), **{name: column.dtype for name, column in built_in.items()}, **traits}

@@ -5,8 +5,9 @@ that editors complete from). What does not: bytes and YAML (``reading``), whethe
 depend on other keys (``resolution``), or what an expression means (``dialect``).
 """
 
+import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, time
 from functools import cache, reduce
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -33,7 +34,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.kinds import KINDS, Takes, TraitKind
-from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, ConsentRule, Status
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, WEEKDAYS, ConsentRule, Status, Weekday
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
 from atc_pipeline.journeys.reading import parse_values
 
@@ -73,6 +74,16 @@ def _day(value: object) -> object:
 _FIRST, _LAST = date(2000, 1, 1), date(2199, 12, 31)
 
 
+def _hour(value: object) -> object:
+    try:
+        return time.fromisoformat(value) if isinstance(value, str) and _CLOCK.fullmatch(value) else value
+    except ValueError:
+        return value
+
+
+_CLOCK = re.compile(r"\d\d:\d\d")
+
+
 def _within_reason(day: date) -> date:
     if not _FIRST <= day <= _LAST:
         raise PydanticCustomError("day_out_of_range", "out of range")
@@ -97,6 +108,7 @@ Days = Annotated[int, Strict(), Field(ge=1, le=36_500)]  # a century; much more,
 Number = Annotated[float, Strict(), AllowInfNan(allow_inf_nan=False)]
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
 Day = Annotated[date, Strict(), BeforeValidator(_day), AfterValidator(_within_reason)]
+Clock = Annotated[time, Strict(), BeforeValidator(_hour), WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})]
 Condition = Annotated[Expression, Field(examples=["tenure_days < 7 and orders = 0"])]
 EventCondition = Annotated[Expression, Field(examples=["category = 'handbags'", "price >= 100"])]
 NumberExpression = Annotated[
@@ -134,6 +146,21 @@ class Identity(_Model):
     )
 
 
+class Hours(_Model):
+    """When a message may arrive, where the customer lives."""
+
+    first: Annotated[int, Strict(), Field(ge=0, le=23)] = Field(alias="from", description="From this hour on.")
+    end: Annotated[int, Strict(), Field(ge=1, le=24)] = Field(alias="to", description="Before this hour of the same day.")
+    days: Annotated[tuple[Weekday, ...], Field(min_length=1)] = Field(default=WEEKDAYS, description="On these days; every day unless said.")
+
+
+class MessageCap(_Model):
+    """How many messages a customer may get on a channel in a while."""
+
+    days: Days = Field(description="In any so many days in a row ...")
+    messages: Annotated[Whole, Field(ge=1)] = Field(description="... at most so many.")
+
+
 class Channel(_Model):
     """One way to reach customers."""
 
@@ -141,6 +168,21 @@ class Channel(_Model):
         description="opt_in: usable only where the customer said yes; opt_out: usable unless the customer said no; none: no consent needed."
     )
     human: Flag = Field(default=False, description="Whether a person, not a machine, delivers on this channel.")
+    medium: Literal["email", "audience", "sms", "push", "chat", "slot"] | None = Field(
+        default=None,
+        description="What is rendered for it: email. audience: may be told to destinations. Without it: data, which the receiver renders.",
+    )
+    to: Text | None = Field(
+        default=None, description="The profile column with the address: whoever has none cannot be reached here.", examples=["email"]
+    )
+    hours: Hours | None = Field(default=None, description="When a message may arrive, where the customer lives; at any hour unless said.")
+    cap: MessageCap | None = Field(default=None, description="How many messages a customer may get in a while; any number unless said.")
+    per_minute: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="Messages are handed over no faster than this.")
+    late_hours: Annotated[Whole, Field(ge=1, le=8_760)] = Field(
+        default=12, description="A message that could not be handed over for so many hours after its time is not handed over at all."
+    )
+    when: Condition | None = Field(default=None, description="Only for customers for whom this condition on the profile holds.")
+    per_day: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="At most so many customers a day, the best first.")
 
 
 class Trait(_Model):
@@ -306,13 +348,32 @@ class Period(_Model):
     last: Day = Field(alias="to", description="The last day, included.")
 
 
+def _at_tag(value: object) -> str:
+    return "<best>" if value == "best" else "<clock>"
+
+
 class Step(_Model):
     """One message of the journey."""
 
     day: Days = Field(description="On which day of the journey; 1 is the day of entry.")
-    channel: Text = Field(description="Through which channel.")
-    content: Text = Field(description="What is sent: the name your sending tool knows it by.", examples=["welcome_1"])
-    variant: Text | None = Field(default=None, description="Which variant of the content.")
+    channel: Text | None = Field(default=None, description="Through which channel; or channels.")
+    channels: tuple[Text, ...] = Field(default=(), description="Through the first of these channels that fits the customer.")
+    content: Text = Field(
+        description="What is sent: of 'content', or the name your sending tool knows it by where a channel has no medium.",
+        examples=["welcome_1"],
+    )
+    variant: Text | None = Field(default=None, description="Which variant of the content, where your sending tool knows it.")
+    when: Condition | None = Field(default=None, description="Only for customers for whom this condition on the profile holds on that day.")
+    choose: Literal["preferred", "listed"] = Field(
+        default="preferred",
+        description="preferred: the customer's preferred channel is tried first, if it is listed; listed: in the order given.",
+    )
+    at: Annotated[
+        Annotated[Literal["best"], Tag("<best>")] | Annotated[Clock, Tag("<clock>")],
+        Discriminator(_at_tag),
+    ] = Field(default="best", description="The local time at which it arrives; best: the customer's best hour.", examples=["11:00"])
+    repeat: Flag = Field(default=False, description="Whether it goes out although the same content went out in this entry before.")
+    until: Days | None = Field(default=None, description="The last day a slot shows it.")
 
 
 def _reentry_tag(value: object) -> str:
@@ -363,6 +424,27 @@ class Journey(_Model):
     steps: tuple[Step, ...] = Field(default=(), description="What is sent on which day.")
 
 
+class Audience(_Model):
+    """A list of customers that is kept in step at destinations, advertisers above all."""
+
+    journey: Text | None = Field(default=None, description="Its members are the treated customers in this journey; or segment.")
+    segment: Text | None = Field(default=None, description="Its members are the customers in this segment; or journey.")
+    channel: Text = Field(description="The channel whose consent its members must have given.", examples=["ads"])
+    match: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        description="What the destination knows people by: addresses of channels (their 'to').", examples=[["email"]]
+    )
+    fields: tuple[Text, ...] = Field(default=(), description="Columns of the profile that are sent along.")
+    to: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="The destinations, of ATC_DESTINATIONS.")
+    leave: Literal["remove", "keep"] = Field(default="remove", description="Whether those who left it are removed at the destination.")
+
+
+class Publish(_Model):
+    """The one answer, into every system."""
+
+    to: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="The destinations, of ATC_DESTINATIONS.")
+    traits: tuple[Text, ...] = Field(default=(), description="Columns of the profile that go along.", examples=[["churn_risk"]])
+
+
 class Cap(_Model):
     """How many journeys a customer may start in a while."""
 
@@ -405,6 +487,9 @@ class Policy(_Model):
     keep_candidates: Annotated[
         Annotated[Literal["all"], Tag("<all>")] | Annotated[Whole, Field(ge=1), Tag("<number>")], Discriminator(_keep_tag)
     ] = Field(default="all", description="How many options per customer and day stay on record: all, or the best so many.")
+    patience_days: Annotated[int, Strict(), Field(ge=0, le=30)] = Field(
+        default=2, description="How many days a message may wait for its hours, and is tried again that nobody has answered for."
+    )
 
 
 class JourneysDocument(_Model):
@@ -425,6 +510,8 @@ class JourneysDocument(_Model):
         default={}, description="Micro-segments: a condition on the profile each. Whoever is in none is in everyone_else."
     )
     journeys: tuple[Journey, ...] = Field(default=(), description="The journeys.")
+    audiences: dict[Name, Audience] = Field(default={}, description="Lists of customers that are kept in step at destinations.")
+    publish: Publish | None = None
     policy: Policy = Field(default_factory=Policy)
     _source: Source = PrivateAttr()
 
@@ -464,6 +551,7 @@ _PATTERNS = {
 _ALTERNATIVES = {
     "<never>": "never, or keys such as {after_days: 60, from: exit}",
     "<all>": "all or a number",
+    "<best>": "best, or a time of day such as 11:00",
 }
 _EXPECTED = {
     "bool_type": "true or false",
@@ -471,6 +559,7 @@ _EXPECTED = {
     "float_type": "a number",
     "finite_number": "a number",
     "date_type": "a day such as 2026-12-24",
+    "time_type": "best, or a time of day such as '11:00'",
     "tuple_type": "a list such as [a, b]",
     "dict_type": "keys with values",
     "model_type": "keys with values",

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import date
+from datetime import date, time
 from functools import cached_property
 from typing import Literal
 
@@ -21,6 +21,9 @@ EVERYONE_ELSE = "everyone_else"
 
 Status = Literal["live", "paused", "draft"]
 ConsentRule = Literal["opt_in", "opt_out", "none"]
+Medium = Literal["email", "audience"]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +108,41 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Hours:
+    """When a message may arrive, where the customer lives: from ``first`` on, before ``end`` (whole hours), on these days (0 = Monday)."""
+
+    first: int
+    end: int
+    days: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MessageCap:
+    """At most so many messages in any ``days`` days in a row."""
+
+    days: int
+    messages: int
+
+
+@dataclass(frozen=True)
 class Channel:
-    """One way to reach customers."""
+    """One way to reach customers.
+
+    ``medium``: what is rendered for it; None = data, which the receiver renders. ``to``: the profile's column with the address.
+    ``when``: who is ready for it. ``per_day``: how many customers a day it has room for.
+    """
 
     id: str
     consent: ConsentRule
     human: bool
+    medium: Medium | None = None
+    to: str | None = None
+    hours: Hours | None = None
+    cap: MessageCap | None = None
+    per_minute: int | None = None
+    late_hours: int = 12
+    when: Condition | None = None
+    per_day: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +172,25 @@ class Goal:
 
 @dataclass(frozen=True)
 class Step:
-    """One message of a journey, sent on its ``day`` (1 = the day of entry)."""
+    """One message of a journey, sent on its ``day`` (1 = the day of entry) by the first of its ``channels`` that fits the customer.
+
+    ``choose``: whether the customer's preferred channel comes before the others. ``at``: the local time; None = the best hour.
+    ``repeat``: whether it goes out although the same content went out in this entry before.
+    """
 
     day: int
-    channel: str
+    channels: tuple[str, ...]
     content: str
-    variant: str | None
+    variant: str | None = None
+    when: Condition | None = None
+    choose: Literal["preferred", "listed"] = "preferred"
+    at: time | None = None
+    repeat: bool = False
+
+    @property
+    def channel(self) -> str:
+        """Name the channel, or all of them as they are listed: as the message's key has it."""
+        return "|".join(self.channels)
 
 
 @dataclass(frozen=True)
@@ -212,6 +257,31 @@ class Journey:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True)
+class Audience:
+    """A list of customers that is kept in step at destinations: of a ``journey`` or a ``segment``, one of the two.
+
+    ``match``: columns with what the destination knows people by. ``leave``: what becomes of members who left.
+    """
+
+    id: str
+    journey: str | None
+    segment: str | None
+    channel: str
+    match: tuple[str, ...]
+    fields: tuple[str, ...]
+    to: tuple[str, ...]
+    leave: Literal["remove", "keep"]
+
+
+@dataclass(frozen=True)
+class Publish:
+    """The one answer of each customer, and which columns of the profile go with it to which destinations."""
+
+    to: tuple[str, ...]
+    traits: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Cap:
     """At most ``starts`` (an expression of the profile; null = no cap) starts and switches in any ``days`` days."""
@@ -237,6 +307,7 @@ class Policy:
     holdout: float
     explore: float
     keep_candidates: int | None  # None = all
+    patience_days: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +329,14 @@ class Portfolio:
     predictions: Predictions | None
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
+    audiences: tuple[Audience, ...]
+    publish: Publish | None
     policy: Policy
+
+    @property
+    def addressed(self) -> tuple[str, ...]:
+        """Name the channels that have an address of their own for each customer."""
+        return tuple(channel.id for channel in self.channels if channel.to is not None)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -279,7 +357,7 @@ def _canonical(value: object) -> object:
     if isinstance(value, tuple):
         is_named = any(hasattr(each, "id") for each in value)
         return [_canonical(each) for each in (sorted(value, key=lambda named: str(named.id)) if is_named else value)]
-    return str(value) if isinstance(value, date | pl.DataType) else value
+    return str(value) if isinstance(value, date | time | pl.DataType) else value
 
 
 CANDIDATE_TERMS: Mapping[str, pl.DataType] = {

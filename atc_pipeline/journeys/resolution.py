@@ -9,7 +9,7 @@ from dataclasses import fields
 from functools import cache, lru_cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast, get_args
 from zoneinfo import available_timezones
 
 import polars as pl
@@ -30,7 +30,7 @@ from atc_pipeline.journeys.dialect import (
 )
 from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.kinds import KINDS, PROFILE_TYPES
-from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, Condition, Portfolio
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, WEEKDAYS, Condition, Portfolio
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
 from atc_pipeline.journeys.reading import read_text
 from atc_pipeline.journeys.vocabulary import KEYWORDS
@@ -73,7 +73,13 @@ class _Resolution:
         self.untold = 0
         traits = {id_: _dtype(trait) for id_, trait in document.traits.items()}
         topics = document.interests.topics if document.interests else {}
-        built_in = profile_schema(channels=tuple(document.channels), topics=tuple(topics), intents=tuple(document.intents), traits={})
+        built_in = profile_schema(
+            channels=tuple(document.channels),
+            addresses=tuple(id_ for id_, channel in document.channels.items() if channel.to is not None),
+            topics=tuple(topics),
+            intents=tuple(document.intents),
+            traits={},
+        )
         self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS, *_FEATURES}
         self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
         self.compile = cache(partial(compile_condition, schema=self.profile))  # many journeys share a condition
@@ -94,7 +100,7 @@ class _Resolution:
             ends_on=document.calendar.ends_on,
             backfill_days=document.calendar.backfill_days,
             blocked=document.identity.blocked,
-            channels=tuple(resolved.Channel(id_, channel.consent, channel.human) for id_, channel in document.channels.items()),
+            channels=tuple(self._channel(id_, channel) for id_, channel in document.channels.items()),
             traits=tuple(self._trait(id_, trait) for id_, trait in document.traits.items()),
             interest_half_life_days=interests.half_life_days if interests else 30.0,
             topics=tuple(
@@ -109,6 +115,8 @@ class _Resolution:
             predictions=self._predictions(),
             segments=tuple(self._segment(id_, text) for id_, text in document.segments.items()),
             journeys=self._journeys(),
+            audiences=tuple(self._audience(id_, audience) for id_, audience in document.audiences.items()),
+            publish=self._publish(),
             policy=self._policy(document.policy),
         )
 
@@ -154,6 +162,68 @@ class _Resolution:
             if period.first > period.last:
                 self._refuse((*place, position), f"from {period.first} is after to {period.last}")
         return tuple(_resolved(resolved.Period, period) for period in periods)
+
+    def _column(self, place: Place, name: str) -> None:
+        self._known(place, "column", name, self.profile)
+
+    def _channel(self, id_: str, channel: written.Channel) -> resolved.Channel:
+        place, hours = ("channels", id_), channel.hours
+        if channel.medium not in (None, *get_args(resolved.Medium)):
+            self._refuse(
+                (*place, "medium"),
+                f"{channel.medium} is not built yet: leave medium out, and whoever receives the messages of {id_} renders them",
+            )
+        if channel.to is not None:
+            self._column((*place, "to"), channel.to)
+            if self.profile.get(channel.to, pl.String()) != pl.String():
+                self._refuse((*place, "to"), f"column '{channel.to}' is no text: expected the column with the address")
+        elif channel.medium == "email":
+            self._refuse((*place, "to"), "is missing: expected the column with the e-mail address")
+        if hours and hours.first >= hours.end:
+            self._refuse((*place, "hours"), f"from {hours.first} is not before to {hours.end}: hours do not cross midnight")
+        return resolved.Channel(
+            id=id_,
+            consent=channel.consent,
+            human=channel.human,
+            medium=cast("resolved.Medium | None", channel.medium),
+            to=channel.to,
+            hours=resolved.Hours(hours.first, hours.end, tuple(sorted({WEEKDAYS.index(day) for day in hours.days}))) if hours else None,
+            cap=_resolved(resolved.MessageCap, channel.cap) if channel.cap else None,
+            per_minute=channel.per_minute,
+            late_hours=channel.late_hours,
+            when=self._condition((*place, "when"), channel.when),
+            per_day=channel.per_day,
+        )
+
+    def _audience(self, id_: str, audience: written.Audience) -> resolved.Audience:
+        place = ("audiences", id_)
+        if (audience.journey is None) == (audience.segment is None):
+            self._refuse(place, "expected exactly one of the keys journey, segment")
+        if audience.journey is not None:
+            self._known((*place, "journey"), "journey", audience.journey, self.journeys)
+        if audience.segment is not None:
+            self._known((*place, "segment"), "segment", audience.segment, self.segments)
+        self._known((*place, "channel"), "channel", audience.channel, self.document.channels)
+        addresses = dict.fromkeys(channel.to for channel in self.document.channels.values() if channel.to is not None)
+        for field in self._all_known((*place, "fields"), "column", audience.fields, self.profile):
+            if self.profile.get(field, pl.String()).is_nested():
+                self._refuse((*place, "fields"), f"column '{field}' is a list: expected columns of one value each")
+        return resolved.Audience(
+            id=id_,
+            journey=audience.journey,
+            segment=audience.segment,
+            channel=audience.channel,
+            match=self._all_known((*place, "match"), "address (a channel's 'to')", audience.match, addresses),
+            fields=audience.fields,
+            to=_unique(audience.to),
+            leave=audience.leave,
+        )
+
+    def _publish(self) -> resolved.Publish | None:
+        publish = self.document.publish
+        if publish is None:
+            return None
+        return resolved.Publish(_unique(publish.to), self._all_known(("publish", "traits"), "column", publish.traits, self.profile))
 
     def _selector(self, place: Place, events: tuple[str, ...], each: str | None, where: str | None) -> resolved.Selector:
         condition = None if where is None else self._compile((*place, "where"), where, compile_event_condition)
@@ -270,16 +340,36 @@ class _Resolution:
 
     def _steps(self, place: Place, journey: written.Journey) -> tuple[resolved.Step, ...]:
         seen: set[tuple[int, str]] = set()
+        steps = []
         for position, step in enumerate(journey.steps):
+            here = (*place, position)
             if step.day > journey.length_days:
-                self._refuse(
-                    (*place, position, "day"), f"day {step.day} is after the journey's last day: length_days is {journey.length_days}"
-                )
-            self._known((*place, position, "channel"), "channel", step.channel, self.document.channels)
-            if (step.day, step.channel) in seen:
-                self._refuse((*place, position), f"a second step on day {step.day} through {step.channel}: one message per day and channel")
-            seen.add((step.day, step.channel))
-        return tuple(_resolved(resolved.Step, step) for step in journey.steps)
+                self._refuse((*here, "day"), f"day {step.day} is after the journey's last day: length_days is {journey.length_days}")
+            if step.until is not None:
+                self._refuse((*here, "until"), "is for slots, which are not built yet: leave it out")
+            resolved_step = self._step(here, step)
+            if (step.day, resolved_step.channel) in seen:
+                self._refuse(here, f"a second step on day {step.day} through {resolved_step.channel}: one message per day and channel")
+            seen.add((step.day, resolved_step.channel))
+            steps.append(resolved_step)
+        return tuple(steps)
+
+    def _step(self, place: Place, step: written.Step) -> resolved.Step:
+        if (step.channel is None) == (not step.channels):
+            self._refuse(place, "expected exactly one of the keys channel, channels")
+        if step.channel is not None:
+            self._known((*place, "channel"), "channel", step.channel, self.document.channels)
+        channels = (*self._all_known((*place, "channels"), "channel", step.channels, self.document.channels), *filter(None, [step.channel]))
+        for name in channels:
+            if name in self.document.channels and self.document.channels[name].medium == "audience":
+                self._refuse(place, f"nothing can be sent through {name}: it is for audiences")
+        return _resolved(
+            resolved.Step,
+            step,
+            channels=_unique(channels),
+            when=self._condition((*place, "when"), step.when),
+            at=None if step.at == "best" else step.at,
+        )
 
     def _policy(self, policy: written.Policy) -> resolved.Policy:
         number = partial(compile_number, schema=self.profile)
@@ -300,6 +390,10 @@ def _dtype(trait: written.Trait) -> pl.DataType:
     dtype = PROFILE_TYPES[trait.type] if isinstance(trait, written.ProfileTrait) else KINDS[trait.kind].dtype
     assert dtype is not None, f"kinds.KINDS says no type for {trait.kind}"
     return dtype
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _resolved(kind: type[Resolved], model: BaseModel, **made: object) -> Resolved:

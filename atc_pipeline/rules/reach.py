@@ -1,6 +1,6 @@
 """Reach: on which channels a customer may be written to, and on which days nothing starts and nothing is sent (SPEC 7).
 
-What belongs here: consent, and blackouts. What does not: what follows from them (``decision``, ``activation``).
+What belongs here: consent and addresses, and blackouts. What does not: what follows from them (``decision``, ``activation``).
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,26 @@ from atc_pipeline.journeys.portfolio import Channel, Journey, Period, Policy
 
 
 def is_usable(channel: Channel) -> pl.Expr:
-    """True where the customer may be reached on the channel: said yes, or did not say no where that is enough (SPEC 7)."""
+    """True where the customer may be written to on the channel, and can be: nothing of ``obstacles`` holds (SPEC 7)."""
+    return ~pl.any_horizontal(obstacle for _, obstacle in obstacles(channel))
+
+
+def obstacles(channel: Channel) -> Sequence[tuple[str, pl.Expr]]:
+    """Why a customer cannot be reached on a channel, in the order tested: the reason, and for whom it holds (SPEC 9.2)."""
     consent = pl.col(f"consent_{channel.id}")
     match channel.consent:
         case "opt_in":
-            return consent.fill_null(value=False)
+            found = [("no_consent", ~consent.fill_null(value=False))]
         case "opt_out":
-            return consent.fill_null(value=True)
+            found = [("no_consent", ~consent.fill_null(value=True))]
         case "none":
-            return pl.lit(value=True)
+            found = [("no_consent", pl.lit(value=False))]
+    if channel.to is not None:
+        found += [
+            ("no_address", pl.col(channel.to).is_null() | (pl.col(channel.to).str.strip_chars() == "")),
+            ("bounced", pl.col(f"bounced_{channel.id}").fill_null(value=False)),
+        ]
+    return found
 
 
 def blackouts(policy: Policy, journey: Journey, first: date, last: date) -> Sequence[Period]:

@@ -1509,7 +1509,7 @@ def assignment_of(**changes: Any) -> Row:
 
 def test_todays_steps_are_sent_tomorrow_morning_in_the_customers_time() -> None:
     """10:00 in Tokyo is 01:00 UTC, in Berlin in winter 09:00 UTC."""
-    steps = (Step(1, "web", "hello", "b"), Step(2, "web", "again", None))
+    steps = (Step(1, ("web",), "hello", "b"), Step(2, ("web",), "again", None))
     config = portfolio(journey("a", steps=steps))
     for zone, hour in (("Asia/Tokyo", 1), (None, 9)):
         rows = messages([assignment_of()], [profile(timezone=zone)], TODAY, config)
@@ -1532,7 +1532,7 @@ def test_a_step_is_withheld_with_the_first_reason() -> None:
         (True, None, blackout, "blackout"),
         (True, None, (), None),
     ):
-        config = portfolio(journey("a", steps=(Step(1, "email", "x", None),), suppress=days), policies={"suppressed_when": suppressed})
+        config = portfolio(journey("a", steps=(Step(1, ("email",), "x", None),), suppress=days), policies={"suppressed_when": suppressed})
         assert [row["withheld"] for row in messages([assignment_of()], [profile(consent_email=consent)], TODAY, config)] == [reason]
 
 
@@ -1549,7 +1549,7 @@ def test_audiences_change_where_somebody_enters_or_leaves() -> None:
 
 def test_a_few_days_of_one_customer(tmp_path: Path) -> None:
     """Starts on the first day, is told so, buys on the third and leaves, may return two days later."""
-    a = journey("a", goal=Goal("E", 10, None), reentry=Reentry(2, "exit"), steps=(Step(1, "web", "hello", None),))
+    a = journey("a", goal=Goal("E", 10, None), reentry=Reentry(2, "exit"), steps=(Step(1, ("web",), "hello", None),))
     landing = land(tmp_path, ago(4), {**GOOD, "event": "Seen", "timestamp": f"{ago(4)}T10:00:00Z"})
     land(tmp_path, ago(2), {**GOOD, "messageId": "n", "timestamp": f"{ago(2)}T10:00:00Z"})
     tables = run(landing, portfolio(a), [ago(days) for days in (4, 3, 2, 1, 0)])

@@ -728,6 +728,7 @@ class Crowd:
         """Return a profile of everybody who is not ``gone``: any value that a column can have, nulls included."""
         schema = profile_schema(
             channels=tuple(channel.id for channel in portfolio.channels),
+            addresses=portfolio.addressed,
             topics=tuple(topic.id for topic in portfolio.topics),
             intents=tuple(intent.id for intent in portfolio.intents),
             traits={trait.id: trait.dtype for trait in portfolio.traits},

@@ -101,7 +101,7 @@ def day_of(
         "score": chosen and chosen["score"],
         "selection_probability": 1.0,
     }
-    schema = profile_schema(channels=("email", "app"), topics=("tea",), intents=(), traits={"orders": pl.Int64()})
+    schema = profile_schema(channels=("email", "app"), addresses=(), topics=("tea",), intents=(), traits={"orders": pl.Int64()})
     known = {
         "date": TODAY,
         "customer_id": "x",

@@ -98,7 +98,7 @@ def test_the_example_loads_with_every_key_of_the_grammar() -> None:
     assert (ski.selector.where.text, ski.selector.where.columns) == ("category = 'ski'", {"category": pl.String()})
     assert (traits["spend_percentile"].property, traits["spend_percentile"].selector) == ("spend", None)
     assert welcome.goal == Goal("Order Completed", 14, "revenue")
-    assert welcome.steps == (Step(1, "email", "welcome_1", None), Step(7, "app", "welcome_2", None))
+    assert welcome.steps == (Step(1, ("email",), "welcome_1", None), Step(7, ("app",), "welcome_2", None))
     assert (welcome.next_journeys, second_order.only_after) == (("second_order",), ("welcome",))
     assert handbags.queue.any == ("new_handbag_browsers", "big_never_responded")
     assert handbags.queue.none == ("leaving_skiers",)
