@@ -14,7 +14,7 @@ How the tables are read:
   three of category, subcategory and brand for 17 products (4,836 lines, 173 dollars) the products table lacks.
 - ``quantity`` is as recorded (fuel comes in thousandths of a gallon), ``price`` the line's sales value per unit.
 - **Consent is made up**, because the data set has none: by a stable hash of the household 80 % said yes to e-mail and 5 % no,
-  40 % said yes to the app and 10 % no; the rest never said.
+  40 % said yes to the app and 10 % no, 50 % to being told to advertisers and 15 % no; the rest never said.
 - **So is how to reach them**: every household has an e-mail address (of example.com, which delivers nothing) and a token of the app;
   three of four have a first name.
 """
@@ -38,7 +38,7 @@ DAYS_AT_A_TIME = 31
 """How many days of events are in memory at once."""
 MAILBOX_HOUR = 9
 """When a campaign reaches its households: the table knows the day only."""
-CONSENT_PERCENT = {"email": (80, 5), "app": (40, 10)}
+CONSENT_PERCENT = {"email": (80, 5), "app": (40, 10), "ads": (50, 15)}
 """Per channel: percent of households that said yes, and that said no."""
 FIRST_NAMES = ("Alice", "Ben", "Chloe", "Daniel", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jack", "Lena", "Mateo", "Nora", "Owen", "Zoë")
 NAMED_PERCENT = 75

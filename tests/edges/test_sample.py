@@ -19,7 +19,7 @@ import pytest
 from sample.complete_journey import FIRST_DAY, LAST_DAY, TIMEZONE, write_landing
 
 THIRD_DAY = FIRST_DAY + timedelta(days=2)
-MADE_UP = {"consent_email", "consent_app", "email", "push_token", "first_name"}
+MADE_UP = {"consent_email", "consent_app", "consent_ads", "email", "push_token", "first_name"}
 SEGMENT_LIMIT = 32 * 1024
 NAME = re.compile(rb'"event":"([^"]*)"')
 
