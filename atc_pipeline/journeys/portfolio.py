@@ -342,8 +342,8 @@ class Portfolio:
     def fingerprint(self) -> str:
         """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.
 
-        Comments, layout and the order of what has an id do not count, nor do drafts, nor what is as it is unless said. ``version`` is something else: a word of the
-        marketers, by which lots are drawn.
+        Comments, layout and the order of what has an id do not count, nor do drafts, nor what is as it is unless said. ``version`` is
+        something else: a word of the marketers, by which lots are drawn.
         """
         return hashlib.sha256(json.dumps(_canonical(self), sort_keys=True).encode()).hexdigest()[:12]
 

@@ -155,8 +155,8 @@ def test_the_same_file_twice_differs_in_nothing() -> None:
         ([("any: [new_handbag_browsers, big_never_responded]", "any: [new_handbag_browsers]")],
          "journey handbags: queue.any without big_never_responded"),
         ([("{day: 7, channel: app, content: welcome_2, ", "{day: 9, channel: app, content: welcome_2, ")],
-         "journey welcome: steps with day 9 app welcome_2 at 11:00 when orders > 0 choose listed repeated, "
-         "without day 7 app welcome_2 at 11:00 when orders > 0 choose listed repeated"),
+         ("journey welcome: steps with day 9 app welcome_2 at 11:00 when orders > 0 choose listed repeated, "
+          "without day 7 app welcome_2 at 11:00 when orders > 0 choose listed repeated")),
         ([("goal: {event: Order Completed, within_days: 14", "goal: {event: Order Completed, within_days: 7")],
          "journey welcome: goal.within_days 14 → 7"),
         ([("    goal: {event: Order Completed, within_days: 14, value: revenue}\n", "")],
