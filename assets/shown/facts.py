@@ -297,6 +297,38 @@ def _messages(frame: pl.DataFrame) -> Facts:
     return {"to_send": frame["withheld"].null_count(), "by_channel": markdown_table(by_channel)}
 
 
+def _rendered(frame: pl.DataFrame) -> Facts:
+    """Say how long messages are, and how many different ones there are, by content."""
+    size = pl.col("bytes")
+    by_content = frame.group_by("content", "channel").agg(
+        pl.len().alias("messages"),
+        pl.col("content_hash").n_unique().alias("different"),
+        size.min().alias("shortest"),
+        size.median().cast(pl.Int64).alias("median"),
+        size.max().alias("longest"),
+    )
+    facts = {"megabytes": round(frame["bytes"].sum() / 1e6, 3)}
+    return {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))} if frame.height else {}
+
+
+def _library(frame: pl.DataFrame) -> Facts:
+    """Say what there is to say, and who would get it today: the blocks of a content in their order by name."""
+    if frame.is_empty():
+        return {}
+    shown = frame.select(
+        "content",
+        "medium",
+        pl.col("block").fill_null("(subject)"),
+        "variant",
+        pl.when(pl.col("share").is_null()).then("when").otherwise(pl.format("{} %", pl.col("share") * 100)).alias("who"),
+        "customers",
+        "words",
+        pl.col("lix").round(0).cast(pl.Int64),
+        pl.col("guardrails").list.join(", "),
+    )
+    return {"contents": frame["content"].n_unique(), "library": markdown_table(shown)}
+
+
 def _deliveries(frame: pl.DataFrame) -> Facts:
     by_status = frame.group_by("channel", "status").len("messages").sort("channel", "status")
     return {"by_status": markdown_table(by_status)} if frame.height else {}
@@ -316,5 +348,7 @@ _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "journey_assignments": _assignments,
     "journey_funnel": _funnel,
     "outbound_messages": _messages,
+    "rendered_messages": _rendered,
+    "content_library": _library,
     "activation": _deliveries,
 }

@@ -43,6 +43,56 @@ OUTBOUND_MESSAGES = Table(
     ),
 )
 
+RENDERED_MESSAGES = Table(
+    "rendered_messages",
+    "One row per message that is to be sent on a channel with a medium: what it says, word for word; what is sent is this.",
+    key=("idempotency_key",),
+    columns=(
+        DATE,
+        Column("idempotency_key", pl.String(), "The message."),
+        CUSTOMER_ID,
+        CHANNEL,
+        Column("content", pl.String(), "The content of journeys.yaml."),
+        Column(
+            "variant",
+            pl.String(),
+            "`block:variant` of each block that has variants, in the order of use, joined by `+`; null where none has.",
+            is_nullable=True,
+        ),
+        Column("subject", pl.String(), "The subject of an e-mail.", is_nullable=True),
+        Column("preheader", pl.String(), "What an inbox shows after the subject.", is_nullable=True),
+        Column("title", pl.String(), "The title, of media that have one.", is_nullable=True),
+        Column("text", pl.String(), "What it says, as plain text; system slots are put in when it is handed over."),
+        Column("html", pl.String(), "The same as HTML, where the medium has it.", is_nullable=True),
+        Column("link", pl.String(), "Where it leads, of media that have one link.", is_nullable=True),
+        Column("fields", pl.String(), "JSON: the fields of a slot.", is_nullable=True),
+        Column("bytes", pl.Int64(), "Bytes of all its parts in UTF-8.", at_least=1),
+        Column("content_hash", pl.String(), "16 hexadecimal digits of text and html: the same words, the same digits."),
+        Column("guardrails", pl.List(pl.String()), "The rules it breaks: none, or it would not be sent."),
+    ),
+)
+
+CONTENT_LIBRARY = Table(
+    "content_library",
+    "One row per content, medium, block and variant that journeys.yaml has: what it says, and who would get it today.",
+    key=("content", "medium", "block", "variant"),
+    columns=(
+        DATE,
+        Column("content", pl.String(), "The content of journeys.yaml."),
+        Column("medium", pl.String(), "The medium it is written for."),
+        Column("block", pl.String(), "The block; null: what is the content's own, such as its subject.", is_nullable=True),
+        Column("variant", pl.String(), "The variant; empty for a block without variants."),
+        Column("when", pl.String(), "For whom it is, as journeys.yaml says it; null: for whom no other one is.", is_nullable=True),
+        Column("share", pl.Float64(), "The share of customers it is for, of an experiment.", is_nullable=True, at_least=0, at_most=1),
+        Column("words", pl.Int64(), "Words of its text, as shown to the people of `brand.examples`.", at_least=0),
+        Column("lix", pl.Float64(), "How hard it is to read (LIX); null without a word.", is_nullable=True, at_least=0),
+        Column("columns", pl.List(pl.String()), "The columns it reads, its condition's too."),
+        Column("customers", pl.Int64(), "Who gets it today: messages to send that have it in them.", at_least=0),
+        Column("guardrails", pl.List(pl.String()), "The rules that it breaks as shown to the people of `brand.examples`."),
+        Column("version", pl.String(), "16 hexadecimal digits of what journeys.yaml and its files say: edited is another version."),
+    ),
+)
+
 ACTIVATION = Table(
     "activation",
     "One row per message of the day and what became of it: would_send in a dry run, delivered, failed, unknown, withheld ...",
@@ -64,4 +114,4 @@ ACTIVATION = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (OUTBOUND_MESSAGES, ACTIVATION)
+TABLES: tuple[Entry, ...] = (OUTBOUND_MESSAGES, RENDERED_MESSAGES, CONTENT_LIBRARY, ACTIVATION)

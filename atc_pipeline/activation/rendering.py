@@ -1,0 +1,206 @@
+"""Rendered messages: what each message says, worked out once for each distinct set of values that it reads (SPEC 9.3).
+
+A template is a function of the columns it reads. Each block is rendered once for each distinct tuple of them, a message is a tuple of
+numbers of such renderings, and each distinct tuple is put together once: whoever gets the same words shares them. The bytes are those of
+rendering each message by itself.
+
+What belongs here: variants, putting together, what a failure means. What does not: templates and guardrails (``content``), which channel
+is taken (``activation.messages``), what is put into the slots when a message is handed over (``resources.channels``).
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
+from html import escape
+from itertools import accumulate
+
+import polars as pl
+
+from atc_pipeline.activation.tables import RENDERED_MESSAGES
+from atc_pipeline.content import layouts
+from atc_pipeline.content.templates import ASSIGNMENT, RenderError, Template
+from atc_pipeline.journeys.portfolio import Block, EmailContent, Portfolio, Variant
+from atc_pipeline.rules.lots import BUCKETS, hexadecimal, xxh64
+from atc_pipeline.rules.numbers import one_of
+
+NO_CONTENT, GUARDRAIL = "no_content", "guardrail:"
+"""Why a message cannot be sent on a channel: something of it cannot be rendered; or, with the rule, that it breaks one."""
+
+ASSIGNED = tuple(name for name in ASSIGNMENT if name != "journey_name")
+"""What a template may name of the assignment; the journey's name is the portfolio's."""
+
+SCHEMA = pl.Schema({**RENDERED_MESSAGES.schema, "problem": pl.String()})
+"""What ``render_messages`` returns."""
+
+_PLACE, _CHOSEN, _NUMBER, _SUBJECT, _PREHEADER = "place:", "chosen:", "number:", "subject:", "preheader:"
+"""Columns of our own: no column of a profile has a colon in its name."""
+
+
+def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
+    """One row per row of ``rows``, in their order: the columns of ``rendered_messages``, and ``problem``: why it cannot go out like this.
+
+    ``rows``: ``idempotency_key, customer_id, journey_id, day_index, entered_on, ends_on, channel, content``, of channels with a medium.
+    ``problem`` is ``no_content``, then all that it would say is null, or ``guardrail:<rule>``, the first that it breaks; null = fine.
+    """
+    media = {channel.id: channel.medium for channel in portfolio.channels}
+    emails = {content.id: content.email for content in portfolio.content if content.email is not None}
+    known = known_of(rows, profiles, portfolio)
+    medium = pl.col("channel").replace_strict(media, default=None, return_dtype=pl.String)
+    groups = rows.select("content", medium.alias("medium"), pl.row_index(_PLACE)).group_by("content", "medium").agg(_PLACE)
+    said = [pl.DataFrame(schema={name: dtype for name, dtype in SCHEMA.items() if name not in _ROW} | {_PLACE: pl.UInt32})]
+    for content, medium, places in zip(groups["content"], groups["medium"], groups[_PLACE], strict=True):
+        is_email = medium == "email" and content in emails
+        said.append(_email(known[places], emails[content], portfolio).with_columns(places) if is_email else places.to_frame())
+    in_order = pl.concat(said, how="diagonal_relaxed").sort(_PLACE)
+    whole = rows.select(pl.lit(today).alias("date"), *_ROW[1:]).hstack(in_order)
+    problem = pl.when(pl.col("text").is_null()).then(pl.lit(NO_CONTENT)).otherwise("problem")
+    return whole.with_columns(problem=problem).select(*SCHEMA).cast(dict(SCHEMA))
+
+
+_ROW = ("date", "idempotency_key", "customer_id", "channel", "content")
+
+
+def known_of(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per row: what templates and conditions of its content may name, of the profile and of the assignment."""
+    named = {journey.id: journey.name for journey in portfolio.journeys}
+    own = {**{name: pl.col(name) for name in ASSIGNED}, "journey_name": pl.col("journey_id").replace_strict(named, default=pl.col("journey_id"), return_dtype=pl.String)}
+    wanted = columns_of_content(portfolio, rows["content"].unique().to_list())
+    of_profile = [name for name in profiles.collect_schema().names() if name in wanted and name not in {*own, "customer_id"}]
+    due = rows.lazy().select("customer_id", **{name: expr for name, expr in own.items() if name in wanted})
+    known = due.join(profiles.select("customer_id", *of_profile), on="customer_id", how="left", maintain_order="left")
+    return known.with_columns(pl.selectors.float() + 0.0).collect()  # minus zero would be the same row as zero, and another text
+
+
+def body_of(content: EmailContent, portfolio: Portfolio) -> Sequence[Block]:
+    """Return the blocks of an e-mail in order, the footer of the medium last."""
+    blocks = {block.id: block for block in portfolio.blocks}
+    footer = portfolio.brand.footer.get("email") if portfolio.brand is not None else None
+    return [blocks[name] for name in (*content.body, *([footer] if footer is not None else []))]
+
+
+def columns_of_content(portfolio: Portfolio, contents: Collection[str] | None = None) -> Mapping[str, pl.DataType]:
+    """Name what templates of contents read, and conditions of their blocks' variants, with the types; of all contents, if not said."""
+    emails = [each.email for each in portfolio.content if each.email is not None and (contents is None or each.id in contents)]
+    blocks = {block.id: block for email in emails for block in body_of(email, portfolio)}
+    variants = [variant for block in blocks.values() for variant in block.variants]
+    lines = [line for email in emails for line in (email.subject, email.preheader)]
+    readers = [*lines, *(reader for variant in variants for reader in (variant.text, variant.html, variant.when))]
+    return {name: dtype for reader in readers if reader is not None for name, dtype in reader.columns.items()}
+
+
+def choice(block: Block) -> pl.Expr:
+    """Return the place of the variant that a customer gets: the first whose condition holds, or the arm of an experiment (SPEC 9.3)."""
+    *others, last = block.variants
+    if last.share is not None:
+        bucket = xxh64(pl.concat_str(pl.lit(f"{block.id}:"), "customer_id")) % BUCKETS
+        ends = accumulate(round((variant.share or 0) * BUCKETS) for variant in others)
+        tests = [bucket < end for end in ends]
+    else:
+        tests = [pl.lit(value=True) if variant.when is None else variant.when.expr for variant in others]
+    cases = [(test, pl.lit(place, pl.Int32)) for place, test in enumerate(tests)]
+    return one_of(cases, otherwise=pl.lit(len(others), pl.Int32))
+
+
+_RENDERING = pl.Schema({"label": pl.String(), "text": pl.String(), "html": pl.String()})
+"""One rendering of a block or a line: ``block:variant``, null where there is one only; what it says, null where the template failed."""
+
+Say = Callable[[Variant, Mapping[str, object]], tuple[str, str]]
+"""Says a variant with these values: as text, and as HTML."""
+
+
+def _renderings(rows: pl.DataFrame, block: Block, say: Say) -> tuple[pl.Series, pl.DataFrame]:
+    """Render a block once for each distinct tuple of values that a variant reads; what it does not read does not count.
+
+    Returns of each row the number of its rendering, and the renderings by number.
+    """
+    reads = [_columns(variant) for variant in block.variants]
+    readers = {name: [place for place, names in enumerate(reads) if name in names] for name in sorted(set[str]().union(*reads))}
+    read = [pl.when(pl.col(_CHOSEN).is_in(places)).then(pl.col(name)).alias(name) for name, places in readers.items()]
+    values = rows.with_columns(choice(block).alias(_CHOSEN)).select(_CHOSEN, *read)
+    distinct = values.unique(maintain_order=True)
+    said: list[tuple[str | None, str | None, str | None]] = []
+    for row in distinct.iter_rows(named=True):
+        variant = block.variants[row[_CHOSEN]]
+        label = f"{block.id}:{variant.id}" if variant.id else None
+        try:
+            said.append((label, *say(variant, row)))
+        except RenderError:
+            said.append((label, None, None))
+    return _numbers(values, distinct), pl.DataFrame(said, schema=_RENDERING, orient="row")
+
+
+def _numbers(rows: pl.DataFrame, distinct: pl.DataFrame) -> pl.Series:
+    """Return at which place of ``distinct`` each row is."""
+    numbered = distinct.with_row_index(_NUMBER)
+    return rows.join(numbered, on=rows.columns, how="left", nulls_equal=True, maintain_order="left")[_NUMBER]
+
+
+def _columns(variant: Variant) -> set[str]:
+    return {*variant.text.columns, *(variant.html.columns if variant.html is not None else ())}
+
+
+def _line(template: Template) -> Block:
+    """Return what is no block of journeys.yaml as one."""
+    return Block("", (Variant("", None, None, template, None),))
+
+
+def _say_block(variant: Variant, values: Mapping[str, object]) -> tuple[str, str]:
+    return variant.text.render(values).strip(), "" if variant.html is None else variant.html.render(values).strip()
+
+
+def _say_line(variant: Variant, values: Mapping[str, object]) -> tuple[str, str]:
+    text = variant.text.render(values).strip()
+    return text, escape(text)
+
+
+def _around(layout: str | None, portfolio: Portfolio) -> tuple[str, str, str]:
+    """Return a layout's HTML before the preheader, from there to the blocks, and after them."""
+    html = layouts.PLAIN if layout is None else next(each.html for each in portfolio.layouts if each.id == layout)
+    before, _, rest = html.partition(layouts.PREHEADER)
+    above, _, below = rest.partition(layouts.BODY)
+    return before, above, below
+
+
+def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per row: what the e-mail says, in columns of ``rendered_messages``; null where a part of it failed."""
+    blocks = body_of(content, portfolio)
+    parts = {block.id: _renderings(rows, block, _say_block) for block in dict.fromkeys(blocks)}
+    parts[_SUBJECT] = _renderings(rows, _line(content.subject), _say_line)
+    if content.preheader is not None:
+        parts[_PREHEADER] = _renderings(rows, _line(content.preheader), _say_line)
+    numbers = pl.DataFrame([of.alias(name) for name, (of, _) in parts.items()])
+    distinct = numbers.unique(maintain_order=True)
+    said = {name: renderings[distinct[name]] for name, (_, renderings) in parts.items()}
+    emails = _put_together(said, [block.id for block in blocks], _around(content.layout, portfolio))
+    return emails[_numbers(numbers, distinct)]
+
+
+def _put_together(said: Mapping[str, pl.DataFrame], body: Sequence[str], around: tuple[str, str, str]) -> pl.DataFrame:
+    """One row per distinct e-mail; of one of which a part failed, or that has no subject or nothing to read, all is null."""
+    wide = pl.DataFrame([part[of].alias(f"{of}:{name}") for name, part in said.items() for of in _RENDERING])
+    texts, htmls = ([_unless_blank(pl.col(f"{of}:{name}")) for name in body] for of in ("text", "html"))
+    has_failed = pl.any_horizontal(pl.col(f"text:{name}").is_null() for name in said)
+    before, above, below = (pl.lit(each) for each in around)
+    preheader, shown = (pl.col(f"{of}:{_PREHEADER}") if _PREHEADER in said else pl.lit("") for of in ("text", "html"))
+    emails = wide.select(
+        variant=_joined([pl.col(f"label:{name}") for name in body], "+"),
+        subject=_unless_blank(pl.col(f"text:{_SUBJECT}")),
+        preheader=_unless_blank(preheader),
+        text=_joined(texts, "\n\n"),
+        html=pl.concat_str(before, shown, above, _joined(htmls, "\n"), below),
+        has_failed=has_failed,
+    )
+    is_whole = ~pl.col("has_failed") & pl.all_horizontal(pl.col("subject", "text", "html").is_not_null())
+    whole = emails.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in emails.columns if name != "has_failed")
+    return whole.with_columns(
+        bytes=pl.sum_horizontal(pl.col("subject", "preheader", "text", "html").str.len_bytes()).cast(pl.Int64),
+        content_hash=hexadecimal(xxh64(pl.concat_str("text", "html", separator="\0"))),
+    )
+
+
+def _unless_blank(text: pl.Expr) -> pl.Expr:
+    return pl.when(text != "").then(text)
+
+
+def _joined(parts: Sequence[pl.Expr], by: str) -> pl.Expr:
+    """Join those that are not null; null where none is."""
+    return _unless_blank(pl.concat_str(parts, separator=by, ignore_nulls=True))

@@ -1,0 +1,236 @@
+"""Rendered messages: the bytes of rendering each by itself, whatever the data says, and what a failure costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atc_pipeline.activation.rendering import paragraph, render_messages
+from atc_pipeline.activation.tables import RENDERED_MESSAGES
+from atc_pipeline.content.templates import SLOTS, RenderError
+from atc_pipeline.journeys.portfolio import Block, Portfolio, Variant
+from atc_pipeline.journeys.resolution import load_portfolio
+from tests.engine.reference import xxh64
+
+JOURNEYS = """
+version: "1"
+calendar: {timezone: UTC, starts_on: 2026-01-01}
+channels:
+  email: {consent: opt_in, medium: email, to: email}
+  letter: {consent: opt_in, medium: email, to: email}
+traits:
+  email: {profile: email, type: string}
+  first_name: {profile: first_name, type: string}
+  category: {most_frequent: category, of: Order Completed}
+  bought: {unique_list: category, of: Order Completed}
+  spend: {sum: revenue, of: Order Completed}
+brand:
+  footer: {email: legal}
+  links: [grocer.example]
+blocks:
+  greeting: {text: "Hi {{ first_name | default('there') }},"}
+  hero:
+    variants:
+      - {id: big, when: "spend >= 100", text: "{{ spend | money }} with us!", html: "<p>{{ spend | money }} <b>with us</b></p>"}
+      - {id: fan, when: "category is not null", text: "More {{ category | default('of it') }} is in."}
+      - {id: anybody, text: "New this week."}
+  offer:
+    variants:
+      - {id: five, share: 0.3, text: "Five dollars off"}
+      - {id: ten, share: 0.7, text: "Ten percent off for {{ first_name | default('you') }}"}
+  had: {text: "{% for each in bought %}{{ each }}, {% endfor %}", html: "<ul>{% for each in bought %}<li>{{ each }}</li>{% endfor %}</ul>"}
+  legal: {text: "You said yes on day {{ day_index }} of {{ journey_name }}. {{ unsubscribe_url }}"}
+content:
+  miss_you:
+    about: First word.
+    email:
+      subject: "{{ first_name | default('We') }}, it has been a while"
+      preheader: "Of {{ category | default('all') }}"
+      body: [greeting, hero, offer, had]
+  plain: {email: {subject: Plain, body: [offer]}}
+journeys:
+  - id: winback
+    name: Win back
+    length_days: 9
+    queue: {where: "tenure_days >= 0"}
+    steps: [{day: 1, channel: email, content: miss_you}, {day: 2, channel: email, content: plain}]
+"""
+TODAY = date(2026, 1, 10)
+TYPES = {
+    "customer_id": pl.String,
+    "first_name": pl.String,
+    "category": pl.String,
+    "bought": pl.List(pl.String),
+    "spend": pl.Float64,
+    "email": pl.String,
+}
+HOSTILE = ("{{ 7*7 }}", "{% if %}", "<script>alert(1)</script>", "a\r\nBcc: x@example.com", "\u202eevil", "[Name]", "  ", "&amp;", "'\"", "\0")
+WORDS = st.none() | st.sampled_from(["Ann", "Bo", *HOSTILE]) | st.text(max_size=5)
+CUSTOMER = st.fixed_dictionaries(
+    {
+        "first_name": WORDS,
+        "category": WORDS,
+        "bought": st.none() | st.lists(st.sampled_from(["tea", "<b>", "{{ x }}", ""]), max_size=3),
+        "spend": st.none() | st.sampled_from([0.0, -0.0, 99.999, 100.0, 1e11]),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def portfolio(tmp_path_factory: pytest.TempPathFactory) -> Portfolio:
+    """Two e-mails of five blocks: variants by condition, by share, a list, a footer."""
+    path = tmp_path_factory.mktemp("rendering") / "journeys.yaml"
+    path.write_text(JOURNEYS, encoding="utf-8")
+    return load_portfolio(path)
+
+
+def due(number: int, contents: Sequence[str] = ("miss_you",), channels: Sequence[str] = ("email",)) -> pl.DataFrame:
+    """One row per customer c0, c1 ... and message."""
+    rows = [
+        {"customer_id": f"c{place}", "content": content, "channel": channel, "day_index": 1 + place % 2}
+        for place in range(number)
+        for content in contents
+        for channel in channels
+    ]
+    return pl.DataFrame(rows, schema={"customer_id": pl.String, "content": pl.String, "channel": pl.String, "day_index": pl.Int64}).with_columns(
+        idempotency_key=pl.concat_str("customer_id", "content", "channel", separator=":"),
+        journey_id=pl.lit("winback"),
+        entered_on=pl.lit(TODAY),
+        ends_on=pl.lit(date(2026, 1, 18)),
+    )
+
+
+def people(*profiles: Mapping[str, object]) -> pl.LazyFrame:
+    """The profiles of customers c0, c1 ..."""
+    return pl.LazyFrame([{"customer_id": f"c{place}", **profile} for place, profile in enumerate(profiles)], schema=TYPES)
+
+
+def plainly(portfolio: Portfolio, row: Mapping[str, Any], profile: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Render one message by itself."""
+    email = next(content.email for content in portfolio.content if content.id == row["content"])
+    assert email is not None
+    blocks = {block.id: block for block in portfolio.blocks}
+    values = {**profile, **row, "journey_name": "Win back"}
+    chosen = [(blocks[name], variant_of(blocks[name], row["customer_id"], profile)) for name in (*email.body, "legal")]
+    try:
+        subject = email.subject.render(values).strip()
+        preheader = email.preheader.render(values).strip() if email.preheader else ""
+        texts = [variant.text.render(values).strip() for _, variant in chosen]
+        htmls = [
+            paragraph(text) if variant.html is None else variant.html.render(values).strip()
+            for text, (_, variant) in zip(texts, chosen, strict=True)
+        ]
+    except RenderError:
+        return {"text": None, "problem": "no_content"}
+    hidden = f'<div style="display:none;max-height:0;max-width:0;overflow:hidden;opacity:0">{escape(preheader)}</div>' if preheader else ""
+    return {
+        "variant": "+".join(f"{block.id}:{variant.id}" for block, variant in chosen if variant.id) or None,
+        "subject": subject,
+        "preheader": preheader or None,
+        "text": "\n\n".join(text for text in texts if text),
+        "html": '<!doctype html><html><head><meta charset="utf-8"></head><body>'
+        f"{hidden}{chr(10).join(html for html in htmls if html)}</body></html>",
+    }
+
+
+def variant_of(block: Block, customer: str, profile: Mapping[str, Any]) -> Variant:
+    """Choose a variant for one customer, as the specification says it."""
+    if block.variants[0].share is not None:
+        bucket, end = xxh64(f"{block.id}:{customer}") % 10_000, 0
+        for variant in block.variants:
+            end += round((variant.share or 0) * 10_000)
+            if bucket < end:
+                return variant
+    row = pl.DataFrame([profile], schema={name: dtype for name, dtype in TYPES.items() if name in profile})
+    fits = (variant for variant in block.variants if variant.when is None or row.select(variant.when.expr).item())
+    return next(fits)
+
+
+@settings(max_examples=60, deadline=None)
+@given(profiles=st.lists(CUSTOMER, min_size=1, max_size=6))
+def test_rendering_by_block_is_rendering_by_message(portfolio: Portfolio, profiles: list[dict[str, Any]]) -> None:
+    """The same bytes, whatever the data: nulls, blanks, minus zero, markup, templates and headers in it."""
+    rows = due(len(profiles), ("miss_you", "plain"), ("email", "letter"))
+    rendered = render_messages(rows, people(*profiles), portfolio, today=TODAY)
+    assert rendered.select("idempotency_key", "channel").equals(rows.select("idempotency_key", "channel"))
+    for row, message in zip(rows.iter_rows(named=True), rendered.iter_rows(named=True), strict=True):
+        profile = profiles[int(row["customer_id"][1:])]
+        normal = {**profile, "spend": None if profile["spend"] is None else profile["spend"] + 0.0}
+        alone = plainly(portfolio, row, normal)
+        assert {name: message[name] for name in alone} == alone
+
+
+def test_nobody_is_rendered_twice(portfolio: Portfolio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is rendered once for each distinct values that it reads, not once for each customer."""
+    greeting = next(block for block in portfolio.blocks if block.id == "greeting")
+    calls: list[object] = []
+    template = greeting.variants[0].text
+    render = type(template).render
+    monkeypatch.setattr(type(template), "render", lambda self, values: calls.append(self) or render(self, values))
+    profiles = people(*[{"first_name": "Ann" if place % 2 else "Bo", "category": f"{place}"} for place in range(40)])
+    rendered = render_messages(due(40), profiles, portfolio, today=TODAY)
+    assert rendered["text"].str.starts_with("Hi Ann,").sum() == 20
+    assert calls.count(template) == 2
+
+
+def test_who_cannot_be_told_anything_costs_nobody_else_anything(portfolio: Portfolio) -> None:
+    """A failure of a template is that message's: no half of it is sent, and the others are as they were."""
+    ...
+
+
+def test_a_content_that_a_channel_cannot_take_is_no_content(portfolio: Portfolio) -> None:
+    """As is one that is not there: a row is never dropped."""
+    rows = due(1, ("miss_you", "gone"))
+    rendered = render_messages(rows, people({"first_name": "Ann"}), portfolio, today=TODAY)
+    assert rendered["problem"].to_list() == [None, "no_content"]
+    assert rendered.drop("problem").schema == RENDERED_MESSAGES.schema
+
+
+def test_nothing_due_is_nothing_rendered(portfolio: Portfolio) -> None:
+    """With the columns of the table."""
+    assert render_messages(due(0), people(), portfolio, today=TODAY).drop("problem").schema == RENDERED_MESSAGES.schema
+
+
+def test_the_same_customer_is_in_the_same_arm_whoever_else_is_there(portfolio: Portfolio) -> None:
+    """By a hash of block and customer: other variants of other blocks, other rows and other contents change nothing."""
+    many = render_messages(due(200, ("plain",)), people(*[{}] * 200), portfolio, today=TODAY)
+    arms = dict(many.select("customer_id", "variant").iter_rows())
+    assert 0.2 < sum(arm == "offer:five" for arm in arms.values()) / 200 < 0.4
+    few = due(200, ("plain", "miss_you")).filter(pl.col("customer_id").is_in(["c7", "c8"]))
+    again = render_messages(few, people(*[{"first_name": "Ann"}] * 200), portfolio, today=TODAY)
+    for customer, variant in again.select("customer_id", "variant").iter_rows():
+        assert arms[customer] in variant.split("+")
+
+
+def test_system_slots_stay_until_the_message_is_handed_over(portfolio: Portfolio) -> None:
+    """In text and HTML, there as a link that can be seen."""
+    message = render_messages(due(1), people({"first_name": "Ann"}), portfolio, today=TODAY).row(0, named=True)
+    slot = SLOTS["unsubscribe_url"]
+    assert slot in message["text"]
+    assert f'<a href="{slot}">' in message["html"]
+
+
+def test_data_cannot_hold_a_slot(portfolio: Portfolio) -> None:
+    """Who is called like one gets no second address."""
+    rows = people({"first_name": f"x{SLOTS['unsubscribe_url']}x"})
+    message = render_messages(due(1), rows, portfolio, today=TODAY).row(0, named=True)
+    assert message["problem"] is not None or message["text"].count(SLOTS["unsubscribe_url"]) == 1
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, "x" * 1_000_000])
+def test_a_hostile_profile_is_inert(portfolio: Portfolio, value: str) -> None:
+    """What it holds is text in every part, or the message is withheld: no template, no markup, no header of its own."""
+    rendered = render_messages(due(1), people({"first_name": value, "category": value}), portfolio, today=TODAY).row(0, named=True)
+    if rendered["problem"] is None:
+        assert "49" not in rendered["text"]
+        assert "<script>" not in rendered["html"]
+        assert not {"\r", "\n"} & set(rendered["subject"] + rendered["preheader"])
+    else:
+        assert rendered["problem"].startswith("guardrail:")
