@@ -49,7 +49,8 @@ def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portf
     said = [pl.DataFrame(schema={name: dtype for name, dtype in SCHEMA.items() if name not in _ROW} | {_PLACE: pl.UInt32})]
     for content, medium, places in zip(groups["content"], groups["medium"], groups[_PLACE], strict=True):
         is_email = medium == "email" and content in emails
-        said.append(_email(known[places], emails[content], portfolio).with_columns(places) if is_email else places.to_frame())
+        at = places.alias(_PLACE).to_frame()
+        said.append(at.hstack(_email(known[places], emails[content], portfolio)) if is_email else at)
     in_order = pl.concat(said, how="diagonal_relaxed").sort(_PLACE)
     whole = rows.select(pl.lit(today).alias("date"), *_ROW[1:]).hstack(in_order)
     problem = pl.when(pl.col("text").is_null()).then(pl.lit(NO_CONTENT)).otherwise("problem")

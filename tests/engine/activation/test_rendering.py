@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atc_pipeline.activation.rendering import paragraph, render_messages
+from atc_pipeline.activation.rendering import render_messages
 from atc_pipeline.activation.tables import RENDERED_MESSAGES
-from atc_pipeline.content.templates import SLOTS, RenderError
-from atc_pipeline.journeys.portfolio import Block, Portfolio, Variant
+from atc_pipeline.content.layouts import BODY, PLAIN, PREHEADER
+from atc_pipeline.content.templates import ASSIGNMENT, SLOTS, Escape, RenderError, Template, compile_template
+from atc_pipeline.journeys.dialect import compile_condition
+from atc_pipeline.journeys.portfolio import Block, Brand, Content, EmailContent, Layout, Limits, Portfolio, Variant
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine.reference import xxh64
 
@@ -25,36 +27,13 @@ calendar: {timezone: UTC, starts_on: 2026-01-01}
 channels:
   email: {consent: opt_in, medium: email, to: email}
   letter: {consent: opt_in, medium: email, to: email}
+  till: {consent: none}
 traits:
   email: {profile: email, type: string}
   first_name: {profile: first_name, type: string}
   category: {most_frequent: category, of: Order Completed}
   bought: {unique_list: category, of: Order Completed}
   spend: {sum: revenue, of: Order Completed}
-brand:
-  footer: {email: legal}
-  links: [grocer.example]
-blocks:
-  greeting: {text: "Hi {{ first_name | default('there') }},"}
-  hero:
-    variants:
-      - {id: big, when: "spend >= 100", text: "{{ spend | money }} with us!", html: "<p>{{ spend | money }} <b>with us</b></p>"}
-      - {id: fan, when: "category is not null", text: "More {{ category | default('of it') }} is in."}
-      - {id: anybody, text: "New this week."}
-  offer:
-    variants:
-      - {id: five, share: 0.3, text: "Five dollars off"}
-      - {id: ten, share: 0.7, text: "Ten percent off for {{ first_name | default('you') }}"}
-  had: {text: "{% for each in bought %}{{ each }}, {% endfor %}", html: "<ul>{% for each in bought %}<li>{{ each }}</li>{% endfor %}</ul>"}
-  legal: {text: "You said yes on day {{ day_index }} of {{ journey_name }}. {{ unsubscribe_url }}"}
-content:
-  miss_you:
-    about: First word.
-    email:
-      subject: "{{ first_name | default('We') }}, it has been a while"
-      preheader: "Of {{ category | default('all') }}"
-      body: [greeting, hero, offer, had]
-  plain: {email: {subject: Plain, body: [offer]}}
 journeys:
   - id: winback
     name: Win back
@@ -83,12 +62,64 @@ CUSTOMER = st.fixed_dictionaries(
 )
 
 
+SCHEMA = {"first_name": pl.String(), "category": pl.String(), "bought": pl.List(pl.String()), "spend": pl.Float64(), **ASSIGNMENT}
+
+
+def said(text: str, html: str | None = None, id_: str = "", when: str | None = None, share: float | None = None) -> Variant:
+    """A variant: its text, and the same in a paragraph where it has no HTML of its own."""
+    condition = None if when is None else compile_condition(when, {**SCHEMA, "tenure_days": pl.Int64()})
+    return Variant(id_, condition, share, template(text), template(html or f"<p>{text}</p>", "html"))
+
+
+def template(text: str, escape: Escape = "text") -> Template:
+    """A template over the columns of these tests."""
+    return compile_template(text, SCHEMA, nullable=("first_name", "category", "bought", "spend"), escape=escape)
+
+
+LIST = "{{% if bought %}}{before}{{% for each in bought %}}{item}{{% endfor %}}{after}{{% endif %}}"
+BLOCKS = (
+    Block("greeting", (said("Hi {{ first_name | default('there') }},"),)),
+    Block(
+        "hero",
+        (
+            said("{{ spend | default(0) | money('$') }} with us!", id_="big", when="spend >= 100"),
+            said("More {{ category | default('of it') }} is in.", "<b>{{ category | default('It') }}</b>", "fan", when="category is not null"),
+            said("New this week.", id_="anybody"),
+        ),
+    ),
+    Block("offer", (said("Five off", id_="five", share=0.3), said("Ten off for {{ first_name | default('you') }}", id_="ten", share=0.7))),
+    Block(
+        "had",
+        (
+            said(
+                LIST.format(before="", item="{{ each }}, ", after=""),
+                LIST.format(before="<ul>", item="<li>{{ each }}</li>", after="</ul>"),
+            ),
+        ),
+    ),
+    Block(
+        "legal",
+        (
+            said(
+                "You said yes on day {{ day_index }} of {{ journey_name }}. {{ unsubscribe_url }}",
+                '<a href="{{ unsubscribe_url }}">On day {{ day_index }}</a>',
+            ),
+        ),
+    ),
+)
+FRAME = f"<html><head></head><body><i>{PREHEADER}</i><main>{BODY}</main></body></html>"
+
+
 @pytest.fixture(scope="module")
 def portfolio(tmp_path_factory: pytest.TempPathFactory) -> Portfolio:
-    """Two e-mails of five blocks: variants by condition, by share, a list, a footer."""
+    """Two e-mails of five blocks: variants by condition and by share, a list, a footer."""
     path = tmp_path_factory.mktemp("rendering") / "journeys.yaml"
     path.write_text(JOURNEYS, encoding="utf-8")
-    return load_portfolio(path)
+    subject, preheader = template("{{ first_name | default('We') }}, it has been a while", "header"), template("{{ category | default('All') }}", "header")
+    miss_you = EmailContent(subject, preheader, "frame", ("greeting", "hero", "offer", "had"))
+    contents = (Content("miss_you", None, miss_you), Content("plain", None, EmailContent(template("Plain", "header"), None, None, ("offer",))))
+    brand = Brand((), (), (), None, None, None, {"email": "legal"}, Limits(1_000_000, 10_000), {"first_name": "Ann"})
+    return replace(load_portfolio(path), layouts=(Layout("frame", "", FRAME),), blocks=BLOCKS, content=contents, brand=brand)
 
 
 def due(number: int, contents: Sequence[str] = ("miss_you",), channels: Sequence[str] = ("email",)) -> pl.DataFrame:
@@ -123,20 +154,17 @@ def plainly(portfolio: Portfolio, row: Mapping[str, Any], profile: Mapping[str, 
         subject = email.subject.render(values).strip()
         preheader = email.preheader.render(values).strip() if email.preheader else ""
         texts = [variant.text.render(values).strip() for _, variant in chosen]
-        htmls = [
-            paragraph(text) if variant.html is None else variant.html.render(values).strip()
-            for text, (_, variant) in zip(texts, chosen, strict=True)
-        ]
+        htmls = [variant.html.render(values).strip() for _, variant in chosen if variant.html]
     except RenderError:
         return {"text": None, "problem": "no_content"}
-    hidden = f'<div style="display:none;max-height:0;max-width:0;overflow:hidden;opacity:0">{escape(preheader)}</div>' if preheader else ""
+    body = "\n".join(html for html in htmls if html)
+    layout = FRAME if email.layout else PLAIN
     return {
         "variant": "+".join(f"{block.id}:{variant.id}" for block, variant in chosen if variant.id) or None,
         "subject": subject,
         "preheader": preheader or None,
         "text": "\n\n".join(text for text in texts if text),
-        "html": '<!doctype html><html><head><meta charset="utf-8"></head><body>'
-        f"{hidden}{chr(10).join(html for html in htmls if html)}</body></html>",
+        "html": layout.replace(PREHEADER, escape(preheader)).replace(BODY, body),
     }
 
 
@@ -182,7 +210,12 @@ def test_nobody_is_rendered_twice(portfolio: Portfolio, monkeypatch: pytest.Monk
 
 def test_who_cannot_be_told_anything_costs_nobody_else_anything(portfolio: Portfolio) -> None:
     """A failure of a template is that message's: no half of it is sent, and the others are as they were."""
-    ...
+    names = ["Ann", "x" * 1_000_000, "Bo"]
+    rendered = render_messages(due(3), people(*[{"first_name": name} for name in names]), portfolio, today=TODAY)
+    assert rendered["problem"].to_list() == [None, "no_content", None]
+    assert rendered.row(1, named=True)["text"] is rendered.row(1, named=True)["subject"] is None
+    alone = render_messages(due(1), people({"first_name": "Ann"}), portfolio, today=TODAY)
+    assert rendered.head(1).equals(alone)
 
 
 def test_a_content_that_a_channel_cannot_take_is_no_content(portfolio: Portfolio) -> None:
@@ -233,4 +266,4 @@ def test_a_hostile_profile_is_inert(portfolio: Portfolio, value: str) -> None:
         assert "<script>" not in rendered["html"]
         assert not {"\r", "\n"} & set(rendered["subject"] + rendered["preheader"])
     else:
-        assert rendered["problem"].startswith("guardrail:")
+        assert rendered["problem"].startswith("guardrail:") or (rendered["problem"] == "no_content" and len(value) > 500_000)
