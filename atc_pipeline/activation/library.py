@@ -53,7 +53,9 @@ def _of_content(content: Content, portfolio: Portfolio, today: date) -> Iterator
         return
     values, common = values_of(portfolio, content, today), {"content": content.id, "medium": "email"}
     lines = [line for line in (email.subject, email.preheader) if line is not None]
-    yield {**common, "block": None, "variant": "", "when": None, "share": None, **_measured(lines, lines, values), "columns": _columns(lines)}
+    around = "".join(layout.text for layout in portfolio.layouts if layout.id == email.layout)
+    own = {"block": None, "variant": "", "when": None, "share": None, "columns": _columns(lines)}
+    yield {**common, **own, **_measured(lines, [around, *(line.text for line in lines)], values)}
     for block in dict.fromkeys(body_of(email, portfolio)):
         for variant in block.variants:
             yield {**common, "block": block.id, **_of_variant(variant, values)}
@@ -64,12 +66,12 @@ def _of_variant(variant: Variant, values: Mapping[str, object]) -> Row:
     when = variant.when
     said = {"variant": variant.id, "when": None if when is None else when.text, "share": variant.share}
     columns = sorted({*_columns(texts), *(when.columns if when is not None else ())})
-    return {**said, **_measured([variant.text], texts, values), "columns": columns}
+    return {**said, **_measured([variant.text], [text.text for text in texts], values), "columns": columns}
 
 
-def _measured(read: Sequence[Template], all_of_it: Sequence[Template], values: Mapping[str, object]) -> Row:
+def _measured(read: Sequence[Template], made_of: Sequence[str], values: Mapping[str, object]) -> Row:
     """Measure what is read, as shown to the example; ``says``: all that it is made of."""
-    says = "\0".join(text.text for text in all_of_it)
+    says = "\0".join(made_of)
     try:
         text = "\n".join(template.render(values) for template in read)
     except RenderError:
