@@ -10,9 +10,9 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.activation.examples import values_of
-from atc_pipeline.activation.rendering import NO_CONTENT, body_of
+from atc_pipeline.activation.rendering import NO_CONTENT, body_of, rules_of
 from atc_pipeline.activation.tables import CONTENT_LIBRARY
-from atc_pipeline.content.guardrails import lix, words
+from atc_pipeline.content.guardrails import Rules, faults, measured, ordered
 from atc_pipeline.content.templates import RenderError, Template
 from atc_pipeline.journeys.portfolio import Content, Portfolio, Variant
 from atc_pipeline.rules.lots import hexadecimal, xxh64
@@ -52,31 +52,34 @@ def _of_content(content: Content, portfolio: Portfolio, today: date) -> Iterator
     if email is None:
         return
     values, common = values_of(portfolio, content, today), {"content": content.id, "medium": "email"}
+    rules = rules_of(portfolio)
     lines = [line for line in (email.subject, email.preheader) if line is not None]
     around = "".join(layout.text for layout in portfolio.layouts if layout.id == email.layout)
     own = {"block": None, "variant": "", "when": None, "share": None, "columns": _columns(lines)}
-    yield {**common, **own, **_measured(lines, [around, *(line.text for line in lines)], values)}
+    yield {**common, **own, **_measured(lines, [around, *(line.text for line in lines)], values, rules)}
     for block in dict.fromkeys(body_of(email, portfolio)):
         for variant in block.variants:
-            yield {**common, "block": block.id, **_of_variant(variant, values)}
+            yield {**common, "block": block.id, **_of_variant(variant, values, rules)}
 
 
-def _of_variant(variant: Variant, values: Mapping[str, object]) -> Row:
+def _of_variant(variant: Variant, values: Mapping[str, object], rules: Rules) -> Row:
     texts = [text for text in (variant.text, variant.html) if text is not None]
     when = variant.when
     said = {"variant": variant.id, "when": None if when is None else when.text, "share": variant.share}
     columns = sorted({*_columns(texts), *(when.columns if when is not None else ())})
-    return {**said, **_measured([variant.text], [text.text for text in texts], values), "columns": columns}
+    return {**said, **_measured([variant.text], [text.text for text in texts], values, rules), "columns": columns}
 
 
-def _measured(read: Sequence[Template], made_of: Sequence[str], values: Mapping[str, object]) -> Row:
+def _measured(read: Sequence[Template], made_of: Sequence[str], values: Mapping[str, object], rules: Rules) -> Row:
     """Measure what is read, as shown to the example; ``says``: all that it is made of."""
     says = "\0".join(made_of)
     try:
         text = "\n".join(template.render(values) for template in read)
     except RenderError:
         return {"words": 0, "lix": None, "guardrails": [NO_CONTENT], "says": says}
-    return {"words": words(text), "lix": lix(text), "guardrails": [], "says": says}
+    measures = measured(text)
+    broken = ordered(faults(text, rules))
+    return {"words": measures.words, "lix": measures.lix if measures.words else None, "guardrails": list(broken), "says": says}
 
 
 def _columns(templates: Sequence[Template]) -> list[str]:

@@ -9,15 +9,31 @@ is taken (``activation.messages``), what is put into the slots when a message is
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple, fields
 from datetime import date
+from functools import reduce
 from html import escape
 from itertools import accumulate
+from operator import or_
+from typing import Protocol
 
 import polars as pl
 
 from atc_pipeline.activation.tables import RENDERED_MESSAGES
 from atc_pipeline.content import layouts
-from atc_pipeline.content.templates import ASSIGNMENT, RenderError, Template
+from atc_pipeline.content.guardrails import (
+    RULES,
+    Measures,
+    Rules,
+    excesses,
+    faults,
+    has_unsubscribe_link,
+    header_faults,
+    measured,
+    ordered,
+    size_faults,
+)
+from atc_pipeline.content.templates import ASSIGNMENT, SLOTS, RenderError, Template
 from atc_pipeline.journeys.portfolio import Block, EmailContent, Portfolio, Variant
 from atc_pipeline.rules.lots import BUCKETS, hexadecimal, xxh64
 from atc_pipeline.rules.numbers import one_of
@@ -101,14 +117,26 @@ def choice(block: Block) -> pl.Expr:
     return one_of(cases, otherwise=pl.lit(len(others), pl.Int32))
 
 
-_RENDERING = pl.Schema({"label": pl.String(), "text": pl.String(), "html": pl.String()})
-"""One rendering of a block or a line: ``block:variant``, null where there is one only; what it says, null where the template failed."""
+_MEASURES = tuple(field.name for field in fields(Measures))
+_RENDERING = pl.Schema(
+    {"label": pl.String(), "text": pl.String(), "html": pl.String(), "broken": pl.Int64(), "is_told": pl.Boolean(), "is_followed": pl.Boolean()}
+    | dict.fromkeys(_MEASURES, pl.Int64())
+)
+"""One rendering of a block or a line: ``block:variant``, null where there is one only; what it says, null where the template failed; which
+rules it breaks by itself, as bits; whether the text, and the HTML, lead to where one unsubscribes; what adds up."""
+_UNSUBSCRIBE = SLOTS["unsubscribe_url"]
 
-Say = Callable[[Variant, Mapping[str, object]], tuple[str, str]]
-"""Says a variant with these values: as text, and as HTML."""
+_BITS = {rule: 1 << place for place, rule in enumerate(RULES)}
 
 
-def _renderings(rows: pl.DataFrame, block: Block, say: Say) -> tuple[pl.Series, pl.DataFrame]:
+class Say(Protocol):
+    """Says a variant with these values: as text and as HTML, and which rules that breaks."""
+
+    def __call__(self, variant: Variant, values: Mapping[str, object], rules: Rules) -> tuple[str, str, frozenset[str]]:
+        """Raise RenderError where it cannot be said."""
+
+
+def _renderings(rows: pl.DataFrame, block: Block, say: Say, rules: Rules) -> tuple[pl.Series, pl.DataFrame]:
     """Render a block once for each distinct tuple of values that a variant reads; what it does not read does not count.
 
     Returns of each row the number of its rendering, and the renderings by number.
@@ -118,14 +146,18 @@ def _renderings(rows: pl.DataFrame, block: Block, say: Say) -> tuple[pl.Series, 
     read = [pl.when(pl.col(_CHOSEN).is_in(places)).then(pl.col(name)).alias(name) for name, places in readers.items()]
     values = rows.with_columns(choice(block).alias(_CHOSEN)).select(_CHOSEN, *read)
     distinct = values.unique(maintain_order=True)
-    said: list[tuple[str | None, str | None, str | None]] = []
+    said: list[tuple[object, ...]] = []
     for row in distinct.iter_rows(named=True):
         variant = block.variants[row[_CHOSEN]]
         label = f"{block.id}:{variant.id}" if variant.id else None
         try:
-            said.append((label, *say(variant, row)))
+            text, html, broken = say(variant, row, rules)
         except RenderError:
-            said.append((label, None, None))
+            said.append((label, *[None] * (len(_RENDERING) - 1)))
+            continue
+        is_followed = _UNSUBSCRIBE in html and has_unsubscribe_link(_UNSUBSCRIBE, html)
+        bits = sum(_BITS[rule] for rule in broken)
+        said.append((label, text, html, bits, _UNSUBSCRIBE in text, is_followed, *astuple(measured(text))))
     return _numbers(values, distinct), pl.DataFrame(said, schema=_RENDERING, orient="row")
 
 
@@ -144,13 +176,19 @@ def _line(template: Template) -> Block:
     return Block("", (Variant("", None, None, template, None),))
 
 
-def _say_block(variant: Variant, values: Mapping[str, object]) -> tuple[str, str]:
-    return variant.text.render(values).strip(), "" if variant.html is None else variant.html.render(values).strip()
+def _say_block(variant: Variant, values: Mapping[str, object], rules: Rules) -> tuple[str, str, frozenset[str]]:
+    text, html = variant.text.render(values).strip(), "" if variant.html is None else variant.html.render(values).strip()
+    return text, html, faults(text, rules) | faults(html, rules, is_html=True)
 
 
-def _say_line(variant: Variant, values: Mapping[str, object]) -> tuple[str, str]:
+def _say_subject(variant: Variant, values: Mapping[str, object], rules: Rules) -> tuple[str, str, frozenset[str]]:
     text = variant.text.render(values).strip()
-    return text, escape(text)
+    return text, "", header_faults(text, rules, is_subject=True)
+
+
+def _say_preheader(variant: Variant, values: Mapping[str, object], rules: Rules) -> tuple[str, str, frozenset[str]]:
+    text = variant.text.render(values).strip()
+    return text, escape(text), header_faults(text, rules)
 
 
 def _around(layout: str | None, portfolio: Portfolio) -> tuple[str, str, str]:
@@ -163,23 +201,22 @@ def _around(layout: str | None, portfolio: Portfolio) -> tuple[str, str, str]:
 
 def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> pl.DataFrame:
     """One row per row: what the e-mail says, in columns of ``rendered_messages``; null where a part of it failed."""
-    blocks = body_of(content, portfolio)
-    parts = {block.id: _renderings(rows, block, _say_block) for block in dict.fromkeys(blocks)}
-    parts[_SUBJECT] = _renderings(rows, _line(content.subject), _say_line)
+    blocks, rules = body_of(content, portfolio), rules_of(portfolio)
+    parts = {block.id: _renderings(rows, block, _say_block, rules) for block in dict.fromkeys(blocks)}
+    parts[_SUBJECT] = _renderings(rows, _line(content.subject), _say_subject, rules)
     if content.preheader is not None:
-        parts[_PREHEADER] = _renderings(rows, _line(content.preheader), _say_line)
+        parts[_PREHEADER] = _renderings(rows, _line(content.preheader), _say_preheader, rules)
     numbers = pl.DataFrame([of.alias(name) for name, (of, _) in parts.items()])
     distinct = numbers.unique(maintain_order=True)
     said = {name: renderings[distinct[name]] for name, (_, renderings) in parts.items()}
     emails = _put_together(said, [block.id for block in blocks], _around(content.layout, portfolio))
-    return emails[_numbers(numbers, distinct)]
+    return _judged(emails, rules)[_numbers(numbers, distinct)]
 
 
 def _put_together(said: Mapping[str, pl.DataFrame], body: Sequence[str], around: tuple[str, str, str]) -> pl.DataFrame:
     """One row per distinct e-mail; of one of which a part failed, or that has no subject or nothing to read, all is null."""
     wide = pl.DataFrame([part[of].alias(f"{of}:{name}") for name, part in said.items() for of in _RENDERING])
     texts, htmls = ([_unless_blank(pl.col(f"{of}:{name}")) for name in body] for of in ("text", "html"))
-    has_failed = pl.any_horizontal(pl.col(f"text:{name}").is_null() for name in said)
     before, above, below = (pl.lit(each) for each in around)
     preheader, shown = (pl.col(f"{of}:{_PREHEADER}") if _PREHEADER in said else pl.lit("") for of in ("text", "html"))
     emails = wide.select(
@@ -188,14 +225,50 @@ def _put_together(said: Mapping[str, pl.DataFrame], body: Sequence[str], around:
         preheader=_unless_blank(preheader),
         text=_joined(texts, "\n\n"),
         html=pl.concat_str(before, shown, above, _joined(htmls, "\n"), below),
-        has_failed=has_failed,
+        broken=reduce(or_, [pl.col(f"broken:{name}") for name in said]),
+        is_followed=pl.any_horizontal(f"is_told:{name}" for name in body)
+        & (pl.any_horizontal(f"is_followed:{name}" for name in body) | pl.lit(has_unsubscribe_link(_UNSUBSCRIBE, "".join(around)))),
+        **{measure: pl.sum_horizontal(f"{measure}:{name}" for name in body) for measure in _MEASURES},
     )
-    is_whole = ~pl.col("has_failed") & pl.all_horizontal(pl.col("subject", "text", "html").is_not_null())
-    whole = emails.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in emails.columns if name != "has_failed")
-    return whole.with_columns(
+    has_failed = pl.any_horizontal(wide[f"text:{name}"].is_null() for name in said)
+    is_whole = ~has_failed & pl.all_horizontal(pl.col("subject", "text", "html").is_not_null())
+    return emails.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in emails.columns).with_columns(
         bytes=pl.sum_horizontal(pl.col("subject", "preheader", "text", "html").str.len_bytes()).cast(pl.Int64),
         content_hash=hexadecimal(xxh64(pl.concat_str("text", "html", separator="\0"))),
     )
+
+
+def _judged(emails: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Add the rules that an e-mail breaks: those that a part of it does, and those of the whole, whose measures are sums of the parts'."""
+    sized = emails.with_columns(pl.col("html").str.len_bytes().alias("size"))
+    of_sums = _bits(sized, _MEASURES, lambda row: excesses(Measures(*row), rules))
+    of_sizes = _bits(sized, ["size"], lambda row: size_faults(row[0], rules))
+    unfollowed = pl.when("is_followed").then(0).otherwise(_BITS["unsubscribe_link"])
+    judged = sized.with_columns(broken=pl.col("broken") | of_sums | of_sizes | unfollowed)
+    each = judged.select("broken").drop_nulls().unique()
+    names = [ordered({rule for rule, bit in _BITS.items() if bit & broken}) for broken in each["broken"]]
+    named = each.with_columns(
+        guardrails=pl.Series([list(rules) for rules in names], dtype=pl.List(pl.String)),
+        problem=pl.Series([f"{GUARDRAIL}{rules[0]}" if rules else None for rules in names], dtype=pl.String),
+    )
+    return judged.join(named, on="broken", how="left", maintain_order="left").drop("broken", "is_followed", "size", *_MEASURES)
+
+
+def _bits(emails: pl.DataFrame, names: Sequence[str], judge: Callable[[Sequence[int]], frozenset[str]]) -> pl.Series:
+    """Judge e-mails by these numbers, once for each distinct tuple of them; return the rules broken, as bits."""
+    numbers = emails.select(names)
+    distinct = numbers.unique(maintain_order=True)
+    bits = pl.Series([0 if None in row else sum(_BITS[rule] for rule in judge(row)) for row in distinct.iter_rows()], dtype=pl.Int64)
+    return bits.gather(_numbers(numbers, distinct))
+
+
+def rules_of(portfolio: Portfolio) -> Rules:
+    """Return what the brand asks of a text."""
+    brand = portfolio.brand
+    if brand is None:
+        return Rules()
+    of_text = {"reading": brand.reading, "exclamations": brand.exclamations, "capitals": brand.capitals}
+    return Rules(brand.banned, brand.links, **of_text, subject=brand.limits.subject, email_kb=brand.limits.email_kb)
 
 
 def _unless_blank(text: pl.Expr) -> pl.Expr:
