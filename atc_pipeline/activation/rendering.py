@@ -11,7 +11,7 @@ is taken (``activation.messages``), what is put into the slots when a message is
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import date
-from functools import reduce
+from functools import cache, reduce
 from html import escape
 from itertools import accumulate
 from operator import or_
@@ -193,10 +193,15 @@ def _say_preheader(variant: Variant, values: Mapping[str, object], rules: Rules)
 
 def _around(layout: str | None, portfolio: Portfolio) -> tuple[str, str, str]:
     """Return a layout's HTML before the preheader, from there to the blocks, and after them."""
-    html = layouts.PLAIN if layout is None else next(each.html for each in portfolio.layouts if each.id == layout)
+    html = _plain() if layout is None else next(each.html for each in portfolio.layouts if each.id == layout)
     before, _, rest = html.partition(layouts.PREHEADER)
     above, _, below = rest.partition(layouts.BODY)
     return before, above, below
+
+
+@cache
+def _plain() -> str:
+    return layouts.compiled(layouts.PLAIN, {})[0]
 
 
 def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> pl.DataFrame:

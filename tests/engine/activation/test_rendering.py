@@ -1,6 +1,7 @@
 """Rendered messages: the bytes of rendering each by itself, whatever the data says, and what a failure costs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atc_pipeline.activation.rendering import render_messages
+from atc_pipeline.activation.rendering import render_messages, rules_of
 from atc_pipeline.activation.tables import RENDERED_MESSAGES
-from atc_pipeline.content.layouts import BODY, PLAIN, PREHEADER
+from atc_pipeline.content.guardrails import email_faults
+from atc_pipeline.content.layouts import BODY, PLAIN, PREHEADER, compiled
 from atc_pipeline.content.templates import SLOTS, RenderError
-from atc_pipeline.journeys.portfolio import Block, Portfolio, Variant
+from atc_pipeline.journeys.portfolio import Block, Brand, Limits, Portfolio, Variant
 from tests.engine.activation.contents import FRAME, TODAY, TYPES, due, people, portfolio_in
 from tests.engine.reference import xxh64
 
@@ -50,7 +52,7 @@ def plainly(portfolio: Portfolio, row: Mapping[str, Any], profile: Mapping[str, 
     except RenderError:
         return {"text": None, "problem": "no_content"}
     body = "\n".join(html for html in htmls if html)
-    layout = FRAME if email.layout else PLAIN
+    layout = FRAME if email.layout else compiled(PLAIN, {})[0]
     return {
         "variant": "+".join(f"{block.id}:{variant.id}" for block, variant in chosen if variant.id) or None,
         "subject": subject,
@@ -85,6 +87,21 @@ def test_rendering_by_block_is_rendering_by_message(portfolio: Portfolio, profil
         normal = {**profile, "spend": None if profile["spend"] is None else profile["spend"] + 0.0}
         alone = plainly(portfolio, row, normal)
         assert {name: message[name] for name in alone} == alone
+
+
+STRICT = Brand(("en",), ("tea", "evil*"), ("grocer.example",), 30.0, 0, 0.2, {"email": "legal"}, Limits(30, 1), {})
+
+
+@settings(max_examples=60, deadline=None)
+@given(profiles=st.lists(CUSTOMER, min_size=1, max_size=6))
+def test_what_is_judged_by_parts_is_judged_whole(portfolio: Portfolio, profiles: list[dict[str, Any]]) -> None:
+    """The rules that a message breaks are those that its finished texts break."""
+    strict = replace(portfolio, brand=STRICT)
+    for message in render_messages(due(len(profiles)), people(*profiles), strict, today=TODAY).drop_nulls("text").iter_rows(named=True):
+        texts = {name: message[name] for name in ("subject", "preheader", "text", "html")}
+        broken = email_faults(**texts, rules=rules_of(strict))
+        assert message["guardrails"] == list(broken)
+        assert message["problem"] == (f"guardrail:{broken[0]}" if broken else None)
 
 
 def test_nobody_is_rendered_twice(portfolio: Portfolio, monkeypatch: pytest.MonkeyPatch) -> None:
