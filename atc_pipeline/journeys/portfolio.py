@@ -14,6 +14,8 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline.content.guardrails import Rules
+from atc_pipeline.content.layouts import plain_html
 from atc_pipeline.content.templates import Template
 
 NONE = "none"
@@ -316,8 +318,8 @@ class Content:
 class Limits:
     """How long what people read may be: letters of a subject, kB (1,024 bytes) of an e-mail's HTML."""
 
-    subject: int
-    email_kb: int
+    subject: int | None
+    email_kb: int | None
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,11 @@ class Brand:
     footer: Mapping[Medium, str]
     limits: Limits
     examples: Mapping[str, object]
+
+    @property
+    def rules(self) -> Rules:
+        """Return what final texts are tested by."""
+        return Rules(self.banned, self.links, self.reading, self.exclamations, self.capitals, self.limits.subject, self.limits.email_kb)
 
 
 @dataclass(frozen=True)
@@ -422,6 +429,21 @@ class Portfolio:
     def addressed(self) -> tuple[str, ...]:
         """Name the channels that have an address of their own for each customer."""
         return tuple(channel.id for channel in self.channels if channel.to is not None)
+
+    @property
+    def rules(self) -> Rules:
+        """Return what final texts are tested by; without a brand, by what is always on."""
+        return self.brand.rules if self.brand else Rules()
+
+    def body(self, email: EmailContent) -> tuple[Block, ...]:
+        """Return the blocks of an e-mail in order, the brand's footer last."""
+        blocks = {block.id: block for block in self.blocks}
+        footer = [self.brand.footer["email"]] if self.brand and "email" in self.brand.footer else []
+        return tuple(blocks[name] for name in (*email.body, *footer))
+
+    def layout_html(self, email: EmailContent) -> str:
+        """Return the HTML around an e-mail's blocks, for ``layouts.html_of``."""
+        return next((layout.html for layout in self.layouts if layout.id == email.layout), plain_html())
 
     @cached_property
     def fingerprint(self) -> str:
