@@ -395,7 +395,7 @@ class Policy:
     holdout: float
     explore: float
     keep_candidates: int | None  # None = all
-    patience_days: int
+    patience_days: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,13 +417,13 @@ class Portfolio:
     predictions: Predictions | None
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
-    layouts: tuple[Layout, ...]
-    blocks: tuple[Block, ...]
-    content: tuple[Content, ...]
-    brand: Brand | None
-    audiences: tuple[Audience, ...]
-    publish: Publish | None
     policy: Policy
+    layouts: tuple[Layout, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    content: tuple[Content, ...] = ()
+    brand: Brand | None = None
+    audiences: tuple[Audience, ...] = ()
+    publish: Publish | None = None
 
     @property
     def addressed(self) -> tuple[str, ...]:
@@ -449,18 +449,24 @@ class Portfolio:
     def fingerprint(self) -> str:
         """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.
 
-        Comments, layout and the order of what has an id do not count, nor do drafts. ``version`` is something else: a word of the
-        marketers, by which lots are drawn.
+        Comments, layout and the order of what has an id do not count, nor do drafts, nor what is as it is unless said. ``version`` is
+        something else: a word of the marketers, by which lots are drawn.
         """
         return hashlib.sha256(json.dumps(_canonical(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _canonical(value: object) -> object:
     """Return what a value says, as JSON has it: of a condition its text, of what has ids the entries in their order."""
-    if isinstance(value, Condition | Template | Layout):
+    if isinstance(value, Condition | Template):
         return value.text
+    if isinstance(value, Layout):
+        return {"id": value.id, "text": value.text}
+    if isinstance(value, Block):  # the first variant that fits: their order counts
+        return {"id": value.id, "variants": [_canonical(variant) for variant in value.variants]}
     if is_dataclass(value):
-        return {field.name: _canonical(getattr(value, field.name)) for field in fields(value)}
+        # What is as it is unless said does not count, so that a version of ours with more to say leaves the fingerprint as it was.
+        written = {field.name: getattr(value, field.name) for field in fields(value) if getattr(value, field.name) != field.default}
+        return {name: _canonical(part) for name, part in written.items()}
     if isinstance(value, Mapping):
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, tuple):
