@@ -227,8 +227,8 @@ def _money(number: float, symbol: str = "") -> str:
     return f"{'-' if amount < 0 else ''}{symbol}{abs(amount):,.2f}"
 
 
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _DATE_PARTS: Mapping[str, Callable[[date], str]] = {
     "%d": lambda day: f"{day.day:02d}",
     "%e": lambda day: str(day.day),
@@ -394,11 +394,13 @@ _ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)\s*=\s*\Z")
 
 
 def after_text(spot: Spot, data: str) -> Spot:
+    """Return where a text has come to behind more of it."""
     tail = _LINK_TAIL.search(spot.written + data)
     return Spot("link", written=tail[0]) if tail else Spot()
 
 
 def after_html(spot: Spot, data: str) -> Spot:
+    """Return where HTML has come to behind more of it."""
     at = 0
     while at < len(data):
         match spot.state:
