@@ -493,7 +493,7 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         people = pl.DataFrame(crowd.profiles(portfolio, today), schema=profiles.table_schema(portfolio))
         queued = pl.DataFrame(crowd.queues(portfolio, today), schema=JOURNEY_QUEUES.schema)
         done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
-        sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
+        sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).messages
         before, state = state, done.state
         frames: dict[str, Any] = {"profile": people, "candidates": done.candidates.collect(), "assignment": done.assignments}
         frames |= {"messages": sent, "yesterday": yesterday, "state": done.state, "state_before": before}
