@@ -133,7 +133,7 @@ def test_a_message_is_due_after_the_day_at_the_best_hour(tmp_path: Path, timezon
     for (zone, hour), at in zip(pairs, due, strict=True):
         place = business if zone in (None, "no/zone") else ZoneInfo(zone)
         wanted = 10 if hour is None else hour
-        assert at == reference.send_at(day, wanted, place, business)
+        assert at == reference.send_at(day, time(wanted), place, business)
         local = at.astimezone(place)
         assert at >= end
         assert local.date() > day
@@ -160,7 +160,8 @@ def test_on_a_running_day_a_message_is_due_after_now(tmp_path: Path) -> None:
     ("steps", "entered_before", "withheld", "reason"),
     [
         pytest.param("[{day: 5, channel: app, content: tips}]", 4, None, "already_sent", id="moved"),
-        pytest.param("[{day: 3, channel: app, content: tips}, {day: 5, channel: app, content: tips}]", 4, None, None, id="listed twice"),
+        pytest.param("[{day: 3, channel: app, content: tips}, {day: 5, channel: app, content: tips}]", 4, None, "already_sent", id="twice"),
+        pytest.param("[{day: 5, channel: app, content: tips, repeat: true}]", 4, None, None, id="meant twice"),
         pytest.param("[{day: 5, channel: web, content: tips}]", 4, None, None, id="another channel"),
         pytest.param("[{day: 5, channel: app, content: tricks}]", 4, None, None, id="another content"),
         pytest.param("[{day: 5, channel: app, content: tips}]", 4, "no_consent", None, id="it was withheld"),
