@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from atc_pipeline.activation.tables import CALENDAR, GUARDRAIL
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
@@ -132,29 +133,66 @@ def _messages(day: Day) -> list[str]:
     if not coming:
         return ["none today, and none to come in this journey"]
     due = day.on(answer["entered_on"] + timedelta(days=coming[0].day - 1))
-    return [f"none today; the next is {coming[0].content} by {coming[0].channel} on day {coming[0].day} ({due})"]
+    return [f"none today; the next is {coming[0].content} by {coming[0].channel.replace('|', ' or ')} on day {coming[0].day} ({due})"]
 
 
 def _message(day: Day, row: Row) -> str:
-    what = f"{row['content']}{' (' + row['variant'] + ')' if row['variant'] else ''} by {row['channel']}"
+    what = f"{row['content']}{' (' + row['variant'] + ')' if row['variant'] else ''} by {row['channel'].replace('|', ' or ')}"
+    tried = [each.partition(":")[::2] for each in row.get("tried") or []]  # an older version wrote none
+    if row["withheld"] is not None:
+        if len(tried) > 1:
+            return f"{what}: withheld, {'; '.join(f'{channel}: {_passed_over(day, channel, why)}' for channel, why in tried)}"
+        return f"{what}: withheld{_not_sent(day, row)}"
+    # Written by an older version, a message has no zone of its own.
+    named = row.get("zone") or (day.profile["timezone"].item() if day.profile.height else None)
+    zone = named if named and is_time_zone(named) else day.portfolio.timezone
+    at: datetime = row["send_at"].astimezone(ZoneInfo(zone))
+    whose = ", the calendar's" if row.get("zone_from") == CALENDAR else ""
+    instead = f"; not by {'; '.join(f'{channel}: {_passed_over(day, channel, why)}' for channel, why in tried)}" if tried else ""
+    return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone}{whose}){instead}"
+
+
+def _not_sent(day: Day, row: Row) -> str:
     match row["withheld"]:
-        case None:
-            named = day.profile["timezone"].item() if day.profile.height else None
-            zone = named if named and is_time_zone(named) else day.portfolio.timezone
-            at: datetime = row["send_at"].astimezone(ZoneInfo(zone))
-            return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone})"
-        case "no_consent":
-            return f"{what}: withheld, {day.consent(row['channel'])}"
         case "suppressed":
-            return f"{what}: withheld, the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
-        case "blackout":
-            return f"{what}: withheld, nothing is sent on this day"
-        case "already_sent":
-            return f"{what}: withheld, it went out on an earlier day of this journey, by a step that was moved since"
+            return f", the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
         case "key_collision":
-            return f"{what}: withheld, another message has the same idempotency key"
+            return ", another message has the same idempotency key"
         case reason:
-            return f"{what}: withheld as {reason!r}, which this version has no words for"
+            why = _passed_over(day, row["channel"], reason)
+            return f", {why}" if why != reason else f" as {reason!r}, which this version has no words for"
+
+
+def _passed_over(day: Day, channel: str, reason: str) -> str:
+    """Say why a message was not sent on a channel; a reason without words is returned as it is."""
+    resolved = next((each for each in day.portfolio.channels if each.id == channel), None)
+    match reason:
+        case "no_consent":
+            return day.consent(channel)
+        case "no_address":
+            return f"there is no address{f' in {resolved.to}' if resolved and resolved.to else ''}"
+        case "bounced":
+            return "the address has bounced"
+        case "not_ready":
+            return f"the customer is not ready for it{words.because(resolved.when if resolved else None)}"
+        case "blackout":
+            return "nothing is sent on the day it would arrive"
+        case "expired":
+            return "it would arrive too late"
+        case "no_content":
+            return "there is no text for it"
+        case "already_sent":
+            return "the same content went out on an earlier day of this journey"
+        case "channel_cap":
+            cap = resolved.cap if resolved else None
+            return "there were enough messages" + (f": at most {cap.messages} in {cap.days} days" if cap else "")
+        case "no_places":
+            return "its places of the day went to others" + (f": there are {resolved.per_day}" if resolved and resolved.per_day else "")
+        case "no_channel":
+            return "no channel is left"
+        case _:
+            rule = reason.removeprefix(GUARDRAIL)
+            return f"its text breaks the rule {rule}" if rule != reason else reason
 
 
 def _runner_up(day: Day) -> str:
