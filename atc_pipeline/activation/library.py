@@ -10,8 +10,8 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.activation.examples import values_of
-from atc_pipeline.activation.rendering import NO_CONTENT, body_of, rules_of
-from atc_pipeline.activation.tables import CONTENT_LIBRARY
+from atc_pipeline.activation.rendering import body_of, rules_of
+from atc_pipeline.activation.tables import CONTENT_LIBRARY, NO_CONTENT
 from atc_pipeline.content.guardrails import Rules, faults, measured, ordered
 from atc_pipeline.content.templates import RenderError, Template
 from atc_pipeline.journeys.portfolio import Content, Portfolio, Variant

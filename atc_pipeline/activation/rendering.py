@@ -19,7 +19,7 @@ from typing import Protocol
 
 import polars as pl
 
-from atc_pipeline.activation.tables import RENDERED_MESSAGES
+from atc_pipeline.activation.tables import GUARDRAIL, NO_CONTENT, RENDERED_MESSAGES
 from atc_pipeline.content import layouts
 from atc_pipeline.content.guardrails import (
     RULES,
@@ -37,9 +37,6 @@ from atc_pipeline.content.templates import ASSIGNMENT, SLOTS, RenderError, Templ
 from atc_pipeline.journeys.portfolio import Block, EmailContent, Portfolio, Variant
 from atc_pipeline.rules.lots import BUCKETS, hexadecimal, xxh64
 from atc_pipeline.rules.numbers import one_of
-
-NO_CONTENT, GUARDRAIL = "no_content", "guardrail:"
-"""Why a message cannot be sent on a channel: something of it cannot be rendered; or, with the rule, that it breaks one."""
 
 ASSIGNED = tuple(name for name in ASSIGNMENT if name != "journey_name")
 """What a template may name of the assignment; the journey's name is the portfolio's."""

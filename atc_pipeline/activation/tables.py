@@ -8,9 +8,20 @@ import polars as pl
 
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, MOMENT, Column, Entry, Table
 
-ALREADY_SENT, KEY_COLLISION = "already_sent", "key_collision"
-WITHHELD = ("no_consent", "suppressed", "blackout", ALREADY_SENT, KEY_COLLISION)
-"""Why a message is not sent, in the order tested."""
+SUPPRESSED, NO_CONSENT, NOT_READY, BLACKOUT, EXPIRED = "suppressed", "no_consent", "not_ready", "blackout", "expired"
+NO_CONTENT, ALREADY_SENT, CHANNEL_CAP, NO_PLACES = "no_content", "already_sent", "channel_cap", "no_places"
+NO_CHANNEL, KEY_COLLISION = "no_channel", "key_collision"
+WITHHELD = (
+    SUPPRESSED, NO_CONSENT, "no_address", "bounced", NOT_READY, BLACKOUT, EXPIRED, NO_CONTENT, ALREADY_SENT, CHANNEL_CAP, NO_PLACES,
+    NO_CHANNEL, KEY_COLLISION,
+)  # fmt: skip
+"""Why a message is not sent, in the order tested; ``no_channel``: of several channels none was left. After ``no_content`` come the
+guardrails that a text did not pass, ``guardrail:<rule>``."""
+GUARDRAIL = "guardrail:"
+"""What the reason begins with where a text did not pass a guardrail."""
+
+STEP, BEST, DEFAULT = "step", "best", "default"
+CUSTOMER, CALENDAR = "customer", "calendar"
 
 WOULD_SEND, PENDING, NOT_TRIED = "would_send", "pending", "not_tried"
 STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, "withheld")
@@ -35,11 +46,35 @@ OUTBOUND_MESSAGES = Table(
         CUSTOMER_ID,
         JOURNEY_ID,
         Column("step_day", pl.Int64(), "Day of the journey the step is for, from 1.", at_least=1),
-        CHANNEL,
+        Column("channels", pl.String(), "The channels of the step as they are listed, joined by `|`: as the key has them."),
+        Column("channel", pl.String(), "The channel of journeys.yaml it takes; where none of several is left, all of them."),
+        Column("medium", pl.String(), "What is rendered for the channel; null = data, or none is left.", is_nullable=True),
+        Column("address", pl.String(), "Where it goes, on a channel with addresses, if it is sent.", is_nullable=True),
         Column("content", pl.String(), "What is sent, as the step names it."),
-        Column("variant", pl.String(), "The content variant, if the step names one.", is_nullable=True),
-        Column("send_at", MOMENT, "The customer's first best hour after the day, in UTC."),
-        Column("withheld", pl.String(), "Why it is not sent; null = it is.", is_nullable=True, one_of=WITHHELD),
+        Column("variant", pl.String(), "The content variant: as it was rendered, or as the step names it.", is_nullable=True),
+        Column("send_at", MOMENT, "When it arrives, in UTC: the customer's first such hour after the day, within the channel's hours."),
+        Column("planned_at", MOMENT, "The same without the channel's hours."),
+        Column("hour_from", pl.String(), "Where the hour comes from: the step, the best hour, the default.", one_of=(STEP, BEST, DEFAULT)),
+        Column("zone", pl.String(), "The time zone of that hour."),
+        Column(
+            "zone_from", pl.String(), "Whose zone it is: the customer's, or for lack of it the calendar's.", one_of=(CUSTOMER, CALENDAR)
+        ),
+        Column("expires_at", MOMENT, "When it is too late for it, in UTC."),
+        Column(
+            "rank",
+            pl.Int64(),
+            "Its place in its channel, from 1, in the order handed over: `send_at`, mandatory, score, key; what is withheld comes last.",
+            at_least=1,
+        ),
+        Column("tried", pl.List(pl.String()), "Channels passed over, in order, each with the reason: `channel:reason`."),
+        Column(
+            "withheld",
+            pl.String(),
+            "Why it is not sent; null = it is. `guardrail:<rule>`: the text broke that rule.",
+            is_nullable=True,
+            one_of=WITHHELD,
+            or_begins_with=GUARDRAIL,
+        ),
     ),
 )
 

@@ -4,14 +4,15 @@ What belongs here: sentences about messages. What does not: any other sentence a
 """
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from atc_pipeline.activation.tables import CALENDAR, GUARDRAIL
 from atc_pipeline.content.templates import SLOTS
-from atc_pipeline.escaping import plain, terminal
+from atc_pipeline.escaping import terminal
 from atc_pipeline.explanation import words
 from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.calendar import is_time_zone
@@ -30,31 +31,73 @@ def told(day: Day) -> list[tuple[str, Sequence[str]]]:
         return [("not written yet for this day", [])]
     if not day.messages.is_empty():
         rows = day.messages.sort("send_at", "channel").iter_rows(named=True)
-        return [(f"{_message(day, row)}{_passed_over(day, row)}", list(_said(day, row))) for row in rows]
+        return [(_message(day, row), list(_said(day, row))) for row in rows]
     journey = day.journeys.get(answer["journey_id"])
     coming = sorted((step for step in journey.steps if step.day > answer["day_index"]), key=lambda step: step.day) if journey else []
     if not coming:
         return [("none today, and none to come in this journey", [])]
     due = day.on(answer["entered_on"] + timedelta(days=coming[0].day - 1))
-    channels = words.any_of(coming[0].channels)
+    channels = " or ".join(coming[0].channels)
     return [(f"none today; the next is {coming[0].content} by {channels} on day {coming[0].day} ({due})", [])]
 
 
 def _message(day: Day, row: Row) -> str:
-    what = f"{row['content']}{' (' + row['variant'] + ')' if row['variant'] else ''} by {words.any_of(row['channel'].split('|'))}"
+    what = f"{row['content']}{' (' + row['variant'] + ')' if row['variant'] else ''} by {row['channel'].replace('|', ' or ')}"
+    tried = [each.partition(":")[::2] for each in row.get("tried") or []]  # an older version wrote none
     if row["withheld"] is not None:
-        why = reason(day, row["channel"], row["withheld"])
-        return f"{what}: withheld{'' if why.startswith('as ') else ','} {why}"
-    named = day.profile["timezone"].item() if day.profile.height else None
+        if len(tried) > 1:
+            return f"{what}: withheld, {'; '.join(f'{channel}: {_passed_over(day, channel, why)}' for channel, why in tried)}"
+        return f"{what}: withheld{_not_sent(day, row)}"
+    # Written by an older version, a message has no zone of its own.
+    named = row.get("zone") or (day.profile["timezone"].item() if day.profile.height else None)
     zone = named if named and is_time_zone(named) else day.portfolio.timezone
     at: datetime = row["send_at"].astimezone(ZoneInfo(zone))
-    return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone})"
+    whose = ", the calendar's" if row.get("zone_from") == CALENDAR else ""
+    instead = f"; not by {'; '.join(f'{channel}: {_passed_over(day, channel, why)}' for channel, why in tried)}" if tried else ""
+    return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone}{whose}){instead}"
 
 
-def _passed_over(day: Day, row: Row) -> str:
-    tried = [each.split(":", maxsplit=1) for each in row.get("tried") or []]
-    reasons = "; ".join(f"{channel}: {reason(day, channel, why)}" for channel, why in tried)
-    return f". Passed over: {reasons}" if reasons and (row["withheld"] is None or "|" in row["channel"]) else ""
+def _not_sent(day: Day, row: Row) -> str:
+    match row["withheld"]:
+        case "suppressed":
+            return f", the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
+        case "key_collision":
+            return ", another message has the same idempotency key"
+        case reason:
+            why = _passed_over(day, row["channel"], reason)
+            return f", {why}" if why != reason else f" as {reason!r}, which this version has no words for"
+
+
+def _passed_over(day: Day, channel: str, reason: str) -> str:
+    """Say why a message was not sent on a channel; a reason without words is returned as it is."""
+    resolved = next((each for each in day.portfolio.channels if each.id == channel), None)
+    match reason:
+        case "no_consent":
+            return day.consent(channel)
+        case "no_address":
+            return f"there is no address{f' in {resolved.to}' if resolved and resolved.to else ''}"
+        case "bounced":
+            return "the address has bounced"
+        case "not_ready":
+            return f"the customer is not ready for it{words.because(resolved.when if resolved else None)}"
+        case "blackout":
+            return "nothing is sent on the day it would arrive"
+        case "expired":
+            return "it would arrive too late"
+        case "no_content":
+            return "there is no text for it"
+        case "already_sent":
+            return "the same content went out on an earlier day of this journey"
+        case "channel_cap":
+            cap = resolved.cap if resolved else None
+            return "there were enough messages" + (f": at most {cap.messages} in {cap.days} days" if cap else "")
+        case "no_places":
+            return "its places of the day went to others" + (f": there are {resolved.per_day}" if resolved and resolved.per_day else "")
+        case "no_channel":
+            return "no channel is left"
+        case _:
+            rule = reason.removeprefix(GUARDRAIL)
+            return f"its text breaks the rule {rule}" if rule != reason else reason
 
 
 def _said(day: Day, row: Row) -> Iterator[str]:
@@ -67,39 +110,3 @@ def _said(day: Day, row: Row) -> Iterator[str]:
         lines = [part for line in terminal(text).split("\n") for part in textwrap.wrap(line, WIDTH - 2) or [""]]
         yield from (f"| {line}".rstrip() for line in lines[:MOST_LINES])
         yield from [f"| and {len(lines) - MOST_LINES:,} more lines"] if len(lines) > MOST_LINES else []
-
-
-def reason(day: Day, channel: str, why: str) -> str:
-    """Say why a message is not sent on a channel."""
-    if why.startswith("guardrail:"):
-        return f"what it would say breaks the rule {plain(why.removeprefix('guardrail:'))}"
-    says = WITHHELD.get(why)
-    return f"as {why!r}, which this version has no words for" if says is None else says(day, channel)
-
-
-def _address(day: Day, channel: str) -> str:
-    column = next((each.to for each in day.portfolio.channels if each.id == channel), None)
-    return f"there is no {column or 'address'}"
-
-
-def _ready(day: Day, channel: str) -> str:
-    condition = next((each.when for each in day.portfolio.channels if each.id == channel), None)
-    return f"it is not for this customer{f', as not: {condition.text}' if condition else ''}"
-
-
-WITHHELD: Mapping[str, Callable[[Day, str], str]] = {
-    "suppressed": lambda day, _: f"the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}",
-    "no_consent": lambda day, channel: day.consent(channel),
-    "no_address": _address,
-    "bounced": lambda *_: "the address has bounced and was not changed since",
-    "not_ready": _ready,
-    "blackout": lambda *_: "nothing is sent on this day",
-    "expired": lambda *_: "its first open hour comes too late",
-    "no_content": lambda *_: "it cannot be rendered for this customer",
-    "already_sent": lambda *_: "it went out on an earlier day of this journey, by a step that was moved since",
-    "channel_cap": lambda *_: "the customer has had as many messages there as may be",
-    "no_places": lambda *_: "it has no room left today",
-    "no_channel": lambda *_: "no channel is left",
-    "key_collision": lambda *_: "another message has the same idempotency key",
-}
-"""Why a message is not sent, in words."""
