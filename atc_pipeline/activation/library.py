@@ -10,7 +10,7 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.activation.examples import values_of
-from atc_pipeline.activation.rendering import body_of, rules_of
+from atc_pipeline.activation.rendering import body_of
 from atc_pipeline.activation.tables import CONTENT_LIBRARY, NO_CONTENT
 from atc_pipeline.content.guardrails import Rules, faults, measured, ordered
 from atc_pipeline.content.templates import RenderError, Template
@@ -52,7 +52,7 @@ def _of_content(content: Content, portfolio: Portfolio, today: date) -> Iterator
     if email is None:
         return
     values, common = values_of(portfolio, content, today), {"content": content.id, "medium": "email"}
-    rules = rules_of(portfolio)
+    rules = portfolio.rules
     lines = [line for line in (email.subject, email.preheader) if line is not None]
     around = "".join(layout.text for layout in portfolio.layouts if layout.id == email.layout)
     own = {"block": None, "variant": "", "when": None, "share": None, "columns": _columns(lines)}

@@ -11,7 +11,7 @@ is taken (``activation.messages``), what is put into the slots when a message is
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import date
-from functools import cache, reduce
+from functools import reduce
 from html import escape
 from itertools import accumulate
 from operator import or_
@@ -174,7 +174,7 @@ def _line(template: Template) -> Block:
 
 
 def _say_block(variant: Variant, values: Mapping[str, object], rules: Rules) -> tuple[str, str, frozenset[str]]:
-    text, html = variant.text.render(values).strip(), "" if variant.html is None else variant.html.render(values).strip()
+    text, html = variant.text.render(values).strip(), "" if variant.html is None else variant.html.render(values)
     return text, html, faults(text, rules) | faults(html, rules, is_html=True)
 
 
@@ -185,25 +185,20 @@ def _say_subject(variant: Variant, values: Mapping[str, object], rules: Rules) -
 
 def _say_preheader(variant: Variant, values: Mapping[str, object], rules: Rules) -> tuple[str, str, frozenset[str]]:
     text = variant.text.render(values).strip()
-    return text, escape(text), header_faults(text, rules)
+    return text, escape(text, quote=False), header_faults(text, rules)
 
 
 def _around(layout: str | None, portfolio: Portfolio) -> tuple[str, str, str]:
     """Return a layout's HTML before the preheader, from there to the blocks, and after them."""
-    html = _plain() if layout is None else next(each.html for each in portfolio.layouts if each.id == layout)
+    html = layouts.plain_html() if layout is None else next(each.html for each in portfolio.layouts if each.id == layout)
     before, _, rest = html.partition(layouts.PREHEADER)
     above, _, below = rest.partition(layouts.BODY)
     return before, above, below
 
 
-@cache
-def _plain() -> str:
-    return layouts.compiled(layouts.PLAIN, {})[0]
-
-
 def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> pl.DataFrame:
     """One row per row: what the e-mail says, in columns of ``rendered_messages``; null where a part of it failed."""
-    blocks, rules = body_of(content, portfolio), rules_of(portfolio)
+    blocks, rules = body_of(content, portfolio), portfolio.rules
     parts = {block.id: _renderings(rows, block, _say_block, rules) for block in dict.fromkeys(blocks)}
     parts[_SUBJECT] = _renderings(rows, _line(content.subject), _say_subject, rules)
     if content.preheader is not None:
@@ -218,22 +213,22 @@ def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> p
 def _put_together(said: Mapping[str, pl.DataFrame], body: Sequence[str], around: tuple[str, str, str]) -> pl.DataFrame:
     """One row per distinct e-mail; of one of which a part failed, or that has no subject or nothing to read, all is null."""
     wide = pl.DataFrame([part[of].alias(f"{of}:{name}") for name, part in said.items() for of in _RENDERING])
-    texts, htmls = ([_unless_blank(pl.col(f"{of}:{name}")) for name in body] for of in ("text", "html"))
+    texts, htmls = ([pl.col(f"{of}:{name}") for name in body] for of in ("text", "html"))
     before, above, below = (pl.lit(each) for each in around)
     preheader, shown = (pl.col(f"{of}:{_PREHEADER}") if _PREHEADER in said else pl.lit("") for of in ("text", "html"))
     emails = wide.select(
         variant=_joined([pl.col(f"label:{name}") for name in body], "+"),
         subject=_unless_blank(pl.col(f"text:{_SUBJECT}")),
         preheader=_unless_blank(preheader),
-        text=_joined(texts, "\n\n"),
-        html=pl.concat_str(before, shown, above, _joined(htmls, "\n"), below),
+        text=_joined([_unless_blank(text) for text in texts], "\n\n"),
+        html=pl.concat_str(before, shown, above, *htmls, below),
         broken=reduce(or_, [pl.col(f"broken:{name}") for name in said]),
         is_followed=pl.any_horizontal(f"is_told:{name}" for name in body)
         & (pl.any_horizontal(f"is_followed:{name}" for name in body) | pl.lit(has_unsubscribe_link(_UNSUBSCRIBE, "".join(around)))),
         **{measure: pl.sum_horizontal(f"{measure}:{name}" for name in body) for measure in _MEASURES},
     )
     has_failed = pl.any_horizontal(wide[f"text:{name}"].is_null() for name in said)
-    is_whole = ~has_failed & pl.all_horizontal(pl.col("subject", "text", "html").is_not_null())
+    is_whole = ~has_failed & pl.all_horizontal(pl.col("subject", "text").is_not_null())
     return emails.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in emails.columns).with_columns(
         bytes=pl.sum_horizontal(pl.col("subject", "preheader", "text", "html").str.len_bytes()).cast(pl.Int64),
         content_hash=hexadecimal(xxh64(pl.concat_str("text", "html", separator="\0"))),
@@ -262,15 +257,6 @@ def _bits(emails: pl.DataFrame, names: Sequence[str], judge: Callable[[Sequence[
     distinct = numbers.unique(maintain_order=True)
     bits = pl.Series([0 if None in row else sum(_BITS[rule] for rule in judge(row)) for row in distinct.iter_rows()], dtype=pl.Int64)
     return bits.gather(_numbers(numbers, distinct))
-
-
-def rules_of(portfolio: Portfolio) -> Rules:
-    """Return what the brand asks of a text."""
-    brand = portfolio.brand
-    if brand is None:
-        return Rules()
-    of_text = {"reading": brand.reading, "exclamations": brand.exclamations, "capitals": brand.capitals}
-    return Rules(brand.banned, brand.links, **of_text, subject=brand.limits.subject, email_kb=brand.limits.email_kb)
 
 
 def _unless_blank(text: pl.Expr) -> pl.Expr:

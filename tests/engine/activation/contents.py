@@ -34,7 +34,7 @@ journeys:
     name: Win back
     length_days: 9
     queue: {where: "tenure_days >= 0"}
-    steps: [{day: 1, channel: email, content: miss_you}, {day: 2, channel: email, content: plain}]
+    steps: [{day: 1, channel: till, content: miss_you}, {day: 2, channel: till, content: plain}]
 """
 TODAY = date(2026, 1, 10)
 TYPES = {

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import polars as pl
@@ -10,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atc_pipeline.activation.rendering import render_messages, rules_of
+from atc_pipeline.activation.rendering import render_messages
 from atc_pipeline.activation.tables import RENDERED_MESSAGES
 from atc_pipeline.content.guardrails import email_faults
-from atc_pipeline.content.layouts import BODY, PLAIN, PREHEADER, compiled
+from atc_pipeline.content.layouts import html_of, plain_html, text_of
 from atc_pipeline.content.templates import SLOTS, RenderError
 from atc_pipeline.journeys.portfolio import Block, Brand, Limits, Portfolio, Variant
 from tests.engine.activation.contents import FRAME, TODAY, TYPES, due, people, portfolio_in
@@ -47,18 +46,17 @@ def plainly(portfolio: Portfolio, row: Mapping[str, Any], profile: Mapping[str, 
     try:
         subject = email.subject.render(values).strip()
         preheader = email.preheader.render(values).strip() if email.preheader else ""
-        texts = [variant.text.render(values).strip() for _, variant in chosen]
-        htmls = [variant.html.render(values).strip() for _, variant in chosen if variant.html]
+        texts = [variant.text.render(values) for _, variant in chosen]
+        htmls = [variant.html.render(values) for _, variant in chosen if variant.html]
     except RenderError:
         return {"text": None, "problem": "no_content"}
-    body = "\n".join(html for html in htmls if html)
-    layout = FRAME if email.layout else compiled(PLAIN, {})[0]
+    layout = FRAME if email.layout else plain_html()
     return {
         "variant": "+".join(f"{block.id}:{variant.id}" for block, variant in chosen if variant.id) or None,
         "subject": subject,
         "preheader": preheader or None,
-        "text": "\n\n".join(text for text in texts if text),
-        "html": layout.replace(PREHEADER, escape(preheader)).replace(BODY, body),
+        "text": text_of(texts),
+        "html": html_of(layout, htmls, preheader),
     }
 
 
@@ -99,7 +97,7 @@ def test_what_is_judged_by_parts_is_judged_whole(portfolio: Portfolio, profiles:
     strict = replace(portfolio, brand=STRICT)
     for message in render_messages(due(len(profiles)), people(*profiles), strict, today=TODAY).drop_nulls("text").iter_rows(named=True):
         texts = {name: message[name] for name in ("subject", "preheader", "text", "html")}
-        broken = email_faults(**texts, rules=rules_of(strict))
+        broken = email_faults(**texts, rules=strict.rules)
         assert message["guardrails"] == list(broken)
         assert message["problem"] == (f"guardrail:{broken[0]}" if broken else None)
 
