@@ -26,7 +26,7 @@ _LETTERS_BELOW = 400
 _CAUGHT = ":(guardrail:|no_content$)"
 
 
-def library_pictures(portfolio: Portfolio, day: date) -> Facts:
+def library_pictures(_: Lake, portfolio: Portfolio, day: date) -> Facts:
     """Draw each content of the portfolio, in each of its variants, as somebody would get it who does not exist."""
     shown = (preview for content in portfolio.content for preview in examples(portfolio, content, day))
     return _pictures("previews", shown, f"{len(portfolio.content):,} contents")

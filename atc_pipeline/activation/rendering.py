@@ -101,6 +101,18 @@ def columns_of_content(portfolio: Portfolio, contents: Collection[str] | None = 
     return {name: dtype for reader in readers if reader is not None for name, dtype in reader.columns.items()}
 
 
+def profile_columns(portfolio: Portfolio) -> set[str]:
+    """Name what of a profile all content reads."""
+    return {name for name in columns_of_content(portfolio) if name not in ASSIGNMENT}
+
+
+def rendered_table(rendered: pl.DataFrame | None) -> pl.DataFrame:
+    """One row per message of which the text was made, as ``rendered_messages`` has it; None: of no message."""
+    if rendered is None:
+        return pl.DataFrame(schema=RENDERED_MESSAGES.schema)
+    return rendered.select(*RENDERED_MESSAGES.schema).sort(RENDERED_MESSAGES.key)
+
+
 def choice(block: Block) -> pl.Expr:
     """Return the place of the variant that a customer gets: the first whose condition holds, or the arm of an experiment (SPEC 9.3)."""
     *others, last = block.variants

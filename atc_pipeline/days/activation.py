@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from atc_pipeline.activation.library import content_library
 from atc_pipeline.activation.messages import due_again, other_keys, write_messages
+from atc_pipeline.activation.rendering import profile_columns, render_messages, rendered_table
 from atc_pipeline.activation.tables import NOT_TRIED, OUTBOUND_MESSAGES, PENDING, TROUBLES, WOULD_SEND
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.rolling import Rolling
@@ -44,7 +46,7 @@ class Messages:
         self.messages = Rolling(store, "outbound_messages", self.longest, columns, since=portfolio.starts_on, is_fixed=True)
 
     def make(self, day: date) -> Tables:
-        """Return ``outbound_messages``."""
+        """Return ``outbound_messages``, ``rendered_messages`` and ``content_library``."""
         now = self.clock() if self.clock is not None else None
         plan = write_messages(
             self.store.lazy("journey_assignments", day),
@@ -53,8 +55,11 @@ class Messages:
             today=day,
             now=now if now is not None and _today(now, self.portfolio) == day else None,
             earlier=self._earlier(day),
+            render=render_messages,
         )
-        return {"outbound_messages": plan.messages}
+        rendered = rendered_table(plan.rendered)
+        library = content_library(rendered, self.portfolio, today=day)
+        return {"outbound_messages": plan.messages, "rendered_messages": rendered, "content_library": library}
 
     def _earlier(self, day: date) -> pl.LazyFrame | None:
         """Read messages of the days before, as far back as a journey or a cap reaches, of customers as they are known on the day.
@@ -170,7 +175,7 @@ def columns_of_profiles(portfolio: Portfolio) -> set[str]:
     conditions += [suppressed, *(step.when for journey in portfolio.journeys for step in journey.steps)]
     asked = {name for condition in conditions if condition is not None for name in condition.columns}
     preferred = {"preferred_channel"} if portfolio.engagement is not None else set()
-    return {"customer_id", "best_hour", "timezone", *reached, *asked, *preferred}
+    return {"customer_id", "best_hour", "timezone", *reached, *asked, *preferred, *profile_columns(portfolio)}
 
 
 def days_to_send(days: Sequence[date], named: Collection[str], now: datetime, portfolio: Portfolio) -> set[date]:

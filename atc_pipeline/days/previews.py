@@ -10,7 +10,7 @@ import polars as pl
 
 from atc_pipeline.activation.examples import rendered_examples, rows_of
 from atc_pipeline.activation.previews import Preview
-from atc_pipeline.activation.rendering import ASSIGNED, columns_of_content, render_messages
+from atc_pipeline.activation.rendering import ASSIGNED, profile_columns, render_messages
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.journeys.portfolio import Content, Portfolio
 from atc_pipeline.tables.store import Store
@@ -23,7 +23,7 @@ def examples(portfolio: Portfolio, content: Content, today: date) -> Sequence[Pr
 
 def for_customer(store: Store, portfolio: Portfolio, content: Content, customer: str, day: date) -> Sequence[Preview]:
     """Show a content as a customer would get it on a day, whether it is due or not; nothing where the day does not know them."""
-    profile = profiles_of(store, portfolio, day, {"customer_id", *_of_profile(portfolio)}).filter(pl.col("customer_id") == customer)
+    profile = profiles_of(store, portfolio, day, {"customer_id", *profile_columns(portfolio)}).filter(pl.col("customer_id") == customer)
     if profile.collect().is_empty():
         return []
     rows = rows_of(portfolio, content, customer, day)
@@ -45,7 +45,7 @@ def extremes(store: Store, portfolio: Portfolio, day: date, contents: Sequence[s
     kept = ends.sort("idempotency_key").unique([*key, "bytes"], keep="first", maintain_order=True)
     assigned = store.lazy("journey_assignments", day).select("customer_id", *ASSIGNED)
     rows = kept.join(assigned, on="customer_id", how="inner").sort(*key, "bytes").collect()
-    profiles = profiles_of(store, portfolio, day, {"customer_id", *_of_profile(portfolio)})
+    profiles = profiles_of(store, portfolio, day, {"customer_id", *profile_columns(portfolio)})
     theirs = profiles.filter(pl.col("customer_id").is_in(rows["customer_id"].unique().to_list())).collect()
     return as_previews(render_messages(rows, put_out(theirs, portfolio).lazy(), portfolio, today=day))
 
@@ -68,7 +68,3 @@ def _out(text: pl.Expr) -> pl.Expr:
 def as_previews(rendered: pl.DataFrame) -> list[Preview]:
     """Take from rendered messages what is looked at."""
     return [Preview(*row) for row in rendered.select(*Preview._fields).iter_rows()]
-
-
-def _of_profile(portfolio: Portfolio) -> set[str]:
-    return {name for name in columns_of_content(portfolio) if name not in {*ASSIGNED, "journey_name"}}
