@@ -42,7 +42,7 @@ def addressed(portfolio: Portfolio) -> dict[str, str]:
 
 def bounces(portfolio: Portfolio) -> dict[str, Accumulator]:
     """Return the last hard bounce, by channel."""
-    return {channel: Accumulator(f"bounced.{channel}", "greatest", MOMENT) for channel in addressed(portfolio)}
+    return {channel: Accumulator(f"bounced_{channel}.at", "greatest", MOMENT) for channel in addressed(portfolio)}
 
 
 def said(portfolio: Portfolio) -> dict[str, Accumulator]:
@@ -72,10 +72,11 @@ def of_merged(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl
     columns = dict.fromkeys(addressed(portfolio).values())
     if yesterday is None or absorbed is None:
         schema = {"customer_id": pl.String(), **{before(column): pl.String() for column in columns}}
-        return pl.LazyFrame(schema={**schema, **{name: MOMENT for name in since(portfolio)}})
+        return pl.LazyFrame(schema={**schema, **dict.fromkeys(since(portfolio), MOMENT)})
     new = absorbed.filter(pl.col("valid_from") == today)
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
-    known = yesterday.select("customer_id", *(pl.col(column).alias(before(column)) for column in columns), *map(_of_state, since(portfolio)))
+    addresses = (pl.col(column).alias(before(column)) for column in columns)
+    known = yesterday.select("customer_id", *addresses, *(pl.col("state").struct.field(name) for name in since(portfolio)))
     return survivors(known.join(involved, on="customer_id", how="semi"), new)
 
 
@@ -89,31 +90,27 @@ def changed(
     """
     morning = pl.lit(datetime.combine(today, time(), ZoneInfo(portfolio.timezone)).astimezone(UTC), MOMENT)
     told = said(portfolio)
-    for column, since in changes(portfolio).items():
+    for column, accumulator in changes(portfolio).items():
+        name = accumulator.name
         news = pl.coalesce(told[column].name, morning) if column in told else morning
-        now = state.select("customer_id", "is_merged", since.name, before(column), value=values[column].cast(pl.String), news=news)
+        now = state.select("customer_id", "is_merged", name, before(column), value=values[column].cast(pl.String), news=news)
         is_kept = pl.col("value").eq_missing(pl.col(before(column)))
         if merged.height:
-            theirs = merged.group_by("customer_id", value=before(column)).agg(theirs=pl.col(since.name).max())
+            theirs = merged.group_by("customer_id", value=before(column)).agg(theirs=pl.col(name).max())
             now = now.join(theirs, on=["customer_id", "value"], how="left", maintain_order="left")
             is_kept = pl.when("is_merged").then(pl.col("theirs").is_not_null()).otherwise(is_kept)
-            kept = pl.when("is_merged").then("theirs").otherwise(since.name)
+            kept = pl.when("is_merged").then("theirs").otherwise(name)
         else:
-            kept = pl.col(since.name)
-        yield now.select(pl.when(pl.col("value").is_not_null()).then(pl.when(is_kept).then(kept).otherwise("news")).alias(since.name))[
-            since.name
-        ]
+            kept = pl.col(name)
+        since_when = pl.when(is_kept).then(kept).otherwise("news")
+        yield now.select(pl.when(pl.col("value").is_not_null()).then(since_when).alias(name))[name]
 
 
 def has_bounced(channel: str, column: str) -> pl.Expr:
     """True where the last hard bounce is later than the last change of the address."""
-    return (pl.col(f"bounced.{channel}") > pl.col(f"{column}.since")).fill_null(value=False)
+    return (pl.col(f"bounced_{channel}.at") > pl.col(f"{column}.since")).fill_null(value=False)
 
 
 def since(portfolio: Portfolio) -> list[str]:
     """Name the columns that say since when an address is what it is."""
     return [accumulator.name for accumulator in changes(portfolio).values()]
-
-
-def _of_state(name: str) -> pl.Expr:
-    return pl.col("state").struct.field(name)

@@ -291,7 +291,10 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
     if yesterday is None:
         return pl.LazyFrame(schema={**_SEEN, **fields, **dict.fromkeys(columns, pl.String()), "is_merged": pl.Boolean()})
     state = yesterday.select(
-        *_SEEN, pl.col(STATE).struct.field(list(fields)), **{name: column for name, column in columns.items()}, is_merged=pl.lit(value=False)
+        *_SEEN,
+        pl.col(STATE).struct.field(list(fields)),
+        *(pl.col(column).alias(name) for name, column in columns.items()),
+        is_merged=pl.lit(value=False),
     )
     new = None if absorbed is None else absorbed.filter(pl.col("valid_from") == today)
     if new is None or new.limit(1).collect().is_empty():

@@ -48,8 +48,9 @@ _PARTS: Mapping[Merge, Mapping[str, str]] = {
     "least": {"least": "The least value of that day, in micro-units.", "": "The first such day."},
     "greatest": {
         "greatest": "The greatest value of that day, in micro-units.",
+        "at": "The last hard bounce of that day.",
         "said": "When the last address of that day was first said.",
-        "": "The last such day, or moment.",
+        "": "The last such day.",
     },
     "earliest": _WORD | {"": "What was said first on that day."},
     "latest": _WORD | {"": "What was said last on that day."},
