@@ -10,7 +10,6 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.activation.examples import values_of
-from atc_pipeline.activation.rendering import body_of
 from atc_pipeline.activation.tables import CONTENT_LIBRARY, NO_CONTENT
 from atc_pipeline.content.guardrails import Rules, faults, measured, ordered
 from atc_pipeline.content.templates import RenderError, Template
@@ -57,7 +56,7 @@ def _of_content(content: Content, portfolio: Portfolio, today: date) -> Iterator
     around = "".join(layout.text for layout in portfolio.layouts if layout.id == email.layout)
     own = {"block": None, "variant": "", "when": None, "share": None, "columns": _columns(lines)}
     yield {**common, **own, **_measured(lines, [around, *(line.text for line in lines)], values, rules)}
-    for block in dict.fromkeys(body_of(email, portfolio)):
+    for block in dict.fromkeys(portfolio.body(email)):
         for variant in block.variants:
             yield {**common, "block": block.id, **_of_variant(variant, values, rules)}
 

@@ -20,7 +20,6 @@ from typing import Protocol
 import polars as pl
 
 from atc_pipeline.activation.tables import GUARDRAIL, NO_CONTENT, RENDERED_MESSAGES
-from atc_pipeline.content import layouts
 from atc_pipeline.content.guardrails import (
     RULES,
     Measures,
@@ -33,6 +32,7 @@ from atc_pipeline.content.guardrails import (
     ordered,
     size_faults,
 )
+from atc_pipeline.content.layouts import BODY, PREHEADER
 from atc_pipeline.content.templates import ASSIGNMENT, SLOTS, RenderError, Template
 from atc_pipeline.journeys.portfolio import Block, EmailContent, Portfolio, Variant
 from atc_pipeline.rules.lots import BUCKETS, hexadecimal, xxh64
@@ -84,17 +84,10 @@ def known_of(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -
     return known.with_columns(pl.selectors.float() + 0.0).collect()  # minus zero would be the same row as zero, and another text
 
 
-def body_of(content: EmailContent, portfolio: Portfolio) -> Sequence[Block]:
-    """Return the blocks of an e-mail in order, the footer of the medium last."""
-    blocks = {block.id: block for block in portfolio.blocks}
-    footer = portfolio.brand.footer.get("email") if portfolio.brand is not None else None
-    return [blocks[name] for name in (*content.body, *([footer] if footer is not None else []))]
-
-
 def columns_of_content(portfolio: Portfolio, contents: Collection[str] | None = None) -> Mapping[str, pl.DataType]:
     """Name what templates of contents read, and conditions of their blocks' variants, with the types; of all contents, if not said."""
     emails = [each.email for each in portfolio.content if each.email is not None and (contents is None or each.id in contents)]
-    blocks = {block.id: block for email in emails for block in body_of(email, portfolio)}
+    blocks = {block.id: block for email in emails for block in portfolio.body(email)}
     variants = [variant for block in blocks.values() for variant in block.variants]
     lines = [line for email in emails for line in (email.subject, email.preheader)]
     readers = [*lines, *(reader for variant in variants for reader in (variant.text, variant.html, variant.when))]
@@ -200,17 +193,16 @@ def _say_preheader(variant: Variant, values: Mapping[str, object], rules: Rules)
     return text, escape(text, quote=False), header_faults(text, rules)
 
 
-def _around(layout: str | None, portfolio: Portfolio) -> tuple[str, str, str]:
-    """Return a layout's HTML before the preheader, from there to the blocks, and after them."""
-    html = layouts.plain_html() if layout is None else next(each.html for each in portfolio.layouts if each.id == layout)
-    before, _, rest = html.partition(layouts.PREHEADER)
-    above, _, below = rest.partition(layouts.BODY)
+def _around(layout: str) -> tuple[str, str, str]:
+    """Return a layout's HTML before the preheader, from there to the blocks, and after them (``layouts.html_of``)."""
+    before, _, rest = layout.partition(PREHEADER)
+    above, _, below = rest.partition(BODY)
     return before, above, below
 
 
 def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> pl.DataFrame:
     """One row per row: what the e-mail says, in columns of ``rendered_messages``; null where a part of it failed."""
-    blocks, rules = body_of(content, portfolio), portfolio.rules
+    blocks, rules = portfolio.body(content), portfolio.rules
     parts = {block.id: _renderings(rows, block, _say_block, rules) for block in dict.fromkeys(blocks)}
     parts[_SUBJECT] = _renderings(rows, _line(content.subject), _say_subject, rules)
     if content.preheader is not None:
@@ -218,7 +210,7 @@ def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> p
     numbers = pl.DataFrame([of.alias(name) for name, (of, _) in parts.items()])
     distinct = numbers.unique(maintain_order=True)
     said = {name: renderings[distinct[name]] for name, (_, renderings) in parts.items()}
-    emails = _put_together(said, [block.id for block in blocks], _around(content.layout, portfolio))
+    emails = _put_together(said, [block.id for block in blocks], _around(portfolio.layout_html(content)))
     return _judged(emails, rules)[_numbers(numbers, distinct)]
 
 
