@@ -6,11 +6,13 @@ What belongs here: metadata of materializations. What does not: checks, and anyt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from atc_pipeline.activation.tables import CALENDAR, WITHHELD
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.tables import CLAIMED, IGNORED, MERGED
@@ -291,10 +293,80 @@ def _assignments(frame: pl.DataFrame) -> Facts:
 
 
 def _messages(frame: pl.DataFrame) -> Facts:
+    """Tell what became of all that was due, channel by channel; at which local hours it arrives; which channels were passed over."""
     if frame.is_empty():
         return {"to_send": 0}
-    by_channel = frame.group_by("channel", "withheld").len("messages").sort("channel", "withheld")
-    return {"to_send": frame["withheld"].null_count(), "by_channel": markdown_table(by_channel)}
+    sent = frame.filter(pl.col("withheld").is_null())
+    facts = {"due": frame.height, "to_send": sent.height, "waterfall": as_table(*_waterfall(frame))}
+    if sent.height:
+        facts["local_hours"] = as_table(*_hours(sent))
+    if sent.filter(pl.col("zone_from") == CALENDAR).height:
+        facts["in_the_calendars_zone"] = sent.filter(pl.col("zone_from") == CALENDAR).height
+    tried = frame.select(pl.col("tried").explode(empty_as_null=False, keep_nulls=False).str.split_exact(":", 1)).unnest("tried")
+    if tried.height:
+        passed_over = tried.rename({"field_0": "channel", "field_1": "reason"}).group_by("channel", "reason").len("passed_over")
+        facts["tried"] = markdown_table(passed_over.sort("passed_over", "channel", "reason", descending=[True, False, False]))
+    return facts
+
+
+def _waterfall(frame: pl.DataFrame) -> tuple[list[str], list[list[object]]]:
+    """From what was due, reason by reason in the order tested, to what is sent: by channel, and all of it as a bar."""
+    channels = frame["channel"].unique().sort().to_list()
+    counts = {(channel, why): number for channel, why, number in frame.group_by("channel", "withheld").len().iter_rows()}
+    others = sorted({why for _, why in counts if why is not None and why not in WITHHELD})
+    reasons = [why for why in (*WITHHELD, *others) if any((channel, why) in counts for channel in channels)]
+
+    def line(name: str, numbers: Sequence[int]) -> list[object]:
+        return [name, *numbers, sum(numbers), Bar(BAR_WIDTH * sum(numbers) / frame.height)]
+
+    due = [sum(counts.get((channel, why), 0) for why in (None, *reasons)) for channel in channels]
+    lines = [line("due", due)]
+    lines += [line(why, [counts.get((channel, why), 0) for channel in channels]) for why in reasons]
+    lines.append(line("to send", [counts.get((channel, None), 0) for channel in channels]))
+    return ["", *channels, "all", "share"], lines
+
+
+def _hours(sent: pl.DataFrame) -> tuple[list[str], list[list[object]]]:
+    """Return at which hour of the day, where the customers live, how many messages arrive."""
+    times = sent.group_by("zone", "send_at").len()
+    counts = [0] * 24
+    for zone, at, number in times.iter_rows():
+        counts[at.astimezone(ZoneInfo(zone)).hour] += number
+    first, last = (next(hour for hour in order if counts[hour]) for order in (range(24), range(23, -1, -1)))
+    most = max(counts)
+    return ["hour", "messages", ""], [[f"{hour:02}", counts[hour], Bar(BAR_WIDTH * counts[hour] / most)] for hour in range(first, last + 1)]
+
+
+def _rendered(frame: pl.DataFrame) -> Facts:
+    """Say how long messages are, and how many different ones there are, by content."""
+    size = pl.col("bytes")
+    by_content = frame.group_by("content", "channel").agg(
+        pl.len().alias("messages"),
+        pl.col("content_hash").n_unique().alias("different"),
+        size.min().alias("shortest"),
+        size.median().cast(pl.Int64).alias("median"),
+        size.max().alias("longest"),
+    )
+    facts = {"megabytes": round(frame["bytes"].sum() / 1e6, 3)}
+    return {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))} if frame.height else {}
+
+
+def _library(frame: pl.DataFrame) -> Facts:
+    """Say what there is to say, and who would get it today: the blocks of a content in their order by name."""
+    if frame.is_empty():
+        return {}
+    shown = frame.select(
+        "content",
+        "medium",
+        pl.col("block").fill_null("(subject)"),
+        "variant",
+        pl.when(pl.col("share").is_null()).then("when").otherwise(pl.format("{} %", pl.col("share") * 100)).alias("who"),
+        "customers",
+        "words",
+        pl.col("lix").round(0).cast(pl.Int64),
+        pl.col("guardrails").list.join(", "),
+    )
+    return {"contents": frame["content"].n_unique(), "library": markdown_table(shown)}
 
 
 def _deliveries(frame: pl.DataFrame) -> Facts:
@@ -316,5 +388,7 @@ _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "journey_assignments": _assignments,
     "journey_funnel": _funnel,
     "outbound_messages": _messages,
+    "rendered_messages": _rendered,
+    "content_library": _library,
     "activation": _deliveries,
 }

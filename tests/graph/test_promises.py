@@ -7,7 +7,7 @@ themselves (``tests/engine/promises/test_broken_rows.py``) and the columns of ta
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -22,8 +22,12 @@ from resources.storage.lake import Lake
 from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 
 LAST = DAYS[-1]
-FULL = JOURNEYS.replace("- id: rescue\n", "- id: rescue\n    capacity: {daily_entries: 4}\n")
-"""As many enter the last journey on the last day as may."""
+FULL = (
+    JOURNEYS.replace("- id: rescue\n", "- id: rescue\n    capacity: {daily_entries: 4}\n")
+    .replace("email: {consent: opt_in}", "email: {consent: opt_in, hours: {from: 8, to: 21}, cap: {days: 3, messages: 3}, per_day: 9}")
+    .replace("policy: {", "policy: {suppress: [{from: 2026-05-01, to: 2026-05-01}], ")
+)
+"""As many enter the last journey on the last day as may; one channel has hours, a cap and places."""
 
 
 @dataclass(frozen=True)
@@ -188,10 +192,26 @@ def a_key_twice(table: str) -> Break:
     return broken
 
 
+def rows_more(count: int, day: date = LAST, **values: object) -> Break:
+    """Add copies of a message that is sent, under keys of their own, and with these values."""
+
+    def broken(world: World) -> str:
+        (row,) = (
+            world.lake.read("outbound_messages", LAST).filter(pl.col("withheld").is_null(), pl.col("channel") == "email").head(1).to_dicts()
+        )
+        copies = [{**row, "date": day, "idempotency_key": f"{number:032}", **values} for number in range(count)]
+        world.edit("outbound_messages", lambda rows: pl.concat([rows, pl.DataFrame(copies, schema=rows.schema)]), day)
+        return str(values.get("customer_id", row["customer_id"])) if day != LAST else "email"
+
+    return broken
+
+
+SENT_BY_EMAIL = pl.col("withheld").is_null() & (pl.col("channel") == "email")
+
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "segment_matrix", "outbound_messages", "activation",
+    "journey_funnel", "segment_matrix", "outbound_messages", "activation", "sent_events",
 )  # fmt: skip
 
 BROKEN: Mapping[str, Mapping[str, Break]] = {
@@ -208,6 +228,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "an id is who was absorbed": edited("identity_map", "c11", CUSTOMER == "c05", customer_id="c11"),
         "a customer is drawn by another name": edited("identity_map", "c10", arm_id="c11"),
     },
+    "customer_activity.nothing_of_ours_is_counted": {"ours, too": edited("customer_activity", str(LAST), CUSTOMER == "c05", events=9)},
     "feature_coverage.values_are_readable": {
         "some of a feature": covered("spend", skipped=1),
         "all of a feature": covered("spend", skipped=4, read=0),
@@ -263,6 +284,19 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "to one who is in none": edited("journey_assignments", "c00", journey_id=None),
         "to nobody": edited("outbound_messages", "c99", CUSTOMER == "c00", customer_id="c99"),
     },
+    "outbound_messages.every_step_due_is_accounted_for": {
+        "a row is lost": dropped("outbound_messages", "has no row", SENT_BY_EMAIL),
+        "a step that is not due": edited("outbound_messages", "is not due", SENT_BY_EMAIL, step_day=3),
+        "on channels that it does not list": edited("outbound_messages", "email&#124;app", SENT_BY_EMAIL, channels="email|app"),
+    },
+    "outbound_messages.messages_arrive_within_hours": {
+        "an hour too late": edited("outbound_messages", "21", SENT_BY_EMAIL, send_at=datetime(2026, 3, 5, 20, tzinfo=UTC)),
+    },
+    "outbound_messages.nothing_arrives_in_a_blackout": {
+        "on the first of May": edited("outbound_messages", "2026-05-01", SENT_BY_EMAIL, send_at=datetime(2026, 4, 30, 22, tzinfo=UTC)),
+    },
+    "outbound_messages.caps_hold": {"three the day before": rows_more(3, DAYS[-2])},
+    "outbound_messages.places_hold": {"nine more": rows_more(9)},
     "outbound_messages.keys_are_unique": {
         "withheld for its key": edited("outbound_messages", "rescue", CUSTOMER == "c03", withheld="key_collision")
     },
