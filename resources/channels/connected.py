@@ -17,12 +17,13 @@ from atc_pipeline.escaping import plain
 from resources.channels import wire
 from resources.channels.channel import Channel, Clock, DryRun
 from resources.channels.files import FileChannel
+from resources.channels.signing import SIGNED_WITH, read_secrets
 from resources.channels.webhook import WebhookChannel
 from resources.storage.outbox import Outbox
 
-LIVE, WEBHOOKS, SIGNED_WITH = "ATC_LIVE", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"
-"""Environment variables. The last two hold secrets (URLs have tokens in them): they are read when channels are connected, and are
-part of no configuration, which Dagster keeps and shows."""
+LIVE, WEBHOOKS = "ATC_LIVE", "ATC_WEBHOOKS"
+"""Environment variables. The second, like ``SIGNED_WITH``, holds secrets (URLs have tokens in them): both are read when channels are
+connected, and are part of no configuration, which Dagster keeps and shows."""
 
 
 class WrongSettingError(ValueError):
@@ -87,6 +88,10 @@ class Channels(dg.ConfigurableResource["Channels"]):
             raise WrongSettingError(
                 f"{SIGNED_WITH} is not set, and webhooks ({', '.join(sorted(webhooks))}) are not called without a signature"
             )
+        try:
+            read_secrets(secret)
+        except ValueError as problem:
+            raise WrongSettingError(f"{SIGNED_WITH} {problem}") from None
         file = FileChannel(self.outbox)
         return {name: self._webhook(webhooks[name], secret, now) if name in webhooks else file for name in names}
 
