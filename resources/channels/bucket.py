@@ -1,0 +1,90 @@
+"""The channel that puts objects into a bucket, for whoever fetches them.
+
+What belongs here: what becomes of messages for a bucket, and that none is in it twice. What does not: a bucket (``resources.storage``),
+other channels.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+import polars as pl
+
+from resources.channels.channel import batch_key, json_lines, outcomes
+from resources.storage.objects import BucketError, ChangedError, MaybeWrittenError, Objects
+
+_OURS = re.compile(r"[0-9a-f]{32}\.ndjson")
+
+
+@dataclass
+class BucketChannel:
+    """Objects ``date=<D>/<channel>/<batch key>.ndjson``, one for each batch, one message a line, sorted by key. None is ever replaced.
+
+    An object is created or it is there: a batch that was written, and of which nobody heard, is not written again. Nor is a message
+    that is in another object of its day, from a run in which batches were cut otherwise: what is there is looked at first, at the cost of
+    a listing for each batch, and of reading once what this run did not write itself.
+
+    ``failed``: the store refused, or the object's name is another's. ``unknown``: no answer came; the next look will tell.
+    """
+
+    objects: Objects
+    channel_id: str
+    batch_size: int = 10_000
+    is_dry: bool = False
+    schedules: bool = True
+    on_unknown: Literal["resend", "hold"] = "resend"
+    resumes_at: datetime | None = None
+    _keys: dict[str, pl.Series] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The keys of the messages in each object, by its name."""
+
+    def send(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """One row per message: ``delivered`` where it is in an object."""
+        answers = [answer for (day,), group in messages.group_by("date", maintain_order=True) for answer in self._put(day, group)]
+        return messages.select("idempotency_key").join(pl.concat(answers), on="idempotency_key", how="left", maintain_order="left")
+
+    def _put(self, day: date, messages: pl.DataFrame) -> list[pl.DataFrame]:
+        folder = f"date={day}/{self.channel_id}"
+        try:
+            present = self._present(folder)
+        except BucketError as problem:
+            return [outcomes(messages, "failed", str(problem))]
+        is_present = pl.col("idempotency_key").is_in(present.implode())
+        missing = messages.filter(~is_present).sort("idempotency_key")
+        there = outcomes(messages.filter(is_present), "delivered")
+        if missing.is_empty():
+            return [there]
+        name = f"{folder}/{batch_key(missing)}.ndjson"
+        return [there, self._create(name, missing)]
+
+    def _create(self, name: str, messages: pl.DataFrame) -> pl.DataFrame:
+        """Put a new object. What it is to be called is said by its keys, so that one that is there already is most likely this one."""
+        try:
+            self.objects.create(name, "".join(f"{line}\n" for line in json_lines(messages)).encode())
+        except MaybeWrittenError as problem:
+            return outcomes(messages, "unknown", str(problem))
+        except BucketError as problem:
+            return outcomes(messages, "failed", str(problem))
+        except ChangedError:
+            try:
+                is_same = sorted(self._read(name)) == messages["idempotency_key"].to_list()
+            except BucketError as problem:
+                return outcomes(messages, "unknown", str(problem))
+            if not is_same:
+                return outcomes(messages, "failed", f"{self.objects.name(name)} is there, with other messages in it: move it away")
+        self._keys[name] = messages["idempotency_key"]
+        return outcomes(messages, "delivered")
+
+    def _present(self, folder: str) -> pl.Series:
+        """Return the keys of all messages in a folder's objects."""
+        names = [stored.key for stored in self.objects.all(folder) if _OURS.fullmatch(stored.key.removeprefix(f"{folder}/"))]
+        for name in names:
+            if name not in self._keys:
+                self._keys[name] = self._read(name)
+        return pl.concat([pl.Series("idempotency_key", [], pl.String), *(self._keys[name] for name in names)])
+
+    def _read(self, name: str) -> pl.Series:
+        """Return the keys of the messages in an object; none where it has gone, or is none of ours."""
+        content, _ = self.objects.read(name) or (b"", "")
+        lines = pl.Series("idempotency_key", content.decode(errors="replace").split("\n"), pl.String)
+        return lines.str.json_path_match("$.idempotency_key").drop_nulls()
