@@ -6,13 +6,12 @@ other channels.
 
 import re
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Literal
+from datetime import date
 
 import polars as pl
 
-from resources.channels.channel import batch_key, json_lines, outcomes
-from resources.storage.objects import BucketError, ChangedError, MaybeWrittenError, Objects
+from resources.channels.channel import OnUnknown, Setting, WrongSettingError, batch_key, json_lines, outcomes
+from resources.storage.objects import Address, BucketError, ChangedError, MaybeWrittenError, Objects
 
 _OURS = re.compile(r"[0-9a-f]{32}\.ndjson")
 
@@ -33,8 +32,7 @@ class BucketChannel:
     batch_size: int = 10_000
     is_dry: bool = False
     schedules: bool = True
-    on_unknown: Literal["resend", "hold"] = "resend"
-    resumes_at: datetime | None = None
+    on_unknown: OnUnknown = "resend"
     _keys: dict[str, pl.Series] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The keys of the messages in each object, by its name."""
 
@@ -58,7 +56,7 @@ class BucketChannel:
         return [there, self._create(name, missing)]
 
     def _create(self, name: str, messages: pl.DataFrame) -> pl.DataFrame:
-        """Put a new object. What it is to be called is said by its keys, so that one that is there already is most likely this one."""
+        """Put a new object; where one has its name, it is this batch if it has these messages, as they were when it was written."""
         try:
             self.objects.create(name, "".join(f"{line}\n" for line in json_lines(messages)).encode())
         except MaybeWrittenError as problem:
@@ -67,11 +65,11 @@ class BucketChannel:
             return outcomes(messages, "failed", str(problem))
         except ChangedError:
             try:
-                is_same = sorted(self._read(name)) == messages["idempotency_key"].to_list()
+                keys = self._read(name)
             except BucketError as problem:
                 return outcomes(messages, "unknown", str(problem))
-            if not is_same:
-                return outcomes(messages, "failed", f"{self.objects.name(name)} is there, with other messages in it: move it away")
+            if sorted(keys) != messages["idempotency_key"].to_list():
+                return outcomes(messages, "failed", f"{self.objects.name(name)} is there, and is no batch of these messages: move it away")
         self._keys[name] = messages["idempotency_key"]
         return outcomes(messages, "delivered")
 
@@ -84,7 +82,23 @@ class BucketChannel:
         return pl.concat([pl.Series("idempotency_key", [], pl.String), *(self._keys[name] for name in names)])
 
     def _read(self, name: str) -> pl.Series:
-        """Return the keys of the messages in an object; none where it has gone, or is none of ours."""
+        """Return the keys of the messages in an object; none where it is none of ours, or has been fetched and removed since."""
         content, _ = self.objects.read(name) or (b"", "")
         lines = pl.Series("idempotency_key", content.decode(errors="replace").split("\n"), pl.String)
         return lines.str.json_path_match("$.idempotency_key").drop_nulls()
+
+
+def connect(channel_id: str, address: str, setting: Setting) -> BucketChannel:  # noqa: ARG001 - what a store asks for has names of its own
+    """Connect a channel to a bucket. Raises WrongSettingError where the address is none, or what speaks to buckets is not installed."""
+    try:
+        place = Address.of(address)
+    except ValueError as problem:
+        raise WrongSettingError(f"the address of {channel_id!r} {problem}") from None
+    try:
+        from resources.storage.bucket import Bucket  # noqa: PLC0415  # only who has a bucket has installed what speaks to it
+    except ModuleNotFoundError as problem:
+        raise WrongSettingError(
+            f"{channel_id!r} goes out to a bucket, and {problem.name} is not installed: `pip install {problem.name}`, or all of the extra "
+            "`team` (requirements.lock has it)"
+        ) from None
+    return BucketChannel(Bucket(place), channel_id)

@@ -9,14 +9,23 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from atc_pipeline.escaping import plain
 from resources.channels import signing, wire
-from resources.channels.channel import MOST_TOLD, OUTCOME, Clock, batch_key, json_lines, outcomes
+from resources.channels.channel import (
+    MOST_TOLD,
+    OUTCOME,
+    Clock,
+    OnUnknown,
+    Setting,
+    WrongSettingError,
+    batch_key,
+    json_lines,
+    outcomes,
+)
 
 TRY_AGAIN = frozenset({408, 429, *range(500, 600)})
 NOT_AS_IT_IS = frozenset({400, 413, 422})
@@ -24,8 +33,8 @@ NOT_AS_IT_IS = frozenset({400, 413, 422})
 a batch would fare no better."""
 MOST_HALVES = 64
 """Requests for the parts of one batch, at most: enough to find six bad rows among a hundred."""
-LONGEST_PAUSE = timedelta(days=1)
-"""For which a receiver may ask to be left alone."""
+LONGEST_PAUSE = 86_400.0
+"""Seconds for which a receiver may ask to be left alone."""
 
 
 class _Verdict(NamedTuple):
@@ -35,9 +44,10 @@ class _Verdict(NamedTuple):
     reason: str | None = None
     accepted: wire.Answer | None = None
     is_divisible: bool = False
+    wait_seconds: float | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class WebhookChannel:
     """Signed HTTP POSTs of ``{"messages": [...]}``, every message with its ``idempotency_key``.
 
@@ -63,9 +73,7 @@ class WebhookChannel:
     backoff_seconds: float = 0.5
     is_dry: bool = False
     schedules: bool = True
-    on_unknown: Literal["resend", "hold"] = "resend"
-    resumes_at: datetime | None = field(default=None, init=False, compare=False)
-    """Until when the receiver has asked, by Retry-After, to be left alone; None where it did not, or has taken something since."""
+    on_unknown: OnUnknown = "resend"
 
     RETRY_AFTER_MAX = 120  # seconds: a run waits meanwhile; who asks for longer is left alone for this run
     PATIENCE = 300  # seconds, with one batch
@@ -75,7 +83,7 @@ class WebhookChannel:
         until = time.monotonic() + self.PATIENCE
         whole = self._post(messages, until, "failed")
         parts = self._in_parts(messages, whole, until) if whole.is_divisible and messages.height > 1 else [(messages, whole)]
-        every = pl.concat([self._outcomes(part, verdict) for part, verdict in parts])
+        every = pl.concat([self._outcomes(part, verdict) for part, verdict in parts], how="diagonal")
         if any(verdict.accepted for _, verdict in parts):
             alone = [part["idempotency_key"][0] for part, verdict in parts if verdict.is_divisible and part.height == 1]
             # Where nothing was taken the receiver refuses everything, and not these rows: that may be mended, and is tried again.
@@ -103,7 +111,8 @@ class WebhookChannel:
     def _outcomes(self, messages: pl.DataFrame, verdict: _Verdict) -> pl.DataFrame:
         """One row per message of a request, in which they had one answer."""
         if verdict.accepted is None:
-            return outcomes(messages, verdict.status, verdict.reason)
+            refused = outcomes(messages, verdict.status, verdict.reason)
+            return refused if verdict.wait_seconds is None else refused.with_columns(wait_seconds=verdict.wait_seconds)
         keys = messages["idempotency_key"].to_list()
         try:
             results = _results(verdict.accepted.body, keys)
@@ -121,6 +130,7 @@ class WebhookChannel:
         host = wire.host_of(self.url)
         body = ('{"messages":[' + ",".join(json_lines(messages)) + "]}").encode()
         keys, identity = signing.read_secrets(self.secret), batch_key(messages)
+        asked: float | None = None
         for attempt in range(self.retries + 1):
             headers = {"Content-Type": "application/json", **signing.headers(keys, identity, self.now(), body)}
             answer = wire.post(self.url, body, headers, self.timeout_seconds)
@@ -131,7 +141,6 @@ class WebhookChannel:
                 reason = f"no connection to {host} ({answer.why})"
             else:
                 if 200 <= answer.status < 300:
-                    self.resumes_at = None
                     return _Verdict("delivered", accepted=answer)
                 reason = f"{host} answered {answer.status} {answer.phrase}".rstrip()
                 if not 300 <= answer.status < 500:
@@ -139,14 +148,13 @@ class WebhookChannel:
                 if answer.status not in TRY_AGAIN:
                     return _Verdict(refused, reason, is_divisible=answer.status in NOT_AS_IT_IS)
                 if answer.retry_after is not None:
-                    asked = wire.seconds_until(answer.retry_after, self.now(), LONGEST_PAUSE.total_seconds())
-            self.resumes_at = self.now() + timedelta(seconds=asked) if asked else None
+                    asked = wire.seconds_until(answer.retry_after, self.now(), LONGEST_PAUSE)
             pause = self._backoff(attempt) if asked is None else asked
             if attempt == self.retries or pause > self.RETRY_AFTER_MAX or time.monotonic() + pause > until:
                 break
             if pause:
                 time.sleep(pause)
-        return _Verdict(refused, reason)
+        return _Verdict(refused, reason, wait_seconds=asked or None)
 
     def _backoff(self, attempt: int) -> float:
         """Seconds to wait after an attempt: none after the first, then twice as long each time, and a little more, so that senders part."""
@@ -156,6 +164,19 @@ class WebhookChannel:
 def _halves(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     middle = messages.height // 2
     return messages[:middle], messages[middle:]
+
+
+def connect(channel_id: str, address: str, setting: Setting) -> WebhookChannel:
+    """Connect a channel to a URL. Raises WrongSettingError without a secret to sign with."""
+    if (problem := wire.check_url(address)) is not None:
+        raise WrongSettingError(f"the URL of {channel_id!r} {problem}")
+    if not (secret := setting.environment.get(signing.SIGNED_WITH, "")):
+        raise WrongSettingError(f"{signing.SIGNED_WITH} is not set, and the webhook of {channel_id!r} is not called without a signature")
+    try:
+        signing.read_secrets(secret)
+    except ValueError as problem:
+        raise WrongSettingError(f"{signing.SIGNED_WITH} {problem}") from None
+    return WebhookChannel(address, secret, setting.now, setting.batch_size, setting.timeout_seconds, setting.retries)
 
 
 def _results(body: bytes, keys: Sequence[str]) -> dict[str, tuple[str, str | None, bool]] | None:
