@@ -18,7 +18,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.channel import PAYLOAD, Channel, DryRun, Setting, WrongSettingError
+from resources.channels.channel import PAYLOAD, RENDERED, Channel, DryRun, Setting, WrongSettingError, json_lines
 from resources.channels.connected import WAYS, Channels
 from resources.channels.files import FileChannel
 from resources.channels.signing import headers, read_secrets
@@ -140,6 +140,34 @@ def test_a_webhook_gets_signed_batches_of_messages(receiver: Receiver) -> None:
         "variant": None,
         "send_at": "2026-01-06T10:00:00+00:00",
     }
+
+
+def test_a_receiver_gets_what_is_rendered_here_and_nothing_empty(receiver: Receiver, tmp_path: Path) -> None:
+    """A message has what it has: of a channel that is data nothing more than before, byte for byte, whatever else is in the batch."""
+    plain = outbound(4)
+    nothing = pl.lit(None, pl.String)
+    is_mail, is_place = pl.col("customer_id") == "c1", pl.col("customer_id") == "c3"
+    messages = plain.with_columns(
+        medium=pl.when(is_mail).then(pl.lit("email")).when(is_place).then(pl.lit("slot")),
+        address=pl.when(is_mail).then(pl.lit("ann@example.com")),
+        subject=pl.when(is_mail).then(pl.lit('"We" \u2028 miss you')),
+        text=pl.when(is_mail | is_place).then(pl.lit("Hi")),
+        html=nothing,
+        fields=pl.when(is_place).then(pl.lit('{"headline":"Hi"}')),
+        tried=pl.Series([["app:bounced"]] * 4),
+    )
+    before, after = json_lines(plain), json_lines(messages)
+    assert [after[row] == before[row] for row in range(4)] == [True, False, True, False]
+    assert before[0].endswith('"variant":null,"send_at":"2026-01-06T10:00:00+00:00"}')
+    told = [{name: value for name, value in json.loads(line).items() if name not in PAYLOAD} for line in after]
+    mail = {"medium": "email", "address": "ann@example.com", "subject": '"We" \u2028 miss you', "text": "Hi"}
+    assert told == [{}, mail, {}, {"medium": "slot", "text": "Hi", "fields": '{"headline":"Hi"}'}]
+    assert json_lines(messages.with_columns(nothing.alias(name) for name in RENDERED)) == before
+    webhook(receiver).send(messages)
+    FileChannel(Outbox(tmp_path)).send(messages)
+    written = [line for path in sorted(tmp_path.rglob("*.ndjson")) for line in path.read_text("utf-8").split("\n")[:-1]]
+    assert receiver.requests[0].body == ('{"messages":[' + ",".join(after) + "]}").encode()
+    assert sorted(written) == sorted(after)
 
 
 def test_a_wrong_secret_is_refused(receiver: Receiver) -> None:
