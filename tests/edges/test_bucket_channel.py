@@ -157,18 +157,21 @@ class Dying(BucketChannel):
         return outcomes
 
 
-def send_and_die(messages: pl.DataFrame, home: Path, prefix: str) -> None:
-    """Deliver by batches of three."""
+def send_and_die(messages: pl.DataFrame, home: Path, prefix: str, url: str) -> None:
+    """Deliver by batches of three, in a process that may have been forked off before there was a server."""
+    settle(pytest.MonkeyPatch(), url)
     whole = till(prefix, 3)
     deliver(messages, {"till": Dying(whole.objects, "till", 3)}, Ledger(home=str(home)), wall_clock)
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 100])
-def test_a_kill_between_put_and_settle_is_one_object_and_delivered_in_the_end(prefix: str, tmp_path: Path, batch_size: int) -> None:
+def test_a_kill_between_put_and_settle_is_one_object_and_delivered_in_the_end(
+    prefix: str, server: str, tmp_path: Path, batch_size: int
+) -> None:
     """However the next run cuts its batches: every message is in one object once, and the ledger has it."""
     messages = outbound(10, ["till"])
     ledger = Ledger(home=str(tmp_path))
-    process: ForkServerProcess = processes().Process(target=send_and_die, args=(messages, tmp_path, prefix))
+    process: ForkServerProcess = processes().Process(target=send_and_die, args=(messages, tmp_path, prefix, server))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
