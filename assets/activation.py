@@ -8,8 +8,8 @@ from assets.daily import after, daily, days_of, each_day
 from assets.shown.facts import markdown_table
 from atc_pipeline.days.activation import Messages, Sending, days_to_send, is_current
 from atc_pipeline.escaping import terminal
-from resources.channels.channel import DryRun
-from resources.channels.connected import Channels, WrongSettingError
+from resources.channels.channel import DryRun, WrongSettingError
+from resources.channels.connected import Channels
 from resources.delivery.carrier import Carrier
 from resources.delivery.ledger import Ledger
 from resources.journeys import JourneysFile

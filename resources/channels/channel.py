@@ -1,12 +1,12 @@
-"""What a channel is: a way out for messages, and what it answers for each.
+"""What a channel is: a way out for messages, what it is connected with, and what it answers for each.
 
 What belongs here: the protocol, the dry run, and what a receiver is told. What does not: any way out (one module each).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import polars as pl
 
@@ -14,11 +14,30 @@ from atc_pipeline.escaping import plain
 
 Clock = Callable[[], datetime]
 
+OnUnknown = Literal["resend", "hold"]
+"""What becomes of a message that may have arrived: it is sent again where the same key has one effect, else held until somebody knows."""
+
 PAYLOAD = ("idempotency_key", "date", "customer_id", "journey_id", "step_day", "channel", "content", "variant", "send_at")
 """What a receiver is told of a message. Why it was chosen (``decision``) stays here."""
 
 MOST_TOLD = 200
 """Characters of a reason that are kept."""
+
+
+class WrongSettingError(ValueError):
+    """The environment says how to reach channels in a way that cannot be understood; the message never repeats a secret."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a way out is connected with beside its address. Secrets are read from ``environment``, and shown nowhere."""
+
+    home: str
+    now: Clock
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    batch_size: int = 100
+    timeout_seconds: float = 10.0
+    retries: int = 4
 
 
 class Channel(Protocol):
@@ -32,11 +51,20 @@ class Channel(Protocol):
     def is_dry(self) -> bool:
         """Whether nothing leaves, so that nothing is to be remembered."""
 
+    @property
+    def schedules(self) -> bool:
+        """Whether it takes messages before they are due, with the ``send_at`` of each, and keeps to that."""
+
+    @property
+    def on_unknown(self) -> OnUnknown:
+        """What becomes of a message that may have arrived."""
+
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """One row per message: ``idempotency_key``, ``status``, ``reason?`` and ``is_final``. Never an exception.
 
         ``delivered`` and ``failed`` are certain; ``unknown`` is everything that may have arrived. ``is_final``: whether the receiver
-        decided it of this message, so that to try again is of no use.
+        decided it of this message, so that to try again is of no use. Two columns more where there is anything to say (``MORE``):
+        ``provider_id``, what the receiver calls the message, and ``wait_seconds``, for how long it asks to be left alone.
         """
 
 
@@ -46,6 +74,8 @@ class DryRun:
 
     batch_size: int = 10_000
     is_dry: bool = True
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
     messages: int = 0
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
@@ -55,6 +85,7 @@ class DryRun:
 
 
 OUTCOME = {"idempotency_key": pl.String, "status": pl.String, "reason": pl.String, "is_final": pl.Boolean}
+MORE = {"provider_id": pl.String, "wait_seconds": pl.Float64}
 
 
 def outcomes(messages: pl.DataFrame, status: str, reason: str | None = None) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from resources.channels.channel import json_lines, outcomes
+from resources.channels.channel import OnUnknown, json_lines, outcomes
 from resources.storage.files import UnsureError
 from resources.storage.outbox import Outbox
 
@@ -23,6 +23,8 @@ class FileChannel:
     outbox: Outbox
     batch_size: int = 10_000
     is_dry: bool = False
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """One row per message: ``delivered`` where its line is in the file."""

@@ -16,7 +16,10 @@ import polars as pl
 
 from atc_pipeline.escaping import plain
 from resources.channels import wire
-from resources.channels.channel import MOST_TOLD, OUTCOME, Clock, json_lines, outcomes
+from resources.channels.channel import MOST_TOLD, OUTCOME, Clock, OnUnknown, Setting, WrongSettingError, json_lines, outcomes
+
+SIGNED_WITH = "ATC_WEBHOOK_SECRET"
+"""The environment variable with what requests are signed with."""
 
 TRY_AGAIN = frozenset({408, 429, *range(500, 600)})
 
@@ -43,6 +46,8 @@ class WebhookChannel:
     retries: int = 4
     backoff_seconds: float = 0.5
     is_dry: bool = False
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
 
     RETRY_AFTER_MAX = 120  # seconds: a run waits meanwhile
     PATIENCE = 300  # seconds, with one batch
@@ -101,6 +106,15 @@ class WebhookChannel:
     def _backoff(self, attempt: int) -> float:
         """Seconds to wait after an attempt: none after the first, then twice as long each time, and a little more, so that senders part."""
         return self.backoff_seconds * (2.0**attempt + random.random()) if attempt else 0.0  # noqa: S311
+
+
+def connect(channel_id: str, address: str, setting: Setting) -> WebhookChannel:
+    """Connect a channel to a URL. Raises WrongSettingError without a secret to sign with."""
+    if (problem := wire.check_url(address)) is not None:
+        raise WrongSettingError(f"the URL of {channel_id!r} {problem}")
+    if not (secret := setting.environment.get(SIGNED_WITH, "")):
+        raise WrongSettingError(f"{SIGNED_WITH} is not set, and the webhook of {channel_id!r} is not called without a signature")
+    return WebhookChannel(address, secret, setting.now, setting.batch_size, setting.timeout_seconds, setting.retries)
 
 
 def sign(secret: str, body: bytes, at: datetime) -> str:

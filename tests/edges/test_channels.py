@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.channel import PAYLOAD, Channel, DryRun
-from resources.channels.connected import Channels, WrongSettingError
+from resources.channels.channel import PAYLOAD, Channel, DryRun, Setting, WrongSettingError
+from resources.channels.connected import WAYS, Channels
 from resources.channels.files import FileChannel
 from resources.channels.webhook import WebhookChannel, sign
 from resources.storage.outbox import Outbox
@@ -293,7 +293,7 @@ def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Channels as the environment configures them."""
 
     def connected(**environment: str) -> dict[str, Channel]:
-        for name in ("ATC_LIVE", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"):
+        for name in ("ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -320,6 +320,28 @@ def test_live_channels_are_webhooks_or_files(connect: Connect, tmp_path: Path) -
         "website": FileChannel(Outbox(tmp_path / "outbox")),
     }
     assert not list(tmp_path.iterdir())
+
+
+def test_a_channel_is_connected_by_the_scheme_of_its_address(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ATC_CHANNELS reaches every way out; ATC_WEBHOOKS stays for those that are posted to."""
+    calls: list[tuple[str, str]] = []
+
+    def tubes(channel_id: str, address: str, setting: Setting) -> Channel:
+        calls.append((channel_id, address))
+        assert setting.environment["TUBE_KEY"] == "key"
+        return DryRun(schedules=False)
+
+    monkeypatch.setattr("resources.channels.connected.WAYS", {**WAYS, "tube+sealed": tubes})
+    channels = connect(
+        ATC_LIVE="true",
+        ATC_CHANNELS="app=Tube+Sealed://station:1",
+        ATC_WEBHOOKS="email=http://127.0.0.1:1",
+        ATC_WEBHOOK_SECRET=SECRET,
+        TUBE_KEY="key",
+    )
+    assert calls == [("app", "Tube+Sealed://station:1")]
+    assert not channels["app"].schedules
+    assert channels["email"] == WebhookChannel("http://127.0.0.1:1", SECRET, wall_clock)
 
 
 def test_no_secret_is_shown(connect: Connect) -> None:
@@ -359,10 +381,18 @@ def test_files_need_no_secret(connect: Connect, tmp_path: Path) -> None:
         ({"ATC_WEBHOOKS": "email=https://a/#hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has a #"),
         ({"ATC_WEBHOOKS": "email=https://a/?t=x,hush==y"}, "ATC_WEBHOOKS has no URL in entry 2 of 2: what is there does not begin"),
         ({"ATC_WEBHOOKS": "email=http://a,email=http://b"}, "ATC_WEBHOOKS names a channel twice, for 'email'"),
+        ({"ATC_CHANNELS": "email=hush://hush"}, "ATC_CHANNELS has no address for 'email': what is there does not begin with http"),
+        ({"ATC_CHANNELS": "email=hush"}, "ATC_CHANNELS has no address for 'email': what is there does not begin with http"),
+        ({"ATC_CHANNELS": "email=https://a/#hush"}, "ATC_CHANNELS has no address for 'email': what is there has a #"),
+        (
+            {"ATC_CHANNELS": "email=https://a/hush", "ATC_WEBHOOKS": "email=https://b/hush"},
+            "ATC_CHANNELS and ATC_WEBHOOKS both have an address for 'email'",
+        ),
+        ({"ATC_CHANNELS": "emial=http://a"}, "ATC_CHANNELS names 'emial', which is no channel of journeys.yaml; nearest: 'email'"),
         ({"ATC_WEBHOOKS": "emial=http://a"}, "ATC_WEBHOOKS names 'emial', which is no channel of journeys.yaml; nearest: 'email'"),
         (
             {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=http://a,app=http://b"},
-            "ATC_WEBHOOK_SECRET is not set, and webhooks (app, email) are not called without a signature",
+            "ATC_WEBHOOK_SECRET is not set, and the webhook of 'app' is not called without a signature",
         ),
     ],
 )
@@ -380,5 +410,5 @@ def test_webhooks_that_the_run_does_not_have_are_refused(tmp_path: Path, monkeyp
     """A run without the variable that the code location had would write files instead, and call them delivered."""
     monkeypatch.delenv("ATC_WEBHOOKS", raising=False)
     channels = Channels.from_environment(str(tmp_path), {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=https://example.com/hook"})
-    with pytest.raises(WrongSettingError, match=r"ATC_WEBHOOKS has URLs for \[\], and had them for \['email'\]"):
+    with pytest.raises(WrongSettingError, match=r"have addresses for \[\], and had them for \['email=https'\]"):
         channels.connect(["email"], wall_clock)
