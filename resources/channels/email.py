@@ -91,7 +91,8 @@ class EmailChannel:
                 for key in messages["idempotency_key"]
                 if key in arrived
             }
-            rows = [row for row in messages.select(_COLUMNS).iter_rows(named=True) if row["idempotency_key"] not in verdicts]
+            columns = [pl.col(name) if name in messages.columns else pl.lit(None, pl.String).alias(name) for name in _COLUMNS]
+            rows = [row for row in messages.select(columns).iter_rows(named=True) if row["idempotency_key"] not in verdicts]
             verdicts |= _Shift(self, rows).work()
         answers = [(key, *verdicts[key]) for key in messages["idempotency_key"]]
         return pl.DataFrame(answers, schema=OUTCOME | {"provider_id": MORE["provider_id"]}, orient="row")

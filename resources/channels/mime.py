@@ -119,7 +119,9 @@ class Letterhead:
 
     def compose(self, row: Mapping[str, object], at: datetime) -> Mail:
         """Make a message of its row of ``outbound_messages`` and ``rendered_messages``. Raises UnfitError."""
-        key, recipient = str(row["idempotency_key"]), read_address(str(row["address"] or ""))
+        if row["address"] is None:
+            raise UnfitError("there is no address: say of the channel in journeys.yaml which column has it (to: email)")
+        key, recipient = str(row["idempotency_key"]), read_address(str(row["address"]))
         if not _KEY.fullmatch(key):
             raise UnfitError("the key is none that a header can hold")
         declined = Declined(str(row["customer_id"]), self.channel, key)
@@ -157,7 +159,7 @@ class Letterhead:
         parts = [("plain", self._filled(text, values))] if text else []
         parts += [("html", self._filled(markup, escaped))] if markup else []
         if not parts:
-            raise UnfitError("there is no text and no HTML to send")
+            raise UnfitError("there is no text and no HTML: say of the channel in journeys.yaml that its medium is email")
         return parts
 
     def _filled(self, text: str, values: Mapping[str, str]) -> str:

@@ -9,10 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,23 +74,29 @@ class Relay:
             return "421 gone"
         return answer
 
-    async def handle_EHLO(self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]) -> list[str]:
+    async def handle_EHLO(self, _: SMTP, session: Session, __: Envelope, hostname: str, responses: list[str]) -> list[str]:  # noqa: N802 - as aiosmtpd calls it
+        """Count connections."""
         session.host_name = hostname
         self.connections += 1
         return responses
 
-    async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+    async def handle_MAIL(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802 - as aiosmtpd calls it
+        """Take any sender."""
+        if (answer := self.act("sender@", "MAIL", server)) is not None:
+            return answer
         envelope.mail_from = address
         self.options.append(options)
         return "250 OK"
 
-    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+    async def handle_RCPT(self, server: SMTP, _: Session, envelope: Envelope, address: str, __: list[str]) -> str:  # noqa: N802 - as aiosmtpd calls it
+        """Take any recipient, but as told."""
         if (answer := self.act(address, "RCPT", server)) is not None:
             return answer
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802 - as aiosmtpd calls it
+        """Take any message, but as told."""
         recipient = envelope.rcpt_tos[0]
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
@@ -101,30 +108,29 @@ class Relay:
             self.taken.pop(before)
         return answer or f"250 2.0.0 Ok: queued as Q{len(self.taken)}"
 
-    def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
+    def authenticate(self, _: SMTP, __: Session, ___: Envelope, mechanism: str, given: Any) -> AuthResult:
         """Know one user."""
         assert isinstance(given, LoginPassword)
         self.logins.append(mechanism)
-        return AuthResult(success=(given.login.decode(), given.password.decode()) == self.user)
+        return AuthResult(handled=False, success=(given.login.decode(), given.password.decode()) == self.user)
 
 
 @contextmanager
 def running(relay: Relay, *, tls: ssl.SSLContext | None = None, is_implicit: bool = False, **more: Any) -> Iterator[Relay]:
     """Run it on loopback."""
-    more |= {"authenticator": relay.authenticate, "auth_required": True} if relay.user else {}
-    if relay.user and tls is None:
-        more["auth_require_tls"] = False
+    more |= {"authenticator": relay.authenticate} if relay.user else {}
     if tls and not is_implicit:
-        more |= {"tls_context": tls, "require_starttls": True}
-    elif tls:
-        more["auth_require_tls"] = False  # it is there, and aiosmtpd looks for STARTTLS only
-    controller = _Controller(relay, "127.0.0.1", 0, ssl_context=tls if is_implicit else None, server_kwargs=more)
+        more |= {"tls_context": tls, "require_starttls": True, "auth_required": relay.user is not None}
+    else:
+        more["auth_require_tls"] = False  # where it is implicit, aiosmtpd does not see it
+    controller = _Controller(relay, "127.0.0.1", 0, ssl_context=tls if is_implicit else None, **more)
     controller.start()
     relay.port = controller.port
     try:
         yield relay
     finally:
         controller.stop()
+        controller.loop.close()
 
 
 class _Controller(Controller):
@@ -179,12 +185,17 @@ class Script:
 
 
 def saying(*answers: bytes, then: Callable[[socket.socket], None] = lambda _: None) -> Callable[[socket.socket], None]:
-    """Play: say each answer after one more command was read (the first at once), then ``then``."""
+    """Play: say each answer after one more command was read (the first at once), then ``then``; after 354 the command is the message."""
 
     def play(connection: socket.socket) -> None:
         connection.sendall(answers[0])
-        for answer in answers[1:]:
-            if not connection.recv(65536):
+        for before, answer in pairwise((*answers, b"")):
+            heard = connection.recv(65536)
+            while before.startswith(b"354") and heard and not heard.endswith(b"\r\n.\r\n"):
+                heard += (more := connection.recv(65536))
+                if not more:
+                    return
+            if not heard:
                 return
             connection.sendall(answer)
         then(connection)
@@ -209,10 +220,11 @@ def read(content: bytes) -> EmailMessage:
 def channel_to(
     port: int, home: Path, scheme: str = "smtp", environment: Mapping[str, str] | None = None, timeout: float = 10.0, connections: int = 4
 ) -> EmailChannel:
-    """Connect as ``ATC_CHANNELS`` would."""
+    """Connect as ``ATC_CHANNELS`` would, but try again at once."""
     host = "127.0.0.1" if scheme == "smtp" else "localhost"
     setting = Setting(str(home), lambda: AT, ENVIRONMENT | (environment or {}), timeout_seconds=timeout)
-    return connect("email", f"{scheme}://{host}:{port}?connections={connections}", setting)
+    channel = connect("email", f"{scheme}://{host}:{port}?connections={connections}", setting)
+    return replace(channel, backoff_seconds=0.0)
 
 
 def mails(*names: str, **more: str | None) -> pl.DataFrame:
