@@ -15,7 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from atc_pipeline.escaping import plain
-from resources.channels import bucket, webhook, wire
+from resources.channels import bucket, email, webhook, wire
 from resources.channels.channel import Channel, Clock, DryRun, Setting, WrongSettingError
 from resources.channels.files import FileChannel
 from resources.storage.outbox import Outbox
@@ -27,7 +27,9 @@ part of no configuration, which Dagster keeps and shows."""
 Connect = Callable[[str, str, Setting], Channel]
 """Connects a channel of journeys.yaml to an address. Raises WrongSettingError, whose message repeats nothing of the address."""
 
-WAYS: Mapping[str, Connect] = MappingProxyType({"http": webhook.connect, "https": webhook.connect, "s3": bucket.connect})
+WAYS: Mapping[str, Connect] = MappingProxyType(
+    {"http": webhook.connect, "https": webhook.connect, "s3": bucket.connect, **dict.fromkeys(email.SCHEMES, email.connect)}
+)
 """How a channel is connected, by the scheme of its address. A channel that has no address writes files."""
 
 _POSTED = ("http", "https")
