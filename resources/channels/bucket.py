@@ -11,6 +11,7 @@ from datetime import date
 import polars as pl
 
 from resources.channels.channel import OnUnknown, Setting, WrongSettingError, batch_key, json_lines, outcomes
+from resources.channels.slots import Slots
 from resources.storage.objects import Address, BucketError, ChangedError, MaybeWrittenError, Objects
 
 _OURS = re.compile(r"[0-9a-f]{32}\.ndjson")
@@ -33,11 +34,15 @@ class BucketChannel:
     is_dry: bool = False
     schedules: bool = True
     on_unknown: OnUnknown = "resend"
+    slots: Slots = field(default_factory=Slots)
     _keys: dict[str, pl.Series] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The keys of the messages in each object, by its name."""
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """One row per message: ``delivered`` where it is in an object."""
+        return self.slots.complete(messages, self._send)
+
+    def _send(self, messages: pl.DataFrame) -> pl.DataFrame:
         answers = [answer for (day,), group in messages.group_by("date", maintain_order=True) for answer in self._put(day, group)]
         return messages.select("idempotency_key").join(pl.concat(answers), on="idempotency_key", how="left", maintain_order="left")
 
@@ -88,7 +93,7 @@ class BucketChannel:
         return lines.str.json_path_match("$.idempotency_key").drop_nulls()
 
 
-def connect(channel_id: str, address: str, setting: Setting) -> BucketChannel:  # noqa: ARG001 - what a store asks for has names of its own
+def connect(channel_id: str, address: str, setting: Setting) -> BucketChannel:
     """Connect a channel to a bucket. Raises WrongSettingError where the address is none, or what speaks to buckets is not installed."""
     try:
         place = Address.of(address)
@@ -101,4 +106,4 @@ def connect(channel_id: str, address: str, setting: Setting) -> BucketChannel:  
             f"{channel_id!r} goes out to a bucket, and {problem.name} is not installed: `pip install {problem.name}`, or all of the extra "
             "`team` (requirements.lock has it)"
         ) from None
-    return BucketChannel(Bucket(place), channel_id)
+    return BucketChannel(Bucket(place), channel_id, slots=Slots.from_environment(setting.environment))

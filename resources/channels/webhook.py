@@ -26,6 +26,7 @@ from resources.channels.channel import (
     json_lines,
     outcomes,
 )
+from resources.channels.slots import Slots
 
 TRY_AGAIN = frozenset({408, 429, *range(500, 600)})
 NOT_AS_IT_IS = frozenset({400, 413, 422})
@@ -74,12 +75,16 @@ class WebhookChannel:
     is_dry: bool = False
     schedules: bool = True
     on_unknown: OnUnknown = "resend"
+    slots: Slots = field(default_factory=Slots)
 
     RETRY_AFTER_MAX = 120  # seconds: a run waits meanwhile; who asks for longer is left alone for this run
     PATIENCE = 300  # seconds, with one batch
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """One row per message, as the receiver answered."""
+        return self.slots.complete(messages, self._send)
+
+    def _send(self, messages: pl.DataFrame) -> pl.DataFrame:
         until = time.monotonic() + self.PATIENCE
         whole = self._post(messages, until, "failed")
         parts = self._in_parts(messages, whole, until) if whole.is_divisible and messages.height > 1 else [(messages, whole)]
@@ -176,7 +181,8 @@ def connect(channel_id: str, address: str, setting: Setting) -> WebhookChannel:
         signing.read_secrets(secret)
     except ValueError as problem:
         raise WrongSettingError(f"{signing.SIGNED_WITH} {problem}") from None
-    return WebhookChannel(address, secret, setting.now, setting.batch_size, setting.timeout_seconds, setting.retries)
+    slots = Slots.from_environment(setting.environment)
+    return WebhookChannel(address, secret, setting.now, setting.batch_size, setting.timeout_seconds, setting.retries, slots=slots)
 
 
 def _results(body: bytes, keys: Sequence[str]) -> dict[str, tuple[str, str | None, bool]] | None:
