@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from resources.delivery.delivery import deliver
 from resources.delivery.ledger import Ledger
 from resources.storage import bucket as s3
 from resources.storage.objects import Address
-from tests.edges.bucket_server import NAME, Proxy, objects, serving, settle
+from tests.edges.bucket_server import NAME, Proxy, bucket, objects, serving, settle
 from tests.edges.sender import DAY, outbound, processes, wall_clock
 
 pytestmark = pytest.mark.slow
 
+KILLS = int(os.environ.get("KILLS", "4"))
+"""How often a sender is killed; more than in the suite when somebody wants to know."""
 FOLDER = f"date={DAY}/till"
 
 
@@ -182,6 +185,34 @@ def test_a_kill_between_put_and_settle_is_one_object_and_delivered_in_the_end(
     after = objects(prefix)
     assert before.items() <= after.items()
     assert sorted(key for lines in keys(prefix) for key in lines) == messages["idempotency_key"].to_list()
+
+
+def send_all(messages: pl.DataFrame, home: Path, prefix: str, url: str, batch_size: int) -> None:
+    """Deliver in a process of its own."""
+    settle(pytest.MonkeyPatch(), url)
+    deliver(messages, {"till": till(prefix, batch_size)}, Ledger(home=str(home)), wall_clock)
+
+
+def test_kills_lose_nothing_and_double_nothing(prefix: str, server: str, tmp_path: Path) -> None:
+    """A sender that is killed again and again, and cuts its batches otherwise each time: every message is in one object once."""
+    moments = random.Random(20260105)  # noqa: S311
+    messages = outbound(40 * KILLS, ["till"])
+    unsure = 0
+    for life in range(KILLS):
+        process: ForkServerProcess = processes().Process(target=send_all, args=(messages, tmp_path, prefix, server, 2 + life % 4))
+        process.start()
+        before = len(bucket(prefix).all())
+        while process.is_alive() and len(bucket(prefix).all()) < before + 2:
+            pass
+        process.join(life % 2 * moments.uniform(0, 0.05))  # at once, most often before the ledger has it, or any time
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        unsure += "pending" in Ledger(home=str(tmp_path)).statuses(messages["idempotency_key"])["status"].to_list()
+    send_all(messages, tmp_path, prefix, server, 100)
+    assert unsure, "no kill fell between claiming and settling: this test shows nothing"
+    assert sorted(key for lines in keys(prefix) for key in lines) == messages["idempotency_key"].to_list()
+    assert set(Ledger(home=str(tmp_path)).statuses(messages["idempotency_key"])["status"]) == {"delivered"}
 
 
 def test_what_speaks_to_buckets_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
