@@ -10,8 +10,8 @@ from assets.shown.facts import markdown_table
 from assets.shown.previews import library_pictures, message_pictures
 from atc_pipeline.days.activation import Messages, Sending, days_to_send, is_current
 from atc_pipeline.escaping import terminal
-from resources.channels.channel import DryRun
-from resources.channels.connected import Channels, WrongSettingError
+from resources.channels.channel import DryRun, WrongSettingError
+from resources.channels.connected import Channels
 from resources.delivery.carrier import Carrier
 from resources.delivery.ledger import Ledger
 from resources.journeys import JourneysFile
