@@ -198,15 +198,14 @@ class _Shift:
             queues = dict(sorted(queues.items()))
             while queues:
                 name = self.run.next(list(queues))
+                if queues[name].is_empty:
+                    del queues[name]
+                    continue
                 if not self.run.has_time_for(name):
                     yield queues.pop(name).put_off(WAITING, "the run has taken as long as it may; the next run of send_due goes on")
                     continue
                 self.run.wait_for(name)
-                outcomes = queues[name].hand_over()
-                if outcomes is None:
-                    del queues[name]
-                    continue
-                yield outcomes
+                yield queues[name].hand_over()
 
     def _put_off(self, messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Divide messages of a channel into what is not to go out in this run, as outcomes, and the rest."""
@@ -235,10 +234,13 @@ class _Queue:
         self.in_vain = 0
         self._read = messages.clear()
 
-    def hand_over(self) -> pl.DataFrame | None:
-        """Claim, send and settle one batch; return what became of it, or None where there is none left."""
-        if self.left.is_empty() and self._read.is_empty():
-            return None
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is none left."""
+        return self.left.is_empty() and self._read.is_empty()
+
+    def hand_over(self) -> pl.DataFrame:
+        """Claim, send and settle one batch; return what became of it, or of all that is left where the channel is left alone."""
         if self.name in self.shift.run.stopped:
             return self.put_off(WAITING, self.shift.why_stopped(self.name))
         if self.in_vain == GIVEN_UP_AFTER:

@@ -60,7 +60,7 @@ def test_a_claimed_message_is_pending(ledger: Ledger) -> None:
     assert deliveries.columns == [
         "idempotency_key", "date", "customer_id", "journey_id", "channel", "status",
         "attempts", "first_attempt_at", "last_attempt_at", "decision", "sender", "reason", "is_final",
-            "send_at", "content_hash", "provider_id",
+        "send_at", "content_hash", "provider_id",
     ]  # fmt: skip
     assert deliveries.row(1) == (
         "0000000000000001",
@@ -74,6 +74,9 @@ def test_a_claimed_message_is_pending(ledger: Ledger) -> None:
         NOON,
         '{"score":1}',
         None,
+        None,
+        None,
+        datetime(2026, 1, 6, 10, tzinfo=UTC),
         None,
         None,
     )
