@@ -14,7 +14,7 @@ from pydantic import Field
 
 from assets.daily import STATE_TAG
 from assets.shown.facts import facts_of, markdown_table
-from atc_pipeline.activation.tables import TO_COME, WOULD_SEND
+from atc_pipeline.activation.tables import TO_COME, WAITING, WOULD_SEND
 from atc_pipeline.days.activation import Due, activation_of, days_due
 from atc_pipeline.escaping import plain
 from resources.channels.connected import Channels
@@ -73,8 +73,20 @@ def send_due_op(
             changed.append(after.join(before, on=after.columns, how="anti", nulls_equal=True))
     handed = pl.concat([pl.DataFrame(schema={"date": pl.Date, "channel": pl.String, "status": pl.String}), *changed], how="diagonal")
     counts = handed.group_by("date", "channel", "status").len("messages").sort("date", "channel", "status")
-    context.add_output_metadata({"handed_over": markdown_table(counts), "settled_by_receipts": settled})
+    oldest = _oldest_waiting(lake, days)
+    waits = {"oldest_waiting": dg.MetadataValue.timestamp(oldest)} if oldest is not None else {}
+    context.add_output_metadata({"handed_over": markdown_table(counts), "settled_by_receipts": settled} | waits)
     carriers.end()
+
+
+def _oldest_waiting(lake: Lake, days: Sequence[date]) -> datetime | None:
+    """Return since when a message waits that is due, or when the first of them will be."""
+    hours = []
+    for day in days:
+        waiting = lake.lazy("activation", day).filter(pl.col("status") == WAITING).select("idempotency_key")
+        messages = lake.lazy("outbound_messages", day).join(waiting, on="idempotency_key", how="semi")
+        hours.append(messages.select(pl.col("send_at").min()).collect().item())
+    return min((hour for hour in hours if hour is not None), default=None)
 
 
 def _would_be_due(lake: Lake, days: Sequence[date], now: datetime) -> pl.DataFrame:
