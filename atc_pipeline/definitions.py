@@ -20,6 +20,7 @@ from assets.events import event_assets
 from assets.identity import identity_assets
 from assets.jobs import additions, freshness
 from assets.jobs.dead_runs import dead_runs
+from assets.jobs.due import due_schedule, send_due, settle_unknown
 from assets.jobs.erasure import erase_customer
 from assets.jobs.failures import failed_checks, failure_log
 from assets.jobs.forgetting import forget_erasures
@@ -73,8 +74,8 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
         asset_checks=[*all_checks(portfolio), additions.file_is_valid(), freshness.freshness_check()],
-        jobs=[*jobs, add_journeys, erase_customer],
-        schedules=[schedule(daily_job, partitions, lake, tables)],
+        jobs=[*jobs, add_journeys, erase_customer, send_due, settle_unknown],
+        schedules=[schedule(daily_job, partitions, lake, tables), due_schedule(lake)],
         sensors=[
             landing_sensor(daily_job, partitions, lake, tables, seconds_between(environment)),
             additions.journeys_sensor(add_journeys, partitions, lake, portfolio),

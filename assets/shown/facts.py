@@ -12,7 +12,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from atc_pipeline.activation.tables import CALENDAR, WITHHELD
+from atc_pipeline.activation.tables import CALENDAR, WITHHELD, WOULD_SEND
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.tables import CLAIMED, IGNORED, MERGED
@@ -370,8 +370,20 @@ def _library(frame: pl.DataFrame) -> Facts:
 
 
 def _deliveries(frame: pl.DataFrame) -> Facts:
+    if frame.is_empty():
+        return {}
     by_status = frame.group_by("channel", "status").len("messages").sort("channel", "status")
-    return {"by_status": markdown_table(by_status)} if frame.height else {}
+    is_dry = frame["status"].is_in([WOULD_SEND, "withheld"]).all()
+    facts: dict[str, Any] = {"DRY RUN: by_status" if is_dry else "by_status": markdown_table(by_status)}
+    handed_over = frame.filter(pl.col("sent_at").is_not_null())
+    if handed_over.height:
+        hour = pl.col("sent_at").dt.strftime("%Y-%m-%d %H:00").alias("hour_utc")
+        by_hour = handed_over.group_by("channel", hour, "status").agg(messages=pl.len(), again=(pl.col("attempts") - 1).sum())
+        facts["by_hour"] = markdown_table(by_hour.sort("channel", "hour_utc", "status"))
+    reasons = frame.drop_nulls("reason").group_by("channel", "status", "reason").len("messages")
+    if reasons.height:
+        facts["reasons"] = markdown_table(reasons.sort("messages", "channel", "status", "reason", descending=[True, False, False, False]))
+    return facts
 
 
 _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = {"micro_segment_memberships": _memberships}

@@ -23,9 +23,15 @@ GUARDRAIL = "guardrail:"
 STEP, BEST, DEFAULT = "step", "best", "default"
 CUSTOMER, CALENDAR = "customer", "calendar"
 
-WOULD_SEND, PENDING, NOT_TRIED = "would_send", "pending", "not_tried"
-STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, "withheld")
+WITHDRAWN, STALE, NOT_ON_THE_LIST = "withdrawn", "stale", "not_on_the_list"
+"""Why a message that was planned is withheld after all: its customer has said no, left the journey or is gone; it is too late for it; or
+only others may be written to here."""
+
+WOULD_SEND, PENDING, NOT_TRIED, WAITING, HELD = "would_send", "pending", "not_tried", "waiting", "held"
+STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, WAITING, HELD, "withheld")
 """What a message may come to."""
+TO_COME = (WAITING, HELD)
+"""What a message has come to that goes out later, by itself or when somebody says so."""
 MAY_HAVE_ARRIVED = ("delivered", "unknown", PENDING)
 """What a message has come to that stands, with the decision it was sent for, whatever is decided later."""
 TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
@@ -142,10 +148,14 @@ ACTIVATION = Table(
             "status",
             pl.String(),
             "What became of it. would_send: a dry run; failed: it has certainly not arrived; unknown: perhaps; pending: another process "
-            "sends it; not_tried: its channel was given up before its turn.",
+            "sends it; not_tried: its channel was given up before its turn; waiting: for its hour, or a stopped channel; held: "
+            "its channel has many more than on other days, and nobody has accepted that.",
             one_of=STATUSES,
         ),
         Column("reason", pl.String(), "Why it was not delivered, or is withheld; a receiver's words are cut.", is_nullable=True),
+        Column("sent_at", MOMENT, "When it was last handed over; null = never.", is_nullable=True),
+        Column("attempts", pl.Int64(), "How often it was handed over.", at_least=0),
+        Column("provider_id", pl.String(), "What the receiver calls it, where it said so.", is_nullable=True),
     ),
 )
 

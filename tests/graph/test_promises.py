@@ -14,7 +14,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import TROUBLES
+from atc_pipeline.activation.tables import HELD, TROUBLES
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.events import ingest
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE
@@ -300,8 +300,12 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
     "outbound_messages.keys_are_unique": {
         "withheld for its key": edited("outbound_messages", "rescue", CUSTOMER == "c03", withheld="key_collision")
     },
+    "activation.only_planned_messages_are_delivered": {
+        "to nobody it was planned for": edited("activation", "c99", CUSTOMER == "c00", customer_id="c99", status="delivered"),
+        "planned by nobody": edited("activation", "no key", CUSTOMER == "c00", idempotency_key="no key", status="unknown"),
+    },
     "activation.messages_are_delivered": {
-        **{status: edited("activation", status, CUSTOMER == "c00", status=status) for status in TROUBLES},
+        **{status: edited("activation", status, CUSTOMER == "c00", status=status) for status in (*TROUBLES, HELD)},
         "withheld for its key": edited("activation", "key_collision", CUSTOMER == "c00", status="withheld", reason="key_collision"),
     },
     **{f"{table}.schema": {"a key twice": a_key_twice(table)} for table in SCHEMAS},
