@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from atc_pipeline.content.templates import Template
 from atc_pipeline.journeys.columns import built_in_columns
 from atc_pipeline.journeys.portfolio import (
     EVERYONE_ELSE,
@@ -21,6 +22,7 @@ from atc_pipeline.journeys.portfolio import (
     Goal,
     Intent,
     Journey,
+    Layout,
     NotAfter,
     Period,
     Portfolio,
@@ -42,8 +44,11 @@ Kind = Literal[
 How = Literal["new", "changed", "removed"]
 
 UNSET = "not set"
-DERIVED = {(Condition, "expr"), (Condition, "columns")}
-"""Fields that follow from others: from the condition's text, and the traits."""
+DERIVED = {
+    (Condition, "expr"), (Condition, "columns"), (Template, "columns"), (Template, "slots"), (Template, "source"), (Template, "escape"),
+    (Layout, "html"),
+}  # fmt: skip
+"""Fields that follow from others: from the text of a condition, a template or a layout, and the traits."""
 
 _LISTED: Mapping[str, Kind] = {
     "channels": "channel",

@@ -14,6 +14,8 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline.content.templates import Template
+
 NONE = "none"
 """The journey id of the option "no journey"."""
 EVERYONE_ELSE = "everyone_else"
@@ -257,6 +259,85 @@ class Journey:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What stands around the blocks of an e-mail: its ``text`` as it was written, and the ``html`` made of it.
+
+    The HTML has ``layouts.BODY`` once, where the blocks go, and ``layouts.PREHEADER`` once.
+    """
+
+    id: str
+    text: str
+    html: str
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to say a block: where its condition holds, or for its share of the customers; both None: for everybody else.
+
+    ``text`` is for text media; ``html`` for e-mail, where a content with an e-mail uses the block.
+    """
+
+    id: str
+    when: Condition | None
+    share: float | None
+    text: Template
+    html: Template | None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A part of messages: the first of its variants that fits; a plain block is a variant without an id."""
+
+    id: str
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EmailContent:
+    """What an e-mail says: blocks in order, in a layout (None: ``layouts.PLAIN``)."""
+
+    subject: Template
+    preheader: Template | None
+    layout: str | None
+    body: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """One message, for each medium it can take."""
+
+    id: str
+    about: str | None
+    email: EmailContent | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long what people read may be: letters of a subject, kB (1,024 bytes) of an e-mail's HTML."""
+
+    subject: int
+    email_kb: int
+
+
+@dataclass(frozen=True)
+class Brand:
+    """What no message may break (SPEC 9.4), and who is shown in previews.
+
+    ``footer``: the block that ends every message of a medium. ``examples``: values of columns.
+    """
+
+    languages: tuple[str, ...]
+    banned: tuple[str, ...]
+    links: tuple[str, ...]
+    reading: float | None
+    exclamations: int | None
+    capitals: float | None
+    footer: Mapping[Medium, str]
+    limits: Limits
+    examples: Mapping[str, object]
+
+
 @dataclass(frozen=True)
 class Audience:
     """A list of customers that is kept in step at destinations: of a ``journey`` or a ``segment``, one of the two.
@@ -329,6 +410,10 @@ class Portfolio:
     predictions: Predictions | None
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
+    layouts: tuple[Layout, ...]
+    blocks: tuple[Block, ...]
+    content: tuple[Content, ...]
+    brand: Brand | None
     audiences: tuple[Audience, ...]
     publish: Publish | None
     policy: Policy
@@ -350,10 +435,12 @@ class Portfolio:
 
 def _canonical(value: object) -> object:
     """Return what a value says, as JSON has it: of a condition its text, of what has ids the entries in their order."""
-    if isinstance(value, Condition):
+    if isinstance(value, Condition | Template | Layout):
         return value.text
     if is_dataclass(value):
         return {field.name: _canonical(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, tuple):
         is_named = any(hasattr(each, "id") for each in value)
         return [_canonical(each) for each in (sorted(value, key=lambda named: str(named.id)) if is_named else value)]
