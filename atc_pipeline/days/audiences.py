@@ -95,7 +95,7 @@ class Synchronizing:
         self.kept: dict[date, pl.DataFrame] = {}
         """By day, one row per audience and destination: how many are there, were there, and differ."""
         self.unexplained: dict[date, pl.DataFrame] = {}
-        """By day, who would not be there with all that was acknowledged and all that still differs, and is wanted; or the other way round."""
+        """By day, who is wanted and would not be there with all that was acknowledged and still differs; or the other way round."""
 
     def make(self, day: date) -> Tables:
         """Return ``audience_syncs`` and ``answers``, once destinations were told. Raises EmptyDayError."""

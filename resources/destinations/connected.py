@@ -34,7 +34,7 @@ EXPECTED = "expected <destination>=https://host/..., =segment:// or =file, separ
 
 
 class Destinations(dg.ConfigurableResource["Destinations"]):
-    """How each destination of ``journeys.yaml`` is reached: as ``ATC_DESTINATIONS`` says, else files in the outbox; none unless ``live``."""
+    """How each destination of ``journeys.yaml`` is reached: as ``ATC_DESTINATIONS`` says, else by files in the outbox; none unless live."""
 
     home: str = Field(description="The folder that holds the outbox (ATC_HOME).")
     live: str = Field(default="", description="ATC_LIVE: exactly `true` tells destinations; `false` or nothing is a dry run.")
