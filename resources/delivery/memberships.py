@@ -91,7 +91,7 @@ class Memberships:
         """Write rows of another ledger as they are, but those that are known here."""
         if rows.is_empty():
             return
-        with self._writing() as session:
+        with self._writing(is_moving=True) as session:
             session.lend("batch", rows.select(COLUMNS))
             names = ", ".join(COLUMNS)
             session.run(f"insert into memberships ({names}) select {names} from batch on conflict do nothing")  # noqa: S608
@@ -112,12 +112,12 @@ class Memberships:
             yield session if session is not None and columns_of(session, "memberships") else None
 
     @contextmanager
-    def _writing(self) -> Iterator[Session]:
+    def _writing(self, *, is_moving: bool = False) -> Iterator[Session]:
         with self._naming_it():
             database = self.ledger.database
             with database.writing() as session:
                 if not columns_of(session, "memberships"):
-                    if not columns_of(session, "deliveries"):
+                    if not is_moving and not columns_of(session, "deliveries"):
                         self.ledger.refuse_to_begin_anew()
                     session.run(table(database.dialect))
                 yield session
