@@ -319,7 +319,14 @@ def _goal(goal: Goal) -> str:
 
 
 def _step(step: Step) -> str:
-    return f"day {step.day} {step.channel} {step.content}" + (f" variant {step.variant}" if step.variant else "")
+    more = [
+        f"variant {step.variant}" if step.variant else "",
+        f"at {step.at:%H:%M}" if step.at else "",
+        f"when {step.when.text}" if step.when else "",
+        f"choose {step.choose}" if step.choose != "preferred" else "",
+        "repeated" if step.repeat else "",
+    ]
+    return " ".join([f"day {step.day} {step.channel} {step.content}", *filter(None, more)])
 
 
 def _channel(channel: Channel) -> str:

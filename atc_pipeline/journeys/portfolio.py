@@ -307,7 +307,7 @@ class Policy:
     holdout: float
     explore: float
     keep_candidates: int | None  # None = all
-    patience_days: int
+    patience_days: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,9 +329,9 @@ class Portfolio:
     predictions: Predictions | None
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
-    audiences: tuple[Audience, ...]
-    publish: Publish | None
     policy: Policy
+    audiences: tuple[Audience, ...] = ()
+    publish: Publish | None = None
 
     @property
     def addressed(self) -> tuple[str, ...]:
@@ -342,8 +342,8 @@ class Portfolio:
     def fingerprint(self) -> str:
         """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.
 
-        Comments, layout and the order of what has an id do not count, nor do drafts. ``version`` is something else: a word of the
-        marketers, by which lots are drawn.
+        Comments, layout and the order of what has an id do not count, nor do drafts, nor what is as it is unless said. ``version`` is
+        something else: a word of the marketers, by which lots are drawn.
         """
         return hashlib.sha256(json.dumps(_canonical(self), sort_keys=True).encode()).hexdigest()[:12]
 
@@ -353,7 +353,9 @@ def _canonical(value: object) -> object:
     if isinstance(value, Condition):
         return value.text
     if is_dataclass(value):
-        return {field.name: _canonical(getattr(value, field.name)) for field in fields(value)}
+        # What is as it is unless said does not count, so that a version of ours with more to say leaves the fingerprint as it was.
+        written = {field.name: getattr(value, field.name) for field in fields(value) if getattr(value, field.name) != field.default}
+        return {name: _canonical(part) for name, part in written.items()}
     if isinstance(value, tuple):
         is_named = any(hasattr(each, "id") for each in value)
         return [_canonical(each) for each in (sorted(value, key=lambda named: str(named.id)) if is_named else value)]

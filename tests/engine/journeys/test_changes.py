@@ -6,7 +6,7 @@ What belongs here: comparing portfolios. What does not: what a change does to cu
 import inspect
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,20 @@ TEXT = (
     .replace("content: welcome_1}", "content: welcome_1, variant: a}")
     .replace("keep_candidates: all", "keep_candidates: 5")
     .replace('where: "orders = 1"}', 'where: "orders = 1", all: [everyone_else]}')
+    .replace("content: welcome_2}", 'content: welcome_2, when: "orders > 0", choose: listed, at: "11:00", repeat: true}')
+    .replace(
+        "\ntraits:",
+        """
+  letter: {consent: opt_in, to: income, hours: {from: 9, to: 20, days: [mon, tue]}, cap: {days: 7, messages: 3}, per_minute: 60,
+           late_hours: 6, when: "orders > 1", per_day: 40}
+  ads: {consent: opt_in, medium: audience}
+audiences:
+  lookalikes: {segment: leaving_skiers, channel: ads, match: [income], fields: [orders], to: [platform], leave: keep}
+  welcomed: {journey: welcome, channel: ads, match: [income], to: [platform]}
+publish: {to: [crm], traits: [orders]}
+traits:""",
+    )
+    .replace("keep_candidates: 5", "keep_candidates: 5\n  patience_days: 3")
 )
 """The whole grammar, with everything set that may be."""
 
@@ -79,6 +93,8 @@ def another(value: object) -> object:
             return f"{value}x"
         case date():
             return value + timedelta(days=1)
+        case time():
+            return value.replace(minute=30)
         case tuple():
             return value[:-1]
         case pl.DataType():
@@ -138,8 +154,9 @@ def test_the_same_file_twice_differs_in_nothing() -> None:
         ([("daily_entries: 500, ", "")], "journey handbags: capacity.daily_entries 500 → not set"),
         ([("any: [new_handbag_browsers, big_never_responded]", "any: [new_handbag_browsers]")],
          "journey handbags: queue.any without big_never_responded"),
-        ([("{day: 7, channel: app, content: welcome_2}", "{day: 9, channel: app, content: welcome_2}")],
-         "journey welcome: steps with day 9 app welcome_2, without day 7 app welcome_2"),
+        ([("{day: 7, channel: app, content: welcome_2, ", "{day: 9, channel: app, content: welcome_2, ")],
+         ("journey welcome: steps with day 9 app welcome_2 at 11:00 when orders > 0 choose listed repeated, "
+          "without day 7 app welcome_2 at 11:00 when orders > 0 choose listed repeated")),
         ([("goal: {event: Order Completed, within_days: 14", "goal: {event: Order Completed, within_days: 7")],
          "journey welcome: goal.within_days 14 → 7"),
         ([("    goal: {event: Order Completed, within_days: 14, value: revenue}\n", "")],

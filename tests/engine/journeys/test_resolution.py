@@ -358,6 +358,14 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
             FULL + ", steps: [{day: 1, channel: emial, content: a}]}",
             ":12: journey 'welcome', field 'steps.channel': unknown channel 'emial'; did you mean 'email'?",
         ),
+        (
+            FULL + ", steps: [{day: 2, content: a}]}",
+            ":12: journey 'welcome', field 'steps': expected exactly one of the keys channel, channels",
+        ),
+        (
+            FULL + ", steps: [{day: 1, channel: app, until: 3, content: a}]}",
+            ":12: journey 'welcome', field 'steps.until': is for slots, which are not built yet: leave it out",
+        ),
         (HEAD + "traits: {x: {percentile: y}}", ":3: trait 'x', field 'percentile': unknown trait 'y'; there are x"),
         (
             HEAD + "traits: {x: {percentile: y}, y: {last: plan, of: A}}",
@@ -510,7 +518,11 @@ def test_the_json_schema_explains_every_key() -> None:
         (document.Capacity, resolved.Journey, set(), None),
         (document.Queue, resolved.Queue, set(), set()),
         (document.Goal, resolved.Goal, set(), set()),
-        (document.Step, resolved.Step, set(), set()),
+        (document.Step, resolved.Step, {"channel", "until"}, set()),
+        (document.Audience, resolved.Audience, set(), {"id"}),
+        (document.Publish, resolved.Publish, set(), set()),
+        (document.Hours, resolved.Hours, set(), set()),
+        (document.MessageCap, resolved.MessageCap, set(), set()),
         (document.NotAfter, resolved.NotAfter, set(), set()),
         (document.Reentry, resolved.Reentry, set(), set()),
         (document.Period, resolved.Period, set(), set()),
