@@ -88,12 +88,12 @@ def audience_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         except (LedgerError, WrongSettingError) as problem:
             raise dg.Failure(description=f"no destination was told: {problem}", allow_retries=False) from None
         current = [day for day in days if is_current(day, _now(), portfolio)]
-        told = days_to_tell(days, current, max(lake.days("audience_members"), default=None))
+        live = days_to_tell(days, current, max(lake.days("audience_members"), default=None))
         rehearsal = dict.fromkeys(connected, Rehearsal())
         step = Synchronizing(
             lake,
             portfolio,
-            lambda day: Synchronizer(day, connected if day in told else rehearsal, memberships, _now),
+            lambda day: Synchronizer(day, connected if day in live else rehearsal, memberships, _now),
             days,
             erased=tombstones.fingerprints(),
             accepted=config.accept_removal,

@@ -89,10 +89,10 @@ def _eligible(
 
 
 def _told(customers: pl.LazyFrame, audience: Audience, portfolio: Portfolio) -> pl.LazyFrame:
-    told = pl.struct(audience.fields).struct.json_encode() if audience.fields else pl.lit(None, dtype=pl.String)
+    fields = pl.struct(audience.fields).struct.json_encode() if audience.fields else pl.lit(None, dtype=pl.String)
     return (
         customers.filter(dict(consents_of(portfolio))[audience.id])
-        .select("customer_id", identifiers=identifiers(audience.match, portfolio), fields=told)
+        .select("customer_id", identifiers=identifiers(audience.match, portfolio), fields=fields)
         .filter(pl.col("identifiers") != NOTHING)
         .with_columns(audience_id=pl.lit(audience.id), checksum=checksum(["identifiers", "fields"]))
     )

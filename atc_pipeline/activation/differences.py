@@ -59,7 +59,7 @@ def wanted_answers(assignments: pl.LazyFrame, profiles: pl.LazyFrame, portfolio:
         return pl.LazyFrame(schema={name: DIFFERENCE[name] for name in (*KEY, "identifiers", "fields", "checksum")})
     treated = assignments.filter((pl.col("arm") == "treated") & pl.col("journey_id").is_not_null())
     answers = treated.select("customer_id", "journey_id", "entered_on", "ends_on").join(profiles, on="customer_id", how="left")
-    told = pl.struct(
+    fields = pl.struct(
         pl.col("journey_id").alias("journey"),
         pl.col("entered_on").cast(pl.String).alias("journey_entered_on"),
         pl.col("ends_on").cast(pl.String).alias("journey_ends_on"),
@@ -67,7 +67,7 @@ def wanted_answers(assignments: pl.LazyFrame, profiles: pl.LazyFrame, portfolio:
     ).struct.json_encode()
     places = pl.LazyFrame({"destination": list(portfolio.publish.to)})
     return (
-        answers.with_columns(fields=told, says=pl.format("{} {}", "journey_id", "entered_on"))
+        answers.with_columns(fields=fields, says=pl.format("{} {}", "journey_id", "entered_on"))
         .with_columns(audience_id=pl.lit(ANSWER), identifiers=pl.lit(NOTHING), checksum=checksum(["says"]))
         .join(places, how="cross")
         .select(*KEY, "identifiers", "fields", "checksum")

@@ -91,7 +91,7 @@ class Synchronizing:
         """
         self.store, self.portfolio, self.carrier, self.accepted = store, portfolio, carrier, accepted
         self.erased = pl.Series(dtype=pl.String) if erased is None else erased
-        self.told = {day: told_before(store, day) for day in days}
+        self.earlier = {day: told_before(store, day) for day in days}
         self.kept: dict[date, pl.DataFrame] = {}
         """By day, one row per audience and destination: how many are there, were there, and differ."""
         self.unexplained: dict[date, pl.DataFrame] = {}
@@ -117,33 +117,33 @@ class Synchronizing:
         rows = differences(wanted, known.lazy(), profiles, since, self.erased, self.portfolio, today=day)
         rows, _ = hold(keep_shared(rows, wanted), known.lazy(), self.accepted)
         outcomes = pl.concat([_untold(rows), carrier.tell(rows.filter(pl.col("status").is_null()))])
-        told = rows.drop("status").join(outcomes, on=KEY, how="left", maintain_order="left")
-        self.unexplained[day] = unexplained(wanted, carrier.known() if _is_told(told) else known, told)
-        self.kept[day] = _counted(wanted.select(KEY).collect(), known, told)
-        return {"audience_syncs": self._syncs(told, day), "answers": self._answers(told, assignments, day)}
+        results = rows.drop("status").join(outcomes, on=KEY, how="left", maintain_order="left")
+        self.unexplained[day] = unexplained(wanted, carrier.known() if _is_told(results) else known, results)
+        self.kept[day] = _counted(wanted.select(KEY).collect(), known, results)
+        return {"audience_syncs": self._syncs(results, day), "answers": self._answers(results, assignments, day)}
 
-    def _syncs(self, told: pl.DataFrame, day: date) -> pl.DataFrame:
-        rows = told.filter(pl.col("audience_id") != ANSWER).select(*AUDIENCE_SYNCS.schema)
-        return _with_earlier(rows, self.told[day].get("audience_syncs"), AUDIENCE_SYNCS.key)
+    def _syncs(self, results: pl.DataFrame, day: date) -> pl.DataFrame:
+        rows = results.filter(pl.col("audience_id") != ANSWER).select(*AUDIENCE_SYNCS.schema)
+        return _with_earlier(rows, self.earlier[day].get("audience_syncs"), AUDIENCE_SYNCS.key)
 
-    def _answers(self, told: pl.DataFrame, assignments: pl.LazyFrame, day: date) -> pl.DataFrame:
+    def _answers(self, results: pl.DataFrame, assignments: pl.LazyFrame, day: date) -> pl.DataFrame:
         answers = assignments.filter(pl.col("arm") == "treated").select("customer_id", "journey_id", "entered_on", "ends_on")
-        rows = told.lazy().filter(pl.col("audience_id") == ANSWER).join(answers, on="customer_id", how="left")
-        return _with_earlier(rows.select(*ANSWERS.schema).collect(), self.told[day].get("answers"), ANSWERS.key)
+        rows = results.lazy().filter(pl.col("audience_id") == ANSWER).join(answers, on="customer_id", how="left")
+        return _with_earlier(rows.select(*ANSWERS.schema).collect(), self.earlier[day].get("answers"), ANSWERS.key)
 
 
-def unexplained(wanted: pl.LazyFrame, known: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+def unexplained(wanted: pl.LazyFrame, known: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
     """Return who would not be where they are wanted when all that still differs was done, or would be where they are not.
 
     Acknowledged and differences are the members; who stays because an audience keeps its members counts as one.
     """
-    open_ones = told.lazy().filter(pl.col("status") != ACKNOWLEDGED)
-    leaving = open_ones.filter(pl.col("operation") == REMOVE)
-    coming = open_ones.filter(pl.col("operation") != REMOVE).select(*KEY, "checksum")
+    still_open = results.lazy().filter(pl.col("status") != ACKNOWLEDGED)
+    leaving = still_open.filter(pl.col("operation") == REMOVE)
+    coming = still_open.filter(pl.col("operation") != REMOVE).select(*KEY, "checksum")
     has = known.lazy().filter(pl.col("acknowledged_at").is_not_null()).select(*KEY, "checksum")
     then = pl.concat([has.join(leaving, on=KEY, how="anti").join(coming, on=KEY, how="anti"), coming])
     lacking = wanted.select(*KEY, "checksum").join(then, on=[*KEY, "checksum"], how="anti").select(KEY)
-    removed = told.lazy().filter((pl.col("operation") == REMOVE) & (pl.col("status") == ACKNOWLEDGED)).select(KEY)
+    removed = results.lazy().filter((pl.col("operation") == REMOVE) & (pl.col("status") == ACKNOWLEDGED)).select(KEY)
     left_over = removed.join(known.lazy(), on=KEY, how="semi")
     return pl.concat([lacking, left_over]).sort(KEY).collect()
 
@@ -191,17 +191,17 @@ def _untold(rows: pl.DataFrame) -> pl.DataFrame:
     return held.select(*KEY, "status", reason=pl.lit("too many would leave: accept_removal lets them"))
 
 
-def _is_told(told: pl.DataFrame) -> bool:
-    return told["status"].is_in([ACKNOWLEDGED, "failed", "unknown"]).any()
+def _is_told(results: pl.DataFrame) -> bool:
+    return results["status"].is_in([ACKNOWLEDGED, "failed", "unknown"]).any()
 
 
-def _counted(wanted: pl.DataFrame, known: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+def _counted(wanted: pl.DataFrame, known: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
     """One row per audience and destination: ``members, had, add, update, remove, held, unchanged``."""
     place = ["audience_id", "destination"]
-    if "operation" not in told.columns:
-        told = pl.DataFrame(schema=DIFFERENCE)
+    if "operation" not in results.columns:
+        results = pl.DataFrame(schema=DIFFERENCE)
     is_held = (pl.col("status") == "held").fill_null(value=False)
-    counts = told.group_by(place).agg(
+    counts = results.group_by(place).agg(
         *((pl.col("operation").eq(name) & ~is_held).sum().alias(name) for name in ("add", UPDATE, REMOVE)), held=is_held.sum()
     )
     both = [wanted.group_by(place).agg(members=pl.len()), known.group_by(place).agg(had=pl.len()), counts]

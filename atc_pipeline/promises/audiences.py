@@ -100,20 +100,20 @@ def _small(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataF
 
 def _shrinking(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """One row per day, audience and destination that is held: how many would leave."""
-    told = [
+    frames = [
         frame.filter(pl.col("status") == HELD).group_by("date", "audience_id", "destination").agg(would_leave=pl.len())
         for frame in (store.scan("audience_syncs", days), _answers(store, days))
         if frame is not None
     ]
-    return pl.concat(told).sort("date", "audience_id", "destination").collect() if told else pl.DataFrame()
+    return pl.concat(frames).sort("date", "audience_id", "destination").collect() if frames else pl.DataFrame()
 
 
 def _troubles(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """One row per day, audience, destination, status and reason: how many customers are not where they should be."""
-    told = [frame for frame in (store.scan("audience_syncs", days), _answers(store, days)) if frame is not None]
-    if not told:
+    frames = [frame for frame in (store.scan("audience_syncs", days), _answers(store, days)) if frame is not None]
+    if not frames:
         return pl.DataFrame()
-    shown = pl.concat([frame.select("date", "audience_id", "destination", "status", "reason") for frame in told])
+    shown = pl.concat([frame.select("date", "audience_id", "destination", "status", "reason") for frame in frames])
     troubles = shown.filter(pl.col("status").is_in(TROUBLES)).group_by("date", "audience_id", "destination", "status", "reason")
     return troubles.len("customers").sort("date", "audience_id", "destination", "status", "reason").collect()
 
@@ -134,15 +134,15 @@ PROMISES = (
     Promise(
         "audience_members",
         "identifiers_are_plain",
-        "Nobody has an address that is hashed already: it is left out, since hashed again it would match nobody. See to where the column "
-        "comes from.",
+        "Nobody has an address that is hashed already: it is left out, since hashed again it would match nobody. Look at where the "
+        "column comes from.",
         _plain_identifiers,
         is_blocking=False,
     ),
     Promise(
         "audience_members",
         "audiences_are_large_enough",
-        "Every audience has 1,000 members or more: ad platforms do not serve smaller ones. Widen the journey's or segment's condition, or "
+        "Every audience has 1,000 members or more: ad platforms serve no smaller one. Look at the journey's or segment's condition, or "
         "leave it to grow.",
         _small,
         is_blocking=False,

@@ -5,7 +5,7 @@ differs (``atc_pipeline.activation.differences``), how a destination is told (``
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 
 import dagster as dg
@@ -18,7 +18,7 @@ from atc_pipeline.rules.lots import hexadecimal, xxh64
 from resources.channels.channel import Clock
 from resources.delivery.ledger import LedgerError
 from resources.delivery.memberships import Memberships
-from resources.destinations.destination import ROW, Destination, Rehearsal
+from resources.destinations.destination import ROW, Destination
 
 GIVEN_UP_AFTER = 3
 """Requests in a row of which a destination took and decided nothing, after which it is left alone for the run."""
@@ -57,20 +57,15 @@ class Synchronizer:
         )
 
 
-def synchronize(
-    rows: pl.DataFrame, destinations: Mapping[str, Destination], memberships: Memberships, now: Clock, *, are_removals_all: bool = False
-) -> pl.DataFrame:
-    """One row per difference: ``KEY, status, reason``. A destination that is none of these would be told nothing, and is an error.
-
-    ``are_removals_all``: what is to be added waits for another run (an erasure).
-    """
-    told = [pl.DataFrame(schema=OUTCOME)]
-    for (name,), of_one in rows.group_by("destination", maintain_order=True):
+def synchronize(rows: pl.DataFrame, destinations: Mapping[str, Destination], memberships: Memberships, now: Clock) -> pl.DataFrame:
+    """One row per difference: ``KEY, status, reason``. A destination that is none of these would be told nothing, and is an error."""
+    outcomes = [pl.DataFrame(schema=OUTCOME)]
+    for (name,), own in rows.group_by("destination", maintain_order=True):
         destination = destinations.get(str(name))
         if destination is None:
             raise ValueError(f"differences are for {name!r}, but only these destinations are connected: {sorted(destinations)}")
-        told += _Telling(destination, memberships, now).all_of(of_one, are_removals_all=are_removals_all)
-    return pl.concat(told).select(*KEY, "status", "reason")
+        outcomes += _Telling(destination, memberships, now).all_of(own)
+    return pl.concat(outcomes).select(*KEY, "status", "reason")
 
 
 @dataclass
@@ -81,18 +76,15 @@ class _Telling:
     memberships: Memberships
     now: Clock
     in_vain: int = 0
-    told: list[pl.DataFrame] = field(default_factory=list)
 
-    def all_of(self, rows: pl.DataFrame, *, are_removals_all: bool) -> list[pl.DataFrame]:
+    def all_of(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
         """Remove, and then add; whoever is removed and added again is told of in that order."""
         if self.destination.is_dry:
-            return [rows.select(KEY).hstack(Rehearsal().tell(rows))]
+            return [rows.select(KEY).hstack(self.destination.tell(rows))]
         is_replaced = (pl.col("operation") == UPDATE) & (pl.col("audience_id") != ANSWER)
         removed = self._batches(rows.filter((pl.col("operation") == REMOVE) | is_replaced), REMOVE, self._remove)
         final = removed.join(rows.filter(pl.col("operation") == REMOVE), on=KEY, how="semi")
         stopped = removed.filter(pl.col("status") != ACKNOWLEDGED).join(final, on=KEY, how="anti")
-        if are_removals_all:
-            return [removed]
         adding = rows.filter(pl.col("operation") != REMOVE).join(stopped, on=KEY, how="anti", maintain_order="left")
         return [final, stopped, self._batches(adding, ADD, self._add)]
 
@@ -128,12 +120,14 @@ def _as_told(rows: pl.DataFrame, operation: str, at: str) -> pl.DataFrame:
     identifiers = pl.coalesce("sent", pl.lit("{}")) if operation == REMOVE else pl.col("identifiers")
     fields = pl.when(pl.col("audience_id") == ANSWER).then("fields") if operation == REMOVE else pl.col("fields")
     # A set may change to and fro on a day, and whoever takes an id it knows for a repetition must not take that for one.
-    named = pl.concat_str(*KEY, pl.lit(operation), pl.lit(at), separator=":")
+    identity_of_row = pl.concat_str(*KEY, pl.lit(operation), pl.lit(at), separator=":")
     identity = (
-        pl.when(pl.col("audience_id") == ANSWER).then(message_id("destination", "customer_id", "date")).otherwise(hexadecimal(xxh64(named)))
+        pl.when(pl.col("audience_id") == ANSWER)
+        .then(message_id("destination", "customer_id", "date"))
+        .otherwise(hexadecimal(xxh64(identity_of_row)))
     )
-    told = rows.with_columns(message_id=identity, operation=pl.lit(operation), identifiers=identifiers, fields=fields)
-    return told.select(*dict.fromkeys([*KEY, *ROW, "checksum"]))
+    named = rows.with_columns(message_id=identity, operation=pl.lit(operation), identifiers=identifiers, fields=fields)
+    return named.select(*dict.fromkeys([*KEY, *ROW, "checksum"]))
 
 
 def _log_troubles(outcome: pl.DataFrame) -> None:

@@ -60,9 +60,9 @@ def outcome(rows: pl.DataFrame, status: str, reason: str | None = None, *, is_fi
     return pl.DataFrame([(status, shown, is_decided)] * rows.height, schema=OUTCOME, orient="row")
 
 
-def outcomes(told: Iterable[tuple[str, str | None, bool]]) -> pl.DataFrame:
+def outcomes(answers: Iterable[tuple[str, str | None, bool]]) -> pl.DataFrame:
     """One row per outcome."""
-    return pl.DataFrame(list(told), schema=OUTCOME, orient="row")
+    return pl.DataFrame(list(answers), schema=OUTCOME, orient="row")
 
 
 def objects(rows: pl.DataFrame) -> Sequence[dict[str, Any]]:

@@ -80,9 +80,9 @@ def divided(rows: pl.DataFrame, tell: Callable[[pl.DataFrame], tuple[Verdict, pl
     while left:
         offset, part = left.pop()
         tries += 1
-        verdict, told = tell(part)
+        verdict, answered = tell(part)
         if not verdict.is_divisible:
-            parts.append((offset, told))
+            parts.append((offset, answered))
         elif part.height == 1:
             parts.append((offset, outcome(part, verdict.status, verdict.reason, is_final=True)))
         elif tries + len(left) >= MOST_HALVES:
@@ -90,5 +90,5 @@ def divided(rows: pl.DataFrame, tell: Callable[[pl.DataFrame], tuple[Verdict, pl
         else:
             half = part.height // 2
             left += [(offset + half, part.slice(half)), (offset, part.head(half))]
-    ordered = [told for _, told in sorted(parts, key=lambda each: each[0])]
+    ordered = [answered for _, answered in sorted(parts, key=lambda each: each[0])]
     return pl.concat([pl.DataFrame(schema=OUTCOME), *ordered])

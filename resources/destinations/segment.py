@@ -42,14 +42,14 @@ class SegmentDestination:
 
     def tell(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per row, as Segment answered."""
-        told = []
+        answered = []
         for part, is_too_large in _batches(rows):
             if is_too_large:
                 reason = f"is larger than Segment's {LARGEST_EVENT:,} bytes an event: fewer fields, or shorter"
-                told.append(outcome(part, "failed", reason, is_final=True))
+                answered.append(outcome(part, "failed", reason, is_final=True))
             else:
-                told.append(divided(part, self._tell))
-        return pl.concat(told)
+                answered.append(divided(part, self._tell))
+        return pl.concat(answered)
 
     def _tell(self, rows: pl.DataFrame) -> tuple[Verdict, pl.DataFrame]:
         body = '{"batch":[' + ",".join(_written(event(row)) for row in objects(rows)) + "]}"
