@@ -28,6 +28,7 @@ from assets.jobs.landing import landing_sensor, seconds_between
 from assets.jobs.purposes import jobs_by_purpose
 from assets.jobs.schedule import schedule
 from assets.outcomes import outcome_assets
+from assets.sent import sent_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.alerts import check_setting
@@ -64,6 +65,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *outcome_assets(partitions),
         *activation_assets(partitions),
         *audience_assets(partitions),
+        *sent_assets(partitions),
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")

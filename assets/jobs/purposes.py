@@ -19,7 +19,7 @@ SELECTIONS = {
     "daily": "*",
     "ingest_events": "group:events",
     "decide_again": "group:decisions or key:outbound_messages",
-    "activate": "key:activation",
+    "activate": "key:activation or key:sent_events",
     "synchronize": "key:audience_members or key:audience_changes or key:audience_syncs or key:answers",
 }
 """What each job makes whole, as the command line is told it, too."""

@@ -139,7 +139,25 @@ AUDIENCE_CHANGES = Table(
     columns=(DATE, JOURNEY_ID, CUSTOMER_ID, Column("change", pl.String(), "What happened.", one_of=("entered", "left"))),
 )
 
+SENT = ("Journey Started", "Journey Ended", "Message Sent", "Message Failed", "Audience Entered", "Audience Exited")
+"""What comes back as events of ours."""
+
+SENT_EVENTS = Table(
+    "sent_events",
+    "One row per event of ours that was written into the landing zone about the day; none in a dry run.",
+    key=("message_id",),
+    columns=(
+        DATE,
+        Column("message_id", pl.String(), "The event's messageId: 16 hexadecimal digits, the same whenever it is written."),
+        Column("event", pl.String(), "What happened.", one_of=SENT),
+        CUSTOMER_ID,
+        Column("idempotency_key", pl.String(), "The message it is about.", is_nullable=True),
+        Column("timestamp", MOMENT, "When it happened: a decision when its day was over, a message when it was handed over."),
+    ),
+)
+
 TABLES: tuple[Entry, ...] = (
     OUTBOUND_MESSAGES, ACTIVATION,
     AUDIENCE_MEMBERS, AUDIENCE_SYNCS, ANSWERS, AUDIENCE_CHANGES,
+    SENT_EVENTS,
 )  # fmt: skip

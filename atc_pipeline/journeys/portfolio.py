@@ -338,6 +338,11 @@ class Portfolio:
         """Name the channels that have an address of their own for each customer."""
         return tuple(channel.id for channel in self.channels if channel.to is not None)
 
+    @property
+    def mailed(self) -> tuple[str, ...]:
+        """Name the channels that events about e-mail are about unless they name another: those of that medium or of that name."""
+        return tuple(channel.id for channel in self.channels if channel.medium == "email" or channel.id == "email")
+
     @cached_property
     def fingerprint(self) -> str:
         """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.
