@@ -291,7 +291,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "withheld for its key": edited("activation", "key_collision", CUSTOMER == "c00", status="withheld", reason="key_collision"),
     },
     "audience_members.members_may_be_told_of": {
-        "held out": edited("journey_assignments", "control", JOURNEY == "tea_club", arm="control"),
+        "held out": edited("journey_assignments", "not treated in the journey", JOURNEY == "tea_club", arm="control"),
         "in another journey": edited("journey_assignments", "not treated in the journey", JOURNEY == "tea_club", journey_id="welcome"),
         "without consent": edited("customer_profiles", "no consent", pl.lit(value=True), consent_app=False),
         "nothing to be known by": edited("audience_members", "unknown", pl.lit(value=True), identifiers="{}"),
@@ -358,6 +358,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = make_world(folder, FULL)
     alias = line("c10", LAST, 80, type="alias", previousId="c11")
     Path(environment["ATC_HOME"], "landing", str(LAST), "alias.ndjson").write_text(alias)
+    bounce = line("c00", FIRST, 81, event="Email Bounced")  # which every channel with an address waits for
+    Path(environment["ATC_HOME"], "landing", str(FIRST), "bounce.ndjson").write_text(bounce)
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(environment, FIRST, LAST, instance=instance).success
     return folder
