@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.activation import activation_assets
+from assets.audiences import audience_assets
 from assets.checks import all_checks
 from assets.customers import customer_assets
 from assets.decision import decision_assets
@@ -34,6 +35,7 @@ from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.alerts import check_setting
 from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger, WrongLedgerError
+from resources.destinations.connected import Destinations
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
@@ -63,6 +65,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *decision_assets(partitions),
         *outcome_assets(partitions),
         *activation_assets(partitions),
+        *audience_assets(partitions),
         *sent_assets(partitions),
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
@@ -92,6 +95,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
+            "destinations": Destinations.from_environment(home, environment),
             "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
         }
