@@ -19,7 +19,9 @@ SUBJECT, TEXT = "It has been a while", f"New this week. {UNSUBSCRIBE}"
 HTML = f'<p>New this week. <a href="{UNSUBSCRIBE}">Bye</a></p>'
 
 
-def broken(*, subject: str = SUBJECT, preheader: str | None = None, text: str = "", html: str = "", rules: Rules = BRAND) -> tuple[str, ...]:
+def broken(
+    *, subject: str = SUBJECT, preheader: str | None = None, text: str = "", html: str = "", rules: Rules = BRAND
+) -> tuple[str, ...]:
     """Return what an e-mail breaks that is fine but for these additions."""
     return email_faults(subject=subject, preheader=preheader, text=f"{text} {TEXT}", html=f"{html} {HTML}", rules=rules)
 

@@ -199,7 +199,7 @@ def test_what_is_outside_is_refused_with_what_to_do(text: str, reason: str) -> N
         ("<scr{# #}ipt>{{ plan }}</script>", PLACED),
         ("</{{ plan }}>", PLACED),
         ("<p style='color:{{ plan }}'>", PLACED),
-        ("<p onclick=\"{{ plan }}\">", PLACED),
+        ('<p onclick="{{ plan }}">', PLACED),
         ("<script>{{ plan }}</script>", PLACED),
         ("<style>{{ plan }}</style>", PLACED),
         ("<!-- {{ plan }} -->", PLACED),
@@ -287,10 +287,31 @@ def test_a_template_goes_to_another_process() -> None:
 NAMES = st.sampled_from([*SCHEMA, *SLOTS, "x", "nmae", "loop", "self", "cycler"])
 ATOMS = st.one_of(NAMES, st.sampled_from(["'a'", "1", "1.5", "true", "none", "['a', 'b']", "[1]", "range(9)", "a.b", "''.__class__"]))
 TESTS = ["is none", "is not none", "== 'a'", "> 1", "in tags", "in ['a']", "* 9", "+ 1", "~ 'a'", "is defined", "[0]", ".x", "()", "| sort"]
-CHAINS = st.lists(st.sampled_from([*(f"| {name}" for name in FILTERS), "| default('a')", "| round(2)", "| truncate(5)", *TESTS]), max_size=3)
+CHAINS = st.lists(
+    st.sampled_from([*(f"| {name}" for name in FILTERS), "| default('a')", "| round(2)", "| truncate(5)", *TESTS]), max_size=3
+)
 EXPRESSIONS = st.builds(lambda atom, chain: " ".join([atom, *chain]), ATOMS, CHAINS)
 OUTPUTS = st.builds(lambda expression: f"{{{{ {expression} }}}}", EXPRESSIONS)
-DATA = st.sampled_from(["a ", "<b>", "</b>", '<a href="https://x.y/', '">', "'", "\n", "{", "%}", "https://x.y/?q=", "<!--", "-->", "<script>", "<", "</", "<scr"])
+DATA = st.sampled_from(
+    [
+        "a ",
+        "<b>",
+        "</b>",
+        '<a href="https://x.y/',
+        '">',
+        "'",
+        "\n",
+        "{",
+        "%}",
+        "https://x.y/?q=",
+        "<!--",
+        "-->",
+        "<script>",
+        "<",
+        "</",
+        "<scr",
+    ]
+)
 LEAVES = st.one_of(OUTPUTS, OUTPUTS, DATA, st.sampled_from(["{% set a = 1 %}", "{% include 'x' %}", "{% raw %}", "{#", "{% endif %}"]))
 TEXTS = st.recursive(
     LEAVES,

@@ -7,10 +7,13 @@ versions are kept (``tests/edges``).
 from collections.abc import Mapping
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from atc_pipeline.content import templates
 from atc_pipeline.content.layouts import html_of, text_of
 from atc_pipeline.content.templates import SLOTS
+from atc_pipeline.journeys import library, wording
 from atc_pipeline.journeys.document import parse_document
 from atc_pipeline.journeys.portfolio import Limits, Portfolio
 from atc_pipeline.journeys.problems import JourneysError
@@ -156,7 +159,7 @@ def test_without_content_nothing_is_asked_of_a_portfolio() -> None:
         ("first_name | default('there')", "first_name",
          "journeys.yaml:23: block 'greeting', field 'text': column 'first_name' can be empty: write first_name | default('...'), or "
          "{% if first_name %} around it"),
-        ("text: \"New this week.\"", "text: \"{{ favourite }}\"",
+        ('text: "New this week."', 'text: "{{ favourite }}"',
          "journeys.yaml:28: block 'hero', field 'variants.text': variant 'anybody': column 'favourite' can be empty: write favourite | "
          "default('...'), or {% if favourite %} around it"),
         ("{{ first_name | default('We') }}, it", "{{ 'a' * 500000000 }}, it",
@@ -176,17 +179,17 @@ def test_without_content_nothing_is_asked_of_a_portfolio() -> None:
          "journeys.yaml:28: block 'hero', field 'variants.id': variant 'produce' stands above already: ids are unique within a block"),
         ("{id: anybody, text", "{id: anybody, when: orders > 9, text",
          "journeys.yaml:28: block 'hero', field 'variants.when': variant 'anybody' is the last, for everybody else: expected no when"),
-        ("when: \"orders > 3\", ", "",
+        ('when: "orders > 3", ', "",
          "journeys.yaml:27: block 'hero', field 'variants': variant 'produce' has no when, so nobody comes to those after it: expected it "
          "last"),
-        ("when: \"orders > 3\"", "when: \"ordrs > 3\"",
+        ('when: "orders > 3"', 'when: "ordrs > 3"',
          "journeys.yaml:27: block 'hero', field 'variants.when': unknown column 'ordrs'; did you mean 'orders'?"),
         ("{id: ten, share: 0.5,", "{id: ten, share: 0.4,", "journeys.yaml:30: block 'offer', field 'variants': shares add up to 0.9: expected 1"),
         ("{id: ten, share: 0.5,", "{id: ten,",
          "journeys.yaml:30: block 'offer', field 'variants': variant 'ten' has no share: either all have one, or none"),
         ("{id: ten, share: 0.5,", "{id: ten, share: 0.5, when: orders > 1,",
          "journeys.yaml:32: block 'offer', field 'variants': variant 'ten': when and share do not stand beside each other"),
-        ("{id: ten, share: 0.5, text: \"Ten percent off.\"}", "{id: ten, share: 0.5}",
+        ('{id: ten, share: 0.5, text: "Ten percent off."}', "{id: ten, share: 0.5}",
          "journeys.yaml:32: block 'offer', field 'variants': variant 'ten': text is missing: every medium needs it"),
         ("{id: ten, share: 0.5,", "{id: ten, share: 0.5, write: {brief: Say it.},",
          "journeys.yaml:32: block 'offer', field 'variants.write': is not built yet: leave it out"),
@@ -345,3 +348,23 @@ def test_a_file_outside_or_of_another_kind_is_refused(tmp_path: Path, name: str,
 def test_a_document_by_itself_has_no_files() -> None:
     """Who resolves a text without its files is told."""
     assert "layout 'newsletter', field 'file': 'content/newsletter.mjml' was not read" in refusal(files={})
+
+
+def test_every_kind_of_column_can_be_shown_and_given_as_an_example() -> None:
+    """A type that a template reads has an emptiest value and an example."""
+    assert set(library._EXAMPLES) == set(templates._KINDS) == {*library._EMPTIEST, pl.Date()}
+    assert set(library.MEDIA) <= set(wording.Content.model_fields)
+
+
+@pytest.mark.parametrize("values", [{}, {"when": "orders > 1"}, {"share": 0.5}])
+def test_a_block_of_a_single_variant_is_for_everybody(values: dict[str, object]) -> None:
+    """Alone, it has neither a condition nor a part of the customers."""
+    text = TEXT.replace('{id: ten, share: 0.5, text: "Ten percent off."}', "")
+    inner = "".join(f", {key}: {value}" for key, value in values.items())
+    five = next(line for line in text.splitlines() if "id: five" in line)
+    edited = text.replace(five, f"      - {{id: five{inner}, text: Five off.}}").replace("\n      - \n", "\n")
+    if values:
+        with pytest.raises(JourneysError):
+            load(edited)
+    else:
+        assert [variant.id for variant in load(edited).blocks[3].variants] == ["five"]
