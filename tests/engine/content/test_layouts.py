@@ -58,12 +58,15 @@ def test_a_plain_page_takes_blocks_of_any_markup() -> None:
         ("a < b & c", "<p>a &lt; b &amp; c</p>"),
         ("a\n\n\nb\nc", "<p>a</p><p>b<br>c</p>"),
         ("{{ x | default('<b>') }}{# no #}", "<p>{{ x | default('<b>') }}</p>"),
-        ("go: https://x.example/?a={{ x }}&b=1.", '<p>go: <a href="https://x.example/?a={{ x }}&amp;b=1">https://x.example/?a={{ x }}&amp;b=1</a>.</p>'),
+        (
+            "go: https://x.example/?a={{ x }}&b=1.",
+            '<p>go: <a href="https://x.example/?a={{ x }}&amp;b=1">https://x.example/?a={{ x }}&amp;b=1</a>.</p>',
+        ),
         ("{% if x %}https://x.example/{% endif %}", '<p>{% if x %}<a href="https://x.example/">https://x.example/</a>{% endif %}</p>'),
         ("{{ unsubscribe_url }}", '<p><a href="{{ unsubscribe_url }}">{{ unsubscribe_url }}</a></p>'),
         ("<a href='x'>", "<p>&lt;a href='x'&gt;</p>"),
     ],
-)  # fmt: skip
+)
 def test_a_text_is_written_as_html(text: str, html: str) -> None:
     """Paragraphs, lines, and links that can be followed; what is markup in it is text."""
     assert as_html(text) == html

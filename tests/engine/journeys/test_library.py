@@ -55,7 +55,8 @@ blocks:
 content:
   we_miss_you:
     about: First word after three weeks.
-    email: {subject: "{{ first_name | default('We') }}, it has been a while", preheader: New & good, layout: newsletter, body: [greeting, hero, offer]}
+    email: {subject: "{{ first_name | default('We') }}, it has been a while", preheader: New & good, layout: newsletter,
+            body: [greeting, hero, offer]}
 journeys:
   - id: winback
     length_days: 7
@@ -146,66 +147,156 @@ def test_without_content_nothing_is_asked_of_a_portfolio() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("body: [greeting,", "body: [greting,",
-         "journeys.yaml:36: content 'we_miss_you', field 'email.body': unknown block 'greting'; did you mean 'greeting'?"),
-        ("layout: newsletter,", "layout: newsleter,",
-         "journeys.yaml:36: content 'we_miss_you', field 'email.layout': unknown layout 'newsleter'; did you mean 'newsletter'?"),
-        ("content: we_miss_you", "content: we_mis_you",
-         "journeys.yaml:41: journey 'winback', field 'steps.content': unknown content 'we_mis_you'; did you mean 'we_miss_you'?"),
-        ("Hi {{ first_name |", "Hi {{ frst_name |",
-         "journeys.yaml:23: block 'greeting', field 'text': unknown column 'frst_name'; did you mean 'first_name'?"),
-        ("first_name | default('there')", "first_name | defalt('there')",
-         "journeys.yaml:23: block 'greeting', field 'text': unknown filter 'defalt'; did you mean 'default'?"),
-        ("first_name | default('there')", "first_name",
-         "journeys.yaml:23: block 'greeting', field 'text': column 'first_name' can be empty: write first_name | default('...'), or "
-         "{% if first_name %} around it"),
-        ('text: "New this week."', 'text: "{{ favourite }}"',
-         "journeys.yaml:28: block 'hero', field 'variants.text': variant 'anybody': column 'favourite' can be empty: write favourite | "
-         "default('...'), or {% if favourite %} around it"),
-        ("{{ first_name | default('We') }}, it", "{{ 'a' * 500000000 }}, it",
-         "journeys.yaml:36: content 'we_miss_you', field 'email.subject': a template does not calculate: declare a trait, and name it here"),
-        ("footer: {email: legal}", "footer: {email: leagl}",
-         "journeys.yaml:18: field 'brand.footer.email': unknown block 'leagl'; did you mean 'legal'?"),
+        (
+            "body: [greeting,",
+            "body: [greting,",
+            "journeys.yaml:37: content 'we_miss_you', field 'email.body': unknown block 'greting'; did you mean 'greeting'?",
+        ),
+        (
+            "layout: newsletter,",
+            "layout: newsleter,",
+            "journeys.yaml:36: content 'we_miss_you', field 'email.layout': unknown layout 'newsleter'; did you mean 'newsletter'?",
+        ),
+        (
+            "content: we_miss_you",
+            "content: we_mis_you",
+            "journeys.yaml:42: journey 'winback', field 'steps.content': unknown content 'we_mis_you'; did you mean 'we_miss_you'?",
+        ),
+        (
+            "Hi {{ first_name |",
+            "Hi {{ frst_name |",
+            "journeys.yaml:23: block 'greeting', field 'text': unknown column 'frst_name'; did you mean 'first_name'?",
+        ),
+        (
+            "first_name | default('there')",
+            "first_name | defalt('there')",
+            "journeys.yaml:23: block 'greeting', field 'text': unknown filter 'defalt'; did you mean 'default'?",
+        ),
+        (
+            "first_name | default('there')",
+            "first_name",
+            (
+                "journeys.yaml:23: block 'greeting', field 'text': column 'first_name' can be empty: write first_name | default('...'), or "
+                "{% if first_name %} around it"
+            ),
+        ),
+        (
+            'text: "New this week."',
+            'text: "{{ favourite }}"',
+            (
+                "journeys.yaml:28: block 'hero', field 'variants.text': variant 'anybody': column 'favourite' can be "
+                "empty: write favourite | "
+                "default('...'), or {% if favourite %} around it"
+            ),
+        ),
+        (
+            "{{ first_name | default('We') }}, it",
+            "{{ 'a' * 500000000 }}, it",
+            (
+                "journeys.yaml:36: content 'we_miss_you', field 'email.subject': a template does not calculate: "
+                "declare a trait, and name it here"
+            ),
+        ),
+        (
+            "footer: {email: legal}",
+            "footer: {email: leagl}",
+            "journeys.yaml:18: field 'brand.footer.email': unknown block 'leagl'; did you mean 'legal'?",
+        ),
         ("footer: {email: legal}", "footer: {sms: legal}", "journeys.yaml:18: field 'brand.footer.sms': is not built yet: leave it out"),
         ("subject: 60, email_kb: 90", "push_body: 178", "journeys.yaml:19: field 'brand.limits.push_body': is not built yet: leave it out"),
-        ("links: [grocer.example,", "links: [https://grocer.example,",
-         "journeys.yaml:14: field 'brand.links': expected a host such as grocer.example or *.grocer.example, found 'https://grocer.example'"),
-        ("banned: [risk free,", "banned: [risk*free,",
-         "journeys.yaml:13: field 'brand.banned': expected words, or a stem such as guarante*, found 'risk*free'"),
-        ("examples: {first_name", "examples: {frst_name",
-         "journeys.yaml:20: field 'brand.examples.frst_name': unknown column 'frst_name'; did you mean 'first_name'?"),
+        (
+            "links: [grocer.example,",
+            "links: [https://grocer.example,",
+            (
+                "journeys.yaml:14: field 'brand.links': expected a host such as grocer.example or *.grocer.example, "
+                "found 'https://grocer.example'"
+            ),
+        ),
+        (
+            "banned: [risk free,",
+            "banned: [risk*free,",
+            "journeys.yaml:13: field 'brand.banned': expected words, or a stem such as guarante*, found 'risk*free'",
+        ),
+        (
+            "examples: {first_name",
+            "examples: {frst_name",
+            "journeys.yaml:20: field 'brand.examples.frst_name': unknown column 'frst_name'; did you mean 'first_name'?",
+        ),
         ("orders: 3,", "orders: three,", "journeys.yaml:20: field 'brand.examples.orders': expected a whole number, found three"),
-        ("{id: anybody, text", "{id: produce, text",
-         "journeys.yaml:28: block 'hero', field 'variants.id': variant 'produce' stands above already: ids are unique within a block"),
-        ("{id: anybody, text", "{id: anybody, when: orders > 9, text",
-         "journeys.yaml:28: block 'hero', field 'variants.when': variant 'anybody' is the last, for everybody else: expected no when"),
-        ('when: "orders > 3", ', "",
-         "journeys.yaml:27: block 'hero', field 'variants': variant 'produce' has no when, so nobody comes to those after it: expected it "
-         "last"),
-        ('when: "orders > 3"', 'when: "ordrs > 3"',
-         "journeys.yaml:27: block 'hero', field 'variants.when': unknown column 'ordrs'; did you mean 'orders'?"),
-        ("{id: ten, share: 0.5,", "{id: ten, share: 0.4,", "journeys.yaml:30: block 'offer', field 'variants': shares add up to 0.9: expected 1"),
-        ("{id: ten, share: 0.5,", "{id: ten,",
-         "journeys.yaml:30: block 'offer', field 'variants': variant 'ten' has no share: either all have one, or none"),
-        ("{id: ten, share: 0.5,", "{id: ten, share: 0.5, when: orders > 1,",
-         "journeys.yaml:32: block 'offer', field 'variants': variant 'ten': when and share do not stand beside each other"),
-        ('{id: ten, share: 0.5, text: "Ten percent off."}', "{id: ten, share: 0.5}",
-         "journeys.yaml:32: block 'offer', field 'variants': variant 'ten': text is missing: every medium needs it"),
-        ("{id: ten, share: 0.5,", "{id: ten, share: 0.5, write: {brief: Say it.},",
-         "journeys.yaml:32: block 'offer', field 'variants.write': is not built yet: leave it out"),
-        ("  offer:\n", "  offer:\n    text: Hello\n",
-         "journeys.yaml:29: block 'offer': expected text and html, or variants that have them: not both"),
+        (
+            "{id: anybody, text",
+            "{id: produce, text",
+            "journeys.yaml:28: block 'hero', field 'variants.id': variant 'produce' stands above already: ids are unique within a block",
+        ),
+        (
+            "{id: anybody, text",
+            "{id: anybody, when: orders > 9, text",
+            "journeys.yaml:28: block 'hero', field 'variants.when': variant 'anybody' is the last, for everybody else: expected no when",
+        ),
+        (
+            'when: "orders > 3", ',
+            "",
+            (
+                "journeys.yaml:27: block 'hero', field 'variants': variant 'produce' has no when, so nobody comes to "
+                "those after it: expected it "
+                "last"
+            ),
+        ),
+        (
+            'when: "orders > 3"',
+            'when: "ordrs > 3"',
+            "journeys.yaml:27: block 'hero', field 'variants.when': unknown column 'ordrs'; did you mean 'orders'?",
+        ),
+        (
+            "{id: ten, share: 0.5,",
+            "{id: ten, share: 0.4,",
+            "journeys.yaml:30: block 'offer', field 'variants': shares add up to 0.9: expected 1",
+        ),
+        (
+            "{id: ten, share: 0.5,",
+            "{id: ten,",
+            "journeys.yaml:30: block 'offer', field 'variants': variant 'ten' has no share: either all have one, or none",
+        ),
+        (
+            "{id: ten, share: 0.5,",
+            "{id: ten, share: 0.5, when: orders > 1,",
+            "journeys.yaml:32: block 'offer', field 'variants': variant 'ten': when and share do not stand beside each other",
+        ),
+        (
+            '{id: ten, share: 0.5, text: "Ten percent off."}',
+            "{id: ten, share: 0.5}",
+            "journeys.yaml:32: block 'offer', field 'variants': variant 'ten': text is missing: every medium needs it",
+        ),
+        (
+            "{id: ten, share: 0.5,",
+            "{id: ten, share: 0.5, write: {brief: Say it.},",
+            "journeys.yaml:32: block 'offer', field 'variants.write': is not built yet: leave it out",
+        ),
+        (
+            "  offer:\n",
+            "  offer:\n    text: Hello\n",
+            "journeys.yaml:29: block 'offer': expected text and html, or variants that have them: not both",
+        ),
         ("content:\n", "writer: {texts_per_day: 200}\ncontent:\n", "journeys.yaml:33: field 'writer': is not built yet: leave it out"),
-        ("    about: First word after three weeks.\n", "    push: {title: We miss you}\n",
-         "journeys.yaml:35: content 'we_miss_you', field 'push': is not built yet: leave it out"),
-        ("    about: First word after three weeks.\n", "    slot: {fields: {}}\n",
-         "journeys.yaml:35: content 'we_miss_you', field 'slot': is not built yet: leave it out"),
-        ("journeys:\n", "  empty: {about: Nothing.}\njourneys:\n", "journeys.yaml:37: content 'empty': says nothing: expected email"),
-        ("content: coupon", "content: coupon, variant: a}, {day: 3, channels: [till, email], content: none_such",
-         "journeys.yaml:41: journey 'winback', field 'steps.content': unknown content 'none_such'; there are we_miss_you"),
+        (
+            "    about: First word after three weeks.\n",
+            "    push: {title: We miss you}\n",
+            "journeys.yaml:35: content 'we_miss_you', field 'push': is not built yet: leave it out",
+        ),
+        (
+            "    about: First word after three weeks.\n",
+            "    slot: {fields: {}}\n",
+            "journeys.yaml:35: content 'we_miss_you', field 'slot': is not built yet: leave it out",
+        ),
+        ("journeys:\n", "  empty: {about: Nothing.}\njourneys:\n", "journeys.yaml:38: content 'empty': says nothing: expected email"),
+        (
+            "content: coupon",
+            "content: coupon, variant: a}, {day: 3, channels: [till, email], content: none_such",
+            "journeys.yaml:42: journey 'winback', field 'steps.content': unknown content 'none_such'; there are we_miss_you",
+        ),
     ],
     ids=lambda value: value[:30],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_told_with_its_place(old: str, new: str, message: str) -> None:
     """File, line, content or block, field, variant, column, and the nearest name."""
     assert message in refusal((old, new)).splitlines()
@@ -223,19 +314,42 @@ def test_a_step_by_email_needs_an_email() -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("content/produce.mjml", "<mj-section>\n<mj-column><mj-text>{{ ordrs }}</mj-text></mj-column></mj-section>",
-         "journeys.yaml:27: block 'hero', field 'variants.html': variant 'produce': content/produce.mjml:2: unknown column 'ordrs'; did "
-         "you mean 'orders'?"),
-        ("content/produce.mjml", "<mj-section>\n</mj-colum></mj-section>",
-         "journeys.yaml:27: block 'hero', field 'variants.html': variant 'produce': content/produce.mjml:2: is no MJML: unexpected element"),
-        ("content/newsletter.mjml", "<mjml><mj-body>\n\n{{ bdy }}</mj-body></mjml>",
-         "journeys.yaml:21: layout 'newsletter': content/newsletter.mjml:3: a layout holds only {{ body }} and unsubscribe_url, "
-         "preferences_url, message_id, found {{ bdy }}: values belong to blocks"),
-        ("content/produce.mjml", "<p onclick='{{ orders }}'>",
-         "journeys.yaml:27: block 'hero', field 'variants.html': variant 'produce': content/produce.mjml:1: a value stands only in the "
-         "text, or in the quoted value of an attribute that is no style and no script"),
+        (
+            "content/produce.mjml",
+            "<mj-section>\n<mj-column><mj-text>{{ ordrs }}</mj-text></mj-column></mj-section>",
+            (
+                "journeys.yaml:27: block 'hero', field 'variants.html': variant 'produce': content/produce.mjml:2: "
+                "unknown column 'ordrs'; did "
+                "you mean 'orders'?"
+            ),
+        ),
+        (
+            "content/produce.mjml",
+            "<mj-section>\n</mj-colum></mj-section>",
+            (
+                "journeys.yaml:27: block 'hero', field 'variants.html': variant 'produce': content/produce.mjml:2: "
+                "is no MJML: unexpected element"
+            ),
+        ),
+        (
+            "content/newsletter.mjml",
+            "<mjml><mj-body>\n\n{{ bdy }}</mj-body></mjml>",
+            (
+                "journeys.yaml:21: layout 'newsletter': content/newsletter.mjml:3: a layout holds only {{ body }} and unsubscribe_url, "
+                "preferences_url, message_id, found {{ bdy }}: values belong to blocks"
+            ),
+        ),
+        (
+            "content/produce.mjml",
+            "<p onclick='{{ orders }}'>",
+            (
+                "journeys.yaml:27: block 'hero', field 'variants.html': variant 'produce': content/produce.mjml:1: a "
+                "value stands only in the "
+                "text, or in the quoted value of an attribute that is no style and no script"
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_is_told_with_its_own_line(file: str, text: str, message: str) -> None:
     """What is wrong in a file says in which line of it, and where the file is named."""
     assert message in refusal(files=FILES | {file: text}).splitlines()
@@ -244,25 +358,52 @@ def test_a_file_is_told_with_its_own_line(file: str, text: str, message: str) ->
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("New this week.", "New! This! Week!",
-         "content 'we_miss_you', field 'email': block 'hero', variant 'anybody'"),
-        ("Ten percent off.", "Ten percent, guaranteed.",
-         "block 'offer', variant 'ten': breaks the rule banned (it holds a word of brand.banned): 'Ten percent, guaranteed.' (on brand.examples)"),
-        ("This week's harvest is in.", "See https://evil.example/ for more.",
-         "block 'hero', variant 'produce': breaks the rule link (a link is https, to a host of brand.links where that is given): 'See "
-         "https://evil.example/ for more.' (on brand.examples)"),
-        ("it has been a while", "it has been such a long while that we cannot say how long it has",
-         "subject: breaks the rule subject_length (the subject is longer than brand.limits.subject): 'Ann, it has been such a long while "
-         "that we cannot say how long it has' (on brand.examples)"),
-        ("{{ first_name | default('We') }}, it has been a while", "{% if first_name %}Hi {{ first_name }}{% endif %}",
-         f"subject: breaks the rule empty (a part of it is empty): '' {EMPTIEST}"),
+        ("New this week.", "New! This! Week!", "content 'we_miss_you', field 'email': block 'hero', variant 'anybody'"),
+        (
+            "Ten percent off.",
+            "Ten percent, guaranteed.",
+            (
+                "block 'offer', variant 'ten': breaks the rule banned (it holds a word of brand.banned): 'Ten "
+                "percent, guaranteed.' (on brand.examples)"
+            ),
+        ),
+        (
+            "This week's harvest is in.",
+            "See https://evil.example/ for more.",
+            (
+                "block 'hero', variant 'produce': breaks the rule link (a link is https, to a host of brand.links "
+                "where that is given): 'See "
+                "https://evil.example/ for more.' (on brand.examples)"
+            ),
+        ),
+        (
+            "it has been a while",
+            "it has been such a long while that we cannot say how long it has",
+            (
+                "subject: breaks the rule subject_length (the subject is longer than brand.limits.subject): 'Ann, it "
+                "has been such a long while "
+                "that we cannot say how long it has' (on brand.examples)"
+            ),
+        ),
+        (
+            "{{ first_name | default('We') }}, it has been a while",
+            "{% if first_name %}Hi {{ first_name }}{% endif %}",
+            f"subject: breaks the rule empty (a part of it is empty): '' {EMPTIEST}",
+        ),
         ("preheader: New & good", "preheader: 'Dear [Name]'", "preheader: breaks the rule placeholder"),
-        ("  footer: {email: legal}\n", "", "breaks the rule unsubscribe_link (an e-mail has a link to unsubscribe, seen in its text and in its HTML"),
-        ("Hi {{ first_name | default('there') }},", "{% if first_name %}Hi {{ first_name }}{% else %}lorem ipsum{% endif %}",
-         f"block 'greeting': breaks the rule placeholder (it holds a placeholder: [Name], lorem ipsum, TODO): 'lorem ipsum' {EMPTIEST}"),
+        (
+            "  footer: {email: legal}\n",
+            "",
+            "breaks the rule unsubscribe_link (an e-mail has a link to unsubscribe, seen in its text and in its HTML",
+        ),
+        (
+            "Hi {{ first_name | default('there') }},",
+            "{% if first_name %}Hi {{ first_name }}{% else %}lorem ipsum{% endif %}",
+            f"block 'greeting': breaks the rule placeholder (it holds a placeholder: [Name], lorem ipsum, TODO): 'lorem ipsum' {EMPTIEST}",
+        ),
     ],
     ids=lambda value: value[:30],
-)  # fmt: skip
+)
 def test_the_brand_is_tested_on_every_variant(old: str, new: str, message: str) -> None:
     """On the examples and on whoever we know least about: the rule, the content, the block, the variant and the text are told."""
     problem = refusal((old, new))
