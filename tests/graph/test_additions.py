@@ -213,7 +213,7 @@ def test_a_changed_content_file_is_noticed_without_a_change_of_journeys_yaml(wor
     assert "nothing is left to make" in watcher.look()
     assert watcher.cursor != first
     content.write_text("<p>{{ nobody }}</p>")
-    with pytest.raises(RefusedFileError, match="content/hello.html:1: unknown column 'nobody'"):
+    with pytest.raises(RefusedFileError, match=r"content/hello\.html:1: unknown column 'nobody'"):
         watcher.look()
 
 
