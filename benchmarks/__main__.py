@@ -1,4 +1,4 @@
-"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | messages | curves]``; without a name, the short ones."""
+"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | messages | curves]``; else the short ones."""
 
 import argparse
 import tempfile
