@@ -6,16 +6,12 @@ option lost (``reasons``), and what would win with another priority or score (``
 
 import textwrap
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from atc_pipeline.activation.tables import CALENDAR, GUARDRAIL
 from atc_pipeline.escaping import plain
-from atc_pipeline.explanation import reasons, what_if, words
+from atc_pipeline.explanation import messages, reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
-from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey
 
 WIDTH = 100
@@ -49,8 +45,8 @@ def _summary(day: Day) -> list[str]:
         lines += _field("Group", "control: takes the place like everybody else and is sent nothing, to measure what the journey changes")
     elif answer["arm"] is not None:
         lines += _field("Group", "treated: gets the messages of the journey")
-    for number, message in enumerate(_messages(day)):
-        lines += _field("Messages" if number == 0 else "", message)
+    for number, (message, said) in enumerate(messages.told(day)):
+        lines += [*_field("Messages" if number == 0 else "", message), *(f"{'':<14}{line}" for line in said)]
     if answer["runner_up"] is not None:
         lines += _field("Runner-up", _runner_up(day))
     failed = {gate for row in day.options for gate in row["failed_gates"]}
@@ -118,81 +114,6 @@ def _ended(day: Day, journey_id: str, reason: str) -> str:
             return "the customer was recognised as another one, who was in a journey already"
         case _:
             return f"as {reason!r}, which this version has no words for"
-
-
-def _messages(day: Day) -> list[str]:
-    answer = day.answer
-    if answer["arm"] != "treated":
-        return []
-    if day.messages is None:
-        return ["not written yet for this day"]
-    if not day.messages.is_empty():
-        return [_message(day, row) for row in day.messages.sort("send_at", "channel").iter_rows(named=True)]
-    journey = day.journeys.get(answer["journey_id"])
-    coming = sorted((step for step in journey.steps if step.day > answer["day_index"]), key=lambda step: step.day) if journey else []
-    if not coming:
-        return ["none today, and none to come in this journey"]
-    due = day.on(answer["entered_on"] + timedelta(days=coming[0].day - 1))
-    return [f"none today; the next is {coming[0].content} by {coming[0].channel.replace('|', ' or ')} on day {coming[0].day} ({due})"]
-
-
-def _message(day: Day, row: Row) -> str:
-    what = f"{row['content']}{' (' + row['variant'] + ')' if row['variant'] else ''} by {row['channel'].replace('|', ' or ')}"
-    tried = [each.partition(":")[::2] for each in row.get("tried") or []]  # an older version wrote none
-    if row["withheld"] is not None:
-        if len(tried) > 1:
-            return f"{what}: withheld, {'; '.join(f'{channel}: {_passed_over(day, channel, why)}' for channel, why in tried)}"
-        return f"{what}: withheld{_not_sent(day, row)}"
-    # Written by an older version, a message has no zone of its own.
-    named = row.get("zone") or (day.profile["timezone"].item() if day.profile.height else None)
-    zone = named if named and is_time_zone(named) else day.portfolio.timezone
-    at: datetime = row["send_at"].astimezone(ZoneInfo(zone))
-    whose = ", the calendar's" if row.get("zone_from") == CALENDAR else ""
-    instead = f"; not by {'; '.join(f'{channel}: {_passed_over(day, channel, why)}' for channel, why in tried)}" if tried else ""
-    return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone}{whose}){instead}"
-
-
-def _not_sent(day: Day, row: Row) -> str:
-    match row["withheld"]:
-        case "suppressed":
-            return f", the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
-        case "key_collision":
-            return ", another message has the same idempotency key"
-        case reason:
-            why = _passed_over(day, row["channel"], reason)
-            return f", {why}" if why != reason else f" as {reason!r}, which this version has no words for"
-
-
-def _passed_over(day: Day, channel: str, reason: str) -> str:
-    """Say why a message was not sent on a channel; a reason without words is returned as it is."""
-    resolved = next((each for each in day.portfolio.channels if each.id == channel), None)
-    match reason:
-        case "no_consent":
-            return day.consent(channel)
-        case "no_address":
-            return f"there is no address{f' in {resolved.to}' if resolved and resolved.to else ''}"
-        case "bounced":
-            return "the address has bounced"
-        case "not_ready":
-            return f"the customer is not ready for it{words.because(resolved.when if resolved else None)}"
-        case "blackout":
-            return "nothing is sent on the day it would arrive"
-        case "expired":
-            return "it would arrive too late"
-        case "no_content":
-            return "there is no text for it"
-        case "already_sent":
-            return "the same content went out on an earlier day of this journey"
-        case "channel_cap":
-            cap = resolved.cap if resolved else None
-            return "there were enough messages" + (f": at most {cap.messages} in {cap.days} days" if cap else "")
-        case "no_places":
-            return "its places of the day went to others" + (f": there are {resolved.per_day}" if resolved and resolved.per_day else "")
-        case "no_channel":
-            return "no channel is left"
-        case _:
-            rule = reason.removeprefix(GUARDRAIL)
-            return f"its text breaks the rule {rule}" if rule != reason else reason
 
 
 def _runner_up(day: Day) -> str:

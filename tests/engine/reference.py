@@ -400,6 +400,25 @@ def in_order(events: Iterable[Row]) -> list[Row]:
     return sorted(events, key=lambda event: (event["date"], event["timestamp"], event["message_id"]))
 
 
+def is_ours(event: Row) -> bool:
+    """Return whether an event is one that we wrote about what we sent."""
+    library = members(members(event.get("context")).get("library"))
+    return event.get("context") is not None and as_text(library.get("name")) == "atc_pipeline"
+
+
+def counted(events_so_far: Iterable[Row]) -> list[Row]:
+    """Return what counts for anything: what is ours about somebody who was no customer when it arrived does not."""
+    events, known = list(events_so_far), {}
+    for arrival in {event["date"] for event in events}:
+        known[arrival] = who_is(event for event in events if event["date"] <= arrival)
+
+    def is_known(event: Row) -> bool:
+        user = user_of(event)
+        return (("user", user) if user is not None else ("anonymous", visitor_of(event))) in known[event["date"]]
+
+    return [event for event in events if not is_ours(event) or is_known(event)]
+
+
 Who = Mapping[tuple[str, str], str]
 """Type of an id (``user`` or ``anonymous``) and the id -> the customer it belongs to."""
 
@@ -447,7 +466,8 @@ class People:
         return self.arms.get(customer, customer)
 
     def add(self, day: date, events: Sequence[Row]) -> None:
-        """Add the events that arrived on a day, in order."""
+        """Add the events that arrived on a day, in order; what is ours makes nobody a customer."""
+        events = [event for event in events if not is_ours(event)]
         aliases = [event for event in events if event["type"] == "alias"]
         by_name = {
             event["message_id"]: previous.removeprefix("anon:")
@@ -582,7 +602,7 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
     """Return what a selector selects."""
     found = []
     for event in events:
-        if selector.events and event["event"] not in selector.events:
+        if event["event"] not in selector.events if selector.events else is_ours(event):
             continue
         if selector.each is None:
             found.append(Occurrence(event, 0, members(event["properties"])))
@@ -648,16 +668,110 @@ def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | No
             return True if value == "true" else False if value.strip().lower() in {"false", "0", "no", "off"} else None
         return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
 
-    if event["type"] == "identify":
+    if event["type"] == "identify" and not is_ours(event):
         said = [read(raw) for name, raw in members(event["traits"]).items() if name.lower() == f"consent_{channel}"]
         return False if False in said else True if True in said else None
-    if event["type"] != "track" or event["event"] not in {"Subscribed", "Unsubscribed"}:
+    if event["type"] != "track" or event["event"] not in {"Subscribed", "Unsubscribed", "Email Marked as Spam"}:
         return None
+    named = channel_named(event, portfolio)
+    if event["event"] == "Email Marked as Spam":
+        return False if channel in (mailed(portfolio) or {one.id for one in portfolio.channels} if named is None else {named}) else None
     raw = members(event["properties"]).get("channel")
     named = None if raw is None else (as_text(raw) or "").strip().lower()
     if event["event"] == "Subscribed":
         return True if named == channel else None
     return False if named == channel or named not in {one.id for one in portfolio.channels} else None
+
+
+def channel_named(event: Row, portfolio: Portfolio) -> str | None:
+    """Return the channel of ours that an event names, in any case."""
+    named = (as_text(members(event["properties"]).get("channel")) or "").strip().lower()
+    return named if named in {channel.id for channel in portfolio.channels} else None
+
+
+def mailed(portfolio: Portfolio) -> set[str]:
+    """Return the channels that e-mail goes through."""
+    return {channel.id for channel in portfolio.channels if channel.medium == "email" or channel.id == "email"}
+
+
+def is_hard_bounce(event: Row, channel: str, portfolio: Portfolio) -> bool:
+    """Return whether an event says that the address of this channel has bounced for good."""
+    if event["type"] != "track" or event["event"] != "Email Bounced":
+        return False
+    says = [as_text(members(event["properties"]).get(name)) or "" for name in ("bounce_type", "bounceType", "type", "kind")]
+    words = {re.sub(r"[\s_-]", "", word).lower() for word in says}
+    named = channel_named(event, portfolio)
+    is_meant = channel in mailed(portfolio) if named is None else named == channel
+    return is_meant and bool(words & {"hard", "permanent", "hardbounce", "permanentbounce", "permanentfailure"})
+
+
+def address_of(column: str, customer: str, happened: Sequence[Row], who: Who, day: date, portfolio: Portfolio) -> str | None:
+    """Return a customer's value of a trait that is a text."""
+    trait = next(trait for trait in portfolio.traits if trait.id == column)
+    mine = [event for event in happened if customer_of(event, who) == customer]
+    if trait.kind != "profile":
+        assert trait.selector is not None
+        return trait_value(trait, occurrences(trait.selector, mine), day)
+    told = [typed(value_at(members(event["traits"]), str(trait.property)), trait.dtype) for event in mine if is_identify(event)]
+    return next((value for value in reversed(told) if value is not None), None)
+
+
+def is_identify(event: Row) -> bool:
+    """Return whether an event tells traits of a customer; we tell others, and believe nobody who repeats it."""
+    return event["type"] == "identify" and not is_ours(event)
+
+
+def first_said(words: Sequence[tuple[datetime, str | None]]) -> datetime | None:
+    """Return since when the last of some words is said without another one in between."""
+    said = [(moment, word) for moment, word in words if word is not None]
+    starts = [moment for at, (moment, word) in enumerate(said) if at == 0 or said[at - 1][1] != word]
+    return starts[-1] if starts else None
+
+
+def address_changes(events: Sequence[Row], column: str, day: date, portfolio: Portfolio) -> dict[str, datetime]:
+    """Return since when each customer has had the address they have on a day, going through all days until then.
+
+    It changes with the profile, from one day to the next: when its value was first said among the day's words, or else in the morning.
+    Of customers who become one, whoever had the address already brings it along.
+    """
+    trait = next(trait for trait in portfolio.traits if trait.id == column)
+    known: dict[str, list[tuple[str, datetime]]] = {}
+    rolled_up: dict[tuple[str, date, date], datetime | None] = {}
+    first = min((event["date"] for event in events), default=day)
+    for today in (first + age * DAY for age in range((day - first).days + 1)):
+        arrived = [event for event in events if event["date"] <= today]
+        who = who_is(arrived)
+        now = {at[1] if at[0] == "user" else f"anon:{at[1]}": customer for at, customer in who.items()}
+        happened = sorted((one for one in arrived if one["event_date"] <= today), key=lambda one: (one["timestamp"], one["message_id"]))
+        calls = sorted(
+            (one for one in arrived if one["date"] == today and is_identify(one)), key=lambda one: (one["timestamp"], one["message_id"])
+        )
+        if trait.kind == "profile":
+            for customer, event_date in {(customer_of(one, who), one["event_date"]) for one in calls}:
+                words = [
+                    (one["timestamp"], typed(value_at(members(one["traits"]), str(trait.property)), trait.dtype))
+                    for one in calls
+                    if (customer_of(one, who), one["event_date"]) == (customer, event_date)
+                ]
+                rolled_up[customer, event_date, today] = first_said(words)
+        yesterday: dict[str, list[tuple[str, datetime]]] = {}
+        for customer, addresses in known.items():
+            yesterday.setdefault(now[customer], []).extend(addresses)
+        known = {}
+        for customer in {customer_of(event, who) for event in arrived}:
+            address = address_of(column, customer, happened, who, today, portfolio)
+            if address is None:
+                continue
+            kept = [since for before, since in yesterday.get(customer, []) if before == address]
+            said = [
+                moment
+                for (name, event_date, arrival), moment in rolled_up.items()
+                if now[name] == customer and moment is not None
+                if (arrival == today and event_date <= today) or (arrival < today and event_date == today)
+            ]
+            morning = end_of_day(today - DAY, portfolio.timezone)
+            known[customer] = [(address, max(kept) if kept else max(said, default=morning))]
+    return {customer: addresses[0][1] for customer, addresses in known.items()}
 
 
 def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> tuple[date, datetime]:
@@ -796,12 +910,14 @@ def beta_mean(function: Callable[[float], float], a: float, b: float) -> float:
 
 def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, model: PurchaseModel | None = None) -> list[Row]:
     """Return ``customer_profiles`` of a day, from all history; ``model`` is what was fitted on the purchases before."""
-    arrived = [event for event in events_so_far if event["date"] <= day]
+    arrived = counted(event for event in events_so_far if event["date"] <= day)
+    theirs = [event for event in arrived if not is_ours(event)]
     who = who_is(arrived)
     happened = sorted(
         (event for event in arrived if event["event_date"] <= day), key=lambda event: (event["timestamp"], event["message_id"])
     )
-    customers = sorted({customer_of(event, who) for event in arrived})
+    customers = sorted({customer_of(event, who) for event in theirs})
+    changes = {channel.to: address_changes(theirs, channel.to, day, portfolio) for channel in portfolio.channels if channel.to is not None}
 
     def by_customer(found: Iterable[Occurrence]) -> dict[str, list[Occurrence]]:
         groups: dict[str, list[Occurrence]] = {customer: [] for customer in customers}
@@ -829,10 +945,11 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
 
     rows = []
     for customer in customers:
-        arrivals = [event["date"] for event in arrived if customer_of(event, who) == customer]
+        arrivals = [event["date"] for event in theirs if customer_of(event, who) == customer]
         mine = [event for event in happened if customer_of(event, who) == customer]
         everything = [event for event in arrived if customer_of(event, who) == customer]
-        timezones = [zone for event in mine if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
+        mine_not_ours = [event for event in mine if not is_ours(event)]
+        timezones = [zone for event in mine_not_ours if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
         row: Row = {
             "date": day,
             "customer_id": customer,
@@ -854,16 +971,19 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
         if engagement is not None:
             row["engagement"] = engaged(touches[customer], responses[customer], engagement.half_life_days, day)
         row["preferred_channel"] = None if engagement is None else preferred_channel(responses[customer], day, portfolio)
-        row["best_hour"] = best_hour(mine, row["timezone"], day, portfolio)
+        for channel in portfolio.channels:
+            if channel.to is not None:
+                bounced = max((event["timestamp"] for event in mine if is_hard_bounce(event, channel.id, portfolio)), default=None)
+                changed = changes[channel.to].get(customer)
+                row[f"bounced_{channel.id}"] = bounced is not None and changed is not None and bounced > changed
+        row["best_hour"] = best_hour(mine_not_ours, row["timezone"], day, portfolio)
         row |= dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
         if portfolio.predictions is not None:
             row |= predictions(bought[customer], day, portfolio.predictions, model)
         for trait in portfolio.traits:
             if trait.kind == "profile":
                 assert trait.property is not None
-                told = [
-                    typed(value_at(members(event["traits"]), trait.property), trait.dtype) for event in mine if event["type"] == "identify"
-                ]
+                told = [typed(value_at(members(event["traits"]), trait.property), trait.dtype) for event in mine if is_identify(event)]
                 row[trait.id] = next((value for value in reversed(told) if value is not None), None)
             elif trait.kind != "percentile":
                 row[trait.id] = trait_value(trait, selected[trait.id][customer], day)
@@ -1110,7 +1230,7 @@ def advance(
     """End what ends today, for those who keep a row as it says there; return customer -> (journey, reason)."""
     ended: dict[str, tuple[str, str]] = {}
     journeys = {journey.id: journey for journey in portfolio.journeys}
-    arrived = [event for event in events_so_far if event["date"] <= day]
+    arrived = counted(event for event in events_so_far if event["date"] <= day)
     who = who_is(arrived)
     for profile in profile_rows:
         customer = profile["customer_id"]

@@ -96,6 +96,7 @@ def to_yaml(document: Mapping[str, Any]) -> str:
 
 ORDER, VIEW, PAGE, GAME = "Order Completed", "Product Viewed", "Page Viewed", "Game Played"
 SENT, OPENED, PLAN = "Message Sent", "Message Opened", "Subscription Changed"
+BOUNCED = "Email Bounced"
 CATEGORIES = ("handbags", "ski", "poker", "é")
 
 CHANNELS = {
@@ -480,7 +481,7 @@ def bodies(draw: Draw) -> dict[str, Any]:
     """Draw what an event says, without who and when."""
     kind = draw(
         st.sampled_from(
-            [ORDER, ORDER, ORDER, VIEW, VIEW, GAME, PAGE, SENT, OPENED, PLAN, "consent", "identify", "identify", "page", "group"]
+            [ORDER, ORDER, ORDER, VIEW, VIEW, GAME, PAGE, SENT, OPENED, PLAN, "consent", "identify", "identify", "page", "group", BOUNCED]
         )
     )
     if kind == ORDER:
@@ -504,6 +505,12 @@ def bodies(draw: Draw) -> dict[str, Any]:
     elif kind in {SENT, OPENED}:
         channel = st.sampled_from(["email", "app", "app", "website", "fax", 5, None])
         properties = draw(st.one_of(st.just({}), st.fixed_dictionaries({"channel": channel})))
+    elif kind == BOUNCED:
+        words = st.sampled_from(["hard", "hard", "Hard_Bounce", "permanent", "soft", 5, None])
+        channel = st.sampled_from(["email", "App", "fax", None])
+        told = {"bounce_type": words, "type": words, "kind": words, "channel": channel}
+        properties = draw(st.fixed_dictionaries({}, optional=told))
+        kind = draw(st.sampled_from([BOUNCED, BOUNCED, "Email Marked as Spam"]))
     elif kind == PLAN:
         properties = draw(st.fixed_dictionaries({}, optional={"plan": st.one_of(st.sampled_from(["gold", "low"]), TEXTS)}))
     elif kind == "consent":
@@ -648,6 +655,9 @@ def landings(
             event = {"messageId": f"m{number}", **event}
         if one_in(draw, 6):
             event["context"] = {"timezone": draw(st.sampled_from(TIMEZONES))}
+        if one_in(draw, 6) or (event.get("event") == SENT and draw(st.booleans())):
+            event["context"] = {**event.get("context", {}), "library": {"name": draw(st.sampled_from(["atc_pipeline"] * 3 + ["atc"]))}}
+            event |= draw(st.sampled_from([{}, {}, {}, {"userId": "who we wrote to"}]))
         is_cut = one_in(draw, 15)  # inside an emoji
         text = json.dumps({**event, "context": {"title": "Mug \ud83d"}} if is_cut else event, ensure_ascii=is_cut or draw(st.booleans()))
         line = text.replace("25.25", draw(st.sampled_from(["25.25", "2.525e1", "25.250", "1e400"]))).encode()
@@ -686,6 +696,25 @@ def worlds(draw: Draw, most_days: int = 10, *, is_limited: bool = False) -> Worl
     if len(days) > 3 and one_in(draw, 3):
         edited[days[len(days) // 2]] = to_yaml(draw(edits(document, is_limited=is_limited)))
     return World(to_yaml(document), edited, days, draw(landings(days, document["calendar"]["timezone"])))
+
+
+ADDRESSES: list[dict[str, Any]] = [
+    {"profile": "income", "type": "string"},
+    {"profile": "income", "type": "string"},
+    {"last": "category", "of": [VIEW, ORDER], "within_days": 3},
+]
+
+
+@st.composite
+def reachable_worlds(draw: Draw) -> World:
+    """Draw a world without journeys in which channels have addresses, which change as often as not, and bounce."""
+    first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26)]))
+    days = tuple(first + index * DAY for index in range(6))
+    document = draw(documents(days, (0,)))
+    document["traits"] |= {"address": draw(st.sampled_from(ADDRESSES))}
+    to = {"to": "address"}
+    document["channels"] = {"email": {**CHANNELS["email"], **to}, "app": {**CHANNELS["app"], **draw(st.sampled_from([{}, to]))}}
+    return World(to_yaml(document), {}, days, draw(landings(days, document["calendar"]["timezone"], (90, 150))))
 
 
 # --- Histories long enough for windows to open and close ------------------------------------------------------------
