@@ -13,7 +13,7 @@ from assets.shown.facts import markdown_table, reasons_of, samples_of
 from atc_pipeline.days.activation import is_current
 from atc_pipeline.days.audiences import Members, Synchronizing, days_to_tell, places_of
 from atc_pipeline.escaping import terminal
-from resources.channels.connected import WrongSettingError
+from resources.channels.channel import WrongSettingError
 from resources.delivery.ledger import Ledger, LedgerError
 from resources.delivery.memberships import Memberships
 from resources.delivery.synchronizing import Synchronizer

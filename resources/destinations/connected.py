@@ -4,8 +4,6 @@ What belongs here: what the environment says of destinations, and connecting the
 they are told, and remembering it (``delivery``).
 """
 
-import base64
-import binascii
 import logging
 import os
 import re
@@ -18,8 +16,9 @@ from pydantic import Field
 
 from atc_pipeline.escaping import plain
 from resources.channels import wire
-from resources.channels.channel import Clock
-from resources.channels.connected import LIVE, SIGNED_WITH, WrongSettingError
+from resources.channels.channel import Clock, WrongSettingError
+from resources.channels.connected import LIVE
+from resources.channels.signing import SIGNED_WITH, read_secrets
 from resources.destinations.destination import Destination, Rehearsal
 from resources.destinations.file import FileDestination
 from resources.destinations.https import HttpsDestination
@@ -105,7 +104,11 @@ def connect_https(name: str, address: str, setting: Setting) -> Destination:
     secret = setting.environment.get(SIGNED_WITH, "")
     if not secret:
         raise WrongSettingError(f"{SIGNED_WITH} is not set, and {name} is not told without a signature")
-    return HttpsDestination(setting.post(address), read_secrets(secret), setting.now)
+    try:
+        keys = read_secrets(secret)
+    except ValueError as problem:
+        raise WrongSettingError(f"{SIGNED_WITH} {problem}") from None
+    return HttpsDestination(setting.post(address), keys, setting.now)
 
 
 def connect_segment(name: str, address: str, setting: Setting) -> Destination:
@@ -119,22 +122,6 @@ def connect_segment(name: str, address: str, setting: Setting) -> Destination:
 Connect = Callable[[str, str, Setting], Destination]
 SCHEMES: Mapping[str, Connect] = {"file": connect_file, "https": connect_https, "http": connect_https, "segment": connect_segment}
 """How each kind of address is connected."""
-
-
-def read_secrets(text: str) -> tuple[bytes, ...]:
-    """Return the keys to sign with: one, or two while one is rotated. ``whsec_`` goes before base64; a text without it is a key as it is.
-
-    Raises WrongSettingError, which repeats nothing of it.
-    """
-    parts = [part for part in re.split(r"[\s,]+", text) if part]
-    if not any(part.startswith("whsec_") for part in parts):
-        return (text.encode(),)
-    try:
-        return tuple(
-            base64.b64decode(part.removeprefix("whsec_"), validate=True) if part.startswith("whsec_") else part.encode() for part in parts
-        )
-    except (binascii.Error, ValueError):
-        raise WrongSettingError(f"{SIGNED_WITH} has a secret that goes on after whsec_ with no base64") from None
 
 
 def _scheme(address: str) -> str:

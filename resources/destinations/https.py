@@ -5,15 +5,14 @@ What belongs here: what is posted, and what each answer means. What does not: tr
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 
 import polars as pl
-from standardwebhooks import Webhook
 
 from atc_pipeline.escaping import plain
 from resources.channels.channel import MOST_TOLD, Clock
+from resources.channels.signing import headers
 from resources.destinations.destination import MOST_ROWS, objects, outcome, outcomes
 from resources.destinations.posting import Post, Verdict, divided
 
@@ -37,9 +36,10 @@ class HttpsDestination:
         return divided(rows, self._tell)
 
     def _tell(self, rows: pl.DataFrame) -> tuple[Verdict, pl.DataFrame]:
-        body = json.dumps({"rows": objects(rows)}, ensure_ascii=False, separators=(",", ":"))
+        body = json.dumps({"rows": objects(rows)}, ensure_ascii=False, separators=(",", ":")).encode()
         ids = rows["message_id"].to_list()
-        verdict = self.post(body.encode(), lambda: self._signed(hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32], body))
+        identity = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+        verdict = self.post(body, lambda: headers(self.keys, identity, self.now(), body))
         if verdict.accepted is None:
             return verdict, outcome(rows, verdict.status, verdict.reason)
         try:
@@ -50,11 +50,6 @@ class HttpsDestination:
             return verdict, outcome(rows, "acknowledged")
         silence = ("unknown", "not in the destination's results", False)
         return verdict, outcomes(results.get(message_id, silence) for message_id in ids)
-
-    def _signed(self, identity: str, body: str) -> Mapping[str, str]:
-        at = self.now().astimezone(UTC)
-        signatures = [Webhook(key).sign(identity, at, body) for key in self.keys]
-        return {"webhook-id": identity, "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": " ".join(signatures)}
 
 
 def _results(body: bytes) -> dict[str, tuple[str, str | None, bool]] | None:
