@@ -314,8 +314,8 @@ def _waterfall(frame: pl.DataFrame) -> tuple[list[str], list[list[object]]]:
     """From what was due, reason by reason in the order tested, to what is sent: by channel, and all of it as a bar."""
     channels = frame["channel"].unique().sort().to_list()
     counts = {(channel, why): number for channel, why, number in frame.group_by("channel", "withheld").len().iter_rows()}
-    others = sorted({why for _, why in counts if why is not None and why not in WITHHELD})
-    reasons = [why for why in (*WITHHELD, *others) if any((channel, why) in counts for channel in channels)]
+    unknown = sorted({why for _, why in counts if why is not None and why not in WITHHELD})
+    reasons = [why for why in (*WITHHELD, *unknown) if any((channel, why) in counts for channel in channels)]
 
     def line(name: str, numbers: Sequence[int]) -> list[object]:
         return [name, *numbers, sum(numbers), Bar(BAR_WIDTH * sum(numbers) / frame.height)]
