@@ -13,8 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES, RENDERED_MESSAGES
 from atc_pipeline.customers import coverage
+from atc_pipeline.content.templates import SLOTS
 from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.identity.tables import IDENTITY_MAP
@@ -31,6 +32,8 @@ BLACKOUT = TODAY + timedelta(days=5)
 JOURNEYS = f"""
 version: "1"
 calendar: {{timezone: UTC, starts_on: 2026-03-01}}
+channels: {{email: {{consent: opt_in, medium: email, to: address}}, app: {{consent: none}}}}
+traits: {{address: {{profile: address, type: string}}}}
 journeys:
   - {{id: once, length_days: 5, queue: {{where: "true"}}}}
   - {{id: twice, length_days: 5, queue: {{where: "true"}}, reentry: {{after_days: 4, from: exit}}, max_entries: 2}}
@@ -55,6 +58,7 @@ TABLES = {
     "messages": OUTBOUND_MESSAGES.schema,
     "profiles": PROFILES,
     "queues": JOURNEY_QUEUES.schema,
+    "rendered": RENDERED_MESSAGES.schema,
     "sent": SENT,
     "state": JOURNEY_STATE.schema,
 }
@@ -108,6 +112,13 @@ def user(name: str, customer: str | None = None, arm: str | None = None, since: 
 def message(customer: str, journey: str, **more: object) -> Row:
     """Return a message of a journey's first day."""
     return {"idempotency_key": f"{customer}:{journey}", "customer_id": customer, "journey_id": journey, "step_day": 1, **more}
+
+
+def said(customer: str, **more: object) -> Row:
+    """Return what an e-mail says."""
+    link = SLOTS["unsubscribe_url"]
+    fit = {"subject": "Tea", "text": f"Tea. {link}", "html": f'<p>Tea</p><a href="{link}">Unsubscribe</a>', "channel": "email", "content": "tea"}
+    return {"idempotency_key": customer, "customer_id": customer, **fit, **more}
 
 
 def feature(name: str, skipped: int, read: int, **more: object) -> Row:
@@ -189,6 +200,16 @@ SOUND: Mapping[str, Rows] = {
             answer("x", "none", None, ended_journey_id="seats", ended_reason="completed"),
         ],
         "sent": [],
+    },
+    "unfit_texts": {"rendered": [said("u", preheader="Tea again"), said("v", html=None), said("w", text="[1] of 2 at https://tea.example")]},
+    "unsubscribable_emails": {"rendered": [said("u"), said("v", channel="app", html=None)]},
+    "unrendered_messages": {
+        "rendered": [said("u")],
+        "messages": [
+            {"idempotency_key": "u", "customer_id": "u", "channel": "email", "content": "tea"},
+            {"idempotency_key": "v", "customer_id": "v", "channel": "email", "content": "tea", "withheld": "suppressed"},
+            {"idempotency_key": "w", "customer_id": "w", "channel": "app", "content": "tea"},
+        ],
     },
     "unexpected_messages": {
         "messages": [message("u", "once")],
@@ -488,6 +509,30 @@ BROKEN = (
             "sent": [{"customer_id": name, "journey_id": "daily"} for name in "uv"],
         },
     ),
+    *(
+        Broken("unfit_texts", f"{part}: {text[:20]!r}", ["u"], {"rendered": [said("u", **{part: text}), said("v")]})
+        for part, text in [
+            ("subject", "Dear {{ first_name }}"),
+            ("text", "{% if x %}"),
+            ("html", "<p>{{ x }}</p>"),
+            ("preheader", "Dear [Name]"),
+            ("text", "Lorem ipsum"),
+            ("text", " "),
+            ("subject", "Tea\r\nBcc: x@example.com"),
+            ("preheader", "Tea\nand more"),
+            ("text", "at http://tea.example"),
+            ("html", '<a HREF=" http://tea.example">x</a>'),
+            ("html", "<a href='javascript:alert(1)'>x</a>"),
+            ("html", "x" * (102 * 1024 + 1)),
+        ]
+    ),
+    Broken("unsubscribable_emails", "not in its text", ["u"], {"rendered": [said("u", text="Tea"), said("v")]}),
+    Broken("unsubscribable_emails", "not in its HTML", ["u"], {"rendered": [said("u", html="<p>Tea</p>"), said("v")]}),
+    Broken("unsubscribable_emails", "it has none", ["u"], {"rendered": [said("u", html=None), said("v")]}),
+    Broken("unrendered_messages", "nothing is said", ["u"], {"rendered": []}),
+    Broken("unrendered_messages", "who is withheld is told something", ["v"], {"rendered": [said("u"), said("v")]}),
+    Broken("unrendered_messages", "of another content", ["u", "u"], {"rendered": [said("u", content="coffee")]}),
+    Broken("unrendered_messages", "of another day", ["u", "u"], {"rendered": [said("u", date=YESTERDAY)]}),
     Broken("unexpected_messages", "to a customer in no journey", ["w"], {"messages": [message("u", "once"), message("w", "once")]}),
     Broken("unexpected_messages", "to one who is held out", ["v"], {"messages": [message("v", "once")]}),
     Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),
