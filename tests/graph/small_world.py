@@ -62,7 +62,7 @@ blocks:
   town: {text: "News from {{ last_city | default('your town') }}."}
   offer:
     variants:
-      - {id: buyers, when: "orders > 0", text: "A tea for your {{ spend | money('$') }}.", html: "<h1>A tea</h1><p>for {{ spend | money('$') }}</p>"}
+      - {id: buyers, when: "orders > 0", text: "A tea for {{ spend | money('$') }}.", html: "<h1>Tea</h1> for {{ spend | money('$') }}"}
       - {id: others, text: "A first tea."}
   legal: {text: "You said yes. {{ unsubscribe_url }}"}
 content:

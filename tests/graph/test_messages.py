@@ -15,6 +15,7 @@ from atc_pipeline.__main__ import main
 from resources.storage.lake import Lake
 from tests.graph.small_world import DAYS, FIRST, SPOKEN, make_world, run
 
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], dg.DagsterInstance]]:
     """Four days of a small world with content."""

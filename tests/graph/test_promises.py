@@ -350,7 +350,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("promises")
     environment = make_world(folder, FULL)
     alias = line("c10", LAST, 80, type="alias", previousId="c11")
-    Path(environment["ATC_HOME"], "landing", str(LAST), "alias.ndjson").write_text(alias)
+    bounced = line("c11", LAST, 81, event="Email Bounced", properties={"type": "soft"})
+    Path(environment["ATC_HOME"], "landing", str(LAST), "alias.ndjson").write_text(f"{alias}\n{bounced}")
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(environment, FIRST, LAST, instance=instance).success
     return folder

@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from atc_pipeline.activation.tables import OUTBOUND_MESSAGES, RENDERED_MESSAGES
-from atc_pipeline.customers import coverage
 from atc_pipeline.content.templates import SLOTS
+from atc_pipeline.customers import coverage
 from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.identity.tables import IDENTITY_MAP
@@ -117,7 +117,13 @@ def message(customer: str, journey: str, **more: object) -> Row:
 def said(customer: str, **more: object) -> Row:
     """Return what an e-mail says."""
     link = SLOTS["unsubscribe_url"]
-    fit = {"subject": "Tea", "text": f"Tea. {link}", "html": f'<p>Tea</p><a href="{link}">Unsubscribe</a>', "channel": "email", "content": "tea"}
+    fit = {
+        "subject": "Tea",
+        "text": f"Tea. {link}",
+        "html": f'<p>Tea</p><a href="{link}">Unsubscribe</a>',
+        "channel": "email",
+        "content": "tea",
+    }
     return {"idempotency_key": customer, "customer_id": customer, **fit, **more}
 
 
@@ -201,7 +207,9 @@ SOUND: Mapping[str, Rows] = {
         ],
         "sent": [],
     },
-    "unfit_texts": {"rendered": [said("u", preheader="Tea again"), said("v", html=None), said("w", text="[1] of 2 at https://tea.example")]},
+    "unfit_texts": {
+        "rendered": [said("u", preheader="Tea again"), said("v", html=None), said("w", text="[1] of 2 at https://tea.example")]
+    },
     "unsubscribable_emails": {"rendered": [said("u"), said("v", channel="app", html=None)]},
     "unrendered_messages": {
         "rendered": [said("u")],
