@@ -12,10 +12,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from atc_pipeline.activation.tables import CALENDAR, WITHHELD
+from atc_pipeline.activation.tables import CALENDAR, WITHHELD, WOULD_SEND
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.tables import CLAIMED, IGNORED, MERGED
+from atc_pipeline.rules.lots import sha256
 
 Facts = Mapping[str, Any]
 
@@ -374,8 +375,55 @@ def _library(frame: pl.DataFrame) -> Facts:
 
 
 def _deliveries(frame: pl.DataFrame) -> Facts:
+    if frame.is_empty():
+        return {}
     by_status = frame.group_by("channel", "status").len("messages").sort("channel", "status")
-    return {"by_status": markdown_table(by_status)} if frame.height else {}
+    is_dry = frame["status"].is_in([WOULD_SEND, "withheld"]).all()
+    facts: dict[str, Any] = {"DRY RUN: by_status" if is_dry else "by_status": markdown_table(by_status)}
+    handed_over = frame.filter(pl.col("sent_at").is_not_null())
+    if handed_over.height:
+        hour = pl.col("sent_at").dt.strftime("%Y-%m-%d %H:00").alias("hour_utc")
+        by_hour = handed_over.group_by("channel", hour, "status").agg(messages=pl.len(), again=(pl.col("attempts") - 1).sum())
+        facts["by_hour"] = markdown_table(by_hour.sort("channel", "hour_utc", "status"))
+    reasons = frame.drop_nulls("reason").group_by("channel", "status", "reason").len("messages")
+    if reasons.height:
+        facts["reasons"] = markdown_table(reasons.sort("messages", "channel", "status", "reason", descending=[True, False, False, False]))
+    return facts
+
+
+def _members(frame: pl.DataFrame) -> Facts:
+    """Say how large each audience is; sizes as numbers, to be plotted over days."""
+    if frame.is_empty():
+        return {}
+    sizes = _counted(frame, pl.col("audience_id").alias("audience"), "members")
+    return {"members": bars(sizes), **_plotted("members", dict(sizes.iter_rows()))}
+
+
+def _changes(frame: pl.DataFrame) -> Facts:
+    counts = frame.group_by(pl.col("journey_id").alias("journey"), "change").len("customers").sort("journey", "change")
+    return {"by_journey": markdown_table(counts)} if frame.height else {}
+
+
+def _syncs(frame: pl.DataFrame) -> Facts:
+    counts = frame.group_by("audience_id", "destination", "operation", "cause", "status").len("customers")
+    return {"by_cause": markdown_table(counts.sort(pl.all()))} if frame.height else {}
+
+
+def _answers(frame: pl.DataFrame) -> Facts:
+    counts = frame.group_by("destination", "operation", "status").len("customers").sort("destination", "operation", "status")
+    return {"by_status": markdown_table(counts)} if frame.height else {}
+
+
+def reasons_of(frame: pl.DataFrame) -> dg.MetadataValue:
+    """Show why customers are not where they should be, the most frequent reason first."""
+    rejected = frame.filter(pl.col("reason").is_not_null()).group_by("audience_id", "destination", "status", "reason").len("customers")
+    return markdown_table(rejected.sort("customers", "audience_id", "destination", "reason", descending=[True, False, False, False]))
+
+
+def samples_of(frame: pl.DataFrame, most: int = 10) -> dg.MetadataValue:
+    """Show some rows, each customer as a hash: what Dagster was told cannot be taken back (``assets.jobs.erasure``)."""
+    sampled = frame.with_columns(customer=sha256(pl.col("customer_id")).str.slice(0, 12)).sort("customer").head(most)
+    return markdown_table(sampled.select("customer", "audience_id", "destination", "operation", "cause", "status"))
 
 
 _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = {"micro_segment_memberships": _memberships}
@@ -395,4 +443,8 @@ _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "rendered_messages": _rendered,
     "content_library": _library,
     "activation": _deliveries,
+    "audience_members": _members,
+    "audience_changes": _changes,
+    "audience_syncs": _syncs,
+    "answers": _answers,
 }

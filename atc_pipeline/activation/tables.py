@@ -23,9 +23,15 @@ GUARDRAIL = "guardrail:"
 STEP, BEST, DEFAULT = "step", "best", "default"
 CUSTOMER, CALENDAR = "customer", "calendar"
 
-WOULD_SEND, PENDING, NOT_TRIED = "would_send", "pending", "not_tried"
-STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, "withheld")
+WITHDRAWN, STALE, NOT_ON_THE_LIST = "withdrawn", "stale", "not_on_the_list"
+"""Why a message that was planned is withheld after all: its customer has said no, left the journey or is gone; it is too late for it; or
+only others may be written to here."""
+
+WOULD_SEND, PENDING, NOT_TRIED, WAITING, HELD = "would_send", "pending", "not_tried", "waiting", "held"
+STATUSES = (WOULD_SEND, "delivered", "failed", "unknown", PENDING, NOT_TRIED, WAITING, HELD, "withheld")
 """What a message may come to."""
+TO_COME = (WAITING, HELD)
+"""What a message has come to that goes out later, by itself or when somebody says so."""
 MAY_HAVE_ARRIVED = ("delivered", "unknown", PENDING)
 """What a message has come to that stands, with the decision it was sent for, whatever is decided later."""
 TROUBLES = ("failed", "unknown", PENDING, NOT_TRIED)
@@ -142,11 +148,90 @@ ACTIVATION = Table(
             "status",
             pl.String(),
             "What became of it. would_send: a dry run; failed: it has certainly not arrived; unknown: perhaps; pending: another process "
-            "sends it; not_tried: its channel was given up before its turn.",
+            "sends it; not_tried: its channel was given up before its turn; waiting: for its hour, or a stopped channel; held: "
+            "its channel has many more than on other days, and nobody has accepted that.",
             one_of=STATUSES,
         ),
         Column("reason", pl.String(), "Why it was not delivered, or is withheld; a receiver's words are cut.", is_nullable=True),
+        Column("sent_at", MOMENT, "When it was last handed over; null = never.", is_nullable=True),
+        Column("attempts", pl.Int64(), "How often it was handed over.", at_least=0),
+        Column("provider_id", pl.String(), "What the receiver calls it, where it said so.", is_nullable=True),
     ),
+)
+
+AUDIENCE_ID = Column("audience_id", pl.String(), "An audience of journeys.yaml; of one that is no more in it, until its members are out.")
+DESTINATION = Column("destination", pl.String(), "Where it is kept in step, as journeys.yaml names it.")
+
+AUDIENCE_MEMBERS = Table(
+    "audience_members",
+    "One row per audience and customer who is to be in it at the end of the day: treated, with consent and something to be known by.",
+    key=("audience_id", "customer_id"),
+    columns=(
+        DATE,
+        Column("audience_id", pl.String(), "An audience of journeys.yaml."),
+        CUSTOMER_ID,
+        Column("identifiers", pl.String(), "What a destination knows the customer by, as JSON text: SHA-256 of what was normalised."),
+        Column("fields", pl.String(), "What else the audience's destinations are told, as JSON text.", is_nullable=True),
+        Column("checksum", pl.String(), "16 hexadecimal digits of identifiers and fields."),
+    ),
+)
+
+ADD, UPDATE, REMOVE = "add", "update", "remove"
+OPERATIONS = (ADD, UPDATE, REMOVE)
+MEMBER, LEFT, CONSENT, ERASED, CHANGED = "member", "left", "consent", "erased", "changed"
+CAUSES = (MEMBER, LEFT, CONSENT, ERASED, CHANGED)
+ACKNOWLEDGED, FAILED, UNKNOWN, HELD = "acknowledged", "failed", "unknown", "held"
+SYNC_STATUSES = (WOULD_SEND, ACKNOWLEDGED, FAILED, UNKNOWN, HELD)
+"""What may become of a difference; whatever is not acknowledged is a difference again the next time."""
+
+AUDIENCE_SYNCS = Table(
+    "audience_syncs",
+    "One row per audience, destination and customer who is not there as they should be, and what became of it.",
+    key=("audience_id", "destination", "customer_id"),
+    columns=(
+        DATE,
+        AUDIENCE_ID,
+        DESTINATION,
+        CUSTOMER_ID,
+        Column("operation", pl.String(), "update: out as they were sent, and in again as they are.", one_of=OPERATIONS),
+        Column(
+            "cause",
+            pl.String(),
+            "member: is to be there. left: is no member any more. consent: withdrew it. erased. changed: has other identifiers or fields; "
+            "or, with remove, is known by another name.",
+            one_of=CAUSES,
+        ),
+        Column(
+            "status",
+            pl.String(),
+            "would_send: a dry run, or not the latest day. failed: certainly not done; unknown: perhaps. held: too many would leave.",
+            one_of=SYNC_STATUSES,
+        ),
+        Column("reason", pl.String(), "Why it was not acknowledged; a destination's words are cut.", is_nullable=True),
+    ),
+)
+
+ANSWERS = Table(
+    "answers",
+    "One row per destination and customer whose one answer is not the one that was acknowledged there, and what became of it.",
+    key=("destination", "customer_id"),
+    columns=(
+        DATE,
+        DESTINATION,
+        CUSTOMER_ID,
+        Column("journey_id", pl.String(), "The journey the customer is in; null for none.", is_nullable=True),
+        Column("entered_on", pl.Date(), "Day of the entry.", is_nullable=True),
+        Column("ends_on", pl.Date(), "Last day of the journey if nothing ends it before.", is_nullable=True),
+        Column("operation", pl.String(), "remove: is in none any more.", one_of=OPERATIONS),
+        Column("status", pl.String(), "As in `audience_syncs`.", one_of=SYNC_STATUSES),
+    ),
+)
+
+AUDIENCE_CHANGES = Table(
+    "audience_changes",
+    "One row per journey and customer who entered or left it on the day: for destinations that run the journey themselves.",
+    key=("journey_id", "customer_id", "change"),
+    columns=(DATE, JOURNEY_ID, CUSTOMER_ID, Column("change", pl.String(), "What happened.", one_of=("entered", "left"))),
 )
 
 SENT = ("Journey Started", "Journey Ended", "Message Sent", "Message Failed", "Audience Entered", "Audience Exited")
@@ -166,4 +251,8 @@ SENT_EVENTS = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (OUTBOUND_MESSAGES, RENDERED_MESSAGES, CONTENT_LIBRARY, ACTIVATION, SENT_EVENTS)
+TABLES: tuple[Entry, ...] = (
+    OUTBOUND_MESSAGES, RENDERED_MESSAGES, CONTENT_LIBRARY, ACTIVATION,
+    AUDIENCE_MEMBERS, AUDIENCE_SYNCS, ANSWERS, AUDIENCE_CHANGES,
+    SENT_EVENTS,
+)  # fmt: skip

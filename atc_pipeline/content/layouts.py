@@ -1,7 +1,7 @@
 """What an e-mail looks like: layouts and blocks in MJML or HTML, made into one HTML with the styles where mail programs read them.
 
 What belongs here: everything done once, when the portfolio is loaded: MJML, styles, and a block's text as HTML. What does not: filling in
-values (``templates``), or putting blocks together for a customer (``activation.rendering``).
+values (``templates``), or putting blocks together for a customer (``activation``).
 
 A layout is compiled together with all blocks that stand in it, since only so its head knows their columns and its styles reach them.
 Compilers of markup know nothing of templates: whatever is one goes through them as a word of its own, and is put back behind them.
@@ -105,7 +105,8 @@ def compiled(layout: str, blocks: Mapping[str, str]) -> tuple[str, Mapping[str, 
             try:
                 _compiled(layout, {key: block})  # ... or which block's
             except TemplateError as error:
-                raise LayoutError(str(error), error.line, block=key) from None
+                above = layout.count("\n", 0, layout.index("body", layout.index("{{"))) if "<mjml" in layout else 0
+                raise LayoutError(str(error), max(1, error.line - above), block=key) from None
         raise
 
 

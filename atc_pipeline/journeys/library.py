@@ -318,7 +318,7 @@ class _Resolution:
             source = next(iter(in_layouts.values()))
             try:
                 template = compile_template(
-                    part.html if part.is_html_written else part.text.text,
+                    part.html if part.is_html_written else "",
                     self.schema,
                     nullable=self.ground.nullable,
                     escape="html",

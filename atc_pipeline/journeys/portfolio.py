@@ -463,7 +463,7 @@ class Portfolio:
 def _canonical(value: object) -> object:
     """Return what a value says, as JSON has it: of a condition its text, of what has ids the entries in their order."""
     if isinstance(value, Condition | Template):
-        return value.text
+        return value.text or None
     if isinstance(value, Layout):
         return {"id": value.id, "text": value.text}
     if isinstance(value, Block):  # the first variant that fits: their order counts

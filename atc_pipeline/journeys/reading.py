@@ -21,7 +21,7 @@ from atc_pipeline.journeys.problems import JourneysError, Place, Source
 _LARGEST = 8_000_000
 """Bytes, eight times what 3,000 journeys and 2,000 segments take; in values it is three times."""
 _LARGEST_FILE = 200_000
-_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,99}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _DEEPEST_FILE = 10
 _MOST_VALUES = 200_000
 _MOST_ITEMS = 10_000

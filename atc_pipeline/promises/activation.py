@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from atc_pipeline.activation.steps import Steps
-from atc_pipeline.activation.tables import KEY_COLLISION, TROUBLES
+from atc_pipeline.activation.tables import HELD, KEY, KEY_COLLISION, MAY_HAVE_ARRIVED, TROUBLES
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.promises.promise import Promise, between, table
@@ -30,9 +30,15 @@ def _undelivered_messages(store: Store, _: Portfolio, days: Sequence[date]) -> p
         return pl.DataFrame()
     if "reason" not in sent.collect_schema():
         sent = sent.with_columns(reason=pl.lit(None, pl.String))  # written by an older version
-    was_not_sent = pl.col("status").is_in(TROUBLES) | (pl.col("reason") == KEY_COLLISION)
+    was_not_sent = pl.col("status").is_in([*TROUBLES, HELD]) | (pl.col("reason") == KEY_COLLISION)
     troubles = sent.filter(was_not_sent).group_by("date", "channel", "status", "reason").len("messages")
     return troubles.sort("date", "messages", "channel", "status", "reason", descending=[False, True, False, False, False]).collect()
+
+
+def unplanned_deliveries(activation: pl.LazyFrame, messages: pl.LazyFrame) -> pl.LazyFrame:
+    """Return what was handed over of the day, or may have been, without being among its messages."""
+    handed_over = activation.filter(pl.col("status").is_in(MAY_HAVE_ARRIVED))
+    return handed_over.join(messages, on=["date", *KEY], how="anti")
 
 
 def _colliding_keys(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -197,9 +203,16 @@ PROMISES = (
     ),
     Promise(
         "activation",
+        "only_planned_messages_are_delivered",
+        "Whatever was handed over, or may have been, is a message of the day's plan (SPEC 9.7). If it fails, the day was planned "
+        "again without it: the rows say which, and what they were sent for is in the ledger.",
+        between(unplanned_deliveries, table("activation"), table("outbound_messages")),
+    ),
+    Promise(
+        "activation",
         "messages_are_delivered",
-        "Every message that was to be sent was delivered. See the reasons by channel, set the receiver right and run the day again (job "
-        "activate); of what nobody answered for, the runs of the next 2 days try again by themselves.",
+        "Every message that was to be sent was delivered, or waits for its hour. See the reasons by channel, set the receiver right and "
+        "run the day again (job activate); of what nobody answered for, the runs of the next 2 days try again by themselves.",
         _undelivered_messages,
         is_blocking=False,
         is_error=True,

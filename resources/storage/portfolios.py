@@ -7,7 +7,7 @@ What belongs here: keeping texts by version, and which was the newest. What does
 from collections.abc import Sequence
 from pathlib import Path
 
-from resources.storage.files import replacing
+from resources.storage.files import flush_names, replacing
 
 _NEWEST = "newest"
 
@@ -30,7 +30,10 @@ class Portfolios:
         """Keep a version with the files it names, and that it is the newest; nothing is written where both are so."""
         if not self.path(fingerprint).exists():
             for name, content in files:  # first: a version that is there is whole
-                _write(self.folder(fingerprint) / name, content)
+                kept = self.folder(fingerprint) / name
+                _write(kept, content)
+                for folder in kept.relative_to(self.root).parents:  # the folders it made, too, outlast a power cut
+                    flush_names(self.root / folder)
             _write(self.path(fingerprint), text)
         if self.newest() != fingerprint:
             _write(self.root / _NEWEST, fingerprint)
