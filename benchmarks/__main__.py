@@ -1,4 +1,4 @@
-"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | messages | curves]``; else the short ones."""
+"""``make bench``: ``python -m benchmarks [WHICH]``; without a name, the short ones."""
 
 import argparse
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import decision, history, ingest, plan, stages
+from benchmarks import decision, history, ingest, plan, rendering, stages
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures the speed, as ratios. Without a name: sample, ingest, decision."
     )
-    commands = parser.add_subparsers(dest="command", metavar="sample | ingest | profiles | growth | decision | messages | curves")
+    commands = parser.add_subparsers(dest="command", metavar="WHICH")
     sample = commands.add_parser("sample", help="every stage on the sample's first days")
     sample.add_argument("--days", type=int, default=30, help="how many days of the sample (default 30)")
     day = commands.add_parser("ingest", help="a day of lines, against DuckDB's reader on the same files")
@@ -37,6 +37,9 @@ def main() -> None:
     messages = commands.add_parser("messages", help="a day's messages with channels listed, hours and caps, against the plan without")
     messages.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     messages.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
+    said = commands.add_parser("rendering", help="messages by block, against Jinja2's sandbox on each by itself; their size on disk")
+    said.add_argument("--messages", type=int, default=1_000_000, help="default 1000000")
+    said.add_argument("--sample", type=int, default=5_000, help="rendered one by one, too; default 5000")
     curves = commands.add_parser("curves", help=f"the same at several sizes, drawn into {PICTURE.name}")
     curves.add_argument("--customers", type=int, nargs="+", default=[100_000, 300_000, 1_000_000, 3_000_000], help="with 100 journeys")
     curves.add_argument("--journeys", type=int, nargs="+", default=[10, 30, 100, 300], help="with 1000000 customers")
@@ -46,7 +49,7 @@ def main() -> None:
     for command in (single, curves, day, profiles):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth):
+    for command in (single, curves, day, profiles, growth, said):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
@@ -65,6 +68,9 @@ def main() -> None:
             history.measure_growth(home, given.customers, given.events, given.days)
     if given.command == "messages":
         plan.measure_plan(given.customers, given.runs)
+    if given.command == "rendering":
+        with _home(given.home) as home:
+            rendering.measure_rendering(home, given.messages, given.sample)
     if given.command is None:
         given = parser.parse_args(["decision"])
     if given.command == "decision":

@@ -348,8 +348,12 @@ def _rendered(frame: pl.DataFrame) -> Facts:
         size.median().cast(pl.Int64).alias("median"),
         size.max().alias("longest"),
     )
-    facts = {"megabytes": round(frame["bytes"].sum() / 1e6, 3)}
-    return {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))} if frame.height else {}
+    facts = {"megabytes": round(int(frame["bytes"].sum()) / 1e6, 3)}
+    return (
+        {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))}
+        if frame.height
+        else {}
+    )
 
 
 def _library(frame: pl.DataFrame) -> Facts:
