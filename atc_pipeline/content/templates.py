@@ -84,7 +84,7 @@ class RenderError(Exception):
 class Template:
     """A checked template: its ``text`` as it was written, the ``columns`` it reads, the ``slots`` that are put in later.
 
-    ``source`` is what is rendered: the text, or the HTML that was made of it.
+    ``source`` is what is rendered: the text, or the HTML made of MJML; of the HTML made of a block's text, nothing was written.
     """
 
     text: str
@@ -186,6 +186,8 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
                     opened = None
     except TemplateSyntaxError as error:
         raise TemplateError(_syntax(error), error.lineno) from None
+    if opened is not None:
+        _refuse(f"is no template: {held[0]} is not closed", text.count("\n") + 1)
 
 
 def _refuse(message: str, line: int, **names: object) -> Never:
@@ -227,8 +229,8 @@ def _money(number: float, symbol: str = "") -> str:
     return f"{'-' if amount < 0 else ''}{symbol}{abs(amount):,.2f}"
 
 
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _DATE_PARTS: Mapping[str, Callable[[date], str]] = {
     "%d": lambda day: f"{day.day:02d}",
     "%e": lambda day: str(day.day),
@@ -371,7 +373,7 @@ _PLAIN = ImmutableSandboxedEnvironment(keep_trailing_newline=True)
 
 
 @dataclass(frozen=True)
-class _Spot:
+class Spot:
     """Where in its medium the text has come to.
 
     ``state``: text; a link within text; of HTML: in a ``tag``, in the quoted value of an attribute, in a comment, or in an element that
@@ -389,16 +391,26 @@ _LINKS = frozenset({"href", "src", "action", "background"})
 _ACTS = re.compile(r"on.*|style|srcdoc|srcset|formaction|xlink:href|")
 _LINK_TAIL = re.compile(r"(?i)https?://[^\s<>\"']*\Z")
 _HOST = re.compile(r"(?i)https://[a-z0-9.-]+(?::\d+)?[/?#]")
-_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*)|<[!?]")
+_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*)|<[!?]|</?\Z")
+_UNFINISHED = "?"
+"""The element of a tag whose name goes on behind a piece of the template: it could be any."""
 _ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)\s*=\s*\Z")
 
 
-def _after_text(spot: _Spot, data: str) -> _Spot:
+def after_text(spot: Spot, data: str) -> Spot:
+    """Return where a text has come to behind more of it."""
     tail = _LINK_TAIL.search(spot.written + data)
-    return _Spot("link", written=tail[0]) if tail else _Spot()
+    return Spot("link", written=tail[0]) if tail else Spot()
 
 
-def _after_html(spot: _Spot, data: str) -> _Spot:
+def _element(tag: re.Match[str], data: str) -> str:
+    if tag.end() == len(data):
+        return _UNFINISHED
+    return "" if tag[0].startswith("</") else (tag[1] or "").lower()
+
+
+def after_html(spot: Spot, data: str) -> Spot:
+    """Return where HTML has come to behind more of it."""
     at = 0
     while at < len(data):
         match spot.state:
@@ -406,36 +418,36 @@ def _after_html(spot: _Spot, data: str) -> _Spot:
                 tag = _TAG.search(data, at)
                 comment = data.find("<!--", at)
                 if comment >= 0 and (tag is None or comment <= tag.start()):
-                    spot, at = _Spot("comment"), comment + 4
+                    spot, at = Spot("comment"), comment + 4
                 elif tag is None:
-                    return _Spot()
+                    return Spot()
                 else:
-                    spot, at = _Spot("tag", element=(tag[1] or "").lower() if data[tag.start() + 1] != "/" else ""), tag.end()
+                    spot, at = Spot("tag", element=_element(tag, data)), tag.end()
             case "comment":
                 end = data.find("-->", at)
                 if end < 0:
                     return spot
-                spot, at = _Spot(), end + 3
+                spot, at = Spot(), end + 3
             case "raw":
                 end = data.lower().find(f"</{spot.element}", at)
                 if end < 0:
                     return spot
-                spot, at = _Spot("tag"), end + 2 + len(spot.element)
+                spot, at = Spot("tag"), end + 2 + len(spot.element)
             case "tag":
                 sign = re.compile("[>\"']").search(data, at)
                 if sign is None:
                     return spot
                 if sign[0] == ">":
-                    spot = _Spot("raw", element=spot.element) if spot.element in ("script", "style") else _Spot()
+                    spot = Spot("raw", element=spot.element) if spot.element in ("script", "style", _UNFINISHED) else Spot()
                 else:
                     named = _ATTRIBUTE.search(data, at, sign.start())
-                    spot = _Spot("value", (named[1] if named else "").lower(), sign[0], element=spot.element)
+                    spot = Spot("value", (named[1] if named else "").lower(), sign[0], element=spot.element)
                 at = sign.end()
             case "value":
                 end = data.find(spot.quote, at)
                 if end < 0:
                     return replace(spot, written=spot.written + data[at:])
-                spot, at = _Spot("tag", element=spot.element), end + 1
+                spot, at = Spot("tag", element=spot.element), end + 1
     return spot
 
 
@@ -482,7 +494,7 @@ class _Check:
             name: _Value(frozenset({_KINDS[dtype]}), name in nullable, name) for name, dtype in schema.items() if dtype in _KINDS
         }
         self.allowed = frozenset(slots) if escape != "header" else frozenset()
-        self.after = _after_html if escape == "html" else _after_text
+        self.after = after_html if escape == "html" else after_text
         self.columns: set[str] = set()
         self.slots: set[str] = set()
         self.is_looping = False
@@ -491,7 +503,7 @@ class _Check:
     def rewrite(self, tree: nodes.Template) -> None:
         """Check a tree, and put the writer of its place around each value; raises TemplateError."""
         self._bound(tree)
-        end = self._statements(tree.body, _Spot(), frozenset())
+        end = self._statements(tree.body, Spot(), frozenset())
         if end.state not in ("text", "link"):
             _refuse("ends inside a tag, a comment or a quoted value", self.text.count("\n") + 1)
 
@@ -508,7 +520,7 @@ class _Check:
                 return
         _refuse("is nested too deeply", level[0].lineno)
 
-    def _statements(self, statements: Sequence[nodes.Node], spot: _Spot, known: frozenset[str]) -> _Spot:
+    def _statements(self, statements: Sequence[nodes.Node], spot: Spot, known: frozenset[str]) -> Spot:
         for statement in statements:
             match statement:
                 case nodes.Output():
@@ -521,7 +533,7 @@ class _Check:
                     raise self._outside(statement)
         return spot
 
-    def _output(self, output: nodes.Output, spot: _Spot, known: frozenset[str]) -> _Spot:
+    def _output(self, output: nodes.Output, spot: Spot, known: frozenset[str]) -> Spot:
         written: list[nodes.Expr] = []
         for node in output.nodes:
             if isinstance(node, nodes.TemplateData):
@@ -537,7 +549,7 @@ class _Check:
         output.nodes = written
         return spot
 
-    def _slot(self, node: nodes.Name, spot: _Spot) -> nodes.Expr:
+    def _slot(self, node: nodes.Name, spot: Spot) -> nodes.Expr:
         if node.name not in self.allowed:
             _refuse(f"{node.name} is put in when a message is handed over, and cannot stand here", node.lineno)
         is_free = spot.state == "text" or (spot.state == "value" and spot.name in _LINKS and not spot.written)
@@ -546,7 +558,7 @@ class _Check:
         self.slots.add(node.name)
         return _filtered(nodes.Const(node.name, lineno=node.lineno), "_slot")
 
-    def _writer(self, node: nodes.Expr, spot: _Spot) -> str:
+    def _writer(self, node: nodes.Expr, spot: Spot) -> str:
         is_link = spot.state == "link" or (spot.state == "value" and spot.name in _LINKS)
         if is_link:
             if not _HOST.match(spot.written):
@@ -554,10 +566,10 @@ class _Check:
             return "_linked" if isinstance(node, nodes.Filter) and node.name == "urlencode" else "_link"
         if spot.state in ("tag", "comment", "raw") or (spot.state == "value" and _ACTS.fullmatch(spot.name)):
             _refuse("a value stands only in the text, or in the quoted value of an attribute that is no style and no script", node.lineno)
-        return "_html" if self.after is _after_html else "_text"
+        return "_html" if self.after is after_html else "_text"
 
-    def _if(self, node: nodes.If, spot: _Spot, known: frozenset[str]) -> _Spot:
-        ends: list[_Spot] = []
+    def _if(self, node: nodes.If, spot: Spot, known: frozenset[str]) -> Spot:
+        ends: list[Spot] = []
         for branch in (node, *node.elif_):
             self._expression(branch.test, known)
             ends.append(self._statements(branch.body, spot, known | _full_where(branch.test, truth=True)))
@@ -565,7 +577,7 @@ class _Check:
         ends.append(self._statements(node.else_, spot, known))
         return self._same(ends, node)
 
-    def _for(self, node: nodes.For, spot: _Spot, known: frozenset[str]) -> _Spot:
+    def _for(self, node: nodes.For, spot: Spot, known: frozenset[str]) -> Spot:
         if self.is_looping:
             _refuse("a for inside a for is outside the dialect", node.lineno)
         if node.test is not None or node.recursive or not isinstance(node.target, nodes.Name):
@@ -583,7 +595,7 @@ class _Check:
         # The second round must find the place that the first found: a link goes on within a round only.
         return self._same([spot, end, self._statements(node.else_, spot, known)], node)
 
-    def _same(self, ends: Sequence[_Spot], node: nodes.Node) -> _Spot:
+    def _same(self, ends: Sequence[Spot], node: nodes.Node) -> Spot:
         if len({(end.state, end.name, end.quote, end.element) for end in ends}) > 1:
             if all(end.state in ("text", "link") for end in ends):
                 _refuse("a link is written whole in one branch: put a blank after it", node.lineno)
