@@ -456,8 +456,11 @@ def _columns(before: Portfolio, after: Portfolio, every: list[Change]) -> list[s
     if "identity" in differing or dates & {"timezone", "starts_on"}:
         return columns
     channels = {channel.id for channel in before.channels} != {channel.id for channel in after.channels}
+    is_mailed_otherwise = set(before.mailed) != set(after.mailed)
+    to = {channel.id: channel.to for channel in before.channels}
     sections = {
-        *(["channels"] if channels else []),
+        *(["channels"] if channels or is_mailed_otherwise else []),
+        *(["addresses"] if channels or is_mailed_otherwise else []),
         *(["engagement"] if channels or "engagement" in differing else []),
         *(["interests"] if differing & {"interest", "interests"} else []),
         *(["predictions"] if "predictions" in differing else []),
@@ -466,6 +469,9 @@ def _columns(before: Portfolio, after: Portfolio, every: list[Change]) -> list[s
     changed |= {f"intent_{change.id}" for change in every if change.kind == "intent"}
     changed |= {name for name, column in named.items() if column.section in sections}
     changed |= {trait.id for trait in after.traits if trait.kind == "percentile" and trait.property in changed}
+    for channel in after.channels:
+        if channel.to is not None and (channel.to in changed or channel.to != to.get(channel.id)):
+            changed.add(f"bounced_{channel.id}")
     return [name for name in columns if name in changed]
 
 

@@ -445,6 +445,11 @@ class Portfolio:
         """Return the HTML around an e-mail's blocks, for ``layouts.html_of``."""
         return next((layout.html for layout in self.layouts if layout.id == email.layout), plain_html())
 
+    @property
+    def mailed(self) -> tuple[str, ...]:
+        """Name the channels that events about e-mail are about unless they name another: those of that medium or of that name."""
+        return tuple(channel.id for channel in self.channels if channel.medium == "email" or channel.id == "email")
+
     @cached_property
     def fingerprint(self) -> str:
         """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.

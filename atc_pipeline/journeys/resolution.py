@@ -255,6 +255,11 @@ class _Resolution:
         if audience.segment is not None:
             self._known((*place, "segment"), "segment", audience.segment, self.segments)
         self._known((*place, "channel"), "channel", audience.channel, self.document.channels)
+        asked = self.document.channels.get(audience.channel)
+        if asked is not None and asked.consent == "none":
+            self._refuse((*place, "channel"), f"{audience.channel} asks for no consent (consent: none): expected one that does")
+        if id_ == "answer":
+            self._refuse(place, "is what the one answer is called where it is kept: expected another name")
         addresses = dict.fromkeys(channel.to for channel in self.document.channels.values() if channel.to is not None)
         for field in self._all_known((*place, "fields"), "column", audience.fields, self.profile):
             if self.profile.get(field, pl.String()).is_nested():

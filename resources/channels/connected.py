@@ -19,9 +19,9 @@ from resources.channels import bucket, email, files, webhook, wire
 from resources.channels.channel import Channel, Clock, DryRun, Setting, WrongSettingError
 from resources.storage.outbox import Outbox
 
-LIVE, CHANNELS, WEBHOOKS = "ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS"
-"""Environment variables. The last two hold secrets (addresses have tokens in them): they are read when channels are connected, and are
-part of no configuration, which Dagster keeps and shows."""
+LIVE, CHANNELS, WEBHOOKS, ONLY_TO = "ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS", "ATC_ONLY_TO"
+"""Environment variables. Those but the first hold secrets (addresses have tokens in them) or people: they are read when channels are
+connected, and are part of no configuration, which Dagster keeps and shows."""
 
 Connect = Callable[[str, str, Setting], Channel]
 """Connects a channel of journeys.yaml to an address. Raises WrongSettingError, whose message repeats nothing of the address."""
@@ -65,6 +65,11 @@ class Channels(dg.ConfigurableResource["Channels"]):
     def is_live(self) -> bool:
         """Whether messages are sent. Raises WrongSettingError where that is not clear."""
         return _is_live(self.live)
+
+    @property
+    def only_to(self) -> tuple[str, ...]:
+        """Return the patterns of the addresses that alone may be written to (ATC_ONLY_TO); none where all may be."""
+        return tuple(glob.strip() for glob in os.environ.get(ONLY_TO, "").split(",") if glob.strip())
 
     @property
     def outbox(self) -> Outbox:

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.channel import Channel, DryRun
+from atc_pipeline.activation.tables import ACTIVATION
+from resources.channels.channel import Channel, DryRun, OnUnknown
 from resources.channels.files import FileChannel
 from resources.delivery.delivery import deliver, unanswered_messages
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError
@@ -60,6 +61,8 @@ class Recorder:
     answer: str | None = "delivered"
     batch_size: int = 2
     is_dry: bool = False
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
     batches: list[list[str]] = field(default_factory=list)
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +78,7 @@ def test_a_dry_run_says_what_would_be_sent_and_leaves_no_trace(tmp_path: Path) -
     """Every message is accounted for; there is no ledger, no outbox, nothing."""
     dry = DryRun()
     activation = deliver(outbound(3, withheld=[1]), {"email": dry}, Ledger(home=str(tmp_path / "home")), wall_clock)
-    assert activation.columns == ["date", "idempotency_key", "customer_id", "journey_id", "channel", "status", "reason"]
+    assert activation.columns == list(ACTIVATION.schema)
     assert activation["reason"].to_list() == [None, "no_consent", None]
     assert activation["status"].to_list() == ["would_send", "withheld", "would_send"]
     assert dry.messages == 2
