@@ -1,4 +1,4 @@
-"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | curves]``; without a name, the short ones."""
+"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | curves | smtp]``; without a name, the short ones."""
 
 import argparse
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import decision, history, ingest, stages
+from benchmarks import decision, history, ingest, smtp, stages
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures the speed, as ratios. Without a name: sample, ingest, decision."
     )
-    commands = parser.add_subparsers(dest="command", metavar="sample | ingest | profiles | growth | decision | curves")
+    commands = parser.add_subparsers(dest="command", metavar="sample | ingest | profiles | growth | decision | curves | smtp")
     sample = commands.add_parser("sample", help="every stage on the sample's first days")
     sample.add_argument("--days", type=int, default=30, help="how many days of the sample (default 30)")
     day = commands.add_parser("ingest", help="a day of lines, against DuckDB's reader on the same files")
@@ -40,7 +40,10 @@ def main() -> None:
     curves.add_argument("--typical-customers", type=int, default=1_000_000, help="customers while journeys vary (default 1000000)")
     curves.add_argument("--typical-journeys", type=int, default=100, help="journeys while customers vary (default 100)")
     curves.add_argument("--picture", type=Path, default=PICTURE, help="where to draw (default docs/pictures/speed.svg)")
-    for command in (single, curves, day, profiles):
+    mail = commands.add_parser("smtp", help="e-mail to a relay on loopback, against smtplib.sendmail of finished bytes")
+    mail.add_argument("--messages", type=int, default=2_000, help="default 2000")
+    mail.add_argument("--connections", type=int, default=4, help="default 4")
+    for command in (single, curves, day, profiles, mail):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
     for command in (single, curves, day, profiles, growth):
@@ -66,6 +69,8 @@ def main() -> None:
         with _home(given.home) as home:
             things = [name for name in decision.THINGS if name not in given.without]
             decision.measure_decision(home, given.customers, given.journeys, decision.How(given.runs, given.threads), things)
+    if given.command == "smtp":
+        smtp.measure_smtp(given.messages, given.connections, given.runs)
     if given.command == "curves":
         with _home(given.home) as home:
             things = [name for name in decision.THINGS if name not in (*given.without, "limited day")]

@@ -75,7 +75,8 @@ class Rules:
             return False
         host = address[1].lower()
         return not self.links or any(
-            host.endswith(allowed.removeprefix("*").lower()) if allowed.startswith("*.") else host == allowed.lower() for allowed in self.links
+            host.endswith(allowed.removeprefix("*").lower()) if allowed.startswith("*.") else host == allowed.lower()
+            for allowed in self.links
         )
 
 

@@ -148,7 +148,9 @@ def _check_layout(layout: str) -> None:
     for kind, piece in pieces(layout):
         name = _OUTPUT.fullmatch(piece)
         if kind == "tag" or (kind == "output" and (name is None or name[1] not in ("body", *SLOTS))):
-            raise LayoutError(f"a layout holds only {{{{ body }}}} and {', '.join(SLOTS)}, found {piece[:60]}: values belong to blocks", line)
+            raise LayoutError(
+                f"a layout holds only {{{{ body }}}} and {', '.join(SLOTS)}, found {piece[:60]}: values belong to blocks", line
+            )
         bodies += name is not None and name[1] == "body"
         if bodies > 1:
             raise LayoutError("{{ body }} stands in it a second time: expected once", line)
