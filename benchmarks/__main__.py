@@ -1,4 +1,7 @@
-"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | curves | smtp]``; without a name, the short ones."""
+"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | curves | smtp]``.
+
+Without a name, the short ones.
+"""
 
 import argparse
 import tempfile

@@ -1,10 +1,10 @@
 """A message as the bytes that a relay gets: headers that nothing can break out of, a text and an HTML part.
 
 What belongs here: addresses, headers, encodings, and putting in what is known only at the time of sending. What does not: what a message
-says (``rendered_messages``), the link it is declined by (``unsubscribe``), how bytes travel (``smtp``).
+says (its row comes rendered), the link it is declined by (``unsubscribe``), how bytes travel (``smtp``).
 
-Parts are encoded by ``binascii``, in C, and headers written here: ``email.message`` takes ten times as long for what is the same message
-to a reader (the tests read it back with it).
+Parts are encoded by ``binascii``, in C, and headers written here: the standard library's messages take three to ten times as long for what
+is the same to a reader (the tests read it back with them).
 """
 
 import base64
@@ -117,7 +117,7 @@ class Letterhead:
     key_header: str = ""
 
     def compose(self, row: Mapping[str, object], at: datetime) -> Mail:
-        """Make a message of its row of ``outbound_messages`` and ``rendered_messages``. Raises UnfitError."""
+        """Make a message of its row, with its texts. Raises UnfitError."""
         if row["address"] is None:
             raise UnfitError("there is no address: say of the channel in journeys.yaml which column has it (to: email)")
         key, recipient = str(row["idempotency_key"]), read_address(str(row["address"]))

@@ -121,7 +121,7 @@ class Connection(smtplib.SMTP):
         self._ends_at = 0.0
         self._is_late = False
 
-    def open(self) -> Self:
+    def establish(self) -> Self:
         """Connect, with TLS and login as the relay is to have them. Raises NotSentError."""
         watch, relay = self._watch, self.relay
         watch.add(self)
