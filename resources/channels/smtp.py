@@ -150,6 +150,8 @@ class Connection(smtplib.SMTP):
             with self._phase("to take a message", seconds):
                 if (refusal := self._offer(mail)) is not None:
                     return refusal
+                assert self.sock is not None
+                self.sock.settimeout(seconds)  # which sendall takes for the whole of what it sends
                 if content.startswith(b"."):
                     content = b"." + content
                 self.send(content.replace(b"\r\n.", b"\r\n.."))
