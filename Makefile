@@ -20,7 +20,7 @@ demo: $(VENV) ## set up and run a real retailer's year
 	@$(BIN)/python -m sample.demo $(ARGS)
 
 test: $(VENV) ## set up and run the tests (ARGS="-k queues" for some, ARGS="-m 'not slow'" for two minutes)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 ui: $(VENV) ## open Dagster on 127.0.0.1:3000 (ARGS="--port 3001" for another port)
 	@$(BIN)/dagster dev $(ARGS)

@@ -14,7 +14,9 @@ How the tables are read:
   three of category, subcategory and brand for 17 products (4,836 lines, 173 dollars) the products table lacks.
 - ``quantity`` is as recorded (fuel comes in thousandths of a gallon), ``price`` the line's sales value per unit.
 - **Consent is made up**, because the data set has none: by a stable hash of the household 80 % said yes to e-mail and 5 % no,
-  40 % said yes to the app and 10 % no; the rest never said.
+  40 % said yes to the app and 10 % no, 50 % to being told to advertisers and 15 % no; the rest never said.
+- **So is how to reach them**: every household has an e-mail address (of example.com, which delivers nothing) and a token of the app;
+  three of four have a first name.
 """
 
 import argparse
@@ -36,8 +38,10 @@ DAYS_AT_A_TIME = 31
 """How many days of events are in memory at once."""
 MAILBOX_HOUR = 9
 """When a campaign reaches its households: the table knows the day only."""
-CONSENT_PERCENT = {"email": (80, 5), "app": (40, 10)}
+CONSENT_PERCENT = {"email": (80, 5), "app": (40, 10), "ads": (50, 15)}
 """Per channel: percent of households that said yes, and that said no."""
+FIRST_NAMES = ("Alice", "Ben", "Chloe", "Daniel", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jack", "Lena", "Mateo", "Nora", "Owen", "Zoë")
+NAMED_PERCENT = 75
 DEMOGRAPHICS = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
 PLAIN_WORDS = {
     "CHEF SHOPPE": "chef's counter",
@@ -96,7 +100,7 @@ def introductions() -> pl.LazyFrame:
     """One ``identify`` per household on its first day: who lives there, as far as known, and what it may be sent."""
     seen = pl.concat([frame.select("household_id", "arrives_on", _received_at().alias("at")) for frame in (_transactions(), _mailings())])
     households = seen.group_by("household_id").agg(pl.col("arrives_on", "at").min())
-    traits = pl.struct(*DEMOGRAPHICS, *[_consent(channel).alias(f"consent_{channel}") for channel in CONSENT_PERCENT])
+    traits = pl.struct(*DEMOGRAPHICS, *_contact(), *[_consent(channel).alias(f"consent_{channel}") for channel in CONSENT_PERCENT])
     return households.join(_table("demographics"), on="household_id", how="left").select(
         *_event("identify", pl.format("identify-{}", "household_id"), traits.alias("traits"))
     )
@@ -205,10 +209,30 @@ def _consent(channel: str) -> pl.Expr:
     yes, no = CONSENT_PERCENT[channel]
 
     def said(household: int) -> bool | None:
-        percent = int.from_bytes(hashlib.sha256(f"{channel}:{household}".encode()).digest()[:8]) % 100
+        percent = _lot(channel, household) % 100
         return True if percent < yes else False if percent < yes + no else None
 
     return pl.col("household_id").map_elements(said, return_dtype=pl.Boolean)
+
+
+def _contact() -> list[pl.Expr]:
+    """How the household is reached, and called: made up, and the same in every run."""
+
+    def name(household: int) -> str | None:
+        lot = _lot("first_name", household)
+        return FIRST_NAMES[lot // 100 % len(FIRST_NAMES)] if lot % 100 < NAMED_PERCENT else None
+
+    return [
+        pl.format("household-{}@example.com", "household_id").alias("email"),
+        pl.col("household_id")
+        .map_elements(lambda household: f"{_lot('token', household):016x}", return_dtype=pl.String)
+        .alias("push_token"),
+        pl.col("household_id").map_elements(name, return_dtype=pl.String).alias("first_name"),
+    ]
+
+
+def _lot(what: str, household: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{what}:{household}".encode()).digest()[:8])
 
 
 def _transactions() -> pl.LazyFrame:

@@ -1,6 +1,6 @@
 """What no message may break, whoever or whatever wrote it (SPEC 9.4): rules that are always on, and those of the brand.
 
-What belongs here: rules over finished texts, each with a name. What does not: which texts there are (``activation.rendering``), or what
+What belongs here: rules over finished texts, each with a name. What does not: which texts there are (``activation``), or what
 becomes of a message that breaks one.
 
 Every rule is a union or a sum over the parts of a text: what is broken by a block is broken by the message, and letters, words and
@@ -91,8 +91,8 @@ class Measures:
     sentences: int = 0
     exclamations: int = 0
 
-    def __add__(self, other: "Measures") -> "Measures":
-        return Measures(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+    def __add__(self, more: "Measures") -> "Measures":
+        return Measures(*(getattr(self, each.name) + getattr(more, each.name) for each in fields(self)))
 
     @property
     def lix(self) -> float:

@@ -1,15 +1,16 @@
 """What an e-mail looks like: layouts and blocks in MJML or HTML, made into one HTML with the styles where mail programs read them.
 
 What belongs here: everything done once, when the portfolio is loaded: MJML, styles, and a block's text as HTML. What does not: filling in
-values (``templates``), or putting blocks together for a customer (``activation.rendering``).
+values (``templates``), or putting blocks together for a customer (``activation``).
 
 A layout is compiled together with all blocks that stand in it, since only so its head knows their columns and its styles reach them.
 Compilers of markup know nothing of templates: whatever is one goes through them as a word of its own, and is put back behind them.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 
 import mrml
@@ -29,7 +30,7 @@ _PLAIN_MJML = "<mjml><mj-body>{{ body }}</mj-body></mjml>"
 _INLINER = CSSInliner(keep_style_tags=False, keep_at_rules=True, load_remote_stylesheets=False)
 _DEEPEST = 50  # the compilers go down with the nesting, and take the process with them where there is no end of it
 _MOST_ELEMENTS = 4_000
-_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
+_VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"])
 _ANY_ELEMENT = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>")
 _CONTAINERS = frozenset({"mjml", "mj-body", "mj-wrapper", "mj-section", "mj-group", "mj-column", "mj-hero"})
 _ELEMENT = re.compile(r"<(/?)(mj[a-z-]*)\b[^>]*?(/?)>")
@@ -104,7 +105,8 @@ def compiled(layout: str, blocks: Mapping[str, str]) -> tuple[str, Mapping[str, 
             try:
                 _compiled(layout, {key: block})  # ... or which block's
             except TemplateError as error:
-                raise LayoutError(str(error), error.line, block=key) from None
+                above = layout.count("\n", 0, layout.index("body", layout.index("{{"))) if "<mjml" in layout else 0
+                raise LayoutError(str(error), max(1, error.line - above), block=key) from None
         raise
 
 
@@ -126,9 +128,27 @@ def as_html(text: str) -> str:
             words.append(piece)
             parts.append(f"\ue000{len(words) - 1}\ue001")
     html = _LINK.sub(lambda link: f'<a href="{link[0]}">{link[0]}</a>', "".join(parts).strip())
-    html = "".join(part if part.startswith(("<a href=", "</a>")) else part for part in _escaped(html))
+    html = "".join(_escaped(html))
     html = re.sub(r"\s*\n\s*\n\s*", "</p><p>", html).replace("\n", "<br>")
     return "<p>" + _TEXT_WORD.sub(lambda word: words[int(word[1])], html) + "</p>"
+
+
+@cache
+def plain_html() -> str:
+    """Return the HTML of an e-mail without a layout."""
+    return compiled(PLAIN, {})[0]
+
+
+def text_of(parts: Sequence[str]) -> str:
+    """Put the text part of an e-mail together from its blocks' texts: paragraphs, without those that are empty."""
+    return "\n\n".join(part.strip() for part in parts if part.strip())
+
+
+def html_of(layout: str, parts: Sequence[str], preheader: str | None) -> str:
+    """Put the HTML part of an e-mail together: a layout's HTML with its blocks' HTML, and the preheader (a text)."""
+    before, _, after = layout.partition(BODY)
+    head, _, rest = before.partition(PREHEADER)
+    return "".join([head, escape(preheader or "", quote=False), rest, *parts, after])
 
 
 def _escaped(html: str) -> Iterator[str]:

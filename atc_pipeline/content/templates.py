@@ -84,7 +84,7 @@ class RenderError(Exception):
 class Template:
     """A checked template: its ``text`` as it was written, the ``columns`` it reads, the ``slots`` that are put in later.
 
-    ``source`` is what is rendered: the text, or the HTML that was made of it.
+    ``source`` is what is rendered: the text, or the HTML made of MJML; of the HTML made of a block's text, nothing was written.
     """
 
     text: str
@@ -186,6 +186,8 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
                     opened = None
     except TemplateSyntaxError as error:
         raise TemplateError(_syntax(error), error.lineno) from None
+    if opened is not None:
+        _refuse(f"is no template: {held[0]} is not closed", text.count("\n") + 1)
 
 
 def _refuse(message: str, line: int, **names: object) -> Never:
@@ -227,8 +229,8 @@ def _money(number: float, symbol: str = "") -> str:
     return f"{'-' if amount < 0 else ''}{symbol}{abs(amount):,.2f}"
 
 
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _DATE_PARTS: Mapping[str, Callable[[date], str]] = {
     "%d": lambda day: f"{day.day:02d}",
     "%e": lambda day: str(day.day),
@@ -389,16 +391,26 @@ _LINKS = frozenset({"href", "src", "action", "background"})
 _ACTS = re.compile(r"on.*|style|srcdoc|srcset|formaction|xlink:href|")
 _LINK_TAIL = re.compile(r"(?i)https?://[^\s<>\"']*\Z")
 _HOST = re.compile(r"(?i)https://[a-z0-9.-]+(?::\d+)?[/?#]")
-_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*)|<[!?]")
+_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*)|<[!?]|</?\Z")
+_UNFINISHED = "?"
+"""The element of a tag whose name goes on behind a piece of the template: it could be any."""
 _ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)\s*=\s*\Z")
 
 
 def after_text(spot: Spot, data: str) -> Spot:
+    """Return where a text has come to behind more of it."""
     tail = _LINK_TAIL.search(spot.written + data)
     return Spot("link", written=tail[0]) if tail else Spot()
 
 
+def _element(tag: re.Match[str], data: str) -> str:
+    if tag.end() == len(data):
+        return _UNFINISHED
+    return "" if tag[0].startswith("</") else (tag[1] or "").lower()
+
+
 def after_html(spot: Spot, data: str) -> Spot:
+    """Return where HTML has come to behind more of it."""
     at = 0
     while at < len(data):
         match spot.state:
@@ -410,7 +422,7 @@ def after_html(spot: Spot, data: str) -> Spot:
                 elif tag is None:
                     return Spot()
                 else:
-                    spot, at = Spot("tag", element=(tag[1] or "").lower() if data[tag.start() + 1] != "/" else ""), tag.end()
+                    spot, at = Spot("tag", element=_element(tag, data)), tag.end()
             case "comment":
                 end = data.find("-->", at)
                 if end < 0:
@@ -426,7 +438,7 @@ def after_html(spot: Spot, data: str) -> Spot:
                 if sign is None:
                     return spot
                 if sign[0] == ">":
-                    spot = Spot("raw", element=spot.element) if spot.element in ("script", "style") else Spot()
+                    spot = Spot("raw", element=spot.element) if spot.element in ("script", "style", _UNFINISHED) else Spot()
                 else:
                     named = _ATTRIBUTE.search(data, at, sign.start())
                     spot = Spot("value", (named[1] if named else "").lower(), sign[0], element=spot.element)

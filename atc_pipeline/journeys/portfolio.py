@@ -14,6 +14,8 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline.content.guardrails import Rules
+from atc_pipeline.content.layouts import plain_html
 from atc_pipeline.content.templates import Template
 
 NONE = "none"
@@ -316,8 +318,8 @@ class Content:
 class Limits:
     """How long what people read may be: letters of a subject, kB (1,024 bytes) of an e-mail's HTML."""
 
-    subject: int
-    email_kb: int
+    subject: int | None
+    email_kb: int | None
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,11 @@ class Brand:
     footer: Mapping[Medium, str]
     limits: Limits
     examples: Mapping[str, object]
+
+    @property
+    def rules(self) -> Rules:
+        """Return what final texts are tested by."""
+        return Rules(self.banned, self.links, self.reading, self.exclamations, self.capitals, self.limits.subject, self.limits.email_kb)
 
 
 @dataclass(frozen=True)
@@ -388,7 +395,7 @@ class Policy:
     holdout: float
     explore: float
     keep_candidates: int | None  # None = all
-    patience_days: int
+    patience_days: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -410,35 +417,61 @@ class Portfolio:
     predictions: Predictions | None
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
-    layouts: tuple[Layout, ...]
-    blocks: tuple[Block, ...]
-    content: tuple[Content, ...]
-    brand: Brand | None
-    audiences: tuple[Audience, ...]
-    publish: Publish | None
     policy: Policy
+    layouts: tuple[Layout, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    content: tuple[Content, ...] = ()
+    brand: Brand | None = None
+    audiences: tuple[Audience, ...] = ()
+    publish: Publish | None = None
 
     @property
     def addressed(self) -> tuple[str, ...]:
         """Name the channels that have an address of their own for each customer."""
         return tuple(channel.id for channel in self.channels if channel.to is not None)
 
+    @property
+    def rules(self) -> Rules:
+        """Return what final texts are tested by; without a brand, by what is always on."""
+        return self.brand.rules if self.brand else Rules()
+
+    def body(self, email: EmailContent) -> tuple[Block, ...]:
+        """Return the blocks of an e-mail in order, the brand's footer last."""
+        blocks = {block.id: block for block in self.blocks}
+        footer = [self.brand.footer["email"]] if self.brand and "email" in self.brand.footer else []
+        return tuple(blocks[name] for name in (*email.body, *footer))
+
+    def layout_html(self, email: EmailContent) -> str:
+        """Return the HTML around an e-mail's blocks, for ``layouts.html_of``."""
+        return next((layout.html for layout in self.layouts if layout.id == email.layout), plain_html())
+
+    @property
+    def mailed(self) -> tuple[str, ...]:
+        """Name the channels that events about e-mail are about unless they name another: those of that medium or of that name."""
+        return tuple(channel.id for channel in self.channels if channel.medium == "email" or channel.id == "email")
+
     @cached_property
     def fingerprint(self) -> str:
         """Which version of the portfolio this is (SPEC 17): 12 hex digits of the SHA-256 of all it says.
 
-        Comments, layout and the order of what has an id do not count, nor do drafts. ``version`` is something else: a word of the
-        marketers, by which lots are drawn.
+        Comments, layout and the order of what has an id do not count, nor do drafts, nor what is as it is unless said. ``version`` is
+        something else: a word of the marketers, by which lots are drawn.
         """
         return hashlib.sha256(json.dumps(_canonical(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _canonical(value: object) -> object:
     """Return what a value says, as JSON has it: of a condition its text, of what has ids the entries in their order."""
-    if isinstance(value, Condition | Template | Layout):
-        return value.text
+    if isinstance(value, Condition | Template):
+        return value.text or None
+    if isinstance(value, Layout):
+        return {"id": value.id, "text": value.text}
+    if isinstance(value, Block):  # the first variant that fits: their order counts
+        return {"id": value.id, "variants": [_canonical(variant) for variant in value.variants]}
     if is_dataclass(value):
-        return {field.name: _canonical(getattr(value, field.name)) for field in fields(value)}
+        # What is as it is unless said does not count, so that a version of ours with more to say leaves the fingerprint as it was.
+        written = {field.name: getattr(value, field.name) for field in fields(value) if getattr(value, field.name) != field.default}
+        return {name: _canonical(part) for name, part in written.items()}
     if isinstance(value, Mapping):
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, tuple):

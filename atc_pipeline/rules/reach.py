@@ -21,17 +21,22 @@ def obstacles(channel: Channel) -> Sequence[tuple[str, pl.Expr]]:
     consent = pl.col(f"consent_{channel.id}")
     match channel.consent:
         case "opt_in":
-            found = [("no_consent", ~consent.fill_null(value=False))]
+            reasons = [("no_consent", ~consent.fill_null(value=False))]
         case "opt_out":
-            found = [("no_consent", ~consent.fill_null(value=True))]
+            reasons = [("no_consent", ~consent.fill_null(value=True))]
         case "none":
-            found = [("no_consent", pl.lit(value=False))]
+            reasons = [("no_consent", pl.lit(value=False))]
     if channel.to is not None:
-        found += [
+        reasons += [
             ("no_address", pl.col(channel.to).is_null() | (pl.col(channel.to).str.strip_chars() == "")),
             ("bounced", pl.col(f"bounced_{channel.id}").fill_null(value=False)),
         ]
-    return found
+    return reasons
+
+
+def columns(channel: Channel) -> set[str]:
+    """Name the profile's columns that say whether a customer can be reached on a channel."""
+    return {name for _, obstacle in obstacles(channel) for name in obstacle.meta.root_names()}
 
 
 def blackouts(policy: Policy, journey: Journey, first: date, last: date) -> Sequence[Period]:

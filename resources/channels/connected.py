@@ -15,20 +15,19 @@ import dagster as dg
 from pydantic import Field
 
 from atc_pipeline.escaping import plain
-from resources.channels import email, webhook, wire
+from resources.channels import bucket, email, files, webhook, wire
 from resources.channels.channel import Channel, Clock, DryRun, Setting, WrongSettingError
-from resources.channels.files import FileChannel
 from resources.storage.outbox import Outbox
 
-LIVE, CHANNELS, WEBHOOKS = "ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS"
-"""Environment variables. The last two hold secrets (addresses have tokens in them): they are read when channels are connected, and are
-part of no configuration, which Dagster keeps and shows."""
+LIVE, CHANNELS, WEBHOOKS, ONLY_TO = "ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS", "ATC_ONLY_TO"
+"""Environment variables. Those but the first hold secrets (addresses have tokens in them) or people: they are read when channels are
+connected, and are part of no configuration, which Dagster keeps and shows."""
 
 Connect = Callable[[str, str, Setting], Channel]
 """Connects a channel of journeys.yaml to an address. Raises WrongSettingError, whose message repeats nothing of the address."""
 
 WAYS: Mapping[str, Connect] = MappingProxyType(
-    {"http": webhook.connect, "https": webhook.connect, **dict.fromkeys(email.SCHEMES, email.connect)}
+    {"http": webhook.connect, "https": webhook.connect, "s3": bucket.connect, **dict.fromkeys(email.SCHEMES, email.connect)}
 )
 """How a channel is connected, by the scheme of its address. A channel that has no address writes files."""
 
@@ -68,6 +67,11 @@ class Channels(dg.ConfigurableResource["Channels"]):
         return _is_live(self.live)
 
     @property
+    def only_to(self) -> tuple[str, ...]:
+        """Return the patterns of the addresses that alone may be written to (ATC_ONLY_TO); none where all may be."""
+        return tuple(glob.strip() for glob in os.environ.get(ONLY_TO, "").split(",") if glob.strip())
+
+    @property
     def outbox(self) -> Outbox:
         """Return where messages go that no other way out takes."""
         return Outbox.of(self.home)
@@ -89,8 +93,8 @@ class Channels(dg.ConfigurableResource["Channels"]):
         if not is_live:
             return dict.fromkeys(names, DryRun())
         setting = Setting(self.home, now, os.environ, self.batch_size, self.timeout_seconds, self.retries)
-        files = FileChannel(self.outbox)
-        return {name: WAYS[scheme_of(addresses[name])](name, addresses[name], setting) if name in addresses else files for name in names}
+        connects = {name: WAYS[scheme_of(addresses[name])] if name in addresses else files.connect for name in names}
+        return {name: connect(name, addresses.get(name, ""), setting) for name, connect in connects.items()}
 
 
 def scheme_of(address: str) -> str:

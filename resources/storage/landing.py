@@ -8,11 +8,12 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ import pyarrow as pa
 import zstandard
 
 from atc_pipeline.events.lines import LARGEST_LINE, Lines
+from atc_pipeline.rules.ours import LIBRARY
 from resources.storage.files import replacing
 from resources.storage.kept import KeptFile, KeptLines, LandedTable, LeftBehind, all_files
 from resources.storage.packed import CHUNK, Frames
@@ -42,6 +44,9 @@ RATIO = 1000
 LEAST = 256
 """Bytes that a line counts for at least, for that: what becomes of it takes as much, however short it is."""
 
+_OWN = re.compile(rf"{LIBRARY}-\d{{4}}-\d\d-\d\d\.ndjson")
+"""Files that we write ourselves, about what we sent."""
+
 REPLACED = ".replaced.json"
 """Beside a day's files, once one was rewritten: what each of them looked like before, by what it looks like now."""
 
@@ -56,6 +61,17 @@ class PassedOver:
 
     name: str
     why: str
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A file of an arrival day: when it was last written to, and a text that changes when it is."""
+
+    day: date
+    path: Path
+    name: str
+    landed_at: datetime
+    version: str
 
 
 class LandingZone(dg.ConfigurableResource):
@@ -96,10 +112,44 @@ class LandingZone(dg.ConfigurableResource):
         folders = (entry for entry in _listed(Path(self.root)) if entry.is_dir(follow_symlinks=False))
         return sorted({day for entry in folders if (day := _day(entry.name)) is not None})
 
+    def news(self, day: date) -> list[Path]:
+        """Return the day's event files but for those of ``write_own``: what we say ourselves is read with the rest, and starts nothing."""
+        return [path for path in self.files(day) if not _OWN.fullmatch(path.name)]
+
+    def write_own(self, day: date, about: date, lines: Sequence[str]) -> Path:
+        """Write events of ours about a day into the folder of another, whole or not at all; again, it is the same file."""
+        path = Path(self.root) / day.isoformat() / f"{LIBRARY}-{about}.ndjson"
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            for first in range(0, len(lines), LINES):
+                file.write("".join(f"{line}\n" for line in lines[first : first + LINES]).encode())
+        return path
+
+    def landed(self, first: date) -> Iterator[Landed]:
+        """Yield the files of that arrival day and of later ones."""
+        for day in self.days():
+            if day < first:
+                continue
+            for path in self.files(day):
+                stat = path.stat()
+                landed_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                yield Landed(day, path, self._name(path), landed_at, f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}")
+
+    def lines_with(self, file: Landed, words: Sequence[bytes]) -> list[Lines]:
+        """Return the lines of a file in which one of the words stands, without reading what else they say; of a line, its number is not.
+
+        Raises UnreadableFileError where the file is damaged, or not whole yet.
+        """
+        lines: list[bytes] = []
+        for block, _ in self._lines(file.path, []):
+            data = bytes(block.data)
+            begun = {start: None for word in words for start in _begins(data, word)}
+            lines += [data[start : data.index(b"\n", start) + 1] for start in begun]
+        return [Lines(file.name, 1, b"".join(lines))] if lines else []
+
     def signature(self, day: date) -> str:
-        """Return a text that changes when a file of the day is added, removed or written to - unless by ``rewriting``."""
+        """Return a text that changes when a file of the day is added, removed or written to - unless by ``rewriting``, or our own."""
         known = self._replaced(day)
-        facts = [known.get(now, now) for path in self.files(day) for now in [self._facts(path, path)]]
+        facts = [known.get(now, now) for path in self.news(day) for now in [self._facts(path, path)]]
         return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def signature_since(self, first: date) -> str:
@@ -218,6 +268,15 @@ _LEFT_BEHIND = r"\..+\.erasing(\.\d+)?|\.replaced\.json\.\d+"
 
 _LINK = "it is a link to a folder, out of the landing zone, or to nothing that can be read: put the files there themselves"
 _NO_DAY = "it is no folder of an arrival day: call it YYYY-MM-DD or date=YYYY-MM-DD, or move it out of the landing zone"
+
+
+def _begins(data: bytes, word: bytes) -> Iterator[int]:
+    """Yield where the lines begin in which a word stands."""
+    at = data.find(word)
+    while at >= 0:
+        yield data.rfind(b"\n", 0, at) + 1
+        end = data.find(b"\n", at)
+        at = data.find(word, end) if end >= 0 else -1
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

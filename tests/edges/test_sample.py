@@ -19,6 +19,7 @@ import pytest
 from sample.complete_journey import FIRST_DAY, LAST_DAY, TIMEZONE, write_landing
 
 THIRD_DAY = FIRST_DAY + timedelta(days=2)
+MADE_UP = {"consent_email", "consent_app", "consent_ads", "email", "push_token", "first_name"}
 SEGMENT_LIMIT = 32 * 1024
 NAME = re.compile(rb'"event":"([^"]*)"')
 
@@ -152,8 +153,16 @@ def test_households_introduce_themselves_once_on_their_first_day(events: list[di
     assert {user: event["arrives_on"] for user, event in introduced.items()} == first_day
     known = table("demographics").collect().rows_by_key("household_id", named=True, unique=True)
     for user, event in introduced.items():
-        traits = {name: value for name, value in event["traits"].items() if not name.startswith("consent_")}
+        traits = {name: value for name, value in event["traits"].items() if name not in MADE_UP}
         assert traits == {name: value for name, value in known.get(int(user), {}).items() if value is not None}
+
+
+def test_households_can_be_reached_at_addresses_that_deliver_nothing(events: list[dict[str, Any]]) -> None:
+    """Every household has an address of example.com and a token, no two the same; most have a first name, and some have none."""
+    introduced = [event["traits"] for event in named(events, "identify")]
+    assert {traits["email"] for traits in introduced} == {f"household-{event['userId']}@example.com" for event in named(events, "identify")}
+    assert len({traits["push_token"] for traits in introduced}) == len(introduced)
+    assert 0.7 < sum("first_name" in traits for traits in introduced) / len(introduced) < 0.8
 
 
 def test_redemptions_happen_at_the_till_of_that_day(events: list[dict[str, Any]]) -> None:

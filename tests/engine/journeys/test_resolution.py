@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from atc_pipeline.journeys import document
+from atc_pipeline.journeys import document, wording
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.document import JourneysDocument
 from atc_pipeline.journeys.editors import json_schema
@@ -358,6 +358,14 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
             FULL + ", steps: [{day: 1, channel: emial, content: a}]}",
             ":12: journey 'welcome', field 'steps.channel': unknown channel 'emial'; did you mean 'email'?",
         ),
+        (
+            FULL + ", steps: [{day: 2, content: a}]}",
+            ":12: journey 'welcome', field 'steps': expected exactly one of the keys channel, channels",
+        ),
+        (
+            FULL + ", steps: [{day: 1, channel: app, until: 3, content: a}]}",
+            ":12: journey 'welcome', field 'steps.until': is for slots, which are not built yet: leave it out",
+        ),
         (HEAD + "traits: {x: {percentile: y}}", ":3: trait 'x', field 'percentile': unknown trait 'y'; there are x"),
         (
             HEAD + "traits: {x: {percentile: y}, y: {last: plan, of: A}}",
@@ -500,7 +508,7 @@ def test_the_json_schema_explains_every_key() -> None:
         (
             JourneysDocument,
             resolved.Portfolio,
-            {"calendar", "identity", "interests"},
+            {"calendar", "identity", "interests", "writer"},
             {"timezone", "starts_on", "ends_on", "backfill_days", "blocked", "interest_half_life_days", "topics"},
         ),
         (document.Journey, resolved.Journey, {"capacity"}, {"daily_entries", "active"}),
@@ -510,7 +518,17 @@ def test_the_json_schema_explains_every_key() -> None:
         (document.Capacity, resolved.Journey, set(), None),
         (document.Queue, resolved.Queue, set(), set()),
         (document.Goal, resolved.Goal, set(), set()),
-        (document.Step, resolved.Step, set(), set()),
+        (document.Step, resolved.Step, {"channel", "until"}, set()),
+        (document.Audience, resolved.Audience, set(), {"id"}),
+        (document.Publish, resolved.Publish, set(), set()),
+        (document.Hours, resolved.Hours, set(), set()),
+        (document.MessageCap, resolved.MessageCap, set(), set()),
+        (wording.Brand, resolved.Brand, set(), set()),
+        (wording.Limits, resolved.Limits, {"push_body", "sms_segments"}, set()),
+        (wording.Block, resolved.Block, {"text", "html", "write"}, {"id"}),
+        (wording.Variant, resolved.Variant, {"write"}, set()),
+        (wording.Email, resolved.EmailContent, set(), set()),
+        (wording.Content, resolved.Content, {"push", "sms", "task", "slot"}, {"id"}),
         (document.NotAfter, resolved.NotAfter, set(), set()),
         (document.Reentry, resolved.Reentry, set(), set()),
         (document.Period, resolved.Period, set(), set()),
