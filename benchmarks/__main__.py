@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import decision, history, ingest, plan, rendering, stages
+from benchmarks import decision, history, ingest, plan, rendering, smtp, stages
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -46,7 +46,10 @@ def main() -> None:
     curves.add_argument("--typical-customers", type=int, default=1_000_000, help="customers while journeys vary (default 1000000)")
     curves.add_argument("--typical-journeys", type=int, default=100, help="journeys while customers vary (default 100)")
     curves.add_argument("--picture", type=Path, default=PICTURE, help="where to draw (default docs/pictures/speed.svg)")
-    for command in (single, curves, day, profiles):
+    mail = commands.add_parser("smtp", help="e-mail to a relay on loopback, against smtplib.sendmail of finished bytes")
+    mail.add_argument("--messages", type=int, default=2_000, help="default 2000")
+    mail.add_argument("--connections", type=int, default=4, help="default 4")
+    for command in (single, curves, day, profiles, mail):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
     for command in (single, curves, day, profiles, growth, said):
@@ -77,6 +80,8 @@ def main() -> None:
         with _home(given.home) as home:
             things = [name for name in decision.THINGS if name not in given.without]
             decision.measure_decision(home, given.customers, given.journeys, decision.How(given.runs, given.threads), things)
+    if given.command == "smtp":
+        smtp.measure_smtp(given.messages, given.connections, given.runs)
     if given.command == "curves":
         with _home(given.home) as home:
             things = [name for name in decision.THINGS if name not in (*given.without, "limited day")]
