@@ -32,7 +32,7 @@ _STAGE_OF = (
     ("profiles", ("identity", "customer_", "feature_coverage", "profile", "purchase_models", "micro_segment")),
     ("decision", ("journey_", "decide", "scored_candidates")),
     ("activation", ("outbound_messages", "activation", "segment_matrix")),
-    ("due", ("send_due",)),
+    ("due", ("hand_over",)),
 )
 """Beginnings of the names of steps, which are tables or make several, and of their checks."""
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -6,7 +6,7 @@ The attacks are seen in a browser in tests/edges/test_browser.py.
 import gzip
 import re
 import unicodedata
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -129,7 +129,9 @@ def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
 def test_tables_speak_in_words() -> None:
     """No column is called after the function that made it."""
     messages = pl.DataFrame({"channel": ["email", "email"], "withheld": [None, "no_consent"]})
-    deliveries = pl.DataFrame({"channel": ["email"], "status": ["failed"]})
+    deliveries = pl.DataFrame(
+        {"channel": ["email"], "status": ["failed"], "reason": ["no"], "sent_at": [datetime(2026, 3, 2, 12, tzinfo=UTC)], "attempts": [1]}
+    )
     answers = pl.DataFrame({"journey_id": ["welcome", None], "decision": ["start", "none"]})
     shown = [
         *facts_of("outbound_messages", messages).values(),
@@ -141,6 +143,8 @@ def test_tables_speak_in_words() -> None:
     assert headers == [
         "| channel | withheld | messages |",
         "| channel | status | messages |",
+        "| channel | hour_utc | status | messages | again |",
+        "| channel | status | reason | messages |",
         "| journey | none | start |",
         "| event | events |  |",
     ]
