@@ -1,13 +1,14 @@
 """The one answer on its way out: messages due, and their delivery."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from assets.daily import after, daily, days_of, each_day
+from assets.daily import after, chosen, daily, days_of, each_day, made, spec, together
 from assets.shown.facts import markdown_table
+from assets.shown.previews import library_pictures, message_pictures
 from atc_pipeline.days.activation import Messages, Sending, days_to_send, is_current
 from atc_pipeline.escaping import terminal
 from resources.channels.connected import Channels
@@ -33,19 +34,34 @@ class ActivationConfig(dg.Config):
 
 
 def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``outbound_messages`` and ``activation``."""
+    """Build the plan of messages and what they say, and ``activation``."""
 
-    @dg.asset(**daily(partitions, "activation", after(["journey_assignments", "customer_profiles", "identity_map"])))
-    def outbound_messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """Nothing is sent here: that is `activation`, which stands on it."""
-        each_day(context, lake, Messages(lake, journeys.load(), _now))
-        return dg.MaterializeResult()
+    @dg.multi_asset(
+        name="messages",
+        specs=[
+            dg.AssetSpec(
+                "outbound_messages", **spec(partitions, "activation", after(["journey_assignments", "customer_profiles", "identity_map"]))
+            ),
+            dg.AssetSpec("rendered_messages", **spec(partitions, "activation", after(["outbound_messages", "customer_profiles"]))),
+            dg.AssetSpec("content_library", **spec(partitions, "activation", after(["rendered_messages"]))),
+        ],
+        **together(partitions),
+    )
+    def messages(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
+        """Nothing is sent here: that is `activation`, which stands on it. The last day of a run carries pictures of what is said."""
+        portfolio, days = journeys.load(), days_of(context)
+        each_day(context, lake, Messages(lake, portfolio, _now))
+        pictures = {"rendered_messages": message_pictures, "content_library": library_pictures}
+        for table in chosen(context) & set(pictures):
+            shown = pictures[table](lake, portfolio, days[-1])
+            context.add_asset_metadata(shown, asset_key=table, partition_key=days[-1].isoformat())
+        yield from made(context, ["outbound_messages", "rendered_messages", "content_library"])
 
     @dg.asset(
         **daily(
             partitions,
             "activation",
-            after(["outbound_messages", "journey_assignments", "identity_map", "customer_profiles"]),
+            after(["outbound_messages", "rendered_messages", "journey_assignments", "identity_map", "customer_profiles"]),
             ["polars", "duckdb"],
         )
     )
@@ -88,7 +104,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         carriers.end(sending.trouble)
         return dg.MaterializeResult()
 
-    return [outbound_messages, activation]
+    return [messages, activation]
 
 
 def _refuse_strangers(named: Sequence[str], partitions: dg.DailyPartitionsDefinition, path: str, first: date) -> None:

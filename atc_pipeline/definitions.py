@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.activation import activation_assets
+from assets.audiences import audience_assets
 from assets.checks import all_checks
 from assets.customers import customer_assets
 from assets.decision import decision_assets
@@ -28,11 +29,13 @@ from assets.jobs.landing import landing_sensor, seconds_between
 from assets.jobs.purposes import jobs_by_purpose
 from assets.jobs.schedule import schedule
 from assets.outcomes import outcome_assets
+from assets.sent import sent_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.alerts import check_setting
 from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger, WrongLedgerError
+from resources.destinations.connected import Destinations
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
@@ -62,6 +65,8 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *decision_assets(partitions),
         *outcome_assets(partitions),
         *activation_assets(partitions),
+        *audience_assets(partitions),
+        *sent_assets(partitions),
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
     lake = Lake(root=f"{home}/lake")
@@ -90,6 +95,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
+            "destinations": Destinations.from_environment(home, environment),
             "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
         }

@@ -14,18 +14,19 @@ from functools import lru_cache
 
 import polars as pl
 
-from atc_pipeline.customers import consent, documents, remembered
+from atc_pipeline.customers import addresses, consent, documents, remembered
 from atc_pipeline.customers.accumulators import Accumulator, split, tally
-from atc_pipeline.customers.coverage import ANY, CONSENT, SUBSCRIPTIONS, Counted, Feature, counted, summed
+from atc_pipeline.customers.coverage import ANY, BOUNCES, CONSENT, SUBSCRIPTIONS, Counted, Feature, counted, summed
 from atc_pipeline.customers.features import feature_columns, only
 from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import MICRO
+from atc_pipeline.rules.ours import is_ours
 from atc_pipeline.rules.people import survivors, whose
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
-"""Events that change consent, for the channel in their property ``channel`` (SPEC 3.2)."""
+"""Events that change consent, for the channel in their property ``channel`` (SPEC 3.2); ``addresses.SPAM`` withdraws it as well."""
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
@@ -51,14 +52,26 @@ class Rollup:
     coverage: pl.DataFrame
 
 
-def roll_up(events: pl.DataFrame | pl.LazyFrame, portfolio: Portfolio, *, arrival: date, absorbed: pl.LazyFrame | None = None) -> Rollup:
+def roll_up(
+    events: pl.DataFrame | pl.LazyFrame,
+    portfolio: Portfolio,
+    *,
+    arrival: date,
+    absorbed: pl.LazyFrame | None = None,
+    known: pl.LazyFrame | None = None,
+) -> Rollup:
     """Roll one arrival day's events up.
 
     ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
-    (``rules.people.survivors``).
+    (``rules.people.survivors``). ``known``: who is a customer by now, as ``customer_id``: what is ours about anybody else is left out.
     """
     schema = remembered.rollup_schema(portfolio)
-    keyed = survivors(events.lazy().select(_COLUMNS).with_columns(whose(portfolio.blocked)), absorbed)
+    keyed = survivors(events.lazy().select(_COLUMNS).with_columns(whose(portfolio.blocked), is_ours=is_ours()), absorbed)
+    if known is not None:
+        told_of = keyed.filter("is_ours").select("customer_id").unique().collect()
+        if told_of.height:
+            strangers = told_of.lazy().join(known, on="customer_id", how="anti").collect()
+            keyed = keyed.join(strangers.lazy(), on="customer_id", how="anti")
     shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
     parts = [
         _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
@@ -82,10 +95,11 @@ def roll_up_again(
     *,
     arrival: date,
     absorbed: pl.LazyFrame | None = None,
+    known: pl.LazyFrame | None = None,
 ) -> Rollup:
     """Roll only these features of a day up again (``features.definitions``), and keep the rest of what there was ``before``."""
     narrowed = only(portfolio, features)
-    part = roll_up(events, narrowed, arrival=arrival, absorbed=absorbed)
+    part = roll_up(events, narrowed, arrival=arrival, absorbed=absorbed, known=known)
     schema = remembered.rollup_schema(portfolio)
     new = [name for name in schema if name in feature_columns(narrowed)]
     old = [name for name in schema if name in before.activity.columns and name not in new]
@@ -102,7 +116,8 @@ def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple
     arrays = sorted({contribution.selector.each for contribution in contributions}, key=lambda name: name or "")
     counts: list[Counted] = []
     names = keyed.group_by("event").len()
-    happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: keyed.height}
+    theirs = keyed.filter(~pl.col("is_ours"))
+    happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: theirs.height}
     # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
     facts = [
         *(
@@ -111,8 +126,9 @@ def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple
             )
             for each in arrays
         ),
-        pl.concat([_traits(keyed, portfolio, arrival, counts), _subscriptions(keyed, portfolio, arrival, counts)], how="diagonal"),
-        _timezones(keyed),
+        pl.concat([_traits(theirs, portfolio, arrival, counts), _subscriptions(keyed, portfolio, arrival, counts)], how="diagonal"),
+        _bounces(keyed, portfolio, counts),
+        _timezones(theirs),
     ]
     accumulators = remembered.in_rollup(portfolio)
     grouped = pl.collect_all([_group(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
@@ -149,8 +165,8 @@ def _join_groups(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumul
 
 
 def _every_event(events: pl.DataFrame) -> pl.DataFrame:
-    quarter = (pl.col("timestamp").dt.epoch("s") // remembered.QUARTER_HOUR).alias(remembered.HOURS)
-    return events.select(*_KEYS, quarter, events=pl.lit(1, dtype=pl.Int64))
+    quarter = pl.when(~pl.col("is_ours")).then(pl.col("timestamp").dt.epoch("s") // remembered.QUARTER_HOUR).alias(remembered.HOURS)
+    return events.select(*_KEYS, quarter, events=(~pl.col("is_ours")).cast(pl.Int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +189,8 @@ def asked_for(portfolio: Portfolio) -> Iterable[Feature]:
     yield from (Feature(trait.id) for trait in portfolio.traits if trait.kind == "profile")
     yield from (Feature(f"{CONSENT}{channel.id}") for channel in portfolio.channels)
     yield Feature(SUBSCRIPTIONS)
+    if portfolio.addressed:
+        yield Feature(BOUNCES)
 
 
 @lru_cache(maxsize=8)
@@ -230,7 +248,7 @@ def _properties(
     ``happened``: number of events by name. What is told of the features goes into ``found``.
     """
     events = _select_named(events, contributions)
-    rows = events.select(*_KEYS, "event", "timestamp", said="message_id")
+    rows = events.select(*_KEYS, "event", "timestamp", "is_ours", said="message_id")
     wanted = {field for contribution in contributions for field in _list_fields(contribution)}
     no_items = rows.clear().with_columns(shape=pl.lit(None, dtype=pl.String))
     if each is None:
@@ -349,7 +367,8 @@ def _read_column(contribution: _Contribution) -> str:
 
 
 def _is_named(selector: Selector) -> pl.Expr:
-    return pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else pl.lit(value=True)
+    """True where an event is named, or where every one is meant: then those that are not ours."""
+    return pl.col("event").is_in(list(selector.events)).fill_null(value=False) if selector.events else ~pl.col("is_ours")
 
 
 def _condition_column(condition: Condition) -> str:
@@ -419,9 +438,14 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: l
     for name in agreed:
         value = pl.col(documents.column(name, documents.CONSENT))
         consents += consent.words(name, is_granted=value == 1, is_withdrawn=value == 0, arrival=arrival, timezone=portfolio.timezone)
+    told = addresses.said(portfolio)
+    values = {name: pl.col(documents.column(property_, dtype)) for name, property_, dtype in profile}
+    if told:
+        typed = typed.sort(*_KEYS, "timestamp", "said")
     return typed.select(
         *_KEYS,
-        *(column for name, property_, dtype in profile for column in _word(name, pl.col(documents.column(property_, dtype)))),
+        *(column for name, value in values.items() for column in _word(name, value)),
+        *(addresses.first_said(values[name], _KEYS).alias(accumulator.name) for name, accumulator in told.items()),
         *consents,
     )
 
@@ -435,9 +459,10 @@ def _count_trait(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.Da
 
 
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: list[Counted]) -> pl.DataFrame:
-    """One row per ``Subscribed`` or ``Unsubscribed``: consent for the channel named, in any case; unsubscribing from nothing in
-    particular, or from nothing of ours, withdraws it for all."""
-    calls = events.filter((pl.col("type") == "track") & pl.col("event").is_in([SUBSCRIBED, UNSUBSCRIBED]))
+    """One row per ``Subscribed``, ``Unsubscribed`` or complaint: consent for the channel named, in any case; unsubscribing from nothing
+    in particular, or from nothing of ours, withdraws it for all; a complaint about no channel of ours for those of e-mail, if any."""
+    words = (SUBSCRIBED, UNSUBSCRIBED, addresses.SPAM)
+    calls = events.filter((pl.col("type") == "track") & pl.col("event").is_in(words))
     typed = _with_fields(calls, "properties", [("channel", pl.String())])
     unread = documents.unread("channel", pl.String())
     shape = pl.col(unread) if unread in typed.columns else pl.lit(None, dtype=pl.String)
@@ -446,21 +471,47 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, co
     is_ours, is_given = named.is_in(ours).fill_null(value=False), pl.col("event") == SUBSCRIBED
     is_foreign = shape.is_not_null() | ((named.fill_null("") != "") & ~is_ours)
     foreign = typed.filter(is_foreign).select("said", shape=pl.coalesce(shape, pl.lit("a channel that is not ours")))
-    happened = {name: typed.filter(pl.col("event") == name).height for name in (SUBSCRIBED, UNSUBSCRIBED)}
+    happened = {name: typed.filter(pl.col("event") == name).height for name in words}
     counts.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
     if typed.is_empty():
         return typed.select(_KEYS)
     consents: list[pl.Expr] = []
+    mailed = portfolio.mailed or ours
     for channel in ours:
         is_this = (named == channel).fill_null(value=False)
+        is_meant = ~is_ours if channel in mailed else ~is_ours & (pl.col("event") == UNSUBSCRIBED)
         consents += consent.words(
             f"consent_{channel}",
             is_granted=is_this & is_given,
-            is_withdrawn=(is_this | ~is_ours) & ~is_given,
+            is_withdrawn=(is_this | is_meant) & ~is_given,
             arrival=arrival,
             timezone=portfolio.timezone,
         )
     return typed.select(*_KEYS, *consents)
+
+
+def _bounces(events: pl.DataFrame, portfolio: Portfolio, counts: list[Counted]) -> pl.DataFrame:
+    """One row per hard bounce: when, for the channel named if it is one of ours, else for those of e-mail."""
+    remembered_of = addresses.bounces(portfolio)
+    if not remembered_of:
+        return events.select(_KEYS).clear()
+    calls = events.filter((pl.col("type") == "track") & (pl.col("event") == addresses.BOUNCED))
+    typed = _with_fields(calls, "properties", addresses.FIELDS)
+    kinds = pl.coalesce(documents.column(name, pl.String()) for name in addresses.KINDS)
+    unclear = typed.filter(kinds.is_null()).select("said", shape=pl.lit("no kind of bounce"))
+    hard = typed.filter(addresses.is_hard())
+    counts.append(counted(Feature(BOUNCES), {addresses.BOUNCED: typed.height}, typed.height, typed.height - unclear.height, [unclear]))
+    named = pl.col(documents.column("channel", pl.String())).str.strip_chars().str.to_lowercase()
+    is_ours_named = named.is_in([channel.id for channel in portfolio.channels]).fill_null(value=False)
+    return hard.select(
+        *_KEYS,
+        *(
+            pl.when((named == channel).fill_null(value=False) | (~is_ours_named & pl.lit(channel in portfolio.mailed)))
+            .then("timestamp")
+            .alias(accumulator.name)
+            for channel, accumulator in remembered_of.items()
+        ),
+    )
 
 
 def _timezones(events: pl.DataFrame) -> pl.DataFrame:

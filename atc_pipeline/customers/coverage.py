@@ -18,7 +18,10 @@ ANY = "*"
 """Stands for the event's name where every event is meant."""
 
 CONSENT, SUBSCRIPTIONS = "consent.", "consent.*"
-"""What the feature of a channel's consent begins with, and the feature of ``Subscribed`` and ``Unsubscribed``. No trait has a dot."""
+"""What the feature of a channel's consent begins with, and the feature of ``Subscribed``, ``Unsubscribed`` and complaints. No trait has a
+dot."""
+BOUNCES = "bounces."
+"""The feature of addresses that have bounced."""
 
 
 MOST_SKIPPED = 0.01

@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from atc_pipeline.customers.accumulators import (
-    Accumulator,
-)
+from atc_pipeline.customers import addresses
+from atc_pipeline.customers.accumulators import Accumulator
 from atc_pipeline.customers.remembered import (
     HOURS,
     engagement,
@@ -38,8 +37,9 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     """
     channels = sorted(channel.id for channel in portfolio.channels)
     parts: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
+    mailed = sorted(portfolio.mailed)
     for name in (f"consent_{channel}" for channel in channels):  # who unsubscribes from a channel that is not ours leaves all of them
-        parts[name] = [name, channels, *_kept([Accumulator(name, "consent", pl.Boolean())])]
+        parts[name] = [name, channels, addresses.SPAM, mailed, *_kept([Accumulator(name, "consent", pl.Boolean())])]
     if portfolio.topics:
         parts["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
         parts["interests"] += _kept(interests(portfolio))
@@ -60,6 +60,9 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     for trait in portfolio.traits:
         if trait.kind == "percentile" and trait.property is not None:
             traits[trait.id] = ["percentile", trait.property, traits[trait.property]]
+    for channel, column in addresses.addressed(portfolio).items():  # so does an address, with what it is made of
+        made_of = [(parts | traits)[name] for name in _made_of(column, portfolio)]
+        traits[bounced(channel)] = [column, channels, mailed, made_of, *_kept([addresses.bounces(portfolio)[channel]])]
     read = {name: [READING, *what] for name, what in (parts | traits).items() if name != "calendar"}
     return {name: hashlib.sha256(repr(what).encode()).hexdigest()[:12] for name, what in (parts | read).items()}
 
@@ -80,9 +83,13 @@ def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
     """Return the portfolio as if it defined nothing but these features, and what they are made from."""
     consents = {f"consent_{channel.id}" for channel in portfolio.channels}
     ranked = {trait.property for trait in portfolio.traits if trait.kind == "percentile" and trait.id in features}
+    to = {channel: column for channel, column in addresses.addressed(portfolio).items() if bounced(channel) in features}
+    features = {*features, *(name for column in to.values() for name in _made_of(column, portfolio))}
     return replace(
         portfolio,
-        channels=portfolio.channels if any(name == "engagement" or name in consents for name in features) else (),
+        channels=tuple(replace(channel, to=to.get(channel.id)) for channel in portfolio.channels)
+        if to or any(name == "engagement" or name in consents for name in features)
+        else (),
         topics=portfolio.topics if "interests" in features else (),
         intents=tuple(intent for intent in portfolio.intents if f"intent_{intent.id}" in features),
         engagement=portfolio.engagement if "engagement" in features else None,
@@ -91,10 +98,29 @@ def only(portfolio: Portfolio, features: Collection[str]) -> Portfolio:
     )
 
 
+def bounced(channel: str) -> str:
+    """Name the feature, and the column, that says whether the channel's address has bounced."""
+    return f"bounced_{channel}"
+
+
+def _made_of(column: str, portfolio: Portfolio) -> list[str]:
+    """Return the features that a column of the profile is made of."""
+    if any(trait.id == column for trait in portfolio.traits):
+        return [column]
+    entry = built_in_columns(
+        channels=(channel.id for channel in portfolio.channels),
+        addresses=(),
+        topics=(topic.id for topic in portfolio.topics),
+        intents=(intent.id for intent in portfolio.intents),
+    ).get(column)
+    return [] if entry is None else of_sections(portfolio, {entry.section})
+
+
 def of_sections(portfolio: Portfolio, sections: Collection[str | None]) -> list[str]:
     """Return the features that these sections of ``journeys.yaml`` define."""
     features = {
         "channels": [f"consent_{channel.id}" for channel in portfolio.channels],
+        "addresses": [bounced(channel) for channel in portfolio.addressed],
         "interests": ["interests"] if portfolio.topics else [],
         "intents": [f"intent_{intent.id}" for intent in portfolio.intents],
         "engagement": ["engagement"] if portfolio.engagement else [],
@@ -122,4 +148,5 @@ def definition_of(condition: Condition, portfolio: Portfolio) -> list[object]:
 def feature_columns(portfolio: Portfolio) -> set[str]:
     """Name the columns of the rollup, and fields of the state, that only features have: not who, when and where."""
     always = {"events", HOURS, "timezone.at", "timezone.id", "timezone.value"}
-    return {column for accumulator in (*in_rollup(portfolio), *fading_days(portfolio)) for column in accumulator.columns()} - always
+    kept = (*in_rollup(portfolio), *fading_days(portfolio), *addresses.changes(portfolio).values())
+    return {column for accumulator in kept for column in accumulator.columns()} - always

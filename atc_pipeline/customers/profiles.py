@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.customers import consent, hours, remembered
+from atc_pipeline.customers import addresses, consent, hours, remembered
 from atc_pipeline.customers.accumulators import LOW_BITS, Accumulator, merged, spread, tally, unsafe_sums
 from atc_pipeline.customers.features import feature_columns, only
 from atc_pipeline.customers.traits import days_since, value_of
@@ -55,7 +55,8 @@ def state_schema(portfolio: Portfolio) -> dict[str, pl.DataType]:
     """Fields and types of the ``state`` struct."""
     columns = {name: dtype for accumulator in remembered.carried(portfolio) for name, dtype in accumulator.state_columns().items()}
     settled = (remembered.SETTLED, remembered.SETTLED_VALUED) if portfolio.predictions else ()
-    return {**columns, **dict.fromkeys(settled, pl.Int64()), remembered.HOURS: hours.COUNTS}
+    since = {accumulator.name: accumulator.dtype for accumulator in addresses.changes(portfolio).values()}
+    return {**columns, **since, **dict.fromkeys(settled, pl.Int64()), remembered.HOURS: hours.COUNTS}
 
 
 def lookback_days(portfolio: Portfolio) -> int:
@@ -87,7 +88,8 @@ def update_profiles(
     carried = remembered.carried(portfolio)
     merges = None if absorbed is None else absorbed.collect()
     absorbed = None if merges is None or merges.is_empty() else merges.lazy()
-    seen = survivors(activity.filter(pl.col("date") == today).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
+    is_seen = (pl.col("date") == today) & (pl.col("events") > 0)
+    seen = survivors(activity.filter(is_seen).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
     before = _state(yesterday, portfolio, absorbed, today)
     people = before.select("customer_id").join(seen, on="customer_id", how="full", coalesce=True)
     people = people.sort("customer_id").with_row_index("row").collect().lazy()
@@ -107,7 +109,8 @@ def update_profiles(
     )
     moved = pl.concat([coming, leaving], how="diagonal")
     plain = [accumulator for accumulator in carried if accumulator.merge not in ("tally", "consent")]
-    news = merged(moved.lazy(), ["row"], plain).select("row", pl.exclude("row").name.suffix("+"))
+    told = addresses.said(portfolio).values()
+    news = merged(moved.lazy(), ["row"], [*plain, *told]).select("row", pl.exclude("row").name.suffix("+"))
     made, news_by_row = pl.collect_all([people.join(before, on="customer_id", how="left", maintain_order="left"), _by_row(people, news)])
     made = (
         made.hstack(news_by_row)
@@ -117,7 +120,8 @@ def update_profiles(
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
         )
-        .drop(news_by_row.columns)
+        .rename({f"{accumulator.name}+": accumulator.name for accumulator in told})
+        .drop(news_by_row.columns, strict=False)
     )
     state = made.lazy()
     # On most days there is nothing new of most of these, which is cheaper to see than to work out.
@@ -141,7 +145,10 @@ def update_profiles(
         within=spread(known(_within_hours(activity, today)), ["row"], remembered.HOURS),
         timezone=portfolio.timezone,
     )
-    return _columns(made.lazy().with_columns(counts.alias(remembered.HOURS), hours.best(counts).alias("best_hour")), portfolio, today)
+    made = made.with_columns(counts.alias(remembered.HOURS), hours.best(counts).alias("best_hour"))
+    several = addresses.of_merged(yesterday, portfolio, absorbed, today).collect()
+    made = made.with_columns(*addresses.changed(made, several, _values(portfolio, today), portfolio, today))
+    return _columns(made.lazy(), portfolio, today)
 
 
 def update_again(
@@ -161,7 +168,7 @@ def update_again(
     narrowed = only(portfolio, features)
     part = rank_population(update_profiles(yesterday, activity, narrowed, today=today, absorbed=absorbed), narrowed)
     # What is not defined any more is null, as on a day that is made whole; predictions are made later in the day, all of them.
-    sections = {"channels", "interests", "intents"}
+    sections = {"channels", "addresses", "interests", "intents"}
     sections |= {"engagement"} if narrowed.engagement or not portfolio.engagement else set()
     sections |= {"predictions"} if not portfolio.predictions else set()
     names = {trait.id for trait in narrowed.traits}
@@ -280,9 +287,15 @@ def _negative(value: pl.Expr, *, is_tally: bool) -> pl.Expr:
 def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.LazyFrame | None, today: date) -> pl.LazyFrame:
     """One row per customer of yesterday as far as they are somebody today: who became one is one row (``is_merged``)."""
     fields = state_schema(portfolio)
+    columns = {addresses.before(column): column for column in addresses.changes(portfolio)}
     if yesterday is None:
-        return pl.LazyFrame(schema={**_SEEN, **fields, "is_merged": pl.Boolean()})
-    state = yesterday.select(*_SEEN, pl.col(STATE).struct.field(list(fields)), is_merged=pl.lit(value=False))
+        return pl.LazyFrame(schema={**_SEEN, **fields, **dict.fromkeys(columns, pl.String()), "is_merged": pl.Boolean()})
+    state = yesterday.select(
+        *_SEEN,
+        pl.col(STATE).struct.field(list(fields)),
+        *(pl.col(column).alias(name) for name, column in columns.items()),
+        is_merged=pl.lit(value=False),
+    )
     new = None if absorbed is None else absorbed.filter(pl.col("valid_from") == today)
     if new is None or new.limit(1).collect().is_empty():
         return state
@@ -301,6 +314,7 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
                 pl.col("first_seen_on").min(),
                 pl.col("last_seen_on").max(),
                 *(pl.col(name).sum() for name in fields if name in (remembered.SETTLED, remembered.SETTLED_VALUED)),
+                *(pl.col(name).first() for name in (*columns, *addresses.since(portfolio))),  # of several: ``addresses.of_merged``
                 # By size, because how Polars groups and rounds a sum of real numbers depends on its number of threads; it drops a sort
                 # before a plain sum.
                 *(pl.col(accumulator.name).sort().cum_sum().last() for accumulator in carried if accumulator.merge == "decay"),
@@ -311,7 +325,7 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
         .join(people.select("customer_id", remembered.HOURS).unique("customer_id", keep="first"), on="customer_id")
     )
     apart = state.join(involved, on="customer_id", how="anti")
-    return pl.concat([apart, together.select(*_SEEN, *(pl.col(name).cast(dtype) for name, dtype in fields.items()), "is_merged")])
+    return pl.concat([apart, together.select(*_SEEN, *(pl.col(name).cast(dtype) for name, dtype in fields.items()), *columns, "is_merged")])
 
 
 def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
@@ -374,13 +388,17 @@ def _reread(activity: pl.LazyFrame, accumulators: Sequence[Accumulator], today: 
 
 def _columns(state: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.LazyFrame:
     """Turn accumulators into the columns of the table."""
-    values = {"date": pl.lit(today), "customer_id": pl.col("customer_id"), **built_in_values(portfolio, today)}
-    values |= {trait.id: value_of(trait, today) for trait in portfolio.traits}
+    values = {"date": pl.lit(today), **_values(portfolio, today)}
     fields = state_schema(portfolio)
     return state.select(
         *(values[name].cast(dtype).alias(name) for name, dtype in table_schema(portfolio).items()),
         (pl.struct(pl.col(name).cast(dtype) for name, dtype in fields.items()) if fields else pl.lit(None)).alias(STATE),
     )
+
+
+def _values(portfolio: Portfolio, today: date) -> dict[str, pl.Expr]:
+    traits = {trait.id: value_of(trait, today) for trait in portfolio.traits}
+    return {"customer_id": pl.col("customer_id"), **built_in_values(portfolio, today), **traits}
 
 
 def built_in_values(portfolio: Portfolio, today: date) -> dict[str, pl.Expr]:
@@ -393,6 +411,7 @@ def built_in_values(portfolio: Portfolio, today: date) -> dict[str, pl.Expr]:
         "tenure_days": days_since("first_seen_on", today),
         "timezone": pl.col("timezone.value"),
         **{f"consent_{channel.id}": consent.is_given(f"consent_{channel.id}") for channel in portfolio.channels},
+        **{f"bounced_{channel}": addresses.has_bounced(channel, column) for channel, column in addresses.addressed(portfolio).items()},
         **{topic: pl.when(total > 0).then(pl.col(topic) / total).otherwise(0.0) for topic in topics},
         **{
             f"intent_{intent.id}": pl.min_horizontal(1.0, quotient(pl.col(f"intent_{intent.id}"), intent.full_at))

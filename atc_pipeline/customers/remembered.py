@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import polars as pl
 
+from atc_pipeline.customers import addresses
 from atc_pipeline.customers.accumulators import Accumulator, sum_of
 from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -34,6 +35,7 @@ def of_profiles(portfolio: Portfolio) -> tuple[Accumulator, ...]:
     return (
         Accumulator("timezone", "latest", pl.String()),
         *(Accumulator(f"consent_{channel.id}", "consent", pl.Boolean()) for channel in portfolio.channels),
+        *addresses.bounces(portfolio).values(),
         *interests(portfolio),
         *(Accumulator(f"intent_{intent.id}", "decay", pl.Int64(), intent.half_life_days) for intent in portfolio.intents),
         *engagement(portfolio),
@@ -120,6 +122,7 @@ def in_rollup(portfolio: Portfolio) -> tuple[Accumulator, ...]:
         Accumulator("events", "add", pl.Int64()),
         Accumulator(HOURS, "tally", pl.Int64()),
         *of_profiles(portfolio),
+        *addresses.said(portfolio).values(),
         *goals(portfolio),
     )
 

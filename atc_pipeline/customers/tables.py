@@ -34,7 +34,7 @@ def customer_activity(portfolio: Portfolio) -> Table:
 def _remembered(accumulator: Accumulator) -> Iterator[Column]:
     """What is kept of a quantity; null where no event of the day says anything of it."""
     if accumulator.name == "events":
-        yield Column("events", pl.Int64(), "Events of that day.", at_least=1)
+        yield Column("events", pl.Int64(), "Events of that day that are not ours.", at_least=0)
         return
     meanings = _PARTS[accumulator.merge]
     for name, dtype in accumulator.columns().items():
@@ -46,7 +46,12 @@ _WORD = {"at": "When that was said.", "id": "The message that says so."}
 _PARTS: Mapping[Merge, Mapping[str, str]] = {
     "add": {"high": "Sum of the values: so many times 2^28 micro-units, and `.low`.", "low": "See `.high`.", "": "How many of that day."},
     "least": {"least": "The least value of that day, in micro-units.", "": "The first such day."},
-    "greatest": {"greatest": "The greatest value of that day, in micro-units.", "": "The last such day."},
+    "greatest": {
+        "greatest": "The greatest value of that day, in micro-units.",
+        "at": "The last hard bounce of that day.",
+        "said": "When the last address of that day was first said.",
+        "": "The last such day.",
+    },
     "earliest": _WORD | {"": "What was said first on that day."},
     "latest": _WORD | {"": "What was said last on that day."},
     "decay": {"": "Weights of that day's signals, in micro-units, nothing of them faded yet."},

@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from atc_pipeline.activation import volume, withdrawal
+from atc_pipeline.activation.library import content_library
 from atc_pipeline.activation.messages import due_again, other_keys, write_messages
+from atc_pipeline.activation.rendering import profile_columns, render_messages, rendered_table
 from atc_pipeline.activation.tables import (
     ACTIVATION,
     HELD,
@@ -52,25 +54,29 @@ class Messages:
     def __init__(self, store: Store, portfolio: Portfolio, clock: Clock | None = None) -> None:
         """``clock``: messages of a day that is not over are due at the next best hour; without one, every day is over."""
         self.store, self.portfolio, self.clock = store, portfolio, clock
-        self.longest = max((journey.length_days for journey in portfolio.journeys), default=0)
+        capped = [channel.cap.days - 1 for channel in portfolio.channels if channel.cap is not None]
+        self.longest = max([*(journey.length_days for journey in portfolio.journeys), *capped], default=0)
         columns = {name: OUTBOUND_MESSAGES.schema[name] for name in _EARLIER}
         self.messages = Rolling(store, "outbound_messages", self.longest, columns, since=portfolio.starts_on, is_fixed=True)
 
     def make(self, day: date) -> Tables:
-        """Return ``outbound_messages``."""
+        """Return ``outbound_messages``, ``rendered_messages`` and ``content_library``."""
         now = self.clock() if self.clock is not None else None
-        messages = write_messages(
+        plan = write_messages(
             self.store.lazy("journey_assignments", day),
             profiles_of(self.store, self.portfolio, day, columns_of_profiles(self.portfolio)),
             self.portfolio,
             today=day,
             now=now if now is not None and _today(now, self.portfolio) == day else None,
             earlier=self._earlier(day),
+            render=render_messages,
         )
-        return {"outbound_messages": messages.collect()}
+        rendered = rendered_table(plan.rendered)
+        library = content_library(rendered, self.portfolio, today=day)
+        return {"outbound_messages": plan.messages, "rendered_messages": rendered, "content_library": library}
 
     def _earlier(self, day: date) -> pl.LazyFrame | None:
-        """Read messages of the days before, as far back as a journey reaches, of customers as they are known on the day.
+        """Read messages of the days before, as far back as a journey or a cap reaches, of customers as they are known on the day.
 
         Raises MissingDayError where one of those days has none: what it sent could not be told from what it did not.
         """
@@ -357,8 +363,12 @@ def _not_forgotten(sent: pl.DataFrame, in_vain: pl.DataFrame) -> pl.DataFrame:
 def columns_of_profiles(portfolio: Portfolio) -> set[str]:
     """Name what messages need to know of a customer."""
     suppressed = portfolio.policy.suppressed_when
-    usable = {name for channel in portfolio.channels for name in reach.is_usable(channel).meta.root_names()}
-    return {"customer_id", "best_hour", "timezone", *usable, *(suppressed.columns if suppressed is not None else ())}
+    reached = {name for channel in portfolio.channels for name in reach.columns(channel)}
+    conditions = [channel.when for channel in portfolio.channels]
+    conditions += [suppressed, *(step.when for journey in portfolio.journeys for step in journey.steps)]
+    asked = {name for condition in conditions if condition is not None for name in condition.columns}
+    preferred = {"preferred_channel"} if portfolio.engagement is not None else set()
+    return {"customer_id", "best_hour", "timezone", *reached, *asked, *preferred, *profile_columns(portfolio)}
 
 
 def days_to_send(days: Sequence[date], named: Collection[str], accepted: Collection[str], now: datetime, portfolio: Portfolio) -> Sent:

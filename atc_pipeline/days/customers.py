@@ -47,12 +47,13 @@ class Activity:
         """Return ``customer_activity`` and ``feature_coverage``; with ``only_changed`` nothing where nothing has changed."""
         if self.only_changed and not self.is_behind(day) and self.definitions.agrees("customer_activity", day):
             return {}
-        events, merged = self.store.lazy("raw_events", day), absorbed(self.store.lazy("identity_map", day))
+        events, people = self.store.lazy("raw_events", day), self.store.lazy("identity_map", day)
+        merged, known = absorbed(people), people.select("customer_id")
         if self.only_changed:
             changed = self.definitions.changed("customer_activity", day)
-            rolled = roll_up_again(self._before(day), events, self.portfolio, changed, arrival=day, absorbed=merged)
+            rolled = roll_up_again(self._before(day), events, self.portfolio, changed, arrival=day, absorbed=merged, known=known)
         else:
-            rolled = roll_up(events, self.portfolio, arrival=day, absorbed=merged)
+            rolled = roll_up(events, self.portfolio, arrival=day, absorbed=merged, known=known)
         return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
 
     def is_behind(self, day: date) -> bool:

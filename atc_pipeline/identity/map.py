@@ -14,6 +14,7 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.identity.tables import ANONYMOUS, CLAIMED, IDENTITY_CHANGES, IDENTITY_MAP, MERGED, USER
+from atc_pipeline.rules.ours import is_ours
 from atc_pipeline.rules.people import VISITOR, is_identity, name_of_id, name_of_visitor, survivors
 from atc_pipeline.tables.table import MOMENT
 
@@ -34,9 +35,9 @@ def map_identities(events: pl.LazyFrame, yesterday: pl.LazyFrame | None, *, toda
 
     ``events``: ``raw_events`` of today, in any order. ``yesterday``: the map of the day before (None on the first day of the
     lake). Both are streamed: what is held in memory are the ids of one day. Yesterday's map is read once for those ids,
-    and once to be rewritten. ``blocked``: ids that name nobody, beside those of SPEC 2.
+    and once to be rewritten. ``blocked``: ids that name nobody, beside those of SPEC 2. What is ours makes nobody a customer.
     """
-    calls = events.select(
+    calls = events.filter(~is_ours()).select(
         "message_id", "timestamp", "type", "previous_id", user=_user("user_id", blocked), visitor=_visitor("anonymous_id", blocked)
     )
     before = None if yesterday is None else complete(yesterday).select(*_KNOWN)

@@ -10,7 +10,15 @@ from atc_pipeline.customers import coverage
 from atc_pipeline.customers.activity import asked_for
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Portfolio
 from atc_pipeline.promises.promise import Promise, a_day_later, absorbed_on, after_first_day, between, table
+from atc_pipeline.rules.ours import is_ours
 from atc_pipeline.tables.store import Store
+
+
+def miscounted_events(activity: pl.LazyFrame, events: pl.LazyFrame) -> pl.LazyFrame:
+    """Return days on which other events were counted than those that are not ours."""
+    counted = activity.group_by("date").agg(counted=pl.col("events").sum())
+    theirs = events.group_by("date").agg(not_ours=(~is_ours()).sum().cast(pl.Int64))
+    return theirs.join(counted, on="date").filter(pl.col("counted") != pl.col("not_ours")).sort("date")
 
 
 def uncovered_customers(profiles: pl.LazyFrame, memberships: pl.LazyFrame) -> pl.LazyFrame:
@@ -64,6 +72,13 @@ def _occurring(store: Store, day: date) -> list[str]:
 
 
 PROMISES = (
+    Promise(
+        "customer_activity",
+        "nothing_of_ours_is_counted",
+        "What is counted of a day are the events that arrived and are not ours: what we send must not feed what we know (SPEC 1). If it "
+        "fails, make customer_activity of the day again, and the days after it.",
+        between(miscounted_events, table("customer_activity"), table("raw_events")),
+    ),
     Promise(
         "feature_coverage",
         "values_are_readable",

@@ -3,6 +3,7 @@
 What belongs here: the protocol, the dry run, and what a receiver is told. What does not: any way out (one module each).
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,8 @@ OnUnknown = Literal["resend", "hold"]
 
 PAYLOAD = ("idempotency_key", "date", "customer_id", "journey_id", "step_day", "channel", "content", "variant", "send_at")
 """What a receiver is told of a message. Why it was chosen (``decision``) stays here."""
+RENDERED = ("medium", "address", "subject", "preheader", "text", "html", "link", "fields")
+"""What a receiver is told besides of a message that is rendered here; of a message that has none of one, not even that."""
 
 MOST_TOLD = 200
 """Characters of a reason that are kept."""
@@ -97,5 +100,18 @@ def outcomes(messages: pl.DataFrame, status: str, reason: str | None = None) -> 
 
 
 def json_lines(messages: pl.DataFrame) -> list[str]:
-    """Write each message as the JSON object that a receiver gets."""
-    return messages.select(PAYLOAD).write_ndjson().split("\n")[:-1]
+    """Write each message as the JSON object that a receiver gets: ``PAYLOAD``, and of ``RENDERED`` what it has."""
+    rendered = [name for name in RENDERED if name in messages.columns and messages[name].null_count() < messages.height]
+    if not rendered:
+        return messages.select(PAYLOAD).write_ndjson().split("\n")[:-1]
+    lines = dict[int, str]()
+    is_there = [pl.col(name).is_not_null().alias(f"has_{name}") for name in rendered]
+    for shape, alike in messages.with_row_index("row").group_by(is_there, maintain_order=True):
+        present = [name for name, is_present in zip(rendered, shape, strict=True) if is_present]
+        lines.update(zip(alike["row"], alike.select(*PAYLOAD, *present).write_ndjson().split("\n")[:-1], strict=True))
+    return [lines[row] for row in range(messages.height)]
+
+
+def batch_key(messages: pl.DataFrame) -> str:
+    """Return what names a batch: a hash of its messages' keys, whatever their order and whatever else is in them."""
+    return hashlib.sha256("\n".join(sorted(messages["idempotency_key"])).encode()).hexdigest()[:32]

@@ -15,9 +15,8 @@ import dagster as dg
 from pydantic import Field
 
 from atc_pipeline.escaping import plain
-from resources.channels import webhook, wire
+from resources.channels import bucket, email, files, webhook, wire
 from resources.channels.channel import Channel, Clock, DryRun, Setting, WrongSettingError
-from resources.channels.files import FileChannel
 from resources.storage.outbox import Outbox
 
 LIVE, CHANNELS, WEBHOOKS, ONLY_TO = "ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS", "ATC_ONLY_TO"
@@ -27,7 +26,9 @@ connected, and are part of no configuration, which Dagster keeps and shows."""
 Connect = Callable[[str, str, Setting], Channel]
 """Connects a channel of journeys.yaml to an address. Raises WrongSettingError, whose message repeats nothing of the address."""
 
-WAYS: Mapping[str, Connect] = MappingProxyType({"http": webhook.connect, "https": webhook.connect})
+WAYS: Mapping[str, Connect] = MappingProxyType(
+    {"http": webhook.connect, "https": webhook.connect, "s3": bucket.connect, **dict.fromkeys(email.SCHEMES, email.connect)}
+)
 """How a channel is connected, by the scheme of its address. A channel that has no address writes files."""
 
 _POSTED = ("http", "https")
@@ -92,8 +93,8 @@ class Channels(dg.ConfigurableResource["Channels"]):
         if not is_live:
             return dict.fromkeys(names, DryRun())
         setting = Setting(self.home, now, os.environ, self.batch_size, self.timeout_seconds, self.retries)
-        files = FileChannel(self.outbox)
-        return {name: WAYS[scheme_of(addresses[name])](name, addresses[name], setting) if name in addresses else files for name in names}
+        connects = {name: WAYS[scheme_of(addresses[name])] if name in addresses else files.connect for name in names}
+        return {name: connect(name, addresses.get(name, ""), setting) for name, connect in connects.items()}
 
 
 def scheme_of(address: str) -> str:

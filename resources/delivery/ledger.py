@@ -278,6 +278,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         return self._database.label
 
     @property
+    def database(self) -> Keeping:
+        """Return the database that it is kept in, with whatever else is remembered of what left. Raises UnusableError."""
+        return self._database
+
+    @property
     def _database(self) -> Keeping:
         if not self.elsewhere:
             return Database(self.home, "ledger")
@@ -310,11 +315,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             database = self._database
             with database.writing() as session:
                 if not self._is_ready(session):
-                    self._refuse_to_begin_anew()
+                    self.refuse_to_begin_anew()
                     session.run(table(database.dialect))
                 yield session
 
-    def _refuse_to_begin_anew(self) -> None:
+    def refuse_to_begin_anew(self) -> None:
         """Say so where the home has a ledger that the one elsewhere knows nothing of: what it has sent would be sent again."""
         before = Database(self.home, "ledger")
         if self.elsewhere and before.place != self.place and before.is_there():

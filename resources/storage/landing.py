@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import pyarrow as pa
 import zstandard
 
 from atc_pipeline.events.lines import LARGEST_LINE, Lines
+from atc_pipeline.rules.ours import LIBRARY
 from resources.storage.files import replacing
 from resources.storage.kept import KeptFile, KeptLines, LandedTable, LeftBehind, all_files
 from resources.storage.packed import CHUNK, Frames
@@ -41,6 +43,9 @@ RATIO = 1000
 """A file may unpack to so many bytes, and so many times its size. Events pack to a tenth or a thirtieth; gzip reaches 1,032."""
 LEAST = 256
 """Bytes that a line counts for at least, for that: what becomes of it takes as much, however short it is."""
+
+_OWN = re.compile(rf"{LIBRARY}-\d{{4}}-\d\d-\d\d\.ndjson")
+"""Files that we write ourselves, about what we sent."""
 
 REPLACED = ".replaced.json"
 """Beside a day's files, once one was rewritten: what each of them looked like before, by what it looks like now."""
@@ -107,6 +112,18 @@ class LandingZone(dg.ConfigurableResource):
         folders = (entry for entry in _listed(Path(self.root)) if entry.is_dir(follow_symlinks=False))
         return sorted({day for entry in folders if (day := _day(entry.name)) is not None})
 
+    def news(self, day: date) -> list[Path]:
+        """Return the day's event files but for those of ``write_own``: what we say ourselves is read with the rest, and starts nothing."""
+        return [path for path in self.files(day) if not _OWN.fullmatch(path.name)]
+
+    def write_own(self, day: date, about: date, lines: Sequence[str]) -> Path:
+        """Write events of ours about a day into the folder of another, whole or not at all; again, it is the same file."""
+        path = Path(self.root) / day.isoformat() / f"{LIBRARY}-{about}.ndjson"
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            for first in range(0, len(lines), LINES):
+                file.write("".join(f"{line}\n" for line in lines[first : first + LINES]).encode())
+        return path
+
     def landed(self, first: date) -> Iterator[Landed]:
         """Yield the files of that arrival day and of later ones."""
         for day in self.days():
@@ -130,9 +147,9 @@ class LandingZone(dg.ConfigurableResource):
         return [Lines(file.name, 1, b"".join(lines))] if lines else []
 
     def signature(self, day: date) -> str:
-        """Return a text that changes when a file of the day is added, removed or written to - unless by ``rewriting``."""
+        """Return a text that changes when a file of the day is added, removed or written to - unless by ``rewriting``, or our own."""
         known = self._replaced(day)
-        facts = [known.get(now, now) for path in self.files(day) for now in [self._facts(path, path)]]
+        facts = [known.get(now, now) for path in self.news(day) for now in [self._facts(path, path)]]
         return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def signature_since(self, first: date) -> str:

@@ -125,7 +125,7 @@ class Origins:
         """
         begun = min(written[last_made])
         latest = max(max(days) for days in written.values())
-        arrived = {day for day in landing.days() if day > latest and landing.files(day)}
+        arrived = {day for day in landing.days() if day > latest and landing.news(day)}
         # A table that is new in this version has no earlier days, and need not have.
         since = {table: min(days) for table, days in written.items()}
         for day in (day for day in over if day >= begun):

@@ -62,7 +62,7 @@ class Days:
 
     def last_to_run(self) -> date:
         """Return the day through which a run goes: today once it has begun, with files or by having been run; else yesterday."""
-        has_begun = self.today in self.written.get(LAST_MADE, ()) or bool(self.landing.files(self.today))
+        has_begun = self.today in self.written.get(LAST_MADE, ()) or bool(self.landing.news(self.today))
         return self.days[-1] if self.days[-1] != self.today or has_begun else self.days[-1] - timedelta(days=1)
 
 

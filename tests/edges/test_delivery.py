@@ -103,7 +103,7 @@ def test_what_was_delivered_is_not_sent_again(tmp_path: Path, receiver: Receiver
 @pytest.mark.parametrize(
     ("answer", "status", "effects"),
     [
-        pytest.param(Answer(400, is_acting=False), "failed", 0, id="refused"),
+        pytest.param(Answer(403, is_acting=False), "failed", 0, id="refused"),
         pytest.param(Answer(is_dropping=True), "unknown", 2, id="answer lost"),
         pytest.param(Answer(is_dropping=True, is_acting=False), "unknown", 0, id="request lost"),
     ],
@@ -187,10 +187,10 @@ def test_a_message_another_process_delivers_meanwhile_is_left_to_it(ledger: Ledg
 
 def test_reasons_are_logged(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """The run's log and the table say why messages were not delivered."""
-    receiver.answers.append(Answer(400, is_acting=False))
+    receiver.answers.append(Answer(403, is_acting=False))
     activation = deliver(outbound(3), ways_out(tmp_path, receiver.url()), ledger, wall_clock)
-    assert activation["reason"].to_list() == ["127.0.0.1 answered 400 Bad Request"] * 3
-    assert caplog.messages == ["email: 3 of 3 messages failed: 127.0.0.1 answered 400 Bad Request"]
+    assert activation["reason"].to_list() == ["127.0.0.1 answered 403 Forbidden"] * 3
+    assert caplog.messages == ["email: 3 of 3 messages failed: 127.0.0.1 answered 403 Forbidden"]
 
 
 def test_what_a_receiver_says_is_text(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,12 +33,14 @@ from atc_pipeline.journeys.portfolio import (
     NONE,
     Channel,
     Condition,
+    Hours,
     Journey,
     Period,
     Portfolio,
     Predictions,
     Selector,
     Signal,
+    Step,
     Trait,
 )
 
@@ -202,9 +204,20 @@ def covers(periods: Iterable[Period], day: date) -> bool:
 
 
 def is_usable(channel: Channel, profile: Row) -> bool:
-    """Return whether the customer may be reached on this channel."""
+    """Return whether the customer may be reached on this channel, and can be."""
+    return obstacle(channel, profile) is None
+
+
+def obstacle(channel: Channel, profile: Row) -> str | None:
+    """Return why the customer cannot be reached on this channel: consent, address, bounces."""
     consent = profile[f"consent_{channel.id}"]
-    return {"opt_in": consent is True, "opt_out": consent is not False, "none": True}[channel.consent]
+    if not {"opt_in": consent is True, "opt_out": consent is not False, "none": True}[channel.consent]:
+        return "no_consent"
+    if channel.to is None:
+        return None
+    if not (profile[channel.to] or "").strip():
+        return "no_address"
+    return "bounced" if profile[f"bounced_{channel.id}"] else None
 
 
 def sort(rows: list[Row], *key: str) -> list[Row]:
@@ -387,6 +400,25 @@ def in_order(events: Iterable[Row]) -> list[Row]:
     return sorted(events, key=lambda event: (event["date"], event["timestamp"], event["message_id"]))
 
 
+def is_ours(event: Row) -> bool:
+    """Return whether an event is one that we wrote about what we sent."""
+    library = members(members(event.get("context")).get("library"))
+    return event.get("context") is not None and as_text(library.get("name")) == "atc_pipeline"
+
+
+def counted(events_so_far: Iterable[Row]) -> list[Row]:
+    """Return what counts for anything: what is ours about somebody who was no customer when it arrived does not."""
+    events, known = list(events_so_far), {}
+    for arrival in {event["date"] for event in events}:
+        known[arrival] = who_is(event for event in events if event["date"] <= arrival)
+
+    def is_known(event: Row) -> bool:
+        user = user_of(event)
+        return (("user", user) if user is not None else ("anonymous", visitor_of(event))) in known[event["date"]]
+
+    return [event for event in events if not is_ours(event) or is_known(event)]
+
+
 Who = Mapping[tuple[str, str], str]
 """Type of an id (``user`` or ``anonymous``) and the id -> the customer it belongs to."""
 
@@ -434,7 +466,8 @@ class People:
         return self.arms.get(customer, customer)
 
     def add(self, day: date, events: Sequence[Row]) -> None:
-        """Add the events that arrived on a day, in order."""
+        """Add the events that arrived on a day, in order; what is ours makes nobody a customer."""
+        events = [event for event in events if not is_ours(event)]
         aliases = [event for event in events if event["type"] == "alias"]
         by_name = {
             event["message_id"]: previous.removeprefix("anon:")
@@ -569,7 +602,7 @@ def occurrences(selector: Selector, events: Iterable[Row]) -> list[Occurrence]:
     """Return what a selector selects."""
     found = []
     for event in events:
-        if selector.events and event["event"] not in selector.events:
+        if event["event"] not in selector.events if selector.events else is_ours(event):
             continue
         if selector.each is None:
             found.append(Occurrence(event, 0, members(event["properties"])))
@@ -635,16 +668,110 @@ def word_on_consent(event: Row, channel: str, portfolio: Portfolio) -> bool | No
             return True if value == "true" else False if value.strip().lower() in {"false", "0", "no", "off"} else None
         return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
 
-    if event["type"] == "identify":
+    if event["type"] == "identify" and not is_ours(event):
         said = [read(raw) for name, raw in members(event["traits"]).items() if name.lower() == f"consent_{channel}"]
         return False if False in said else True if True in said else None
-    if event["type"] != "track" or event["event"] not in {"Subscribed", "Unsubscribed"}:
+    if event["type"] != "track" or event["event"] not in {"Subscribed", "Unsubscribed", "Email Marked as Spam"}:
         return None
+    named = channel_named(event, portfolio)
+    if event["event"] == "Email Marked as Spam":
+        return False if channel in (mailed(portfolio) or {one.id for one in portfolio.channels} if named is None else {named}) else None
     raw = members(event["properties"]).get("channel")
     named = None if raw is None else (as_text(raw) or "").strip().lower()
     if event["event"] == "Subscribed":
         return True if named == channel else None
     return False if named == channel or named not in {one.id for one in portfolio.channels} else None
+
+
+def channel_named(event: Row, portfolio: Portfolio) -> str | None:
+    """Return the channel of ours that an event names, in any case."""
+    named = (as_text(members(event["properties"]).get("channel")) or "").strip().lower()
+    return named if named in {channel.id for channel in portfolio.channels} else None
+
+
+def mailed(portfolio: Portfolio) -> set[str]:
+    """Return the channels that e-mail goes through."""
+    return {channel.id for channel in portfolio.channels if channel.medium == "email" or channel.id == "email"}
+
+
+def is_hard_bounce(event: Row, channel: str, portfolio: Portfolio) -> bool:
+    """Return whether an event says that the address of this channel has bounced for good."""
+    if event["type"] != "track" or event["event"] != "Email Bounced":
+        return False
+    says = [as_text(members(event["properties"]).get(name)) or "" for name in ("bounce_type", "bounceType", "type", "kind")]
+    words = {re.sub(r"[\s_-]", "", word).lower() for word in says}
+    named = channel_named(event, portfolio)
+    is_meant = channel in mailed(portfolio) if named is None else named == channel
+    return is_meant and bool(words & {"hard", "permanent", "hardbounce", "permanentbounce", "permanentfailure"})
+
+
+def address_of(column: str, customer: str, happened: Sequence[Row], who: Who, day: date, portfolio: Portfolio) -> str | None:
+    """Return a customer's value of a trait that is a text."""
+    trait = next(trait for trait in portfolio.traits if trait.id == column)
+    mine = [event for event in happened if customer_of(event, who) == customer]
+    if trait.kind != "profile":
+        assert trait.selector is not None
+        return trait_value(trait, occurrences(trait.selector, mine), day)
+    told = [typed(value_at(members(event["traits"]), str(trait.property)), trait.dtype) for event in mine if is_identify(event)]
+    return next((value for value in reversed(told) if value is not None), None)
+
+
+def is_identify(event: Row) -> bool:
+    """Return whether an event tells traits of a customer; we tell others, and believe nobody who repeats it."""
+    return event["type"] == "identify" and not is_ours(event)
+
+
+def first_said(words: Sequence[tuple[datetime, str | None]]) -> datetime | None:
+    """Return since when the last of some words is said without another one in between."""
+    said = [(moment, word) for moment, word in words if word is not None]
+    starts = [moment for at, (moment, word) in enumerate(said) if at == 0 or said[at - 1][1] != word]
+    return starts[-1] if starts else None
+
+
+def address_changes(events: Sequence[Row], column: str, day: date, portfolio: Portfolio) -> dict[str, datetime]:
+    """Return since when each customer has had the address they have on a day, going through all days until then.
+
+    It changes with the profile, from one day to the next: when its value was first said among the day's words, or else in the morning.
+    Of customers who become one, whoever had the address already brings it along.
+    """
+    trait = next(trait for trait in portfolio.traits if trait.id == column)
+    known: dict[str, list[tuple[str, datetime]]] = {}
+    rolled_up: dict[tuple[str, date, date], datetime | None] = {}
+    first = min((event["date"] for event in events), default=day)
+    for today in (first + age * DAY for age in range((day - first).days + 1)):
+        arrived = [event for event in events if event["date"] <= today]
+        who = who_is(arrived)
+        now = {at[1] if at[0] == "user" else f"anon:{at[1]}": customer for at, customer in who.items()}
+        happened = sorted((one for one in arrived if one["event_date"] <= today), key=lambda one: (one["timestamp"], one["message_id"]))
+        calls = sorted(
+            (one for one in arrived if one["date"] == today and is_identify(one)), key=lambda one: (one["timestamp"], one["message_id"])
+        )
+        if trait.kind == "profile":
+            for customer, event_date in {(customer_of(one, who), one["event_date"]) for one in calls}:
+                words = [
+                    (one["timestamp"], typed(value_at(members(one["traits"]), str(trait.property)), trait.dtype))
+                    for one in calls
+                    if (customer_of(one, who), one["event_date"]) == (customer, event_date)
+                ]
+                rolled_up[customer, event_date, today] = first_said(words)
+        yesterday: dict[str, list[tuple[str, datetime]]] = {}
+        for customer, addresses in known.items():
+            yesterday.setdefault(now[customer], []).extend(addresses)
+        known = {}
+        for customer in {customer_of(event, who) for event in arrived}:
+            address = address_of(column, customer, happened, who, today, portfolio)
+            if address is None:
+                continue
+            kept = [since for before, since in yesterday.get(customer, []) if before == address]
+            said = [
+                moment
+                for (name, event_date, arrival), moment in rolled_up.items()
+                if now[name] == customer and moment is not None
+                if (arrival == today and event_date <= today) or (arrival < today and event_date == today)
+            ]
+            morning = end_of_day(today - DAY, portfolio.timezone)
+            known[customer] = [(address, max(kept) if kept else max(said, default=morning))]
+    return {customer: addresses[0][1] for customer, addresses in known.items()}
 
 
 def arrival_of(event: Row, word: bool, portfolio: Portfolio) -> tuple[date, datetime]:
@@ -783,12 +910,14 @@ def beta_mean(function: Callable[[float], float], a: float, b: float) -> float:
 
 def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, model: PurchaseModel | None = None) -> list[Row]:
     """Return ``customer_profiles`` of a day, from all history; ``model`` is what was fitted on the purchases before."""
-    arrived = [event for event in events_so_far if event["date"] <= day]
+    arrived = counted(event for event in events_so_far if event["date"] <= day)
+    theirs = [event for event in arrived if not is_ours(event)]
     who = who_is(arrived)
     happened = sorted(
         (event for event in arrived if event["event_date"] <= day), key=lambda event: (event["timestamp"], event["message_id"])
     )
-    customers = sorted({customer_of(event, who) for event in arrived})
+    customers = sorted({customer_of(event, who) for event in theirs})
+    changes = {channel.to: address_changes(theirs, channel.to, day, portfolio) for channel in portfolio.channels if channel.to is not None}
 
     def by_customer(found: Iterable[Occurrence]) -> dict[str, list[Occurrence]]:
         groups: dict[str, list[Occurrence]] = {customer: [] for customer in customers}
@@ -816,10 +945,11 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
 
     rows = []
     for customer in customers:
-        arrivals = [event["date"] for event in arrived if customer_of(event, who) == customer]
+        arrivals = [event["date"] for event in theirs if customer_of(event, who) == customer]
         mine = [event for event in happened if customer_of(event, who) == customer]
         everything = [event for event in arrived if customer_of(event, who) == customer]
-        timezones = [zone for event in mine if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
+        mine_not_ours = [event for event in mine if not is_ours(event)]
+        timezones = [zone for event in mine_not_ours if (zone := as_text(members(event["context"]).get("timezone"))) is not None]
         row: Row = {
             "date": day,
             "customer_id": customer,
@@ -841,16 +971,19 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
         if engagement is not None:
             row["engagement"] = engaged(touches[customer], responses[customer], engagement.half_life_days, day)
         row["preferred_channel"] = None if engagement is None else preferred_channel(responses[customer], day, portfolio)
-        row["best_hour"] = best_hour(mine, row["timezone"], day, portfolio)
+        for channel in portfolio.channels:
+            if channel.to is not None:
+                bounced = max((event["timestamp"] for event in mine if is_hard_bounce(event, channel.id, portfolio)), default=None)
+                changed = changes[channel.to].get(customer)
+                row[f"bounced_{channel.id}"] = bounced is not None and changed is not None and bounced > changed
+        row["best_hour"] = best_hour(mine_not_ours, row["timezone"], day, portfolio)
         row |= dict.fromkeys(("predicted_orders", "predicted_value", "churn_risk"))
         if portfolio.predictions is not None:
             row |= predictions(bought[customer], day, portfolio.predictions, model)
         for trait in portfolio.traits:
             if trait.kind == "profile":
                 assert trait.property is not None
-                told = [
-                    typed(value_at(members(event["traits"]), trait.property), trait.dtype) for event in mine if event["type"] == "identify"
-                ]
+                told = [typed(value_at(members(event["traits"]), trait.property), trait.dtype) for event in mine if is_identify(event)]
                 row[trait.id] = next((value for value in reversed(told) if value is not None), None)
             elif trait.kind != "percentile":
                 row[trait.id] = trait_value(trait, selected[trait.id][customer], day)
@@ -1097,7 +1230,7 @@ def advance(
     """End what ends today, for those who keep a row as it says there; return customer -> (journey, reason)."""
     ended: dict[str, tuple[str, str]] = {}
     journeys = {journey.id: journey for journey in portfolio.journeys}
-    arrived = [event for event in events_so_far if event["date"] <= day]
+    arrived = counted(event for event in events_so_far if event["date"] <= day)
     who = who_is(arrived)
     for profile in profile_rows:
         customer = profile["customer_id"]
@@ -1576,66 +1709,215 @@ def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
 # --- SPEC 9: activation ----------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
+class Letter:
+    """A message on its way through the channels that it may take."""
+
+    row: Row
+    assignment: Row
+    journey: Journey
+    step: Step
+    profile: Row
+    is_suppressed: bool
+    order: list[str]
+    zone: ZoneInfo
+    channel: str | None = None
+    tried: list[str] = field(default_factory=list)
+
+    def score(self) -> float:
+        """Return the score of the answer; without one it is less than any."""
+        score: float | None = self.assignment["score"]
+        return -math.inf if score is None else score
+
+
 def messages(
-    assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio, earlier: Iterable[Row] = ()
+    assignment_rows: Sequence[Row],
+    profile_rows: Sequence[Row],
+    day: date,
+    portfolio: Portfolio,
+    earlier: Iterable[Row] = (),
+    now: datetime | None = None,
+    problems: Callable[[Row, str], str | None] = lambda _, __: None,
 ) -> list[Row]:
-    """Return ``outbound_messages`` of a day; ``earlier`` are those of the days before, of customers as they are known today."""
+    """Return ``outbound_messages`` of a day.
+
+    ``earlier`` are those of the days before, of customers as they are known today; ``now`` is set while the day is not over;
+    ``problems`` says what is wrong with a message's text on a channel with a medium.
+    """
     gone_out = [row for row in earlier if row["withheld"] is None]
-    journeys = {journey.id: journey for journey in portfolio.journeys}
     channels = {channel.id: channel for channel in portfolio.channels}
+    ready = {name: holds(channel.when, profile_rows, without=True) for name, channel in channels.items()}
+    number = {profile["customer_id"]: place for place, profile in enumerate(profile_rows)}
+    letters = due_letters(assignment_rows, profile_rows, day, portfolio)
+    accepted: list[Letter] = []
+    waiting = [letter for letter in letters if not letter.is_suppressed]
+    for position in range(max((len(letter.order) for letter in letters), default=0)):
+        asking: list[Letter] = []
+        for letter in sorted(
+            (each for each in waiting if position < len(each.order)), key=lambda each: each.journey.steps.index(each.step)
+        ):
+            name = letter.order[position]
+            channel = channels[name]
+            at = send_at(day, clock_of(letter), letter.zone, ZoneInfo(portfolio.timezone), channel.hours, now)
+            local_on = at.astimezone(letter.zone).date()
+            problem = problems(letter.row, name) if channel.medium is not None else None
+            before = [each for each in (*accepted, *asking) if each.row["customer_id"] == letter.row["customer_id"]]
+            before = [each for each in before if each.order[len(each.tried)] == name]
+            reason = obstacle(channel, letter.profile)
+            if reason is None and not ready[name][number[letter.row["customer_id"]]]:
+                reason = "not_ready"
+            if reason is None and covers((*portfolio.policy.suppress, *letter.journey.suppress), local_on):
+                reason = "blackout"
+            if reason is None and local_on > last_day_of(letter, day, portfolio):
+                reason = "expired"
+            if reason is None and problem is not None:
+                reason = problem
+            if reason is None and not letter.step.repeat and was_sent(letter, name, gone_out, before):
+                reason = "already_sent"
+            if reason is None and channel.cap is not None and not letter.journey.mandatory:
+                since = day - (channel.cap.days - 1) * DAY
+                recent = [row for row in gone_out if (row["customer_id"], row["channel"]) == (letter.row["customer_id"], name)]
+                if sum(row["date"] >= since for row in recent) + len(before) + 1 > channel.cap.messages:
+                    reason = "channel_cap"
+            if reason is None:
+                asking.append(letter)
+            else:
+                letter.tried.append(f"{name}:{reason}")
+        asking.sort(
+            key=lambda each: (
+                not each.journey.mandatory, -each.score(), each.row["customer_id"], each.journey.steps.index(each.step)
+            )
+        )  # fmt: skip
+        for letter in asking:
+            name = letter.order[position]
+            places, taken = channels[name].per_day, sum(each.channel == name for each in accepted)
+            if places is not None and taken >= places:
+                letter.tried.append(f"{name}:no_places")
+            else:
+                letter.channel = name
+                accepted.append(letter)
+        waiting = [letter for letter in waiting if letter.channel is None]
+    return ranked([written(letter, day, portfolio, now) for letter in letters])
+
+
+def due_letters(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio) -> list[Letter]:
+    """Return the steps of today of everybody who is treated, whose condition holds, with the channels in the customer's own order."""
+    journeys = {journey.id: journey for journey in portfolio.journeys}
     suppressed = holds(portfolio.policy.suppressed_when, profile_rows, without=False)
     known = {profile["customer_id"]: (profile, is_suppressed) for profile, is_suppressed in zip(profile_rows, suppressed, strict=True)}
-    rows = []
+    letters = []
     for row in assignment_rows:
         if row["journey_id"] is None or row["arm"] != "treated":
             continue
         journey = journeys[row["journey_id"]]
         profile, is_suppressed = known[row["customer_id"]]
         for step in journey.steps:
-            if step.day != row["day_index"]:
+            if step.day != row["day_index"] or not holds(step.when, [profile], without=True)[0]:
                 continue
-            withheld = None
-            if not is_usable(channels[step.channel], profile):
-                withheld = "no_consent"
-            elif is_suppressed:
-                withheld = "suppressed"
-            elif covers((*portfolio.policy.suppress, *journey.suppress), day):
-                withheld = "blackout"
-            elif any(
-                (past["customer_id"], past["journey_id"], past["channel"], past["content"])
-                == (row["customer_id"], journey.id, step.channel, step.content)
-                and past["date"] >= row["entered_on"]
-                and not any((one.day, one.channel, one.content) == (past["step_day"], step.channel, step.content) for one in journey.steps)
-                for past in gone_out
-            ):
-                withheld = "already_sent"
-            zone = ZoneInfo(profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone)
-            hour = 10 if profile["best_hour"] is None else profile["best_hour"]
-            key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
-            rows.append(
-                {
-                    "date": day,
-                    "idempotency_key": hashlib.sha256(key.encode()).hexdigest()[:32],
-                    "customer_id": row["customer_id"],
-                    "journey_id": journey.id,
-                    "step_day": step.day,
-                    "channel": step.channel,
-                    "content": step.content,
-                    "variant": step.variant,
-                    "send_at": send_at(day, hour, zone, ZoneInfo(portfolio.timezone)),
-                    "withheld": withheld,
-                }
-            )
+            order = list(step.channels)
+            preferred = profile.get("preferred_channel")
+            if step.choose == "preferred" and preferred in order:
+                order = [preferred, *(name for name in order if name != preferred)]
+            zone = profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone
+            key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{'|'.join(step.channels)}"
+            message = {
+                "date": day,
+                "idempotency_key": hashlib.sha256(key.encode()).hexdigest()[:32],
+                "customer_id": row["customer_id"],
+                "journey_id": journey.id,
+                "step_day": step.day,
+                "channels": "|".join(step.channels),
+                "content": step.content,
+                "variant": step.variant,
+                "zone": zone,
+                "zone_from": "customer" if profile["timezone"] in TIMEZONES else "calendar",
+            }
+            letters.append(Letter(message, row, journey, step, profile, is_suppressed, order, ZoneInfo(zone)))
+    return letters
+
+
+def was_sent(letter: Letter, name: str, gone_out: Iterable[Row], before: Iterable[Letter]) -> bool:
+    """Return whether the content went out on a channel by another step of this entry: on a day before, or today."""
+    row = letter.row
+    return any(each.step.content == letter.step.content for each in before) or any(
+        (past["customer_id"], past["journey_id"], past["channel"], past["content"])
+        == (row["customer_id"], row["journey_id"], name, row["content"])
+        and past["date"] >= letter.assignment["entered_on"]
+        and past["step_day"] != letter.step.day
+        for past in gone_out
+    )
+
+
+def last_day_of(letter: Letter, day: date, portfolio: Portfolio) -> date:
+    """Return the last local day on which a message may arrive."""
+    return min(day + (1 + portfolio.policy.patience_days) * DAY, letter.assignment["ends_on"] + DAY)
+
+
+def clock_of(letter: Letter) -> time:
+    """Return the local time at which a message is to arrive."""
+    hour = letter.profile["best_hour"]
+    return letter.step.at or time(10 if hour is None else hour)
+
+
+def written(letter: Letter, day: date, portfolio: Portfolio, now: datetime | None) -> Row:
+    """Return a row of ``outbound_messages``, but for its rank."""
+    channels = {channel.id: channel for channel in portfolio.channels}
+    only = letter.order[0] if len(letter.order) == 1 and not letter.is_suppressed else None
+    hours = channels[letter.channel or only or ""].hours if letter.channel or only else None
+    business = ZoneInfo(portfolio.timezone)
+    withheld = None
+    if letter.is_suppressed:
+        withheld = "suppressed"
+    elif letter.channel is None:
+        withheld = letter.tried[0].partition(":")[2] if only else "no_channel"
+    chosen = channels[letter.channel] if letter.channel else None
+    end = datetime.combine(last_day_of(letter, day, portfolio) + DAY, time(), letter.zone).astimezone(UTC)
+    return {
+        **letter.row,
+        "channel": letter.channel or letter.row["channels"],
+        "medium": chosen and chosen.medium,
+        "address": letter.profile[chosen.to] if chosen and chosen.to else None,
+        "send_at": send_at(day, clock_of(letter), letter.zone, business, hours, now),
+        "planned_at": send_at(day, clock_of(letter), letter.zone, business, None, now),
+        "hour_from": "step" if letter.step.at else "default" if letter.profile["best_hour"] is None else "best",
+        "expires_at": end,
+        "tried": letter.tried,
+        "withheld": withheld,
+        "rank": (letter.journey.mandatory, letter.score()),
+    }
+
+
+def ranked(rows: list[Row]) -> list[Row]:
+    """Number the rows of each channel from 1: what is sent first, by time, mandatory, score and key."""
+    places: dict[str, int] = {}
+    for row in sorted(
+        rows,
+        key=lambda each: (
+            each["withheld"] is not None, each["send_at"], not each["rank"][0], -each["rank"][1], each["idempotency_key"]
+        ),
+    ):  # fmt: skip
+        places[row["channel"]] = row["rank"] = places.get(row["channel"], 0) + 1
     return sort(rows, "idempotency_key")
 
 
-def send_at(day: date, hour: int, zone: ZoneInfo, business: ZoneInfo) -> datetime:
-    """Return the first time after the end of the day, where the business is, that it is the hour on a later day where the customer is."""
-    end = datetime.combine(day + DAY, time(0), business).astimezone(UTC)
-    later = day + DAY
-    while (at := datetime.combine(later, time(hour), zone).astimezone(UTC)) < end:
+def send_at(
+    day: date, clock: time, zone: ZoneInfo, business: ZoneInfo, hours: Hours | None = None, now: datetime | None = None
+) -> datetime:
+    """Return the first time after the end of the day, where the business is, that it is the hour on a later day where the customer is.
+
+    Of a day that is not over, after ``now``. Within ``hours``: clamped into them, on one of their days.
+    """
+    after = datetime.combine(day + DAY, time(0), business).astimezone(UTC) if now is None else now
+    later = day + DAY if now is None else day
+    if hours is not None and not hours.first <= clock.hour < hours.end:
+        clock = time(min(max(clock.hour, hours.first), hours.end - 1))
+    while True:
+        at = datetime.combine(later, clock, zone).astimezone(UTC)
+        local = at.astimezone(zone)
+        is_open = hours is None or (hours.first <= local.hour < hours.end and local.weekday() in hours.days)
+        if at >= after and is_open:
+            return at
         later += DAY
-    return at
 
 
 def audience_changes(assignment_rows: Sequence[Row], day: date) -> list[Row]:

@@ -26,7 +26,7 @@ from resources.storage.memory import Memory
 from tests.engine import reference
 from tests.engine.by_engine import SHARD, decide_by_engine, run_engine
 from tests.engine.comparison import KEYS, compare, placements, placements_by_day
-from tests.engine.worlds import DAY, Crowd, World, cases, decision_worlds, draw, to_yaml, worlds
+from tests.engine.worlds import DAY, Crowd, World, cases, decision_worlds, draw, reachable_worlds, to_yaml, worlds
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +47,19 @@ def test_every_table_is_the_references(case: int, is_limited: bool, tmp_path: Pa
         compare(engine, reference.run(landing, first, world.days, loaded, placements_by_day(engine["journey_assignments"], world.days)))
 
     draw(case, worlds(is_limited=is_limited), check)
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_addresses_are_the_references(case: int, tmp_path: Path) -> None:
+    """Addresses that change, are late and bounce, of customers who become one: each profile of each day is what SPEC says."""
+
+    def check(world: World, _: Random) -> None:
+        landing, loaded = world.write(tmp_path), load(world, tmp_path)
+        first = loaded[world.days[0]]
+        engine = run_engine(landing, first, world.days, loaded)
+        compare(engine, reference.run(landing, first, world.days, loaded, placements_by_day(engine["journey_assignments"], world.days)))
+
+    draw(case, reachable_worlds(), check)
 
 
 class Twins:

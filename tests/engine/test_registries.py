@@ -75,10 +75,10 @@ def test_definitions_are_what_the_lake_says() -> None:
 
 DEFINITIONS = {
     "calendar": "256eb3ec5c57",
-    "consent_app": "0ec676a97588",
-    "consent_email": "305f0b2ce508",
-    "consent_sales": "b0920cd1f78b",
-    "consent_website": "399cc4513678",
+    "consent_app": "1d9507b814ef",
+    "consent_email": "5ba6c87b7e8b",
+    "consent_sales": "17b12b960a77",
+    "consent_website": "37723ac70889",
     "interests": "f416cc48e65e",
     "intent_ready_to_buy": "a4cd43660ba1",
     "intent_cancelling": "67b0c1601068",

@@ -46,9 +46,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What ``activation`` takes for the time."""
+    """What ``activation``, and what tells of it, take for the time."""
     clock = Clock()
-    monkeypatch.setattr("assets.activation._now", lambda: clock.now)
+    for module in ("activation", "sent"):
+        monkeypatch.setattr(f"assets.{module}._now", lambda: clock.now)
     return clock
 
 

@@ -18,13 +18,13 @@ FIRST = date(2026, 1, 1)
 JOURNEYS = """
 version: "1"
 calendar: {timezone: UTC, starts_on: 2026-01-01}
-channels: {email: {consent: opt_in}}
-traits: {orders: {count: Bought}}
+channels: {email: {consent: opt_in, to: address}}
+traits: {orders: {count: Bought}, address: {profile: email, type: string}}
 interests: {topics: {bags: [{event: Bought}]}}
 intents: {buy: {half_life_days: 3, full_at: 2, signals: [{event: Bought}]}}
 engagement: {touch: Sent, response: Bought}
 """
-IDS = {"channels": "email", "interests": "bags", "intents": "buy"}
+IDS = {"channels": "email", "addresses": "email", "interests": "bags", "intents": "buy"}
 COLUMNS = [column.name.format(IDS.get(column.section or "")) for column in BUILT_IN if column.section != "predictions"]
 """The built-in columns of such a portfolio; predictions are made after the rest of the day, all of them."""
 
@@ -36,7 +36,8 @@ def landed(day: date) -> list[list[Lines]]:
         for user in (["u"] if day == FIRST else ["u", "v"])
         for number, event in enumerate(
             [
-                {"type": "identify", "traits": {"consent_email": True}},
+                {"type": "identify", "traits": {"consent_email": True, "email": f"{user}@example.com"}},
+                {"type": "track", "event": "Email Bounced", "properties": {"type": "hard"}},
                 *({"type": "track", "event": name, "properties": {"channel": "email"}} for name in ("Sent", "Bought")),
             ]
         )

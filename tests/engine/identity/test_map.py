@@ -23,6 +23,7 @@ SCHEMA = {
     "anonymous_id": pl.String(),
     "previous_id": pl.String(),
     "timestamp": pl.Datetime("us", "UTC"),
+    "context": pl.String(),
 }
 
 
@@ -37,6 +38,7 @@ class Call:
     minute: int = 0
     number: int = 0
     day: int = 0
+    context: str | None = None
 
     @property
     def message_id(self) -> str:
@@ -64,6 +66,7 @@ def frame(calls: Iterable[Call]) -> pl.LazyFrame:
             call.visitor,
             call.previous,
             datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=call.minute),
+            call.context,
         )
         for call in calls
     ]
