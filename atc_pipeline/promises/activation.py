@@ -205,7 +205,7 @@ PROMISES = (
         "activation",
         "only_planned_messages_are_delivered",
         "Whatever was handed over, or may have been, is a message of the day's plan (SPEC 9.7). If it fails, the day was planned "
-        "again without it: the rows say which, and what they were sent for is in the ledger.",
+        "again without it: the rows say which; look into the ledger for what they were sent for.",
         between(unplanned_deliveries, table("activation"), table("outbound_messages")),
     ),
     Promise(

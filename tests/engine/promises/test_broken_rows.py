@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import AUDIENCE_MEMBERS, AUDIENCE_SYNCS, OUTBOUND_MESSAGES, RENDERED_MESSAGES
+from atc_pipeline.activation.tables import ACTIVATION, AUDIENCE_MEMBERS, AUDIENCE_SYNCS, OUTBOUND_MESSAGES, RENDERED_MESSAGES
 from atc_pipeline.content.templates import SLOTS
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
@@ -54,6 +54,7 @@ SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
 TABLES = {
     "absorbed": ABSORBED,
+    "activation": ACTIVATION.schema,
     "assignments": JOURNEY_ASSIGNMENTS.schema,
     "candidates": SCORED_CANDIDATES.schema,
     "coverage": FEATURE_COVERAGE.schema,
@@ -248,6 +249,13 @@ SOUND: Mapping[str, Rows] = {
     "unexpected_messages": {
         "messages": [message("u", "once")],
         "assignments": [answer("u", "continue", "once"), answer("v", "continue", "once", arm="control")],
+    },
+    "unplanned_deliveries": {
+        "activation": [
+            {"idempotency_key": "u:once", "customer_id": "u", "status": "delivered"},
+            {"idempotency_key": "v:once", "customer_id": "v", "status": "failed"},
+        ],
+        "messages": [message("u", "once")],
     },
     "outdated_options": {
         "candidates": [
@@ -595,6 +603,14 @@ BROKEN = (
     Broken("unexpected_messages", "to one who is held out", ["v"], {"messages": [message("v", "once")]}),
     Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),
     Broken("unexpected_messages", "of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
+    Broken("unplanned_deliveries", "a message that nobody planned", ["u"], {"messages": [message("u", "twice")]}),
+    Broken("unplanned_deliveries", "one of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
+    Broken(
+        "unplanned_deliveries",
+        "one that may have arrived, and was planned for somebody else",
+        ["u"],
+        {"activation": [{"idempotency_key": "v:once", "customer_id": "u", "status": "unknown"}], "messages": [message("v", "once")]},
+    ),
     Broken("outdated_options", "waits longer by now", ["u"], {"queues": [{"journey_id": "once", "customer_id": "u", "waiting_days": 4}]}),
     Broken(
         "outdated_options",
