@@ -66,7 +66,9 @@ BLOCKS = (
         "hero",
         (
             said("{{ spend | default(0) | money('$') }} with us!", id_="big", when="spend >= 100"),
-            said("More {{ category | default('of it') }} is in.", "<b>{{ category | default('It') }}</b>", "fan", when="category is not null"),
+            said(
+                "More {{ category | default('of it') }} is in.", "<b>{{ category | default('It') }}</b>", "fan", when="category is not null"
+            ),
             said("New this week.", id_="anybody"),
         ),
     ),
@@ -97,9 +99,15 @@ def portfolio_in(folder: Path) -> Portfolio:
     """Two e-mails of five blocks: variants by condition and by share, a list, a footer."""
     path = folder / "journeys.yaml"
     path.write_text(JOURNEYS, encoding="utf-8")
-    subject, preheader = template("{{ first_name | default('We') }}, it has been a while", "header"), template("{{ category | default('All') }}", "header")
+    subject, preheader = (
+        template("{{ first_name | default('We') }}, it has been a while", "header"),
+        template("{{ category | default('All') }}", "header"),
+    )
     miss_you = EmailContent(subject, preheader, "frame", ("greeting", "hero", "offer", "had"))
-    contents = (Content("miss_you", None, miss_you), Content("plain", None, EmailContent(template("Plain", "header"), None, None, ("offer",))))
+    contents = (
+        Content("miss_you", None, miss_you),
+        Content("plain", None, EmailContent(template("Plain", "header"), None, None, ("offer",))),
+    )
     brand = Brand((), (), (), None, None, None, {"email": "legal"}, Limits(1_000_000, 10_000), {"first_name": "Ann"})
     return replace(load_portfolio(path), layouts=(Layout("frame", "", FRAME),), blocks=BLOCKS, content=contents, brand=brand)
 
@@ -112,7 +120,9 @@ def due(number: int, contents: Sequence[str] = ("miss_you",), channels: Sequence
         for content in contents
         for channel in channels
     ]
-    return pl.DataFrame(rows, schema={"customer_id": pl.String, "content": pl.String, "channel": pl.String, "day_index": pl.Int64}).with_columns(
+    return pl.DataFrame(
+        rows, schema={"customer_id": pl.String, "content": pl.String, "channel": pl.String, "day_index": pl.Int64}
+    ).with_columns(
         idempotency_key=pl.concat_str("customer_id", "content", "channel", separator=":"),
         journey_id=pl.lit("winback"),
         entered_on=pl.lit(TODAY),

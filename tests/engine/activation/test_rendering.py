@@ -18,7 +18,18 @@ from atc_pipeline.journeys.portfolio import Block, Brand, Limits, Portfolio, Var
 from tests.engine.activation.contents import FRAME, TODAY, TYPES, due, people, portfolio_in
 from tests.engine.reference import xxh64
 
-HOSTILE = ("{{ 7*7 }}", "{% if %}", "<script>alert(1)</script>", "a\r\nBcc: x@example.com", "\u202eevil", "[Name]", "  ", "&amp;", "'\"", "\0")
+HOSTILE = (
+    "{{ 7*7 }}",
+    "{% if %}",
+    "<script>alert(1)</script>",
+    "a\r\nBcc: x@example.com",
+    "\u202eevil",
+    "[Name]",
+    "  ",
+    "&amp;",
+    "'\"",
+    "\0",
+)
 WORDS = st.none() | st.sampled_from(["Ann", "Bo", *HOSTILE]) | st.text(max_size=5)
 CUSTOMER = st.fixed_dictionaries(
     {
