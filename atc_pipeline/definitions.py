@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.activation import activation_assets
+from assets.audiences import audience_assets
 from assets.checks import all_checks
 from assets.customers import customer_assets
 from assets.decision import decision_assets
@@ -20,6 +21,7 @@ from assets.events import event_assets
 from assets.identity import identity_assets
 from assets.jobs import additions, freshness
 from assets.jobs.dead_runs import dead_runs
+from assets.jobs.due import due_schedule, send_due, settle_unknown
 from assets.jobs.erasure import erase_customer
 from assets.jobs.failures import failed_checks, failure_log
 from assets.jobs.forgetting import forget_erasures
@@ -33,6 +35,7 @@ from atc_pipeline.journeys.problems import JourneysError
 from resources.channels.alerts import check_setting
 from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger, WrongLedgerError
+from resources.destinations.connected import Destinations
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
 from resources.storage.home import WrongHomeError, home_of
@@ -62,6 +65,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *decision_assets(partitions),
         *outcome_assets(partitions),
         *activation_assets(partitions),
+        *audience_assets(partitions),
         *sent_assets(partitions),
     ]
     tables = [key.to_user_string() for asset in assets for key in asset.keys]
@@ -73,8 +77,8 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
         asset_checks=[*all_checks(portfolio), additions.file_is_valid(), freshness.freshness_check()],
-        jobs=[*jobs, add_journeys, erase_customer],
-        schedules=[schedule(daily_job, partitions, lake, tables)],
+        jobs=[*jobs, add_journeys, erase_customer, send_due, settle_unknown],
+        schedules=[schedule(daily_job, partitions, lake, tables), due_schedule(lake)],
         sensors=[
             landing_sensor(daily_job, partitions, lake, tables, seconds_between(environment)),
             additions.journeys_sensor(add_journeys, partitions, lake, portfolio),
@@ -91,6 +95,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "lake": lake,
             "warehouse": Warehouse(home=home, lake=f"{home}/lake"),
             "channels": Channels.from_environment(home, environment),
+            "destinations": Destinations.from_environment(home, environment),
             "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
         }

@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.reading import read_text
-from atc_pipeline.journeys.resolution import load_portfolio, resolve_text
+from atc_pipeline.journeys.resolution import Files, load_portfolio, read_files, resolve_text
 from atc_pipeline.tables.store import Store
 from resources.storage.files import refusal
 from resources.storage.portfolios import Portfolios
@@ -49,8 +49,8 @@ class JourneysFile(dg.ConfigurableResource):
         """
         if self._in_use is None:
             try:
-                in_use, text = self._read()
-                self._versions.keep(in_use.portfolio.fingerprint, text)
+                in_use, text, files = self._read()
+                self._versions.keep(in_use.portfolio.fingerprint, text, files)
             except JourneysError as problem:
                 raise dg.Failure(description=str(problem), allow_retries=False) from None
             except OSError as problem:
@@ -69,7 +69,7 @@ class JourneysFile(dg.ConfigurableResource):
 
     def kept(self, fingerprint: str) -> Portfolio:
         """Return a version that was kept. Raises JourneysError where it is gone, or no version of ours can read it any more."""
-        return load_portfolio(self._versions.path(fingerprint))
+        return load_portfolio(self._versions.path(fingerprint), self._versions.folder(fingerprint))
 
     def of_day(self, store: Store, day: date, table: str = "journey_assignments") -> Portfolio:
         """Return the version that decided a day, or made the day of another table; the one in use where nobody says which.
@@ -80,21 +80,27 @@ class JourneysFile(dg.ConfigurableResource):
         portfolio = (self._in_use or self.in_use()).portfolio
         return portfolio if fingerprint in (None, portfolio.fingerprint) else self.kept(str(fingerprint))
 
-    def _read(self) -> tuple[InUse, str]:
+    def _read(self) -> tuple[InUse, str, Files]:
         path, newest = Path(self.path), self._versions.newest()
         try:
             text = read_text(path)
-            return InUse(resolve_text(text, path.name), None), text
+            files = read_files(text, path.name, path.parent)
+            return InUse(resolve_text(text, path.name, files), None), text, files
         except JourneysError as problem:
             if newest is None:
                 raise
             kept = self._versions.path(newest)
             try:
                 text = read_text(kept)
-                portfolio = resolve_text(text, kept.name)
+                files = read_files(text, kept.name, self._versions.folder(newest))
+                portfolio = resolve_text(text, kept.name, files)
             except JourneysError as gone:
                 raise JourneysError([*str(problem).splitlines(), *str(gone).splitlines()]) from None
-            return InUse(portfolio, f"{problem}\nRefused: version {portfolio.fingerprint} runs on, the newest valid one ({kept})"), text
+            return (
+                InUse(portfolio, f"{problem}\nRefused: version {portfolio.fingerprint} runs on, the newest valid one ({kept})"),
+                text,
+                files,
+            )
 
     @property
     def _versions(self) -> Portfolios:

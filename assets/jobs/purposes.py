@@ -20,6 +20,7 @@ SELECTIONS = {
     "ingest_events": "group:events",
     "decide_again": "group:decisions or key:outbound_messages",
     "activate": "key:activation or key:sent_events",
+    "synchronize": "key:audience_members or key:audience_changes or key:audience_syncs or key:answers",
 }
 """What each job makes whole, as the command line is told it, too."""
 _PURPOSES = {
@@ -27,6 +28,7 @@ _PURPOSES = {
     "ingest_events": "Read what has landed; nothing is decided or sent.",
     "decide_again": "Queues, decision and messages on the profiles as they are: after a change of journeys.yaml. Nothing is sent.",
     "activate": "Send a day's messages; those delivered before are not sent again.",
+    "synchronize": "Tell destinations what differs from what they acknowledged of audiences and of the one answer.",
 }
 
 

@@ -6,14 +6,17 @@ What belongs here: metadata of materializations. What does not: checks, and anyt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from atc_pipeline.activation.tables import CALENDAR, WITHHELD, WOULD_SEND
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.tables import CLAIMED, IGNORED, MERGED
+from atc_pipeline.rules.lots import sha256
 
 Facts = Mapping[str, Any]
 
@@ -291,15 +294,136 @@ def _assignments(frame: pl.DataFrame) -> Facts:
 
 
 def _messages(frame: pl.DataFrame) -> Facts:
+    """Tell what became of all that was due, channel by channel; at which local hours it arrives; which channels were passed over."""
     if frame.is_empty():
         return {"to_send": 0}
-    by_channel = frame.group_by("channel", "withheld").len("messages").sort("channel", "withheld")
-    return {"to_send": frame["withheld"].null_count(), "by_channel": markdown_table(by_channel)}
+    sent = frame.filter(pl.col("withheld").is_null())
+    facts = {"due": frame.height, "to_send": sent.height, "waterfall": as_table(*_waterfall(frame))}
+    if sent.height:
+        facts["local_hours"] = as_table(*_hours(sent))
+    if sent.filter(pl.col("zone_from") == CALENDAR).height:
+        facts["in_the_calendars_zone"] = sent.filter(pl.col("zone_from") == CALENDAR).height
+    tried = frame.select(pl.col("tried").explode(empty_as_null=False, keep_nulls=False).str.split_exact(":", 1)).unnest("tried")
+    if tried.height:
+        passed_over = tried.rename({"field_0": "channel", "field_1": "reason"}).group_by("channel", "reason").len("passed_over")
+        facts["tried"] = markdown_table(passed_over.sort("passed_over", "channel", "reason", descending=[True, False, False]))
+    return facts
+
+
+def _waterfall(frame: pl.DataFrame) -> tuple[list[str], list[list[object]]]:
+    """From what was due, reason by reason in the order tested, to what is sent: by channel, and all of it as a bar."""
+    channels = frame["channel"].unique().sort().to_list()
+    counts = {(channel, why): number for channel, why, number in frame.group_by("channel", "withheld").len().iter_rows()}
+    others = sorted({why for _, why in counts if why is not None and why not in WITHHELD})
+    reasons = [why for why in (*WITHHELD, *others) if any((channel, why) in counts for channel in channels)]
+
+    def line(name: str, numbers: Sequence[int]) -> list[object]:
+        return [name, *numbers, sum(numbers), Bar(BAR_WIDTH * sum(numbers) / frame.height)]
+
+    due = [sum(counts.get((channel, why), 0) for why in (None, *reasons)) for channel in channels]
+    lines = [line("due", due)]
+    lines += [line(why, [counts.get((channel, why), 0) for channel in channels]) for why in reasons]
+    lines.append(line("to send", [counts.get((channel, None), 0) for channel in channels]))
+    return ["", *channels, "all", "share"], lines
+
+
+def _hours(sent: pl.DataFrame) -> tuple[list[str], list[list[object]]]:
+    """Return at which hour of the day, where the customers live, how many messages arrive."""
+    times = sent.group_by("zone", "send_at").len()
+    counts = [0] * 24
+    for zone, at, number in times.iter_rows():
+        counts[at.astimezone(ZoneInfo(zone)).hour] += number
+    first, last = (next(hour for hour in order if counts[hour]) for order in (range(24), range(23, -1, -1)))
+    most = max(counts)
+    return ["hour", "messages", ""], [[f"{hour:02}", counts[hour], Bar(BAR_WIDTH * counts[hour] / most)] for hour in range(first, last + 1)]
+
+
+def _rendered(frame: pl.DataFrame) -> Facts:
+    """Say how long messages are, and how many different ones there are, by content."""
+    size = pl.col("bytes")
+    by_content = frame.group_by("content", "channel").agg(
+        pl.len().alias("messages"),
+        pl.col("content_hash").n_unique().alias("different"),
+        size.min().alias("shortest"),
+        size.median().cast(pl.Int64).alias("median"),
+        size.max().alias("longest"),
+    )
+    facts = {"megabytes": round(frame["bytes"].sum() / 1e6, 3)}
+    return (
+        {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))}
+        if frame.height
+        else {}
+    )
+
+
+def _library(frame: pl.DataFrame) -> Facts:
+    """Say what there is to say, and who would get it today: the blocks of a content in their order by name."""
+    if frame.is_empty():
+        return {}
+    shown = frame.select(
+        "content",
+        "medium",
+        pl.col("block").fill_null("(subject)"),
+        "variant",
+        pl.when(pl.col("share").is_null()).then("when").otherwise(pl.format("{} %", pl.col("share") * 100)).alias("who"),
+        "customers",
+        "words",
+        pl.col("lix").round(0).cast(pl.Int64),
+        pl.col("guardrails").list.join(", "),
+    )
+    return {"contents": frame["content"].n_unique(), "library": markdown_table(shown)}
 
 
 def _deliveries(frame: pl.DataFrame) -> Facts:
+    if frame.is_empty():
+        return {}
     by_status = frame.group_by("channel", "status").len("messages").sort("channel", "status")
-    return {"by_status": markdown_table(by_status)} if frame.height else {}
+    is_dry = frame["status"].is_in([WOULD_SEND, "withheld"]).all()
+    facts: dict[str, Any] = {"DRY RUN: by_status" if is_dry else "by_status": markdown_table(by_status)}
+    handed_over = frame.filter(pl.col("sent_at").is_not_null())
+    if handed_over.height:
+        hour = pl.col("sent_at").dt.strftime("%Y-%m-%d %H:00").alias("hour_utc")
+        by_hour = handed_over.group_by("channel", hour, "status").agg(messages=pl.len(), again=(pl.col("attempts") - 1).sum())
+        facts["by_hour"] = markdown_table(by_hour.sort("channel", "hour_utc", "status"))
+    reasons = frame.drop_nulls("reason").group_by("channel", "status", "reason").len("messages")
+    if reasons.height:
+        facts["reasons"] = markdown_table(reasons.sort("messages", "channel", "status", "reason", descending=[True, False, False, False]))
+    return facts
+
+
+def _members(frame: pl.DataFrame) -> Facts:
+    """Say how large each audience is; sizes as numbers, to be plotted over days."""
+    if frame.is_empty():
+        return {}
+    sizes = _counted(frame, pl.col("audience_id").alias("audience"), "members")
+    return {"members": bars(sizes), **_plotted("members", dict(sizes.iter_rows()))}
+
+
+def _changes(frame: pl.DataFrame) -> Facts:
+    counts = frame.group_by(pl.col("journey_id").alias("journey"), "change").len("customers").sort("journey", "change")
+    return {"by_journey": markdown_table(counts)} if frame.height else {}
+
+
+def _syncs(frame: pl.DataFrame) -> Facts:
+    counts = frame.group_by("audience_id", "destination", "operation", "cause", "status").len("customers")
+    return {"by_cause": markdown_table(counts.sort(pl.all()))} if frame.height else {}
+
+
+def _answers(frame: pl.DataFrame) -> Facts:
+    counts = frame.group_by("destination", "operation", "status").len("customers").sort("destination", "operation", "status")
+    return {"by_status": markdown_table(counts)} if frame.height else {}
+
+
+def reasons_of(frame: pl.DataFrame) -> dg.MetadataValue:
+    """Show why customers are not where they should be, the most frequent reason first."""
+    rejected = frame.filter(pl.col("reason").is_not_null()).group_by("audience_id", "destination", "status", "reason").len("customers")
+    return markdown_table(rejected.sort("customers", "audience_id", "destination", "reason", descending=[True, False, False, False]))
+
+
+def samples_of(frame: pl.DataFrame, most: int = 10) -> dg.MetadataValue:
+    """Show some rows, each customer as a hash: what Dagster was told cannot be taken back (``assets.jobs.erasure``)."""
+    sampled = frame.with_columns(customer=sha256(pl.col("customer_id")).str.slice(0, 12)).sort("customer").head(most)
+    return markdown_table(sampled.select("customer", "audience_id", "destination", "operation", "cause", "status"))
 
 
 _COMPARED: Mapping[str, Callable[[pl.DataFrame, pl.LazyFrame | None], Facts]] = {"micro_segment_memberships": _memberships}
@@ -316,5 +440,11 @@ _DESCRIBED: Mapping[str, Callable[[pl.DataFrame], Facts]] = {
     "journey_assignments": _assignments,
     "journey_funnel": _funnel,
     "outbound_messages": _messages,
+    "rendered_messages": _rendered,
+    "content_library": _library,
     "activation": _deliveries,
+    "audience_members": _members,
+    "audience_changes": _changes,
+    "audience_syncs": _syncs,
+    "answers": _answers,
 }

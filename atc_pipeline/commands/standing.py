@@ -5,12 +5,12 @@ What belongs here: asking what is kept for the state. What does not: what of it 
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
-from atc_pipeline.activation.tables import TROUBLES
+from atc_pipeline.activation.tables import HELD, TO_COME, TROUBLES, WAITING
 from atc_pipeline.commands.command import Answer, Place
 from atc_pipeline.days.activation import PATIENCE_DAYS
 from atc_pipeline.days.catalog import tables
@@ -18,6 +18,8 @@ from atc_pipeline.explanation.status import FileInUse, Repair, Status, Today, Un
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError
+from resources.channels.channel import WrongSettingError
+from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger, LedgerError, WrongLedgerError
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
@@ -61,7 +63,7 @@ def standing(place: Place, now: datetime) -> Status:
     missing, stale = days.missing(), days.first_stale(days.over)
     due = due_by(now, zone)
     is_late = days.have_begun and min(days.written[LAST_MADE]) <= due <= last and not is_closed(lake, due, zone)
-    undelivered, ledger_problem = _undelivered(place, today, calendar)
+    undelivered, ledger_problem = _undelivered(place, portfolio, now, calendar)
     first = min([*missing[:1], *([stale.day] if stale else []), *([due] if is_late else [])], default=None)
     return Status(
         closed=_closed(lake, days, zone),
@@ -111,18 +113,30 @@ def _today(days: Days) -> Today:
     return Today(days.today, len(days.landing.files(days.today)), decided_at, stale is not None)
 
 
-def _undelivered(place: Place, today: date, calendar: list[date]) -> tuple[list[Undelivered], str | None]:
+def _undelivered(place: Place, portfolio: Portfolio, now: datetime, calendar: list[date]) -> tuple[list[Undelivered], str | None]:
     try:
         ledger = Ledger.from_environment(str(place.home), os.environ)
-        return [row for day in calendar[-MESSAGES_OF - 1 :] for row in _of_day(place.lake, ledger, day, today)], None
+        holding, days = _holding(place, portfolio), calendar[-MESSAGES_OF - 1 :]
+        return [row for day in days for row in _of_day(place.lake, ledger, day, now, calendar[-1], holding)], None
     except (LedgerError, WrongLedgerError) as problem:
         return [], str(problem)
 
 
-def _of_day(lake: Lake, ledger: Ledger, day: date, today: date) -> Iterator[Undelivered]:
+def _holding(place: Place, portfolio: Portfolio) -> set[str]:
+    """Return the channels on which what may have arrived is held; none where the settings cannot be understood."""
+    names = [channel.id for channel in portfolio.channels]
+    try:
+        connected = Channels.from_environment(str(place.home), os.environ).connect(names, lambda: datetime.now(UTC))  # noqa: TID251
+    except WrongSettingError:  # told by the run that would have sent
+        return set()
+    return {name for name, channel in connected.items() if channel.on_unknown == "hold"}
+
+
+def _of_day(lake: Lake, ledger: Ledger, day: date, now: datetime, today: date, holding: Collection[str]) -> Iterator[Undelivered]:
     """Yield what did not arrive, by what the day's run wrote and the ledger knows since."""
     try:
-        troubles = lake.lazy("activation", day).filter(pl.col("status").is_in(TROUBLES)).collect()
+        troubles = lake.lazy("activation", day).filter(pl.col("status").is_in([*TROUBLES, *TO_COME])).collect()
+        due = lake.lazy("outbound_messages", day).select("idempotency_key", "send_at").collect()
     except (MissingDayError, DamagedDayError):  # there is nothing to say of it; that it is to be made is said elsewhere
         return
     if troubles.is_empty():
@@ -132,14 +146,52 @@ def _of_day(lake: Lake, ledger: Ledger, day: date, today: date) -> Iterator[Unde
     undecided = ledger.undecided(keys)
     current = (
         troubles.join(known, on="idempotency_key", how="left")
+        .join(due, on="idempotency_key", how="left")
         .with_columns(status=pl.coalesce("now", "status"))
         .filter(pl.col("status") != "delivered")
-        .with_columns(is_open=pl.col("idempotency_key").is_in(undecided.implode()) | pl.col("now").is_null())
+        .with_columns(
+            is_open=pl.col("idempotency_key").is_in(undecided.implode()) | pl.col("now").is_null(),
+            status=pl.when(pl.col("channel").is_in(list(holding)) & pl.col("status").is_in(["unknown", "pending"]))
+            .then(pl.lit(_HELD_UNKNOWN))
+            .otherwise("status"),
+        )
     )
-    counts = current.group_by("channel", "status", "is_open").len("messages").sort("channel", "status", "is_open")
-    for channel, status, is_open, messages in counts.iter_rows():
-        will_be_tried = bool(is_open) and day >= today - timedelta(days=PATIENCE_DAYS)
-        yield Undelivered(day, channel, status, messages, will_be_tried, _what_to_do(day, is_open=is_open, will_be_tried=will_be_tried))
+    counts = current.group_by("channel", "status", "is_open").agg(messages=pl.len(), since=pl.col("send_at").min())
+    for channel, status, is_open, messages, since in counts.sort("channel", "status", "is_open").iter_rows():
+        if status == WAITING:
+            is_late = since is not None and since < now - LATE
+            yield Undelivered(day, channel, status, messages, not is_late, _what_waits_for(since, is_late=is_late))
+        elif status == HELD:
+            yield Undelivered(day, channel, status, messages, will_be_tried=False, what_to_do=_what_holds(day, channel))
+        elif status == _HELD_UNKNOWN:
+            yield Undelivered(day, channel, "unknown", messages, will_be_tried=False, what_to_do=_HOW_TO_SETTLE)
+        else:
+            will_be_tried = bool(is_open) and day >= today - timedelta(days=PATIENCE_DAYS)
+            what_to_do = _what_to_do(day, is_open=is_open, will_be_tried=will_be_tried)
+            yield Undelivered(day, channel, status, messages, will_be_tried, what_to_do)
+
+
+LATE = timedelta(minutes=45)
+"""How long after its hour a message may wait until somebody is told: the schedule looks every 15 minutes, and a run takes 10."""
+_HELD_UNKNOWN = "held unknown"
+_HOW_TO_SETTLE = (
+    "They may have arrived, would arrive twice, and so are held. An Email Delivered event settles them, or the job settle_unknown, once "
+    "you have asked the receiver; it lists their keys."
+)
+
+
+def _what_waits_for(since: datetime | None, *, is_late: bool) -> str:
+    if is_late:
+        return f"They were due at {since:%Y-%m-%d %H:%M} UTC: is the schedule send_due on, and its channel well? Or run the job send_due."
+    return "The schedule send_due hands them over when their hour has come."
+
+
+def _what_holds(day: date, channel: str) -> str:
+    config = f'{{"ops": {{"send_due": {{"config": {{"accept_volume": ["{channel}"]}}}}}}}}'
+    return (
+        f"Many more than on other days: the run of {day} failed with the figures. Where that is meant: "
+        f"dagster job execute -m atc_pipeline.definitions -j send_due --config-json '{config}'"
+    )
 
 
 def _what_to_do(day: date, *, is_open: bool, will_be_tried: bool) -> str:

@@ -18,6 +18,7 @@ from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, WIDER_CUSTOMERS, Cat
 from atc_pipeline.decision.options import code_options, number_queues, options_of, score_options
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
+from atc_pipeline.rules import reach
 from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.tables.parts import in_parallel, lazily
 
@@ -114,9 +115,10 @@ def columns_needed(portfolio: Portfolio) -> list[str]:
     read = set(policy.score.columns) - set(CANDIDATE_TERMS)
     for condition in (policy.none, policy.suppressed_when, policy.cap.starts if policy.cap else None):
         read |= set(condition.columns) if condition is not None else set()
+    used = {name for journey in portfolio.journeys for name in journey.channels}
+    read |= {name for channel in portfolio.channels if channel.id in used for name in reach.columns(channel)}
     for journey in portfolio.journeys:
         read |= {f"interest_{topic}" for topic in journey.interests} | {f"intent_{intent}" for intent in journey.intents}
-        read |= {f"consent_{channel}" for channel in journey.channels}
         read |= set(journey.exit_when.columns) if journey.exit_when is not None else set()
     return ["customer_id", *sorted(read - {"customer_id"})]
 

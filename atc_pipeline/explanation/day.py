@@ -24,7 +24,8 @@ class Day:
     """What the lake knows of one customer and one day; each frame holds this customer's rows only.
 
     ``yesterday``, ``state_before``: of the day before, without rows where it is not known. ``funnel``: one row per journey,
-    without rows where it is not known. ``messages``: None where they were not written yet. ``arm_id``: what lots are drawn by.
+    without rows where it is not known. ``messages``, ``rendered``: None where they were not written yet. ``arm_id``: what lots
+    are drawn by.
     """
 
     customer_id: str
@@ -40,6 +41,7 @@ class Day:
     state_before: pl.DataFrame
     funnel: pl.DataFrame
     arm_id: str
+    rendered: pl.DataFrame | None = None
 
     @cached_property
     def answer(self) -> Row:

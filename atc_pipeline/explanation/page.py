@@ -6,15 +6,12 @@ option lost (``reasons``), and what would win with another priority or score (``
 
 import textwrap
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from atc_pipeline.escaping import plain
-from atc_pipeline.explanation import reasons, what_if, words
+from atc_pipeline.explanation import messages, reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
-from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey
 
 WIDTH = 100
@@ -48,8 +45,8 @@ def _summary(day: Day) -> list[str]:
         lines += _field("Group", "control: takes the place like everybody else and is sent nothing, to measure what the journey changes")
     elif answer["arm"] is not None:
         lines += _field("Group", "treated: gets the messages of the journey")
-    for number, message in enumerate(_messages(day)):
-        lines += _field("Messages" if number == 0 else "", message)
+    for number, (message, said) in enumerate(messages.told(day)):
+        lines += [*_field("Messages" if number == 0 else "", message), *(f"{'':<14}{line}" for line in said)]
     if answer["runner_up"] is not None:
         lines += _field("Runner-up", _runner_up(day))
     failed = {gate for row in day.options for gate in row["failed_gates"]}
@@ -117,44 +114,6 @@ def _ended(day: Day, journey_id: str, reason: str) -> str:
             return "the customer was recognised as another one, who was in a journey already"
         case _:
             return f"as {reason!r}, which this version has no words for"
-
-
-def _messages(day: Day) -> list[str]:
-    answer = day.answer
-    if answer["arm"] != "treated":
-        return []
-    if day.messages is None:
-        return ["not written yet for this day"]
-    if not day.messages.is_empty():
-        return [_message(day, row) for row in day.messages.sort("send_at", "channel").iter_rows(named=True)]
-    journey = day.journeys.get(answer["journey_id"])
-    coming = sorted((step for step in journey.steps if step.day > answer["day_index"]), key=lambda step: step.day) if journey else []
-    if not coming:
-        return ["none today, and none to come in this journey"]
-    due = day.on(answer["entered_on"] + timedelta(days=coming[0].day - 1))
-    return [f"none today; the next is {coming[0].content} by {coming[0].channel} on day {coming[0].day} ({due})"]
-
-
-def _message(day: Day, row: Row) -> str:
-    what = f"{row['content']}{' (' + row['variant'] + ')' if row['variant'] else ''} by {row['channel']}"
-    match row["withheld"]:
-        case None:
-            named = day.profile["timezone"].item() if day.profile.height else None
-            zone = named if named and is_time_zone(named) else day.portfolio.timezone
-            at: datetime = row["send_at"].astimezone(ZoneInfo(zone))
-            return f"{what}, {day.on(at.date())} at {at:%H:%M} ({zone})"
-        case "no_consent":
-            return f"{what}: withheld, {day.consent(row['channel'])}"
-        case "suppressed":
-            return f"{what}: withheld, the customer is not to be contacted{words.because(day.portfolio.policy.suppressed_when)}"
-        case "blackout":
-            return f"{what}: withheld, nothing is sent on this day"
-        case "already_sent":
-            return f"{what}: withheld, it went out on an earlier day of this journey, by a step that was moved since"
-        case "key_collision":
-            return f"{what}: withheld, another message has the same idempotency key"
-        case reason:
-            return f"{what}: withheld as {reason!r}, which this version has no words for"
 
 
 def _runner_up(day: Day) -> str:

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
+from atc_pipeline.activation.tables import OUTBOUND_MESSAGES, RENDERED_MESSAGES
 from atc_pipeline.customers import remembered
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.day import Day
@@ -55,6 +55,7 @@ def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str
             assignment=assignment,
             state=state,
             messages=_read_rows(store, "outbound_messages", day, customer) if store.has("outbound_messages", day) else None,
+            rendered=_read_rows(store, "rendered_messages", day, customer) if store.has("rendered_messages", day) else None,
             yesterday=_read_rows(store, "journey_assignments", yesterday, customer)
             if store.has("journey_assignments", yesterday)
             else assignment.clear(),
@@ -69,6 +70,14 @@ def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str
     if customer == asked_for:
         return page
     return f"{plain(asked_for)} is customer {plain(customer)} on {day}: they are one person, whose day this is.\n\n{page}"
+
+
+def known_as(store: Store, customer: str, day: date) -> str:
+    """Return who a customer is on a day: of one who was merged into another, that one. Raises UnansweredError where nobody is."""
+    name = str(_name_by_day(store, customer, [day])["customer_id"].item())
+    if _read_rows(store, "journey_assignments", day, name).is_empty():
+        raise UnansweredError(_explain_unknown(store, name, day))
+    return name
 
 
 def _arm_id(store: Store, customer: str, day: date) -> str:
@@ -93,9 +102,7 @@ def path_of(store: Store, portfolio_of: PortfolioOf, customer: str, first: str |
         names=names.join(assignments, on=["date", "customer_id"], how="semi"),
         memberships=_read_under(store, "micro_segment_memberships", names),
         assignments=assignments,
-        messages=_read_under(store, "outbound_messages", names)
-        if store.days("outbound_messages")
-        else pl.DataFrame(schema=OUTBOUND_MESSAGES.schema),
+        messages=_messages_under(store, names),
         events=_goal_events(_read_under(store, "customer_activity", names), journeys),
     )
 
@@ -118,6 +125,16 @@ def _read_under(store: Store, table: str, names: pl.DataFrame) -> pl.DataFrame:
         raise UnansweredError(f"{table} has no data for these days: materialize it first")
     theirs = rows.filter(pl.col("customer_id").is_in(names["customer_id"].unique().to_list()))
     return theirs.join(names.lazy(), on=["date", "customer_id"], how="semi").collect()
+
+
+def _messages_under(store: Store, names: pl.DataFrame) -> pl.DataFrame:
+    """Read a customer's messages of these days, with the ``subject`` and ``text`` of those that were rendered."""
+    if not store.days("outbound_messages"):
+        return pl.DataFrame(schema={**OUTBOUND_MESSAGES.schema, "subject": pl.String(), "text": pl.String()})
+    messages, key = _read_under(store, "outbound_messages", names), ["date", "idempotency_key"]
+    has_said = any(store.has("rendered_messages", day) for day in names["date"])
+    said = _read_under(store, "rendered_messages", names) if has_said else pl.DataFrame(schema=RENDERED_MESSAGES.schema)
+    return messages.join(said.select(*key, "subject", "text"), on=key, how="left")
 
 
 def _goal_events(activity: pl.DataFrame, journeys: Sequence[Journey]) -> pl.DataFrame:

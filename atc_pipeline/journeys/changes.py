@@ -11,16 +11,23 @@ from typing import Any, Literal
 
 import polars as pl
 
+from atc_pipeline.content.templates import Template
+from atc_pipeline.escaping import plain
 from atc_pipeline.journeys.columns import built_in_columns
 from atc_pipeline.journeys.portfolio import (
     EVERYONE_ELSE,
     Audience,
+    Block,
+    Brand,
     Cap,
     Channel,
     Condition,
+    Content,
+    EmailContent,
     Goal,
     Intent,
     Journey,
+    Layout,
     NotAfter,
     Period,
     Portfolio,
@@ -33,17 +40,21 @@ from atc_pipeline.journeys.portfolio import (
     Step,
     Topic,
     Trait,
+    Variant,
 )
 
 Kind = Literal[
     "journey", "segment", "trait", "interest", "interests", "intent", "channel", "engagement", "predictions", "policy", "calendar",
-    "identity", "portfolio", "audience", "publish",
+    "identity", "portfolio", "audience", "publish", "brand", "layout", "block", "content",
 ]  # fmt: skip
 How = Literal["new", "changed", "removed"]
 
 UNSET = "not set"
-DERIVED = {(Condition, "expr"), (Condition, "columns")}
-"""Fields that follow from others: from the condition's text, and the traits."""
+DERIVED = {
+    (Condition, "expr"), (Condition, "columns"), (Template, "columns"), (Template, "slots"), (Template, "source"), (Template, "escape"),
+    (Layout, "html"),
+}  # fmt: skip
+"""Fields that follow from others: from the text of a condition, a template or a layout, and the traits."""
 
 _LISTED: Mapping[str, Kind] = {
     "channels": "channel",
@@ -52,6 +63,9 @@ _LISTED: Mapping[str, Kind] = {
     "intents": "intent",
     "segments": "segment",
     "journeys": "journey",
+    "layouts": "layout",
+    "blocks": "block",
+    "content": "content",
     "audiences": "audience",
 }
 """Fields of a portfolio that hold things with an id."""
@@ -65,6 +79,7 @@ _SECTIONS: Mapping[str, tuple[Kind, str]] = {
     "interest_half_life_days": ("interests", "half_life_days"),
     "engagement": ("engagement", ""),
     "predictions": ("predictions", ""),
+    "brand": ("brand", ""),
     "publish": ("publish", ""),
     "policy": ("policy", ""),
 }
@@ -209,7 +224,9 @@ def _things(kind: Kind, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iter
 def _edits(key: str, before: object, after: object) -> Iterator[Edit]:
     if _content(before) == _content(after):
         return
-    if is_dataclass(before) and type(before) is type(after) and not isinstance(before, Condition):
+    if isinstance(before, Block) and isinstance(after, Block):
+        yield from _edits_of_block(before, after)
+    elif is_dataclass(before) and type(before) is type(after) and not isinstance(before, Condition | Template):
         for field in fields(before):
             if (type(before), field.name) not in DERIVED:
                 inner = f"{key}.{field.name}" if key else field.name
@@ -218,7 +235,31 @@ def _edits(key: str, before: object, after: object) -> Iterator[Edit]:
         yield _edit_of_lists(_KEYS.get(key, key), before, after)
     else:
         old, new = _written(before), _written(after)
+        if old is not None and new is not None and max(len(old), len(new)) > _LONG:
+            old, new = _where_they_part(old, new)
         yield Edit(_KEYS.get(key, key), *((old, new) if old != new else (_generic(before), _generic(after))))
+
+
+_LONG = 120
+
+
+def _where_they_part(before: str, after: str) -> tuple[str, str]:
+    """Return of two long texts the places where they begin to differ."""
+    alike = next((at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), min(len(before), len(after)))
+    start = max(0, alike - _LONG // 4)
+    old, new = (
+        ("…" if start else "") + plain(text[start : start + _LONG], None) + ("…" if start + _LONG < len(text) else "")
+        for text in (before, after)
+    )
+    return old, new
+
+
+def _edits_of_block(before: Block, after: Block) -> Iterator[Edit]:
+    if [variant.id for variant in before.variants] != [variant.id for variant in after.variants]:
+        yield _edit_of_lists("variants", before.variants, after.variants)
+        return
+    for old, new in zip(before.variants, after.variants, strict=True):
+        yield from _edits(f"variant {old.id}" if old.id else "", old, new)
 
 
 def _edit_of_lists(key: str, before: tuple[object, ...], after: tuple[object, ...]) -> Edit:
@@ -236,8 +277,10 @@ def _edit_of_lists(key: str, before: tuple[object, ...], after: tuple[object, ..
 
 def _content(value: object) -> object:
     """Return what counts of a value: all fields, but of a condition its text."""
-    if isinstance(value, Condition):
-        return value.text
+    if isinstance(value, Condition | Template):
+        return value.text or None
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, _content(item)) for key, item in value.items()))
     if is_dataclass(value) and not isinstance(value, type):
         return (
             type(value).__name__,
@@ -250,7 +293,7 @@ def _content(value: object) -> object:
 
 def _generic(value: object) -> str:
     """Write every field of a value."""
-    if is_dataclass(value) and not isinstance(value, Condition):
+    if is_dataclass(value) and not isinstance(value, Condition | Template):
         return ", ".join(f"{field.name} {_generic(getattr(value, field.name))}" for field in fields(value))
     if isinstance(value, tuple):
         return ", ".join(_generic(item) for item in value)
@@ -272,8 +315,10 @@ def _written(value: object) -> str | None:
             return value.isoformat()
         case pl.DataType():
             return str(value)
-        case Condition():
-            return value.text
+        case Condition() | Template():
+            return value.text or None
+        case Mapping():
+            return ", ".join(f"{key} {_written(item) or UNSET}" for key, item in value.items()) or None
         case tuple():
             return ", ".join(_written(item) or UNSET for item in value)
         case _:
@@ -337,6 +382,32 @@ def _audience(audience: Audience) -> str:
     return f"{audience.journey or audience.segment} to {', '.join(audience.to)}"
 
 
+def _block(block: Block) -> str:
+    if len(block.variants) == 1:
+        return plain(" ".join(block.variants[0].text.text.split()), _LONG)
+    return f"{_count(len(block.variants), 'variant')}: {', '.join(variant.id for variant in block.variants)}"
+
+
+def _variant(variant: Variant) -> str:
+    share = f" for {_written(variant.share)} of the customers" if variant.share is not None else ""
+    return (variant.id or "text") + (f" when {variant.when.text}" if variant.when else "") + share
+
+
+def _email(email: EmailContent) -> str:
+    layout = f" in {email.layout}" if email.layout else ""
+    return f"'{email.subject.text}': {', '.join(email.body)}{layout}"
+
+
+def _message(content: Content) -> str:
+    return f"e-mail {_email(content.email)}" if content.email else "nothing yet"
+
+
+def _brand(brand: Brand) -> str:
+    footer = [f"{medium} ends with {block}" for medium, block in brand.footer.items()]
+    banned = [_count(len(brand.banned), "banned word")] if brand.banned else []
+    return ", ".join([*banned, *([f"links to {', '.join(brand.links)}"] if brand.links else []), *footer])
+
+
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
 
@@ -350,6 +421,12 @@ _WORDS: Mapping[type, Callable[[Any], str]] = {
     Segment: lambda segment: segment.condition.text,
     Channel: _channel,
     Audience: _audience,
+    Brand: _brand,
+    Layout: lambda layout: f"{len(layout.text):,} characters",
+    Block: _block,
+    Variant: _variant,
+    Content: _message,
+    EmailContent: _email,
     Publish: lambda publish: f"to {', '.join(publish.to)}",
     Queue: _queue,
     Journey: _journey,

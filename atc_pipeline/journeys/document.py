@@ -5,123 +5,58 @@ that editors complete from). What does not: bytes and YAML (``reading``), whethe
 depend on other keys (``resolution``), or what an expression means (``dialect``).
 """
 
-import re
 from collections.abc import Mapping
-from datetime import date, time
-from functools import cache, reduce
+from datetime import date
+from functools import reduce
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
-    AfterValidator,
-    AllowInfNan,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     GetCoreSchemaHandler,
     PrivateAttr,
     Strict,
-    StringConstraints,
     Tag,
     ValidationError,
-    WithJsonSchema,
     create_model,
     model_validator,
 )
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails
 
 from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.kinds import KINDS, Takes, TraitKind
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, WEEKDAYS, ConsentRule, Status, Weekday
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
 from atc_pipeline.journeys.reading import parse_values
+from atc_pipeline.journeys.shapes import (
+    FIRST,
+    LAST,
+    Clock,
+    ColumnName,
+    Condition,
+    ContentName,
+    Day,
+    Days,
+    EventCondition,
+    EventName,
+    EventNames,
+    Events,
+    Flag,
+    JourneyName,
+    LongText,
+    Model,
+    Name,
+    Number,
+    NumberExpression,
+    Share,
+    Text,
+    Whole,
+)
+from atc_pipeline.journeys.wording import Block, Brand, Content, Written
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: object) -> object:
-        """Do what ``extra="forbid"`` does, but name the key that was probably meant."""
-        if isinstance(data, dict):
-            valid = _keys(cls)
-            for key in data:
-                if key not in valid:
-                    raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "valid": valid})
-        return data
-
-
-@cache
-def _keys(model: type[BaseModel]) -> Mapping[str, None]:
-    return {field.alias or name: None for name, field in model.model_fields.items()}
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _day(value: object) -> object:
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-# Events before 2000 come from clocks never set; a century after the last day is still a day.
-_FIRST, _LAST = date(2000, 1, 1), date(2199, 12, 31)
-
-
-def _hour(value: object) -> object:
-    try:
-        return time.fromisoformat(value) if isinstance(value, str) and _CLOCK.fullmatch(value) else value
-    except ValueError:
-        return value
-
-
-_CLOCK = re.compile(r"\d\d:\d\d")
-
-
-def _within_reason(day: date) -> date:
-    if not _FIRST <= day <= _LAST:
-        raise PydanticCustomError("day_out_of_range", "out of range")
-    return day
-
-
-def _expression(value: object) -> object:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-_NAME_LETTERS = 100  # they become names of columns and files, and a file has 255
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$", max_length=_NAME_LETTERS)]
-ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=_NAME_LETTERS)]
-JourneyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=_NAME_LETTERS)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-LongText = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
-Expression = Annotated[str, StringConstraints(min_length=1)]  # the dialect says how long
-EventName = Annotated[str, StringConstraints(pattern=r"^[^*]", max_length=500)]
-Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict(), Field(le=1_000_000_000)]
-Days = Annotated[int, Strict(), Field(ge=1, le=36_500)]  # a century; much more, and there is no such day
-Number = Annotated[float, Strict(), AllowInfNan(allow_inf_nan=False)]
-Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
-Day = Annotated[date, Strict(), BeforeValidator(_day), AfterValidator(_within_reason)]
-Clock = Annotated[time, Strict(), BeforeValidator(_hour), WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})]
-Condition = Annotated[Expression, Field(examples=["tenure_days < 7 and orders = 0"])]
-EventCondition = Annotated[Expression, Field(examples=["category = 'handbags'", "price >= 100"])]
-NumberExpression = Annotated[
-    Expression, BeforeValidator(_expression), WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]})
-]
-_EVENTS_SCHEMA = {
-    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}],
-}
-EventNames = Annotated[tuple[EventName, ...], Field(min_length=1), BeforeValidator(_listed), WithJsonSchema(_EVENTS_SCHEMA)]
-Events = Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_listed), WithJsonSchema(_EVENTS_SCHEMA)]
-
-
-class Calendar(_Model):
+class Calendar(Model):
     """Whose days are counted, and from when."""
 
     timezone: Text = Field(description="The time zone whose days are the business days.", examples=["Europe/Berlin"])
@@ -136,7 +71,7 @@ class Calendar(_Model):
     )
 
 
-class Identity(_Model):
+class Identity(Model):
     """Who is a customer."""
 
     blocked: tuple[Text, ...] = Field(
@@ -146,7 +81,7 @@ class Identity(_Model):
     )
 
 
-class Hours(_Model):
+class Hours(Model):
     """When a message may arrive, where the customer lives."""
 
     first: Annotated[int, Strict(), Field(ge=0, le=23)] = Field(alias="from", description="From this hour on.")
@@ -154,14 +89,14 @@ class Hours(_Model):
     days: Annotated[tuple[Weekday, ...], Field(min_length=1)] = Field(default=WEEKDAYS, description="On these days; every day unless said.")
 
 
-class MessageCap(_Model):
+class MessageCap(Model):
     """How many messages a customer may get on a channel in a while."""
 
     days: Days = Field(description="In any so many days in a row ...")
     messages: Annotated[Whole, Field(ge=1)] = Field(description="... at most so many.")
 
 
-class Channel(_Model):
+class Channel(Model):
     """One way to reach customers."""
 
     consent: ConsentRule = Field(
@@ -185,7 +120,7 @@ class Channel(_Model):
     per_day: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="At most so many customers a day, the best first.")
 
 
-class Trait(_Model):
+class Trait(Model):
     """What is kept per customer under one name; of which kind says the key that has the kind's name (``TRAITS``)."""
 
     kind: ClassVar[str]
@@ -260,7 +195,7 @@ class _OfItsKind:
         return handler.generate_schema(Annotated[reduce(or_, models), Discriminator(_trait_tag)])
 
 
-class Signal(_Model):
+class Signal(Model):
     """Events that say something about an interest or an intent."""
 
     event: Events = Field(description='The event, or events, that count; "*" is every event.')
@@ -269,7 +204,7 @@ class Signal(_Model):
     weight: Annotated[Number, Field(ge=0, le=1000)] = Field(default=1.0, description="What one of them counts for; 1 unless said.")
 
 
-class Interests(_Model):
+class Interests(Model):
     """What customers care about, by topic: each topic's share of a customer's fading signals."""
 
     half_life_days: Annotated[Number, Field(gt=0)] = Field(default=30.0, description="After so many days a signal counts half.")
@@ -278,7 +213,7 @@ class Interests(_Model):
     )
 
 
-class Intent(_Model):
+class Intent(Model):
     """What customers are about to do: fading signals, 1 where they add up to 'full_at'."""
 
     half_life_days: Annotated[Number, Field(gt=0)] = Field(description="After so many days a signal counts half.")
@@ -286,7 +221,7 @@ class Intent(_Model):
     signals: Annotated[tuple[Signal, ...], Field(min_length=1)] = Field(description="What points to the intent.")
 
 
-class Engagement(_Model):
+class Engagement(Model):
     """How much customers respond to what they are sent: fading responses by fading touches."""
 
     touch: EventNames = Field(description="Events by which we reach out.", examples=[["Message Sent", "Campaign Received"]])
@@ -294,7 +229,7 @@ class Engagement(_Model):
     half_life_days: Annotated[Number, Field(gt=0)] = Field(default=30.0, description="After so many days an event counts half.")
 
 
-class Predictions(_Model):
+class Predictions(Model):
     """What future orders are predicted from."""
 
     order: EventName = Field(description="The event of a purchase.", examples=["Order Completed"])
@@ -303,7 +238,7 @@ class Predictions(_Model):
     refit_days: Days = Field(default=7, description="The model is fitted anew every so many days.")
 
 
-class Queue(_Model):
+class Queue(Model):
     """Who qualifies. At least one of the four; a customer must satisfy every one that is given."""
 
     any: tuple[Text, ...] = Field(default=(), description="In at least one of these segments.")
@@ -312,7 +247,7 @@ class Queue(_Model):
     where: Condition | None = Field(default=None, description="And this condition on the customer's profile holds.")
 
 
-class Goal(_Model):
+class Goal(Model):
     """What the journey is for."""
 
     event: EventName = Field(description="The event that reaches the goal.", examples=["Order Completed"])
@@ -320,28 +255,28 @@ class Goal(_Model):
     value: Text | None = Field(default=None, description="The event's numeric property with the money.", examples=["revenue"])
 
 
-class Reentry(_Model):
+class Reentry(Model):
     """When a customer may enter again."""
 
     after_days: Annotated[int, Strict(), Field(ge=0, le=36_500)] = Field(description="After so many days.")
     counted_from: Literal["entry", "exit"] = Field(default="exit", alias="from", description="Counted from entering or from leaving.")
 
 
-class NotAfter(_Model):
+class NotAfter(Model):
     """A journey this one keeps a distance from."""
 
     journey: Text = Field(description="The other journey.")
     within_days: Days = Field(description="Not for customers who were in it within so many days.")
 
 
-class Capacity(_Model):
+class Capacity(Model):
     """How many customers a journey can take."""
 
     daily_entries: Annotated[Whole, Field(ge=0)] | None = Field(default=None, description="At most so many enter on one day.")
     active: Annotated[Whole, Field(ge=0)] | None = Field(default=None, description="At most so many are in it at once.")
 
 
-class Period(_Model):
+class Period(Model):
     """Days from one to another, both included."""
 
     first: Day = Field(alias="from", description="The first day.")
@@ -352,7 +287,7 @@ def _at_tag(value: object) -> str:
     return "<best>" if value == "best" else "<clock>"
 
 
-class Step(_Model):
+class Step(Model):
     """One message of the journey."""
 
     day: Days = Field(description="On which day of the journey; 1 is the day of entry.")
@@ -384,7 +319,7 @@ def _keep_tag(value: object) -> str:
     return "<all>" if isinstance(value, str) else "<number>"
 
 
-class Journey(_Model):
+class Journey(Model):
     """One journey: who qualifies, what it is worth, what it sends, and the rules it keeps."""
 
     id: JourneyName = Field(description="The journey's name in the data; never change it once customers have entered.")
@@ -424,7 +359,7 @@ class Journey(_Model):
     steps: tuple[Step, ...] = Field(default=(), description="What is sent on which day.")
 
 
-class Audience(_Model):
+class Audience(Model):
     """A list of customers that is kept in step at destinations, advertisers above all."""
 
     journey: Text | None = Field(default=None, description="Its members are the treated customers in this journey; or segment.")
@@ -438,14 +373,14 @@ class Audience(_Model):
     leave: Literal["remove", "keep"] = Field(default="remove", description="Whether those who left it are removed at the destination.")
 
 
-class Publish(_Model):
+class Publish(Model):
     """The one answer, into every system."""
 
     to: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="The destinations, of ATC_DESTINATIONS.")
     traits: tuple[Text, ...] = Field(default=(), description="Columns of the profile that go along.", examples=[["churn_risk"]])
 
 
-class Cap(_Model):
+class Cap(Model):
     """How many journeys a customer may start in a while."""
 
     days: Days = Field(description="In any so many days in a row ...")
@@ -455,7 +390,7 @@ class Cap(_Model):
     )
 
 
-class Policy(_Model):
+class Policy(Model):
     """How the one journey of each customer is chosen."""
 
     score: NumberExpression = Field(
@@ -492,7 +427,7 @@ class Policy(_Model):
     )
 
 
-class JourneysDocument(_Model):
+class JourneysDocument(Model):
     """journeys.yaml: channels, traits, segments, journeys, and the policy that chooses between them."""
 
     version: Text = Field(description="The salt of the global holdout: a new version draws new control groups.", examples=["2026-11"])
@@ -510,6 +445,15 @@ class JourneysDocument(_Model):
         default={}, description="Micro-segments: a condition on the profile each. Whoever is in none is in everyone_else."
     )
     journeys: tuple[Journey, ...] = Field(default=(), description="The journeys.")
+    brand: Brand | None = None
+    layouts: dict[Name, Written] = Field(
+        default={},
+        description="What stands around an e-mail's blocks: MJML or HTML with {{ body }} once.",
+        examples=[{"newsletter": {"file": "content/newsletter.mjml"}}],
+    )
+    blocks: dict[Name, Block] = Field(default={}, description="Parts that messages are put together from.")
+    content: dict[ContentName, Content] = Field(default={}, description="Messages, for each medium they can take; steps name them.")
+    writer: Any = Field(default=None, description="Not built yet.")
     audiences: dict[Name, Audience] = Field(default={}, description="Lists of customers that are kept in step at destinations.")
     publish: Publish | None = None
     policy: Policy = Field(default_factory=Policy)
@@ -605,7 +549,7 @@ def _problem(source: Source, details: ErrorDetails) -> str:
             bounds = " and ".join(f"{words[key]} {bound:g}" for key, bound in context.items() if key in words)
             return source.problem(place, f"expected {bounds}, found {_shown(value)}")
         case "day_out_of_range":
-            return source.problem(place, f"expected a day from {_FIRST} to {_LAST}, found {_shown(value)}")
+            return source.problem(place, f"expected a day from {FIRST} to {LAST}, found {_shown(value)}")
         case "string_too_long":
             return source.problem(place, f"expected at most {context['max_length']} letters, found {_shown(value)}")
         case kind:

@@ -14,6 +14,10 @@ from typing import Literal
 
 import polars as pl
 
+from atc_pipeline.content.guardrails import Rules
+from atc_pipeline.content.layouts import plain_html
+from atc_pipeline.content.templates import Template
+
 NONE = "none"
 """The journey id of the option "no journey"."""
 EVERYONE_ELSE = "everyone_else"
@@ -257,6 +261,90 @@ class Journey:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What stands around the blocks of an e-mail: its ``text`` as it was written, and the ``html`` made of it.
+
+    The HTML has ``layouts.BODY`` once, where the blocks go, and ``layouts.PREHEADER`` once.
+    """
+
+    id: str
+    text: str
+    html: str
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to say a block: where its condition holds, or for its share of the customers; both None: for everybody else.
+
+    ``text`` is for text media; ``html`` for e-mail, where a content with an e-mail uses the block.
+    """
+
+    id: str
+    when: Condition | None
+    share: float | None
+    text: Template
+    html: Template | None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A part of messages: the first of its variants that fits; a plain block is a variant without an id."""
+
+    id: str
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EmailContent:
+    """What an e-mail says: blocks in order, in a layout (None: ``layouts.PLAIN``)."""
+
+    subject: Template
+    preheader: Template | None
+    layout: str | None
+    body: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """One message, for each medium it can take."""
+
+    id: str
+    about: str | None
+    email: EmailContent | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long what people read may be: letters of a subject, kB (1,024 bytes) of an e-mail's HTML."""
+
+    subject: int | None
+    email_kb: int | None
+
+
+@dataclass(frozen=True)
+class Brand:
+    """What no message may break (SPEC 9.4), and who is shown in previews.
+
+    ``footer``: the block that ends every message of a medium. ``examples``: values of columns.
+    """
+
+    languages: tuple[str, ...]
+    banned: tuple[str, ...]
+    links: tuple[str, ...]
+    reading: float | None
+    exclamations: int | None
+    capitals: float | None
+    footer: Mapping[Medium, str]
+    limits: Limits
+    examples: Mapping[str, object]
+
+    @property
+    def rules(self) -> Rules:
+        """Return what final texts are tested by."""
+        return Rules(self.banned, self.links, self.reading, self.exclamations, self.capitals, self.limits.subject, self.limits.email_kb)
+
+
 @dataclass(frozen=True)
 class Audience:
     """A list of customers that is kept in step at destinations: of a ``journey`` or a ``segment``, one of the two.
@@ -330,6 +418,10 @@ class Portfolio:
     segments: tuple[Segment, ...]
     journeys: tuple[Journey, ...]
     policy: Policy
+    layouts: tuple[Layout, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    content: tuple[Content, ...] = ()
+    brand: Brand | None = None
     audiences: tuple[Audience, ...] = ()
     publish: Publish | None = None
 
@@ -337,6 +429,21 @@ class Portfolio:
     def addressed(self) -> tuple[str, ...]:
         """Name the channels that have an address of their own for each customer."""
         return tuple(channel.id for channel in self.channels if channel.to is not None)
+
+    @property
+    def rules(self) -> Rules:
+        """Return what final texts are tested by; without a brand, by what is always on."""
+        return self.brand.rules if self.brand else Rules()
+
+    def body(self, email: EmailContent) -> tuple[Block, ...]:
+        """Return the blocks of an e-mail in order, the brand's footer last."""
+        blocks = {block.id: block for block in self.blocks}
+        footer = [self.brand.footer["email"]] if self.brand and "email" in self.brand.footer else []
+        return tuple(blocks[name] for name in (*email.body, *footer))
+
+    def layout_html(self, email: EmailContent) -> str:
+        """Return the HTML around an e-mail's blocks, for ``layouts.html_of``."""
+        return next((layout.html for layout in self.layouts if layout.id == email.layout), plain_html())
 
     @property
     def mailed(self) -> tuple[str, ...]:
@@ -355,12 +462,18 @@ class Portfolio:
 
 def _canonical(value: object) -> object:
     """Return what a value says, as JSON has it: of a condition its text, of what has ids the entries in their order."""
-    if isinstance(value, Condition):
-        return value.text
+    if isinstance(value, Condition | Template):
+        return value.text or None
+    if isinstance(value, Layout):
+        return {"id": value.id, "text": value.text}
+    if isinstance(value, Block):  # the first variant that fits: their order counts
+        return {"id": value.id, "variants": [_canonical(variant) for variant in value.variants]}
     if is_dataclass(value):
         # What is as it is unless said does not count, so that a version of ours with more to say leaves the fingerprint as it was.
         written = {field.name: getattr(value, field.name) for field in fields(value) if getattr(value, field.name) != field.default}
         return {name: _canonical(part) for name, part in written.items()}
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, tuple):
         is_named = any(hasattr(each, "id") for each in value)
         return [_canonical(each) for each in (sorted(value, key=lambda named: str(named.id)) if is_named else value)]

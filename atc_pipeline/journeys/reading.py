@@ -20,6 +20,9 @@ from atc_pipeline.journeys.problems import JourneysError, Place, Source
 
 _LARGEST = 8_000_000
 """Bytes, eight times what 3,000 journeys and 2,000 segments take; in values it is three times."""
+_LARGEST_FILE = 200_000
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+_DEEPEST_FILE = 10
 _MOST_VALUES = 200_000
 _MOST_ITEMS = 10_000
 _MOST_REPEATED = 10_000
@@ -53,21 +56,48 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise JourneysError([f"{shortened(str(path), 200)}: cannot be read: {reason}"]) from None
+        raise JourneysError([f"{shortened(str(path), 200)}: cannot be read: {_reason(error)}"]) from None
     if len(content) > _LARGEST:
         raise JourneysError([f"{path.name}: is larger than {_LARGEST // 1_000_000} MB: expected a portfolio, which is far smaller"])
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    return _decoded(content, path.name)
+
+
+def read_beside(folder: Path, name: str) -> str:
+    """Read a file that the portfolio names, within its folder; raises JourneysError for any other, and for what is no text."""
+    parts = name.split("/")
+    if not all(_FILE_NAME.fullmatch(part) for part in parts) or len(parts) > _DEEPEST_FILE:
+        raise JourneysError(["expected a path from the folder of journeys.yaml, such as content/newsletter.mjml"])
+    path = folder.joinpath(*parts)
+    try:
+        if not path.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
+            raise JourneysError([f"{name}: leads out of the folder of journeys.yaml: expected a file within it"])
+        if not path.is_file():
+            raise JourneysError([f"{name}: is no file"])
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise JourneysError([f"{name}: cannot be read: {_reason(error)}"]) from None
+    if len(content) > _LARGEST_FILE:
+        raise JourneysError([f"{name}: is larger than {_LARGEST_FILE // 1000} kB: mail programs show no more than 102 kB"])
+    return _decoded(content, name)
+
+
+def _reason(error: Exception) -> object:
+    return error.strerror if isinstance(error, OSError) else error
+
+
+def _decoded(content: bytes, name: str) -> str:
+    encoding = next((known for mark, known in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
     if encoding:
-        raise JourneysError([f"{path.name}: is {encoding} text: save it as UTF-8"])
+        raise JourneysError([f"{name}: is {encoding} text: save it as UTF-8"])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise JourneysError([f"{path.name}:{line}: is not UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
+        raise JourneysError([f"{name}:{line}: is not UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
     if forbidden := _FORBIDDEN.search(text):
         line = text.count("\n", 0, forbidden.start()) + 1
-        raise JourneysError([f"{path.name}:{line}: {_describe(forbidden.group())}"])
+        raise JourneysError([f"{name}:{line}: {_describe(forbidden.group())}"])
     return text
 
 

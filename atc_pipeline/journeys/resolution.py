@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from atc_pipeline.journeys import document as written
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.calendar import is_time_zone
-from atc_pipeline.journeys.columns import profile_schema
+from atc_pipeline.journeys.columns import built_in_columns, profile_schema
 from atc_pipeline.journeys.dialect import (
     DialectError,
     compile_condition,
@@ -30,10 +30,12 @@ from atc_pipeline.journeys.dialect import (
 )
 from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.kinds import KINDS, PROFILE_TYPES
+from atc_pipeline.journeys.library import MEDIA, Ground, Library, Sections, resolve_library
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, WEEKDAYS, Condition, Portfolio
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
-from atc_pipeline.journeys.reading import read_text
+from atc_pipeline.journeys.reading import read_beside, read_text
 from atc_pipeline.journeys.vocabulary import KEYWORDS
+from atc_pipeline.journeys.wording import NOT_BUILT, files_of
 
 Resolved = TypeVar("Resolved")
 
@@ -44,20 +46,50 @@ _FEATURES = frozenset({"calendar", "goal", "interests", "predictions", "state"})
 _FEW = 8
 
 
-def load_portfolio(path: Path) -> Portfolio:
-    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem. The same text is resolved once in a process."""
-    return resolve_text(read_text(path), path.name)
+Files = tuple[tuple[str, str], ...]
+"""The files that a portfolio names, each with its text."""
+
+
+def load_portfolio(path: Path, folder: Path | None = None) -> Portfolio:
+    """Read and resolve ``journeys.yaml``; raises JourneysError, one line per problem. The same text is resolved once in a process.
+
+    ``folder``: where the files are that it names; its own unless said.
+    """
+    text = read_text(path)
+    return resolve_text(text, path.name, read_files(text, path.name, folder or path.parent))
+
+
+def read_files(text: str, name: str, folder: Path) -> Files:
+    """Read the files that the text of ``journeys.yaml`` names, from its folder; raises JourneysError."""
+    document = _parsed(text, name)
+    read: dict[str, str] = {}
+    problems: list[str] = []
+    for place, file in files_of(document.layouts, document.blocks):
+        try:
+            if file not in read:
+                read[file] = read_beside(folder, file) if len(read) < _MOST_FILES else ""
+        except JourneysError as problem:
+            problems.append(document.problem(place, str(problem)))
+    if len(read) > _MOST_FILES:
+        problems.append(document.problem(("blocks",), f"more than {_MOST_FILES} files are named"))
+    if problems:
+        raise JourneysError(problems)
+    return tuple(sorted(read.items()))
+
+
+_MOST_FILES = 500
+_parsed = lru_cache(maxsize=4)(parse_document)
 
 
 @lru_cache(maxsize=16)
-def resolve_text(text: str, name: str) -> Portfolio:
-    """Resolve the text of ``journeys.yaml``, called ``name`` in messages; raises JourneysError."""
-    return resolve(parse_document(text, name))
+def resolve_text(text: str, name: str, files: Files = ()) -> Portfolio:
+    """Resolve the text of ``journeys.yaml``, called ``name`` in messages, and of the files it names; raises JourneysError."""
+    return resolve(_parsed(text, name), files)
 
 
-def resolve(document: JourneysDocument) -> Portfolio:
+def resolve(document: JourneysDocument, files: Files = ()) -> Portfolio:
     """Resolve a document; raises JourneysError, one line per problem."""
-    resolution = _Resolution(document)
+    resolution = _Resolution(document, files)
     portfolio = resolution.portfolio()
     if resolution.problems:
         raise JourneysError(resolution.problems, untold=resolution.untold)
@@ -67,19 +99,21 @@ def resolve(document: JourneysDocument) -> Portfolio:
 class _Resolution:
     """One pass over a document that collects problems instead of stopping at the first."""
 
-    def __init__(self, document: JourneysDocument) -> None:
+    def __init__(self, document: JourneysDocument, files: Files) -> None:
         self.document = document
+        self.files = dict(files)
         self.problems: list[str] = []
         self.untold = 0
         traits = {id_: _dtype(trait) for id_, trait in document.traits.items()}
         topics = document.interests.topics if document.interests else {}
-        built_in = profile_schema(
-            channels=tuple(document.channels),
-            addresses=tuple(id_ for id_, channel in document.channels.items() if channel.to is not None),
-            topics=tuple(topics),
-            intents=tuple(document.intents),
-            traits={},
-        )
+        ids = {
+            "channels": tuple(document.channels),
+            "addresses": tuple(id_ for id_, channel in document.channels.items() if channel.to is not None),
+            "topics": tuple(topics),
+            "intents": tuple(document.intents),
+        }
+        built_in = profile_schema(**ids, traits={})
+        self.built_in = built_in_columns(**ids)
         self.reserved = {*built_in, *CANDIDATE_TERMS, *_OPTION_COLUMNS, *_FEATURES}
         self.profile = {name: dtype for name, dtype in {**built_in, **traits}.items() if name != "date"}
         self.compile = cache(partial(compile_condition, schema=self.profile))  # many journeys share a condition
@@ -93,6 +127,7 @@ class _Resolution:
         document = self.document
         self._check_calendar(document.calendar)
         interests = document.interests
+        library = self._library()
         return Portfolio(
             version=document.version,
             timezone=document.calendar.timezone,
@@ -115,10 +150,26 @@ class _Resolution:
             predictions=self._predictions(),
             segments=tuple(self._segment(id_, text) for id_, text in document.segments.items()),
             journeys=self._journeys(),
+            layouts=library.layouts,
+            blocks=library.blocks,
+            content=library.content,
+            brand=library.brand,
             audiences=tuple(self._audience(id_, audience) for id_, audience in document.audiences.items()),
             publish=self._publish(),
             policy=self._policy(document.policy),
         )
+
+    def _library(self) -> Library:
+        document = self.document
+        if document.writer is not None:
+            self._refuse(("writer",), f"is {NOT_BUILT}: leave it out")
+        ground = Ground(self.profile, self._nullable(), document.calendar.starts_on, self._refuse, self._known, self._condition)
+        return resolve_library(Sections(document.brand, document.layouts, document.blocks, document.content, self.files), ground)
+
+    def _nullable(self) -> frozenset[str]:
+        """Return the columns of the profile that can be empty."""
+        traits = {id_ for id_, trait in self.document.traits.items() if KINDS[trait.kind].is_nullable}
+        return frozenset({name for name, column in self.built_in.items() if column.is_nullable} | traits)
 
     def _refuse(self, place: Place, message: str) -> None:
         if len(self.problems) < MOST_PROBLEMS:
@@ -204,6 +255,11 @@ class _Resolution:
         if audience.segment is not None:
             self._known((*place, "segment"), "segment", audience.segment, self.segments)
         self._known((*place, "channel"), "channel", audience.channel, self.document.channels)
+        asked = self.document.channels.get(audience.channel)
+        if asked is not None and asked.consent == "none":
+            self._refuse((*place, "channel"), f"{audience.channel} asks for no consent (consent: none): expected one that does")
+        if id_ == "answer":
+            self._refuse(place, "is what the one answer is called where it is kept: expected another name")
         addresses = dict.fromkeys(channel.to for channel in self.document.channels.values() if channel.to is not None)
         for field in self._all_known((*place, "fields"), "column", audience.fields, self.profile):
             if self.profile.get(field, pl.String()).is_nested():
@@ -360,6 +416,7 @@ class _Resolution:
         if step.channel is not None:
             self._known((*place, "channel"), "channel", step.channel, self.document.channels)
         channels = (*self._all_known((*place, "channels"), "channel", step.channels, self.document.channels), *filter(None, [step.channel]))
+        self._check_content((*place, "content"), step.content, channels)
         for name in channels:
             if name in self.document.channels and self.document.channels[name].medium == "audience":
                 self._refuse(place, f"nothing can be sent through {name}: it is for audiences")
@@ -370,6 +427,19 @@ class _Resolution:
             when=self._condition((*place, "when"), step.when),
             at=None if step.at == "best" else step.at,
         )
+
+    def _check_content(self, place: Place, name: str, channels: Sequence[str]) -> None:
+        """Refuse content that is missing, or has nothing for one of the media through which the step may go."""
+        document = self.document
+        for id_ in channels:
+            medium = document.channels[id_].medium if id_ in document.channels else None
+            if medium not in MEDIA:
+                continue
+            if name not in document.content:
+                self._known(place, "content", name, document.content)
+                return
+            if getattr(document.content[name], medium) is None:
+                self._refuse(place, f"content '{shortened(name)}' has no {medium}, which channel {id_} needs")
 
     def _policy(self, policy: written.Policy) -> resolved.Policy:
         number = partial(compile_number, schema=self.profile)

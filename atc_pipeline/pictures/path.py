@@ -19,6 +19,8 @@ from atc_pipeline.pictures import drawing
 
 WIDTH = 100
 _LABEL = 32
+_MESSAGES, _QUOTED = 20, 60
+"""Messages that are listed, and letters of what one says."""
 
 ENDINGS: Mapping[str | None, tuple[str, str, str, str]] = {
     "converted": ("+", "reached its goal", "#2e9e4f", "#3fb950"),
@@ -166,7 +168,7 @@ def tell(path: Path) -> str:
     for name, counts in path.counts.items():
         numbers = _per_column(counts, each, columns)
         lines.append(line(name, ("·" if number == 0 else str(number) if number < 10 else "*" for number in numbers)))
-    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list_spells(path, letters)])
+    return "\n".join(plain(line, None) for line in [*lines, *_legend(path), *_list_spells(path, letters), *_list_messages(path)])
 
 
 def _per_column(counts: Mapping[int, int], each: int, columns: int) -> list[int]:
@@ -227,6 +229,23 @@ def _list_spells(path: Path, letters: Mapping[str, str]) -> list[str]:
         outcome = f"{ENDINGS[spell.ending][1]}{begun}{', control: sent nothing' if spell.is_control else ''}"
         line = f"   {letters[spell.journey_id]}  {path.name(spell.journey_id)[:wide]:<{wide}}  {when:<15}  {days:>8}  {outcome}"
         lines += textwrap.wrap(line, WIDTH, subsequent_indent=" " * 6)
+    return lines
+
+
+def _list_messages(path: Path) -> list[str]:
+    """List the latest messages: what each said, which channels were passed over, or why it was withheld."""
+    messages = path.messages.filter(pl.col("date").is_between(path.first, path.last)).sort("date", "idempotency_key")
+    if messages.is_empty():
+        return []
+    more = f", the last {_MESSAGES}" if messages.height > _MESSAGES else ""
+    lines = ["", f"Messages ({messages.height:,}{more})"]
+    for row in messages.tail(_MESSAGES).iter_rows(named=True):
+        line = f"   {row['date'].day:>2} {row['date']:%b}  {row['channel']}  {row['content']}"
+        words = row.get("subject") or row.get("text")
+        line += f': "{plain(words, _QUOTED)}"' if words else ""
+        line += f"; withheld: {row['withheld']}" if row["withheld"] else ""
+        line += f"; passed over {', '.join(row['tried'])}" if row.get("tried") and (not row["withheld"] or "|" in row["channel"]) else ""
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent=" " * 11)
     return lines
 
 

@@ -34,6 +34,11 @@ def obstacles(channel: Channel) -> Sequence[tuple[str, pl.Expr]]:
     return reasons
 
 
+def columns(channel: Channel) -> set[str]:
+    """Name the profile's columns that say whether a customer can be reached on a channel."""
+    return {name for _, obstacle in obstacles(channel) for name in obstacle.meta.root_names()}
+
+
 def blackouts(policy: Policy, journey: Journey, first: date, last: date) -> Sequence[Period]:
     """Return the periods without starts and messages that touch the days from ``first`` to ``last``: the policy's, then the journey's."""
     return [period for period in (*policy.suppress, *journey.suppress) if period.first <= last and first <= period.last]

@@ -3,11 +3,12 @@
 What belongs here: what becomes of messages for the outbox. What does not: its files (``resources.storage.outbox``), other channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from resources.channels.channel import json_lines, outcomes
+from resources.channels.channel import OnUnknown, Setting, json_lines, outcomes
+from resources.channels.slots import Slots
 from resources.storage.files import UnsureError
 from resources.storage.outbox import Outbox
 
@@ -23,9 +24,15 @@ class FileChannel:
     outbox: Outbox
     batch_size: int = 10_000
     is_dry: bool = False
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
+    slots: Slots = field(default_factory=Slots)
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
         """One row per message: ``delivered`` where its line is in the file."""
+        return self.slots.complete(messages, self._send)
+
+    def _send(self, messages: pl.DataFrame) -> pl.DataFrame:
         answers = []
         for (day, journey_id), group in messages.group_by("date", "journey_id", maintain_order=True):
             try:
@@ -39,3 +46,8 @@ class FileChannel:
             else:
                 answers.append(outcomes(group, "delivered"))
         return messages.select("idempotency_key").join(pl.concat(answers), on="idempotency_key", how="left", maintain_order="left")
+
+
+def connect(channel_id: str, address: str, setting: Setting) -> FileChannel:  # noqa: ARG001 - the outbox is one, wherever it is
+    """Connect a channel to the outbox."""
+    return FileChannel(Outbox.of(setting.home), slots=Slots.from_environment(setting.environment))

@@ -14,6 +14,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from atc_pipeline.tables.table import MOMENT
 from resources.storage.database import Database
 from resources.storage.home import NOT_OPENED
 from resources.storage.session import Dialect, Keeping, Session, UnusableError, columns_of
@@ -37,11 +38,22 @@ create table if not exists deliveries (
     decision varchar,
     sender varchar,
     reason varchar,
-    is_final boolean
+    is_final boolean,
+    send_at timestamptz,
+    content_hash varchar,
+    provider_id varchar
 )
 """
-NEWER = {"sender": "varchar", "reason": "varchar", "is_final": "boolean"}
-"""Columns that files of older versions lack: who claimed a message last, and of its outcome why, and whether the receiver decided it.
+NEWER = {
+    "sender": "varchar",
+    "reason": "varchar",
+    "is_final": "boolean",
+    "send_at": "timestamptz",
+    "content_hash": "varchar",
+    "provider_id": "varchar",
+}
+"""Columns that files of older versions lack: who claimed a message last; of its outcome why, and whether the receiver decided it; when it
+was due, the hash of the text that was sent last, and what the receiver calls it.
 At the end of ``TABLE``, so that a file has its columns in one order however old it is."""
 
 
@@ -88,32 +100,73 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
         """Lend a name to claim messages by. Its claims are respected until the block ends or the process dies."""
         return self._sender()
 
-    def claim(self, batch: pl.DataFrame, now: datetime, sender: str | None = None) -> pl.DataFrame:
+    def claim(
+        self, batch: pl.DataFrame, now: datetime, sender: str | None = None, may_have_arrived: pl.Series | None = None
+    ) -> pl.DataFrame:
         """Mark a batch as pending, and return its rows that are to be sent: all but those delivered before or pending by a living sender.
 
-        ``batch`` has unique keys and the columns ``idempotency_key, date, customer_id, journey_id, channel, decision``.
-        The decision kept is the one last sent. One statement, so all of the batch is marked or none.
+        ``batch`` has unique keys and the columns ``idempotency_key, date, customer_id, journey_id, channel, decision``, and
+        ``send_at?, content_hash?``. What is kept of these is what was last sent. All of the batch is marked or none.
+        ``may_have_arrived``: for a receiver to whom one key sent twice are two messages: the keys that may have been on their way when
+        their sender died. These, and what is unknown, are not to be sent, and stay or become unknown; so does what may have gone out by
+        another channel.
         """
+        lacking = {name: dtype for name, dtype in _CLAIMED.items() if name not in batch.columns}
         with self._writing() as session:
-            session.lend("batch", batch.select("idempotency_key", "date", "customer_id", "journey_id", "channel", "decision"))
+            session.lend("batch", batch.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in lacking.items()).select(*_CLAIMED))
             living = session.senders()
             if sender is not None and sender not in living:
                 raise LedgerError(
                     f"the delivery ledger {self.place} has lost its connection to this run, and with it what the run has claimed"
                 )
-            claimed = session.ask(CLAIM, now=now, sender=sender, living=sorted(living - {sender}))
+            others = sorted(living - {sender})
+            if may_have_arrived is not None:
+                session.lend("doubtful", may_have_arrived.cast(pl.String).alias("idempotency_key").to_frame())
+                session.run(HOLD, why=HELD, living=others)
+            claimed = session.ask(CLAIM, now=now, sender=sender, living=others, is_held=may_have_arrived is not None)
         return batch.join(claimed, on="idempotency_key", how="semi", maintain_order="left")
 
     def settle(self, outcomes: pl.DataFrame) -> None:
-        """Write what became of claimed messages (``idempotency_key, status``, and ``reason?, is_final``); a delivered one stays delivered.
+        """Write what became of claimed messages (``idempotency_key, status``, and ``reason?, is_final?, provider_id?``); a delivered one
+        stays delivered.
 
         The last point is for two processes sending the same message: the slower one may have lost the answer.
         """
-        lacking = {"reason": pl.String, "is_final": pl.Boolean}
+        lacking = {"reason": pl.String, "is_final": pl.Boolean, "provider_id": pl.String}
         nothing = [pl.lit(None, dtype).alias(name) for name, dtype in lacking.items() if name not in outcomes.columns]
         with self._writing() as session:
-            session.lend("outcomes", outcomes.with_columns(nothing).select("idempotency_key", "status", "reason", "is_final"))
+            session.lend("outcomes", outcomes.with_columns(nothing).select("idempotency_key", "status", *lacking))
             session.run(SETTLE)
+
+    def decide(self, verdicts: pl.DataFrame) -> pl.Series:
+        """Write what is known by now of messages that were unknown (``idempotency_key, status, reason``); return the keys of those.
+
+        What a living sender has claimed, what was delivered or failed, and what was never handed over stays as it is.
+        """
+        with self._reading() as session:
+            if session is None:
+                return verdicts["idempotency_key"].clear()
+        with self._writing() as session:
+            session.lend("verdicts", verdicts.select("idempotency_key", "status", "reason"))
+            return session.ask(DECIDE, living=sorted(session.senders()))["idempotency_key"]
+
+    def unknown(self, since: date) -> pl.DataFrame:
+        """One row per message of that day or later that may have arrived: ``idempotency_key, date, channel, provider_id, reason``."""
+        with self._reading() as session:
+            if session is None:
+                return pl.DataFrame(schema=UNKNOWN)
+            return session.ask(LISTED, since=since).cast(UNKNOWN)  # type: ignore[arg-type]  # a schema is a mapping of types
+
+    def accounts(self, keys: pl.Series) -> pl.DataFrame:
+        """One row per key the ledger knows: ``idempotency_key, status, reason, attempts, sent_at, provider_id``, sorted.
+
+        Does not create the ledger. ``sent_at``: when it was last handed over.
+        """
+        with self._reading() as session:
+            if session is None:
+                return pl.DataFrame(schema=ACCOUNT)
+            session.lend("keys", keys.alias("idempotency_key").to_frame())
+            return session.ask(ACCOUNTS).cast(ACCOUNT)  # type: ignore[arg-type]  # a schema is a mapping of types
 
     def statuses(self, keys: pl.Series) -> pl.DataFrame:
         """One row per key the ledger knows: ``idempotency_key, status``, sorted. Does not create the ledger."""
@@ -210,6 +263,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             database.keep(session, "deliveries", table(database.dialect), "customer_id not in (select customer_id from gone)")
 
     @property
+    def is_shared(self) -> bool:
+        """Return whether processes of other hosts may write to it."""
+        return self.elsewhere.startswith(SCHEMES)
+
+    @property
     def place(self) -> str:
         """Return where the ledger is, for messages."""
         return self.elsewhere or self._database.place
@@ -218,6 +276,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
     def label(self) -> str:
         """Return what it is called beside other places."""
         return self._database.label
+
+    @property
+    def database(self) -> Keeping:
+        """Return the database that it is kept in, with whatever else is remembered of what left. Raises UnusableError."""
+        return self._database
 
     @property
     def _database(self) -> Keeping:
@@ -252,11 +315,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
             database = self._database
             with database.writing() as session:
                 if not self._is_ready(session):
-                    self._refuse_to_begin_anew()
+                    self.refuse_to_begin_anew()
                     session.run(table(database.dialect))
                 yield session
 
-    def _refuse_to_begin_anew(self) -> None:
+    def refuse_to_begin_anew(self) -> None:
         """Say so where the home has a ledger that the one elsewhere knows nothing of: what it has sent would be sent again."""
         before = Database(self.home, "ledger")
         if self.elsewhere and before.place != self.place and before.is_there():
@@ -305,28 +368,75 @@ def _database(address: str) -> Keeping:
     return Database(folder or "/", name.removesuffix(".duckdb"))
 
 
+_CLAIMED = {
+    "idempotency_key": pl.String(),
+    "date": pl.Date(),
+    "customer_id": pl.String(),
+    "journey_id": pl.String(),
+    "channel": pl.String(),
+    "decision": pl.String(),
+    "send_at": MOMENT,
+    "content_hash": pl.String(),
+}
+UNKNOWN = {"idempotency_key": pl.String(), "date": pl.Date(), "channel": pl.String(), "provider_id": pl.String(), "reason": pl.String()}
+ACCOUNT = {
+    "idempotency_key": pl.String(),
+    "status": pl.String(),
+    "reason": pl.String(),
+    "attempts": pl.Int64(),
+    "sent_at": MOMENT,
+    "provider_id": pl.String(),
+}
+HELD = "it may have arrived, and is held: a delivery event settles it, or the job settle_unknown"
+
+HOLD = """
+    update deliveries set status = 'unknown', reason = $why::varchar, is_final = false
+    where status = 'pending' and idempotency_key in (select idempotency_key from doubtful)
+        and coalesce(array_position($living::varchar[], sender), 0) = 0
+"""
 CLAIM = """
     insert into deliveries (
-        idempotency_key, date, customer_id, journey_id, channel, status, attempts, first_attempt_at, last_attempt_at, decision, sender
+        idempotency_key, date, customer_id, journey_id, channel, status, attempts, first_attempt_at, last_attempt_at, decision, sender,
+        send_at, content_hash
     )
     select idempotency_key, date, customer_id, journey_id, channel, 'pending', 1, $now::timestamptz, $now::timestamptz, decision,
-        $sender::varchar
+        $sender::varchar, send_at, content_hash
     from batch
     on conflict (idempotency_key) do update set
+        channel = excluded.channel,
         status = 'pending',
         attempts = deliveries.attempts + 1,
         last_attempt_at = excluded.last_attempt_at,
         decision = excluded.decision,
         sender = excluded.sender,
+        send_at = excluded.send_at,
+        content_hash = excluded.content_hash,
         reason = null,
         is_final = null
     where deliveries.status <> 'delivered'
+        and not (deliveries.status = 'unknown' and ($is_held::boolean or deliveries.channel <> excluded.channel))
+        and not (deliveries.status = 'pending' and deliveries.channel <> excluded.channel)
         and not (deliveries.status = 'pending' and coalesce(array_position($living::varchar[], deliveries.sender), 0) > 0)
     returning idempotency_key
 """
 SETTLE = """
-    update deliveries set status = outcomes.status, reason = outcomes.reason, is_final = outcomes.is_final from outcomes
-    where deliveries.idempotency_key = outcomes.idempotency_key and deliveries.status <> 'delivered'
+    update deliveries set status = outcomes.status, reason = outcomes.reason, is_final = outcomes.is_final,
+        provider_id = coalesce(outcomes.provider_id, deliveries.provider_id)
+    from outcomes where deliveries.idempotency_key = outcomes.idempotency_key and deliveries.status <> 'delivered'
+"""
+DECIDE = """
+    update deliveries set status = verdicts.status, reason = verdicts.reason, is_final = verdicts.status = 'delivered' from verdicts
+    where deliveries.idempotency_key = verdicts.idempotency_key and (deliveries.status = 'unknown'
+        or (deliveries.status = 'pending' and coalesce(array_position($living::varchar[], deliveries.sender), 0) = 0))
+    returning deliveries.idempotency_key
+"""
+LISTED = """
+    select idempotency_key, date, channel, provider_id, reason from deliveries where status = 'unknown' and date >= $since
+    order by date, channel, idempotency_key
+"""
+ACCOUNTS = """
+    select idempotency_key, status, reason, attempts, last_attempt_at as sent_at, provider_id from deliveries
+    where idempotency_key in (select idempotency_key from keys) order by idempotency_key
 """
 OLDER = "select 1::bigint as older from deliveries where date >= $since and length(idempotency_key) = 16 limit 1"
 UNDECIDED = """

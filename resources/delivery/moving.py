@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError, WrongLedgerError
+from resources.delivery.memberships import Memberships
 from resources.storage.home import WrongHomeError, home_of
 
 BATCH = 10_000
@@ -21,7 +22,10 @@ def move(home: str, elsewhere: Ledger) -> int:
     rows = Ledger(home=home).rows()
     for batch in rows.iter_slices(BATCH):
         elsewhere.take_over(batch)
-    return rows.height
+    members = Memberships(Ledger(home=home)).rows()
+    for batch in members.iter_slices(BATCH):
+        Memberships(elsewhere).take_over(batch)
+    return rows.height + members.height
 
 
 def main() -> int:

@@ -127,4 +127,5 @@ class Bucket:
 
 def _short(problem: Exception) -> str:
     text = " ".join(str(problem).partition("Debug source:")[0].split())
+    text = (text.partition(" - ")[2] or text).rstrip(": ")  # before it: which request to which address, and how often
     return text if len(text) <= 300 else f"{text[:200]} ... {text[-100:]}"

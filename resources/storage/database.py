@@ -116,6 +116,13 @@ class Database:
         with replacing(self.path, is_lasting=True) as unfinished:
             session.run("checkpoint")
             session.run("attach '" + str(unfinished).replace("'", "''") + "' as anew")
+            beside_it = "select table_name from information_schema.tables where table_catalog = current_database() and table_name <> $table"
+            for beside in session.ask(beside_it, table=table)["table_name"].sort():
+                definitions = session.ask(
+                    "select sql from duckdb_tables() where database_name = current_database() and table_name = $name", name=beside
+                )
+                session.run(definitions["sql"].item().replace(beside, f"anew.{beside}", 1))
+                session.run(f"insert into anew.{beside} select * from {beside}")  # noqa: S608  # a name of ours
             session.run(definition.replace(table, f"anew.{table}", 1))
             session.run(f"insert into anew.{table} select * from {table} where {condition}")  # noqa: S608  # no text of data is in it
             session.run("detach anew")

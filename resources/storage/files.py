@@ -55,7 +55,7 @@ def replacing(path: Path, kind: str = "", *, is_ours: bool = False, is_lasting: 
                 left.unlink(missing_ok=True)
         raise
     if is_lasting:
-        _flush_names(path.parent)
+        flush_names(path.parent)
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def is_being_written(path: Path) -> bool:
     return process is not None and int(process[1]) != os.getpid() and is_alive(int(process[1]))
 
 
-def _flush_names(folder: Path) -> None:
+def flush_names(folder: Path) -> None:
     """Wait until the names in a folder are on the disk, where the file system can say so. Raises UnsureError."""
     try:
         _flush(folder)

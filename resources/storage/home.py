@@ -40,10 +40,10 @@ def is_in_bucket(environment: Mapping[str, str]) -> bool:
 
 def _copy_of(address: str, environment: Mapping[str, str], project: Path) -> Path:
     """Return the copy of a bucket on this host; of the bucket, the portfolios are looked at."""
-    bucket, _, prefix = address[len(_BUCKETS) :].partition("/")
-    prefix = prefix.strip("/")
-    if not bucket or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
-        raise WrongHomeError(f"{HOME}: {address} is no s3://<bucket>/<prefix>")
+    try:
+        place = Address.of(address)
+    except ValueError as problem:
+        raise WrongHomeError(f"{HOME}: {address} {problem}") from None
     if not environment.get(LEDGER, "").strip():
         raise WrongHomeError(
             f"{HOME} is {address}, and the ledger of what was sent cannot lie in a bucket: set {LEDGER} to postgresql://..., or to a "
@@ -54,9 +54,9 @@ def _copy_of(address: str, environment: Mapping[str, str], project: Path) -> Pat
     except ModuleNotFoundError as problem:
         raise WrongHomeError(f"{HOME} is {address}, and {problem.name} is not installed: requirements.lock has it") from None
     cache = project / (environment.get(CACHE, "").strip() or ".atc/mirror")
-    root = _openable(CACHE, cache / quote(f"{bucket}/{prefix}", safe=""))
+    root = _openable(CACHE, cache / quote(f"{place.bucket}/{place.prefix}", safe=""))
     try:
-        mirror = join(Bucket(Address(bucket, prefix)), root.absolute())
+        mirror = join(Bucket(place), root.absolute())
         mirror.bring("portfolios")
     except OSError as problem:
         raise WrongHomeError(str(problem)) from None

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +61,17 @@ class PassedOver:
 
     name: str
     why: str
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A file of an arrival day: when it was last written to, and a text that changes when it is."""
+
+    day: date
+    path: Path
+    name: str
+    landed_at: datetime
+    version: str
 
 
 class LandingZone(dg.ConfigurableResource):
@@ -119,6 +130,28 @@ class LandingZone(dg.ConfigurableResource):
         with replacing(path) as unfinished, unfinished.open("wb") as file:
             for first in range(0, len(lines), LINES):
                 file.write("".join(f"{line}\n" for line in lines[first : first + LINES]).encode())
+
+    def landed(self, first: date) -> Iterator[Landed]:
+        """Yield the files of that arrival day and of later ones."""
+        for day in self.days():
+            if day < first:
+                continue
+            for path in self.files(day):
+                stat = path.stat()
+                landed_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                yield Landed(day, path, self._name(path), landed_at, f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}")
+
+    def lines_with(self, file: Landed, words: Sequence[bytes]) -> list[Lines]:
+        """Return the lines of a file in which one of the words stands, without reading what else they say; of a line, its number is not.
+
+        Raises UnreadableFileError where the file is damaged, or not whole yet.
+        """
+        lines: list[bytes] = []
+        for block, _ in self._lines(file.path, []):
+            data = bytes(block.data)
+            begun = {start: None for word in words for start in _begins(data, word)}
+            lines += [data[start : data.index(b"\n", start) + 1] for start in begun]
+        return [Lines(file.name, 1, b"".join(lines))] if lines else []
 
     def signature(self, day: date) -> str:
         """Return a text that changes when a file of the day is added, removed or written to - unless by ``rewriting``, or our own."""
@@ -242,6 +275,15 @@ _LEFT_BEHIND = r"\..+\.erasing(\.\d+)?|\.replaced\.json\.\d+"
 
 _LINK = "it is a link to a folder, out of the landing zone, or to nothing that can be read: put the files there themselves"
 _NO_DAY = "it is no folder of an arrival day: call it YYYY-MM-DD or date=YYYY-MM-DD, or move it out of the landing zone"
+
+
+def _begins(data: bytes, word: bytes) -> Iterator[int]:
+    """Yield where the lines begin in which a word stands."""
+    at = data.find(word)
+    while at >= 0:
+        yield data.rfind(b"\n", 0, at) + 1
+        end = data.find(b"\n", at)
+        at = data.find(word, end) if end >= 0 else -1
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

@@ -200,7 +200,7 @@ def removed(path: Path) -> None:
 
 
 def _is_of_this_host(key: str) -> bool:
-    return key in {TURN, "atc.duckdb"}
+    return key in {TURN, "atc.duckdb", "handed.log"}
 
 
 def _is_whole(path: Path) -> bool:

@@ -3,10 +3,11 @@
 What belongs here: those questions. What does not: a store that answers them (``bucket``), who asks (``mirror``, ``lease``).
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 
 class BucketError(OSError):
@@ -35,6 +36,17 @@ class Address:
 
     bucket: str
     prefix: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Read an address. Raises ValueError, which repeats nothing of the text."""
+        scheme, _, place = text.partition("://")
+        bucket, _, prefix = place.partition("/")
+        prefix = prefix.strip("/")
+        is_path = all(part not in {"", ".", ".."} for part in prefix.split("/")) or not prefix
+        if scheme.lower() != "s3" or not re.fullmatch(r"[A-Za-z0-9._-]+", bucket) or not is_path:
+            raise ValueError("is no s3://<bucket>/<prefix>")
+        return cls(bucket, prefix)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")

@@ -3,7 +3,7 @@
 What belongs here: its files, and one line a message in them. What does not: what is sent, and what became of it (``channels``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -44,6 +44,12 @@ class Outbox:
             # The ledger is about to call these delivered.
             with replacing(path, is_ours=True, is_lasting=True) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{line}\n" for line in merged["line"])
+
+    def put(self, day: date, name: str, lines: Sequence[str]) -> None:
+        """Write a file of lines that is not there yet: whole, or absent. Raises OSError."""
+        path = self.root / f"date={day}" / f"{name}.ndjson"
+        with replacing(path, is_lasting=True) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
 
     def kept(self) -> Iterator[KeptFile]:
         """Yield all files, to be searched and written anew."""

@@ -1,11 +1,13 @@
-"""Every version of ``journeys.yaml`` that ever made a table, as its text was: ``<home>/portfolios/<fingerprint>.yaml``.
+"""Every version of ``journeys.yaml`` that ever made a table, as its text was: ``<home>/portfolios/<fingerprint>.yaml``, and in a folder
+of the same name the files that it names.
 
 What belongs here: keeping texts by version, and which was the newest. What does not: what they say (``atc_pipeline.journeys``).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from resources.storage.files import replacing
+from resources.storage.files import flush_names, replacing
 
 _NEWEST = "newest"
 
@@ -20,9 +22,18 @@ class Portfolios:
         """Return where a version is kept."""
         return self.root / f"{fingerprint}.yaml"
 
-    def keep(self, fingerprint: str, text: str) -> None:
-        """Keep a version, and that it is the newest; nothing is written where both are so."""
+    def folder(self, fingerprint: str) -> Path:
+        """Return where the files are kept that a version names."""
+        return self.root / fingerprint
+
+    def keep(self, fingerprint: str, text: str, files: Sequence[tuple[str, str]] = ()) -> None:
+        """Keep a version with the files it names, and that it is the newest; nothing is written where both are so."""
         if not self.path(fingerprint).exists():
+            for name, content in files:  # first: a version that is there is whole
+                kept = self.folder(fingerprint) / name
+                _write(kept, content)
+                for folder in kept.relative_to(self.root).parents:  # the folders it made, too, outlast a power cut
+                    flush_names(self.root / folder)
             _write(self.path(fingerprint), text)
         if self.newest() != fingerprint:
             _write(self.root / _NEWEST, fingerprint)

@@ -57,7 +57,7 @@ def ways_out(home: Path, url: str, batch_size: int = 100) -> dict[str, Channel]:
 def processes() -> ForkServerContext:
     """Processes that start without importing everything anew, and without what this one has open."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["dagster_duckdb", "polars", "pyarrow", "requests"])
+    context.set_forkserver_preload(["dagster_duckdb", "polars", "pyarrow", "requests", "tests.edges.telling"])
     return context
 
 

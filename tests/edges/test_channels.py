@@ -1,30 +1,36 @@
 """Channels: what a receiver sees, and what each of its answers means."""
 
+import base64
+import hashlib
 import json
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import polars as pl
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.channel import PAYLOAD, Channel, DryRun
-from resources.channels.connected import Channels, WrongSettingError
+from resources.channels.channel import PAYLOAD, RENDERED, Channel, DryRun, Setting, WrongSettingError, json_lines
+from resources.channels.connected import WAYS, Channels
 from resources.channels.files import FileChannel
-from resources.channels.webhook import WebhookChannel, sign
+from resources.channels.signing import headers, read_secrets
+from resources.channels.webhook import MOST_HALVES, WebhookChannel
 from resources.storage.outbox import Outbox
-from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, is_genuine
+from tests.edges.receiver import TOLERANCE_SECONDS, Answer, Receiver, Request, is_genuine
 from tests.edges.sender import DAY, SECRET, outbound, wall_clock
 
 Connect = Callable[..., dict[str, Channel]]
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
-secrets = st.text(min_size=1)
+texts = st.text(st.characters(codec="utf-8"))
+secrets = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: "whsec_" not in text)
 moments = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
 
 
@@ -48,42 +54,79 @@ def webhook(receiver: Receiver) -> WebhookChannel:
     return WebhookChannel(receiver.url("email"), SECRET, wall_clock, retries=2, backoff_seconds=0)
 
 
-@given(secrets, st.binary(), moments)
-def test_a_signature_is_verified_by_whoever_has_the_secret(secret: str, body: bytes, at: datetime) -> None:
-    """The receiver's own computation, from the header's description alone, agrees for every secret, body and time."""
-    assert is_genuine(secret, sign(secret, body, at), body, at.timestamp())
+@given(secrets, texts, moments)
+def test_a_signature_is_verified_by_whoever_has_the_secret(secret: str, text: str, at: datetime) -> None:
+    """The library for receivers agrees for every secret, body and time, also where the time is told in another zone."""
+    signed = headers(read_secrets(secret), "a", at.astimezone(timezone(timedelta(hours=9))), text.encode())
+    assert is_genuine(secret.encode(), signed, text.encode(), at.timestamp())
 
 
-@given(secrets, st.binary(), moments, secrets, st.binary(), st.integers(1, TOLERANCE_SECONDS))
+@given(secrets, texts, moments, secrets, texts, st.integers(1, TOLERANCE_SECONDS))
 def test_a_signature_is_good_for_one_secret_one_body_and_a_short_time(
-    secret: str, body: bytes, at: datetime, other_secret: str, other_body: bytes, seconds: int
+    secret: str, text: str, at: datetime, other_secret: str, other_text: str, seconds: int
 ) -> None:
-    """Another secret or body is refused, and so is an old request or one whose time was moved."""
-    header = sign(secret, body, at)
-    now = at.timestamp()
-    assert is_genuine(other_secret, header, body, now) == (hmac_key(other_secret) == hmac_key(secret))
-    assert is_genuine(secret, header, other_body, now) == (other_body == body)
-    assert not is_genuine(secret, header, body, now + TOLERANCE_SECONDS + 1)
-    moved = header.replace(f"t={int(now)}", f"t={int(now) + seconds}")
-    assert not is_genuine(secret, moved, body, now)
+    """Another secret, body or batch is refused, and so is an old request or one whose time was moved."""
+    body, now = text.encode(), at.timestamp()
+    signed = headers(read_secrets(secret), "a", at, body)
+    assert is_genuine(other_secret.encode(), signed, body, now) == (hmac_key(other_secret) == hmac_key(secret))
+    assert is_genuine(secret.encode(), signed, other_text.encode(), now) == (other_text == text)
+    assert not is_genuine(secret.encode(), signed | {"webhook-id": "b"}, body, now)
+    assert not is_genuine(secret.encode(), signed, body, now + TOLERANCE_SECONDS + 2)
+    moved = signed | {"webhook-timestamp": str(int(now) + seconds)}
+    assert not is_genuine(secret.encode(), moved, body, now)
 
 
 def hmac_key(secret: str) -> bytes:
-    """What HMAC makes of a secret: short ones are padded with zeros."""
-    return secret.encode().rstrip(b"\0")
+    """What HMAC makes of a secret: short ones are padded with zeros, long ones hashed."""
+    key = secret.encode()
+    return (hashlib.sha256(key).digest() if len(key) > 64 else key).rstrip(b"\0")
+
+
+OLD, NEW, OTHER = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in range(3))
+
+
+@pytest.mark.parametrize("between", [" ", ",", " , ", "\n"])
+def test_while_a_secret_is_rotated_either_is_good(receiver: Receiver, between: str) -> None:
+    """Each request has a signature of both: receivers change over when they like. Nobody else's is good."""
+    channel = replace(webhook(receiver), secret=f"{OLD}{between}{NEW}")
+    outcomes = []
+    for receiver.secret in (OLD, NEW, OTHER):
+        outcomes.append(channel.send(outbound(1))["status"][0])
+    assert outcomes == ["delivered", "delivered", "failed"]
+    assert receiver.requests[0].headers["webhook-signature"].count("v1,") == 2
+
+
+def test_a_secret_of_before_is_replaced_like_any_other(receiver: Receiver) -> None:
+    """A text as it is, beside its successor; the text alone may have blanks and commas in it, and is good as base64 as well."""
+    for secret in ("plain", "whsec_" + base64.b64encode(b"between, the two of us").decode()):
+        receiver.secret = secret if secret.startswith("whsec_") else secret.encode()
+        text = f"plain {NEW}" if secret == "plain" else "between, the two of us"  # noqa: S105
+        assert replace(webhook(receiver), secret=text).send(outbound(1))["status"].to_list() == ["delivered"]
+
+
+def test_a_request_that_is_replayed_is_refused(receiver: Receiver) -> None:
+    """Whoever recorded it has its signature, and not the time: five minutes later it has no effect any more."""
+    webhook(receiver).send(outbound(1))
+    (recorded,) = receiver.requests
+    receiver.now = lambda: time.time() + TOLERANCE_SECONDS + 2
+    answer = requests.post(receiver.url("email"), data=recorded.body, headers=recorded.headers, timeout=10)
+    assert answer.status_code == 401
+    assert len(receiver.requests) == 1
 
 
 def test_a_webhook_gets_signed_batches_of_messages(receiver: Receiver) -> None:
     """The body has what a receiver needs of each message and not why it was chosen; the batch's key depends on the messages' keys only."""
     messages = outbound(3)
     outcomes = webhook(receiver).send(messages)
-    webhook(receiver).send(messages.with_columns(content=pl.lit("welcome_2")))
+    webhook(receiver).send(messages.with_columns(content=pl.lit("welcome_2")).reverse())
     webhook(receiver).send(messages.head(2))
     first, second, third = receiver.requests
     assert outcomes["status"].to_list() == ["delivered"] * 3
     assert first.path == "/email"
     assert first.headers["Content-Type"] == "application/json"
-    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] != third.headers["Idempotency-Key"]
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] != third.headers["webhook-id"]
+    assert "Idempotency-Key" not in first.headers
+    assert "X-ATC-Signature" not in first.headers
     assert first.keys == messages["idempotency_key"].to_list()
     assert set(first.messages[0]) == set(PAYLOAD)
     assert first.messages[0] == {
@@ -99,6 +142,34 @@ def test_a_webhook_gets_signed_batches_of_messages(receiver: Receiver) -> None:
     }
 
 
+def test_a_receiver_gets_what_is_rendered_here_and_nothing_empty(receiver: Receiver, tmp_path: Path) -> None:
+    """A message has what it has: of a channel that is data nothing more than before, byte for byte, whatever else is in the batch."""
+    plain = outbound(4)
+    nothing = pl.lit(None, pl.String)
+    is_mail, is_place = pl.col("customer_id") == "c1", pl.col("customer_id") == "c3"
+    messages = plain.with_columns(
+        medium=pl.when(is_mail).then(pl.lit("email")).when(is_place).then(pl.lit("slot")),
+        address=pl.when(is_mail).then(pl.lit("ann@example.com")),
+        subject=pl.when(is_mail).then(pl.lit('"We" \u2028 miss you')),
+        text=pl.when(is_mail | is_place).then(pl.lit("Hi")),
+        html=nothing,
+        fields=pl.when(is_place).then(pl.lit('{"headline":"Hi"}')),
+        tried=pl.Series([["app:bounced"]] * 4),
+    )
+    before, after = json_lines(plain), json_lines(messages)
+    assert [after[row] == before[row] for row in range(4)] == [True, False, True, False]
+    assert before[0].endswith('"variant":null,"send_at":"2026-01-06T10:00:00+00:00"}')
+    told = [{name: value for name, value in json.loads(line).items() if name not in PAYLOAD} for line in after]
+    mail = {"medium": "email", "address": "ann@example.com", "subject": '"We" \u2028 miss you', "text": "Hi"}
+    assert told == [{}, mail, {}, {"medium": "slot", "text": "Hi", "fields": '{"headline":"Hi"}'}]
+    assert json_lines(messages.with_columns(nothing.alias(name) for name in RENDERED)) == before
+    webhook(receiver).send(messages)
+    FileChannel(Outbox(tmp_path)).send(messages)
+    written = [line for path in sorted(tmp_path.rglob("*.ndjson")) for line in path.read_text("utf-8").split("\n")[:-1]]
+    assert receiver.requests[0].body == ('{"messages":[' + ",".join(after) + "]}").encode()
+    assert sorted(written) == sorted(after)
+
+
 def test_a_wrong_secret_is_refused(receiver: Receiver) -> None:
     """The receiver's 401 is a failure, and nothing had an effect."""
     outcomes = replace(webhook(receiver), secret="guessed").send(outbound(1))  # noqa: S106
@@ -107,6 +178,7 @@ def test_a_wrong_secret_is_refused(receiver: Receiver) -> None:
 
 
 BUSY = Answer(429, {"Retry-After": "7"}, is_acting=False)
+BAD = Answer(400, is_acting=False)
 BROKEN = Answer(500, is_acting=False)
 
 
@@ -120,13 +192,14 @@ BROKEN = Answer(500, is_acting=False)
         pytest.param([Answer(body=b'{"results": "fine"}')], "delivered", 1, [], id="other results"),
         pytest.param([BROKEN, BROKEN], "delivered", 3, [], id="5xx, then ok"),
         pytest.param([BROKEN] * 3, "unknown", 3, [], id="5xx to the end"),
-        pytest.param([BROKEN, Answer(400, is_acting=False)], "unknown", 2, [], id="5xx may have acted before the 400"),
+        pytest.param([BROKEN, Answer(403, is_acting=False)], "unknown", 2, [], id="5xx may have acted before the 403"),
+        pytest.param([BROKEN, *[BAD] * 3], "unknown", 4, [], id="5xx may have acted before the 400, and of either half"),
         pytest.param([BUSY], "delivered", 2, [7], id="429, then ok after Retry-After"),
         pytest.param([BUSY] * 3, "failed", 3, [7, 7], id="429 to the end"),
-        pytest.param([Answer(503, {"Retry-After": "86400"})], "delivered", 2, [120], id="a day is too long to wait"),
+        pytest.param([Answer(503, {"Retry-After": "86400"})], "unknown", 1, [], id="a day is too long to wait"),
         pytest.param([Answer(503, {"Retry-After": "soon"})], "delivered", 2, [], id="Retry-After that nobody understands"),
         pytest.param([Answer(408, is_acting=False)], "delivered", 2, [], id="408, then ok"),
-        pytest.param([Answer(400, is_acting=False)], "failed", 1, [], id="400"),
+        pytest.param([BAD] * 3, "failed", 3, [], id="400, and of either half"),
         pytest.param([Answer(404, is_acting=False)], "failed", 1, [], id="404"),
         pytest.param([Answer(302, {"Location": "/elsewhere"}, is_acting=False)], "failed", 1, [], id="redirects are not followed"),
         pytest.param([Answer(is_hanging=True)], "unknown", 1, [], id="no answer in time"),
@@ -148,6 +221,91 @@ def test_what_an_answer_means(
     assert len(receiver.requests) == requests
     assert waits == waited
     assert len(receiver.effects) in ({2} if status == "delivered" else {0, 2} if status == "unknown" else {0})
+
+
+def refusing(*numbers: int, status: int = 422) -> Callable[[Request], Answer]:
+    """Refuse every batch in which one of these messages is."""
+    bad = {f"{number:016x}" for number in numbers}
+    return lambda request: Answer(status, is_acting=False) if bad & set(request.keys) else Answer()
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_batch_is_halved_until_the_bad_row_is_alone(receiver: Receiver, status: int) -> None:
+    """The bad row has failed for good, with the receiver's words; all others arrive, once. Each part is known by its own keys."""
+    receiver.rule = refusing(5, status=status)
+    outcomes = webhook(receiver).send(outbound(8))
+    assert outcomes["idempotency_key"].to_list() == outbound(8)["idempotency_key"].to_list()
+    bad, rest = outcomes[5].row(0, named=True), outcomes.filter(pl.int_range(8) != 5)
+    assert (bad["status"], bad["is_final"]) == ("failed", True)
+    assert bad["reason"].startswith(f"127.0.0.1 answered {status} ")
+    assert rest.select("status", "reason", "is_final").unique().rows() == [("delivered", None, True)]
+    assert [len(request.keys) for request in receiver.requests] == [8, 4, 4, 2, 1, 1, 2]
+    assert len(receiver.effects) == 7
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 7
+
+
+def test_a_message_that_is_too_large_is_alone_in_the_end(receiver: Receiver) -> None:
+    """A receiver with a limit of bytes gets as many at once as it takes, and what is too large by itself has failed."""
+    receiver.rule = lambda request: Answer(413, is_acting=False) if len(request.body) > 2_000 else Answer()
+    messages = outbound(16).with_columns(content=pl.when(pl.col("customer_id") == "c3").then(pl.lit("x" * 3_000)).otherwise("content"))
+    outcomes = webhook(receiver).send(messages)
+    assert outcomes.filter(pl.col("status") != "delivered")["idempotency_key"].to_list() == [f"{3:016x}"]
+    assert len(receiver.effects) == 15
+
+
+def test_halving_has_an_end(receiver: Receiver) -> None:
+    """Of many bad rows, what is not found by so many requests is tried again another time; so is all of what nothing was taken of."""
+    receiver.rule = refusing(*range(0, 100, 3))
+    outcomes = webhook(receiver).send(outbound(100))
+    assert len(receiver.requests) == 1 + MOST_HALVES
+    assert len(receiver.effects) == outcomes.filter(pl.col("status") == "delivered").height > 10
+    assert set(outcomes.filter(pl.col("status") != "delivered").select("status", "is_final").rows()) == {
+        ("failed", False),
+        ("failed", True),
+    }
+    receiver.requests.clear()
+    receiver.rule = refusing(*range(100))
+    assert webhook(receiver).send(outbound(100)).select("status", "is_final").unique().rows() == [("failed", False)]
+    assert len(receiver.requests) == 1 + MOST_HALVES
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(Answer(403, is_acting=False), "failed"), (Answer(is_dropping=True, is_acting=False), "unknown")],
+    ids=["refused", "lost"],
+)
+def test_halving_stops_where_another_answer_comes(receiver: Receiver, answer: Answer, status: str) -> None:
+    """The other parts are not sent, and are what they were: refused, and tried again another time."""
+    receiver.answers.extend([BAD, answer])
+    outcomes = webhook(receiver).send(outbound(4))
+    assert outcomes.select("status", "is_final").rows() == [(status, False)] * 2 + [("failed", False)] * 2
+    assert len(receiver.requests) == 2
+
+
+def test_halving_is_over_when_the_time_of_a_batch_is(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part may be slow; together they take no longer than a batch may."""
+    clock = [0.0]
+    monkeypatch.setattr("resources.channels.webhook.time.monotonic", lambda: clock[0])
+
+    def slow(request: Request) -> Answer:
+        clock[0] += 120
+        return refusing(7)(request)
+
+    receiver.rule = slow
+    outcomes = webhook(receiver).send(outbound(8))
+    assert [len(request.keys) for request in receiver.requests] == [8, 4, 4]
+    assert outcomes.select("status", "is_final").rows() == [("delivered", True)] * 4 + [("failed", False)] * 4
+
+
+@pytest.mark.parametrize(("asked", "requests", "wait"), [("3600", 1, 3600.0), ("7", 3, 7.0), ("99999999", 1, 86400.0)])
+def test_a_receiver_says_how_long_to_leave_it_alone(receiver: Receiver, waits: list[float], asked: str, requests: int, wait: float) -> None:
+    """A short while is waited for; what is longer, or asked for again and again, is told to whoever hands over."""
+    receiver.answers.extend([Answer(429, {"Retry-After": asked}, is_acting=False)] * requests)
+    outcomes = webhook(receiver).send(outbound(2))
+    assert len(receiver.requests) == requests
+    assert len(waits) == requests - 1
+    assert outcomes["wait_seconds"].to_list() == [wait] * 2
+    assert "wait_seconds" not in webhook(receiver).send(outbound(2)).columns
 
 
 def test_the_receiver_may_answer_for_each_message(receiver: Receiver) -> None:
@@ -201,9 +359,9 @@ def test_every_attempt_is_signed_anew() -> None:
     with Receiver(SECRET, now=lambda: clock[-2].timestamp()) as running:  # noqa: PLW0108 - the clock moves
         running.answers.append(BROKEN)
         outcomes = replace(webhook(running), now=an_hour_later).send(outbound(1))
-        first, second = (request.headers["X-ATC-Signature"].partition(",")[0] for request in running.requests)
+        first, second = (request.headers["webhook-timestamp"] for request in running.requests)
     assert outcomes["status"].to_list() == ["delivered"]
-    assert (first, second) == (f"t={int(NOON.timestamp())}", f"t={int(NOON.timestamp()) + 3600}")
+    assert (first, second) == (str(int(NOON.timestamp())), str(int(NOON.timestamp()) + 3600))
 
 
 def test_files_are_kept_per_day_and_journey(tmp_path: Path) -> None:
@@ -293,7 +451,7 @@ def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Channels as the environment configures them."""
 
     def connected(**environment: str) -> dict[str, Channel]:
-        for name in ("ATC_LIVE", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"):
+        for name in ("ATC_LIVE", "ATC_CHANNELS", "ATC_WEBHOOKS", "ATC_WEBHOOK_SECRET"):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -320,6 +478,28 @@ def test_live_channels_are_webhooks_or_files(connect: Connect, tmp_path: Path) -
         "website": FileChannel(Outbox(tmp_path / "outbox")),
     }
     assert not list(tmp_path.iterdir())
+
+
+def test_a_channel_is_connected_by_the_scheme_of_its_address(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ATC_CHANNELS reaches every way out; ATC_WEBHOOKS stays for those that are posted to."""
+    calls: list[tuple[str, str]] = []
+
+    def tubes(channel_id: str, address: str, setting: Setting) -> Channel:
+        calls.append((channel_id, address))
+        assert setting.environment["TUBE_KEY"] == "key"
+        return DryRun(schedules=False)
+
+    monkeypatch.setattr("resources.channels.connected.WAYS", {**WAYS, "tube+sealed": tubes})
+    channels = connect(
+        ATC_LIVE="true",
+        ATC_CHANNELS="app=Tube+Sealed://station:1",
+        ATC_WEBHOOKS="email=http://127.0.0.1:1",
+        ATC_WEBHOOK_SECRET=SECRET,
+        TUBE_KEY="key",
+    )
+    assert calls == [("app", "Tube+Sealed://station:1")]
+    assert not channels["app"].schedules
+    assert channels["email"] == WebhookChannel("http://127.0.0.1:1", SECRET, wall_clock)
 
 
 def test_no_secret_is_shown(connect: Connect) -> None:
@@ -359,10 +539,27 @@ def test_files_need_no_secret(connect: Connect, tmp_path: Path) -> None:
         ({"ATC_WEBHOOKS": "email=https://a/#hush"}, "ATC_WEBHOOKS has no URL for 'email': what is there has a #"),
         ({"ATC_WEBHOOKS": "email=https://a/?t=x,hush==y"}, "ATC_WEBHOOKS has no URL in entry 2 of 2: what is there does not begin"),
         ({"ATC_WEBHOOKS": "email=http://a,email=http://b"}, "ATC_WEBHOOKS names a channel twice, for 'email'"),
+        ({"ATC_CHANNELS": "email=hush://hush"}, "ATC_CHANNELS has no address for 'email': what is there does not begin with http"),
+        ({"ATC_CHANNELS": "email=hush"}, "ATC_CHANNELS has no address for 'email': what is there does not begin with http"),
+        ({"ATC_CHANNELS": "email=https://a/#hush"}, "ATC_CHANNELS has no address for 'email': what is there has a #"),
+        (
+            {"ATC_CHANNELS": "email=https://a/hush", "ATC_WEBHOOKS": "email=https://b/hush"},
+            "ATC_CHANNELS and ATC_WEBHOOKS both have an address for 'email'",
+        ),
+        ({"ATC_CHANNELS": "emial=http://a"}, "ATC_CHANNELS names 'emial', which is no channel of journeys.yaml; nearest: 'email'"),
         ({"ATC_WEBHOOKS": "emial=http://a"}, "ATC_WEBHOOKS names 'emial', which is no channel of journeys.yaml; nearest: 'email'"),
+        *(
+            ({"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=http://a", "ATC_WEBHOOK_SECRET": secret}, f"ATC_WEBHOOK_SECRET {problem}")
+            for secret, problem in {
+                "whsec_hush": "has a secret that begins with whsec_ and goes on with no base64 of 24 to 64 bytes, as `openssl rand",
+                f"{OLD}hush": "has a secret that begins with whsec_ and goes on with no base64",
+                f"{OLD} whsec_{'hush' * 30}": "has a secret that begins with whsec_ and goes on with no base64",
+                f"{OLD} {NEW} hush": "holds 3 secrets: expected one, or 2 while one is rotated, separated by a blank",
+            }.items()
+        ),
         (
             {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=http://a,app=http://b"},
-            "ATC_WEBHOOK_SECRET is not set, and webhooks (app, email) are not called without a signature",
+            "ATC_WEBHOOK_SECRET is not set, and the webhook of 'app' is not called without a signature",
         ),
     ],
 )
@@ -380,5 +577,5 @@ def test_webhooks_that_the_run_does_not_have_are_refused(tmp_path: Path, monkeyp
     """A run without the variable that the code location had would write files instead, and call them delivered."""
     monkeypatch.delenv("ATC_WEBHOOKS", raising=False)
     channels = Channels.from_environment(str(tmp_path), {"ATC_LIVE": "true", "ATC_WEBHOOKS": "email=https://example.com/hook"})
-    with pytest.raises(WrongSettingError, match=r"ATC_WEBHOOKS has URLs for \[\], and had them for \['email'\]"):
+    with pytest.raises(WrongSettingError, match=r"have addresses for \[\], and had them for \['email=https'\]"):
         channels.connect(["email"], wall_clock)

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.channels.channel import Channel, DryRun
+from atc_pipeline.activation.tables import ACTIVATION
+from resources.channels.channel import Channel, DryRun, OnUnknown
 from resources.channels.files import FileChannel
 from resources.delivery.delivery import deliver, unanswered_messages
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError
@@ -60,6 +61,8 @@ class Recorder:
     answer: str | None = "delivered"
     batch_size: int = 2
     is_dry: bool = False
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
     batches: list[list[str]] = field(default_factory=list)
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +78,7 @@ def test_a_dry_run_says_what_would_be_sent_and_leaves_no_trace(tmp_path: Path) -
     """Every message is accounted for; there is no ledger, no outbox, nothing."""
     dry = DryRun()
     activation = deliver(outbound(3, withheld=[1]), {"email": dry}, Ledger(home=str(tmp_path / "home")), wall_clock)
-    assert activation.columns == ["date", "idempotency_key", "customer_id", "journey_id", "channel", "status", "reason"]
+    assert activation.columns == list(ACTIVATION.schema)
     assert activation["reason"].to_list() == [None, "no_consent", None]
     assert activation["status"].to_list() == ["would_send", "withheld", "would_send"]
     assert dry.messages == 2
@@ -100,7 +103,7 @@ def test_what_was_delivered_is_not_sent_again(tmp_path: Path, receiver: Receiver
 @pytest.mark.parametrize(
     ("answer", "status", "effects"),
     [
-        pytest.param(Answer(400, is_acting=False), "failed", 0, id="refused"),
+        pytest.param(Answer(403, is_acting=False), "failed", 0, id="refused"),
         pytest.param(Answer(is_dropping=True), "unknown", 2, id="answer lost"),
         pytest.param(Answer(is_dropping=True, is_acting=False), "unknown", 0, id="request lost"),
     ],
@@ -184,10 +187,10 @@ def test_a_message_another_process_delivers_meanwhile_is_left_to_it(ledger: Ledg
 
 def test_reasons_are_logged(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """The run's log and the table say why messages were not delivered."""
-    receiver.answers.append(Answer(400, is_acting=False))
+    receiver.answers.append(Answer(403, is_acting=False))
     activation = deliver(outbound(3), ways_out(tmp_path, receiver.url()), ledger, wall_clock)
-    assert activation["reason"].to_list() == ["127.0.0.1 answered 400 Bad Request"] * 3
-    assert caplog.messages == ["email: 3 of 3 messages failed: 127.0.0.1 answered 400 Bad Request"]
+    assert activation["reason"].to_list() == ["127.0.0.1 answered 403 Forbidden"] * 3
+    assert caplog.messages == ["email: 3 of 3 messages failed: 127.0.0.1 answered 403 Forbidden"]
 
 
 def test_what_a_receiver_says_is_text(tmp_path: Path, receiver: Receiver, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,10 @@ from resources.channels.webhook import WebhookChannel
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import Ledger
 from resources.storage.outbox import Outbox
+from tests.edges.browser import needed
+from tests.edges.receiver import Receiver
 from tests.edges.sender import SECRET, outbound, wall_clock
+from tests.edges.web import free_port
 
 KEYS = outbound(2)["idempotency_key"].to_list()
 PATIENCE = 0.3
@@ -186,20 +189,22 @@ def test_an_odd_answer_is_the_end_of_its_batch(
     [
         (b"7", [7.0]),
         (b"0", []),
-        (b"9" * 5000, [120.0]),
+        (b"9" * 5000, []),
         (b"-5", []),
         (b"nan", []),
         (b"1e9", []),
         (b"\xb2", []),
         (b"Fri, 31 Dec 99999 23:59:59 GMT", []),
-        (b"Fri, 31 Dec 9999 23:59:59 -2359", [120.0]),
+        (b"120", [120.0]),
+        (b"121", []),
+        (b"Fri, 31 Dec 9999 23:59:59 -2359", []),
         (b"Thu, 01 Jan 1970 00:00:00 GMT", []),
         (b"Mon, 05 Jan 2026 12:00:30 GMT", [30.0]),
         (b"Mon, 99 Jan 2026 12:00:30 GMT", []),
     ],
 )
 def test_how_long_to_wait_is_bounded(header: bytes, waited: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds or a date, at most two minutes; what cannot be read is as if it were not there."""
+    """Seconds or a date, at most two minutes, and no repetition where it is longer; what cannot be read is as if it were not there."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     waits: list[float] = []
     monkeypatch.setattr("resources.channels.webhook.time.sleep", waits.append)
@@ -216,10 +221,69 @@ def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("resources.channels.webhook.time.sleep", lambda seconds: clock.append(clock[-1] + seconds))
     monkeypatch.setattr("resources.channels.webhook.time.monotonic", lambda: clock[-1])
-    with receiver(says(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 1000\r\n\r\n")) as url:
+    with receiver(says(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 120\r\n\r\n")) as url:
         outcomes = WebhookChannel(url, SECRET, wall_clock, retries=99).send(outbound(1))
     assert outcomes["status"].to_list() == ["unknown"]
     assert clock[-1] == 240.0
+
+
+def test_a_batch_that_is_too_large_to_be_read_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that answers by the length of a body, and hangs up without reading any of it, gets as much at once as it takes."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    lengths = []
+
+    def serve() -> None:
+        while lengths.count(0) == 0:
+            connection, _ = listening.accept()
+            with suppress(OSError), connection:
+                request = connection.recv(65536)
+                head, _, rest = request.partition(b"\r\n\r\n")
+                lengths.append(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0))
+                if lengths[-1] > 3_000_000:
+                    connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                while len(rest) < lengths[-1] and (more := connection.recv(65536)):
+                    rest += more
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/hook"
+        outcomes = WebhookChannel(url, SECRET, wall_clock, retries=0).send(outbound(8).with_columns(content=pl.lit("x" * 1_000_000)))
+        with suppress(OSError), socket.create_connection(listening.getsockname()) as last:
+            last.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        thread.join()
+    assert outcomes["status"].to_list() == ["delivered"] * 8
+    assert [length // 1_000_000 for length in lengths] == [8, 4, 2, 2, 4, 2, 2, 0]
+
+
+@pytest.mark.slow
+def test_a_proxy_that_takes_a_megabyte_gets_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's nginx, with the limit it has by default: all that is no larger by itself arrives."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    nginx, port = needed("nginx"), free_port()
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)  # where nginx runs as root, its workers do not
+    with Receiver(SECRET) as behind:
+        paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        site = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {behind.url()}; }} }}"
+        main = f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/log; events {{}} http {{ access_log off; {paths} {site} }}"
+        (tmp_path / "nginx.conf").write_text(main)
+        process = subprocess.Popen([nginx, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)])
+        try:
+            messages = outbound(40).with_columns(
+                content=pl.when(pl.col("customer_id") == "c7").then(pl.lit("x" * 1_100_000)).otherwise(pl.lit("x" * 100_000))
+            )
+            channel = WebhookChannel(f"http://127.0.0.1:{port}/", SECRET, wall_clock, retries=9, backoff_seconds=0.1)
+            outcomes = channel.send(messages)
+        finally:
+            process.terminate()
+            process.wait(30)
+        assert outcomes.filter(pl.col("status") != "delivered").rows() == [
+            (f"{7:016x}", "failed", "127.0.0.1 answered 413 Request Entity Too Large", True)
+        ]
+        assert len(behind.effects) == 39
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")

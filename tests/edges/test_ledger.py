@@ -1,6 +1,7 @@
 """The ledger: what is remembered of a message, across kills and processes."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -59,6 +60,7 @@ def test_a_claimed_message_is_pending(ledger: Ledger) -> None:
     assert deliveries.columns == [
         "idempotency_key", "date", "customer_id", "journey_id", "channel", "status",
         "attempts", "first_attempt_at", "last_attempt_at", "decision", "sender", "reason", "is_final",
+        "send_at", "content_hash", "provider_id",
     ]  # fmt: skip
     assert deliveries.row(1) == (
         "0000000000000001",
@@ -72,6 +74,9 @@ def test_a_claimed_message_is_pending(ledger: Ledger) -> None:
         NOON,
         '{"score":1}',
         None,
+        None,
+        None,
+        datetime(2026, 1, 6, 10, tzinfo=UTC),
         None,
         None,
     )
@@ -176,7 +181,7 @@ def test_a_ledger_of_an_older_version_is_read_and_written(file_ledger: Ledger) -
     """Columns that it lacks are added, its rows stay; its keys of 16 digits are noticed from their day on; and it can be made anew."""
     Path(file_ledger.home).mkdir()
     with duckdb.connect(file_ledger.place) as connection:
-        connection.execute(TABLE.replace(",\n    sender varchar,\n    reason varchar,\n    is_final boolean", ""))
+        connection.execute(re.sub(r",\s+sender varchar,.*(?=\n\))", "", TABLE, flags=re.DOTALL))
         columns = connection.execute("from deliveries").description
         connection.execute("insert into deliveries values ('00', ?, 'c', 'a', 'email', 'delivered', 1, ?, ?, '{}')", [DAY, NOON, NOON])
     assert len(columns) == 10

@@ -13,6 +13,7 @@ import polars.selectors as cs
 import psycopg
 import pytest
 
+from resources.channels.channel import OnUnknown
 from resources.delivery import moving
 from resources.delivery.delivery import deliver
 from resources.delivery.ledger import LEDGER, Ledger, LedgerError, WrongLedgerError
@@ -32,6 +33,8 @@ class Recorder:
     happens: Callable[[int], object] = lambda _: None
     batch_size: int = 2
     is_dry: bool = False
+    schedules: bool = True
+    on_unknown: OnUnknown = "resend"
     batches: list[list[str]] = field(default_factory=list)
 
     def send(self, messages: pl.DataFrame) -> pl.DataFrame:

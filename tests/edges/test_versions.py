@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from atc_pipeline.journeys.changes import changes
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.tables.store import WrittenBy
 from resources.journeys import JourneysFile
@@ -74,6 +75,45 @@ def test_a_kept_version_that_is_gone_is_told_with_what_is_wrong_with_the_file(fi
     file.write_text("version: 1\n")
     with pytest.raises(dg.Failure, match=rf"(?s)field 'calendar': is missing.*{fingerprint}\.yaml: cannot be read"):
         journeys(file).load()
+
+
+def test_a_version_is_kept_with_the_files_it_names(file: Path) -> None:
+    """So that an old version resolves by itself, whatever has become of the files; a changed file is another version, told in words."""
+    with_content(file, "Welcome!")
+    first = journeys(file).load()
+    with_content(file, "Welcome, everybody.")
+    now = journeys(file)
+
+    assert now.in_use().portfolio.fingerprint != first.fingerprint
+    assert now.kept(first.fingerprint).fingerprint == first.fingerprint
+    (edit,) = changes(now.kept(first.fingerprint), now.load()).words
+    assert edit == "block hello: html <p>Welcome!</p> → <p>Welcome, everybody.</p>"
+    kept = file.parent / "home" / "portfolios" / first.fingerprint / "content" / "hello.html"
+    assert kept.read_text() == "<p>Welcome!</p>"
+
+
+def test_a_file_that_is_gone_or_wrong_changes_nothing(file: Path) -> None:
+    """The newest valid version runs on with its own files."""
+    content = with_content(file, "Welcome!")
+    first = journeys(file).load()
+    content.write_text("<p>{{ nobody }}</p>")
+    broken = journeys(file)
+    assert broken.load().fingerprint == first.fingerprint
+    assert "block 'hello', field 'html': content/hello.html:1: unknown column 'nobody'" in str(broken.problem)
+    content.unlink()
+    broken = journeys(file)
+    assert broken.load().fingerprint == first.fingerprint
+    assert "content/hello.html: cannot be read: No such file or directory" in str(broken.problem)
+
+
+def with_content(file: Path, text: str) -> Path:
+    """Have the portfolio name a file of this text."""
+    if "blocks:" not in file.read_text():
+        file.write_text(f"{file.read_text()}\nblocks: {{hello: {{text: Welcome, html: {{file: content/hello.html}}}}}}\n")
+    path = file.parent / "content" / "hello.html"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"<p>{text}</p>")
+    return path
 
 
 def test_a_day_has_the_version_that_decided_it(file: Path, tmp_path: Path) -> None:

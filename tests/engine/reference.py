@@ -33,12 +33,14 @@ from atc_pipeline.journeys.portfolio import (
     NONE,
     Channel,
     Condition,
+    Hours,
     Journey,
     Period,
     Portfolio,
     Predictions,
     Selector,
     Signal,
+    Step,
     Trait,
 )
 
@@ -1707,66 +1709,215 @@ def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
 # --- SPEC 9: activation ----------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
+class Letter:
+    """A message on its way through the channels that it may take."""
+
+    row: Row
+    assignment: Row
+    journey: Journey
+    step: Step
+    profile: Row
+    is_suppressed: bool
+    order: list[str]
+    zone: ZoneInfo
+    channel: str | None = None
+    tried: list[str] = field(default_factory=list)
+
+    def score(self) -> float:
+        """Return the score of the answer; without one it is less than any."""
+        score: float | None = self.assignment["score"]
+        return -math.inf if score is None else score
+
+
 def messages(
-    assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio, earlier: Iterable[Row] = ()
+    assignment_rows: Sequence[Row],
+    profile_rows: Sequence[Row],
+    day: date,
+    portfolio: Portfolio,
+    earlier: Iterable[Row] = (),
+    now: datetime | None = None,
+    problems: Callable[[Row, str], str | None] = lambda _, __: None,
 ) -> list[Row]:
-    """Return ``outbound_messages`` of a day; ``earlier`` are those of the days before, of customers as they are known today."""
+    """Return ``outbound_messages`` of a day.
+
+    ``earlier`` are those of the days before, of customers as they are known today; ``now`` is set while the day is not over;
+    ``problems`` says what is wrong with a message's text on a channel with a medium.
+    """
     gone_out = [row for row in earlier if row["withheld"] is None]
-    journeys = {journey.id: journey for journey in portfolio.journeys}
     channels = {channel.id: channel for channel in portfolio.channels}
+    ready = {name: holds(channel.when, profile_rows, without=True) for name, channel in channels.items()}
+    number = {profile["customer_id"]: place for place, profile in enumerate(profile_rows)}
+    letters = due_letters(assignment_rows, profile_rows, day, portfolio)
+    accepted: list[Letter] = []
+    waiting = [letter for letter in letters if not letter.is_suppressed]
+    for position in range(max((len(letter.order) for letter in letters), default=0)):
+        asking: list[Letter] = []
+        for letter in sorted(
+            (each for each in waiting if position < len(each.order)), key=lambda each: each.journey.steps.index(each.step)
+        ):
+            name = letter.order[position]
+            channel = channels[name]
+            at = send_at(day, clock_of(letter), letter.zone, ZoneInfo(portfolio.timezone), channel.hours, now)
+            local_on = at.astimezone(letter.zone).date()
+            problem = problems(letter.row, name) if channel.medium is not None else None
+            before = [each for each in (*accepted, *asking) if each.row["customer_id"] == letter.row["customer_id"]]
+            before = [each for each in before if each.order[len(each.tried)] == name]
+            reason = obstacle(channel, letter.profile)
+            if reason is None and not ready[name][number[letter.row["customer_id"]]]:
+                reason = "not_ready"
+            if reason is None and covers((*portfolio.policy.suppress, *letter.journey.suppress), local_on):
+                reason = "blackout"
+            if reason is None and local_on > last_day_of(letter, day, portfolio):
+                reason = "expired"
+            if reason is None and problem is not None:
+                reason = problem
+            if reason is None and not letter.step.repeat and was_sent(letter, name, gone_out, before):
+                reason = "already_sent"
+            if reason is None and channel.cap is not None and not letter.journey.mandatory:
+                since = day - (channel.cap.days - 1) * DAY
+                recent = [row for row in gone_out if (row["customer_id"], row["channel"]) == (letter.row["customer_id"], name)]
+                if sum(row["date"] >= since for row in recent) + len(before) + 1 > channel.cap.messages:
+                    reason = "channel_cap"
+            if reason is None:
+                asking.append(letter)
+            else:
+                letter.tried.append(f"{name}:{reason}")
+        asking.sort(
+            key=lambda each: (
+                not each.journey.mandatory, -each.score(), each.row["customer_id"], each.journey.steps.index(each.step)
+            )
+        )  # fmt: skip
+        for letter in asking:
+            name = letter.order[position]
+            places, taken = channels[name].per_day, sum(each.channel == name for each in accepted)
+            if places is not None and taken >= places:
+                letter.tried.append(f"{name}:no_places")
+            else:
+                letter.channel = name
+                accepted.append(letter)
+        waiting = [letter for letter in waiting if letter.channel is None]
+    return ranked([written(letter, day, portfolio, now) for letter in letters])
+
+
+def due_letters(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day: date, portfolio: Portfolio) -> list[Letter]:
+    """Return the steps of today of everybody who is treated, whose condition holds, with the channels in the customer's own order."""
+    journeys = {journey.id: journey for journey in portfolio.journeys}
     suppressed = holds(portfolio.policy.suppressed_when, profile_rows, without=False)
     known = {profile["customer_id"]: (profile, is_suppressed) for profile, is_suppressed in zip(profile_rows, suppressed, strict=True)}
-    rows = []
+    letters = []
     for row in assignment_rows:
         if row["journey_id"] is None or row["arm"] != "treated":
             continue
         journey = journeys[row["journey_id"]]
         profile, is_suppressed = known[row["customer_id"]]
         for step in journey.steps:
-            if step.day != row["day_index"]:
+            if step.day != row["day_index"] or not holds(step.when, [profile], without=True)[0]:
                 continue
-            withheld = None
-            if not is_usable(channels[step.channel], profile):
-                withheld = "no_consent"
-            elif is_suppressed:
-                withheld = "suppressed"
-            elif covers((*portfolio.policy.suppress, *journey.suppress), day):
-                withheld = "blackout"
-            elif any(
-                (past["customer_id"], past["journey_id"], past["channel"], past["content"])
-                == (row["customer_id"], journey.id, step.channel, step.content)
-                and past["date"] >= row["entered_on"]
-                and not any((one.day, one.channel, one.content) == (past["step_day"], step.channel, step.content) for one in journey.steps)
-                for past in gone_out
-            ):
-                withheld = "already_sent"
-            zone = ZoneInfo(profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone)
-            hour = 10 if profile["best_hour"] is None else profile["best_hour"]
-            key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{step.channel}"
-            rows.append(
-                {
-                    "date": day,
-                    "idempotency_key": hashlib.sha256(key.encode()).hexdigest()[:32],
-                    "customer_id": row["customer_id"],
-                    "journey_id": journey.id,
-                    "step_day": step.day,
-                    "channel": step.channel,
-                    "content": step.content,
-                    "variant": step.variant,
-                    "send_at": send_at(day, hour, zone, ZoneInfo(portfolio.timezone)),
-                    "withheld": withheld,
-                }
-            )
+            order = list(step.channels)
+            preferred = profile.get("preferred_channel")
+            if step.choose == "preferred" and preferred in order:
+                order = [preferred, *(name for name in order if name != preferred)]
+            zone = profile["timezone"] if profile["timezone"] in TIMEZONES else portfolio.timezone
+            key = f"{row['customer_id']}:{journey.id}:{row['entered_on']}:{step.day}:{'|'.join(step.channels)}"
+            message = {
+                "date": day,
+                "idempotency_key": hashlib.sha256(key.encode()).hexdigest()[:32],
+                "customer_id": row["customer_id"],
+                "journey_id": journey.id,
+                "step_day": step.day,
+                "channels": "|".join(step.channels),
+                "content": step.content,
+                "variant": step.variant,
+                "zone": zone,
+                "zone_from": "customer" if profile["timezone"] in TIMEZONES else "calendar",
+            }
+            letters.append(Letter(message, row, journey, step, profile, is_suppressed, order, ZoneInfo(zone)))
+    return letters
+
+
+def was_sent(letter: Letter, name: str, gone_out: Iterable[Row], before: Iterable[Letter]) -> bool:
+    """Return whether the content went out on a channel by another step of this entry: on a day before, or today."""
+    row = letter.row
+    return any(each.step.content == letter.step.content for each in before) or any(
+        (past["customer_id"], past["journey_id"], past["channel"], past["content"])
+        == (row["customer_id"], row["journey_id"], name, row["content"])
+        and past["date"] >= letter.assignment["entered_on"]
+        and past["step_day"] != letter.step.day
+        for past in gone_out
+    )
+
+
+def last_day_of(letter: Letter, day: date, portfolio: Portfolio) -> date:
+    """Return the last local day on which a message may arrive."""
+    return min(day + (1 + portfolio.policy.patience_days) * DAY, letter.assignment["ends_on"] + DAY)
+
+
+def clock_of(letter: Letter) -> time:
+    """Return the local time at which a message is to arrive."""
+    hour = letter.profile["best_hour"]
+    return letter.step.at or time(10 if hour is None else hour)
+
+
+def written(letter: Letter, day: date, portfolio: Portfolio, now: datetime | None) -> Row:
+    """Return a row of ``outbound_messages``, but for its rank."""
+    channels = {channel.id: channel for channel in portfolio.channels}
+    only = letter.order[0] if len(letter.order) == 1 and not letter.is_suppressed else None
+    hours = channels[letter.channel or only or ""].hours if letter.channel or only else None
+    business = ZoneInfo(portfolio.timezone)
+    withheld = None
+    if letter.is_suppressed:
+        withheld = "suppressed"
+    elif letter.channel is None:
+        withheld = letter.tried[0].partition(":")[2] if only else "no_channel"
+    chosen = channels[letter.channel] if letter.channel else None
+    end = datetime.combine(last_day_of(letter, day, portfolio) + DAY, time(), letter.zone).astimezone(UTC)
+    return {
+        **letter.row,
+        "channel": letter.channel or letter.row["channels"],
+        "medium": chosen and chosen.medium,
+        "address": letter.profile[chosen.to] if chosen and chosen.to else None,
+        "send_at": send_at(day, clock_of(letter), letter.zone, business, hours, now),
+        "planned_at": send_at(day, clock_of(letter), letter.zone, business, None, now),
+        "hour_from": "step" if letter.step.at else "default" if letter.profile["best_hour"] is None else "best",
+        "expires_at": end,
+        "tried": letter.tried,
+        "withheld": withheld,
+        "rank": (letter.journey.mandatory, letter.score()),
+    }
+
+
+def ranked(rows: list[Row]) -> list[Row]:
+    """Number the rows of each channel from 1: what is sent first, by time, mandatory, score and key."""
+    places: dict[str, int] = {}
+    for row in sorted(
+        rows,
+        key=lambda each: (
+            each["withheld"] is not None, each["send_at"], not each["rank"][0], -each["rank"][1], each["idempotency_key"]
+        ),
+    ):  # fmt: skip
+        places[row["channel"]] = row["rank"] = places.get(row["channel"], 0) + 1
     return sort(rows, "idempotency_key")
 
 
-def send_at(day: date, hour: int, zone: ZoneInfo, business: ZoneInfo) -> datetime:
-    """Return the first time after the end of the day, where the business is, that it is the hour on a later day where the customer is."""
-    end = datetime.combine(day + DAY, time(0), business).astimezone(UTC)
-    later = day + DAY
-    while (at := datetime.combine(later, time(hour), zone).astimezone(UTC)) < end:
+def send_at(
+    day: date, clock: time, zone: ZoneInfo, business: ZoneInfo, hours: Hours | None = None, now: datetime | None = None
+) -> datetime:
+    """Return the first time after the end of the day, where the business is, that it is the hour on a later day where the customer is.
+
+    Of a day that is not over, after ``now``. Within ``hours``: clamped into them, on one of their days.
+    """
+    after = datetime.combine(day + DAY, time(0), business).astimezone(UTC) if now is None else now
+    later = day + DAY if now is None else day
+    if hours is not None and not hours.first <= clock.hour < hours.end:
+        clock = time(min(max(clock.hour, hours.first), hours.end - 1))
+    while True:
+        at = datetime.combine(later, clock, zone).astimezone(UTC)
+        local = at.astimezone(zone)
+        is_open = hours is None or (hours.first <= local.hour < hours.end and local.weekday() in hours.days)
+        if at >= after and is_open:
+            return at
         later += DAY
-    return at
 
 
 def audience_changes(assignment_rows: Sequence[Row], day: date) -> list[Row]:

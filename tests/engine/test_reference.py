@@ -21,8 +21,10 @@ from atc_pipeline.journeys.portfolio import (
     Condition,
     Engagement,
     Goal,
+    Hours,
     Intent,
     Journey,
+    MessageCap,
     NotAfter,
     Period,
     Policy,
@@ -110,6 +112,7 @@ def policy(**changes: Any) -> Policy:
     plain = Policy(
         score=numeric("value", value=NUMBER), none=numeric("0.0"), prior_propensity=0.05, waiting_weight=0.0, linked_boost=1.5,
         switch_margin=0.25, rest_days=0, cap=None, suppress=(), suppressed_when=None, holdout=0.0, explore=0.0, keep_candidates=None,
+        patience_days=2,
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -120,7 +123,7 @@ def portfolio(*journeys: Journey, policies: Mapping[str, Any] | None = None, **c
         version="1", timezone="Europe/Berlin", starts_on=date(2026, 1, 1), ends_on=None, backfill_days=30, blocked=(),
         channels=(Channel("email", "opt_in", False), Channel("app", "opt_out", False), Channel("web", "none", False)),
         traits=(), interest_half_life_days=10.0, topics=(), intents=(), engagement=None, predictions=None, segments=(),
-        journeys=journeys, policy=policy(**(policies or {})),
+        journeys=journeys, audiences=(), publish=None, policy=policy(**(policies or {})),
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -1504,6 +1507,7 @@ def test_who_was_sent_something_is_not_explored_with_again() -> None:
 def assignment_of(**changes: Any) -> Row:
     """Return the assignment of customer c, who starts journey a today."""
     plain = {"customer_id": "c", "journey_id": "a", "entered_on": TODAY, "day_index": 1, "arm": "treated", "decision": "start"}
+    plain |= {"ends_on": TODAY + 9 * DAY, "score": 1.0}
     return {**plain, "ended_journey_id": None, **changes}
 
 
@@ -1523,17 +1527,59 @@ def test_todays_steps_are_sent_tomorrow_morning_in_the_customers_time() -> None:
 
 
 def test_a_step_is_withheld_with_the_first_reason() -> None:
-    """No consent for its channel, then a suppressed customer, then a blackout."""
-    blackout = (Period(TODAY, TODAY),)
-    told = condition("tenure_days = 5", tenure_days=COUNT)
-    for consent, suppressed, days, reason in (
-        (None, told, blackout, "no_consent"),
-        (True, told, blackout, "suppressed"),
-        (True, None, blackout, "blackout"),
-        (True, None, (), None),
+    """A suppressed customer, then consent, an address, bounces, readiness, then the day it would arrive on, which is tomorrow."""
+    tomorrow, told = (Period(TODAY + DAY, TODAY + DAY),), condition("tenure_days = 5", tenure_days=COUNT)
+    late = Hours(0, 24, (1,))  # on Tuesdays; today is a Saturday
+    for changes, channel, days, suppressed, reason in (
+        ({"consent_email": None}, {}, (), told, "suppressed"),
+        ({"consent_email": None}, {"to": "mail"}, tomorrow, None, "no_consent"),
+        ({"mail": " ", "bounced_email": True}, {"to": "mail"}, tomorrow, None, "no_address"),
+        ({"mail": "c@x", "bounced_email": True}, {"to": "mail", "when": condition("false")}, tomorrow, None, "bounced"),
+        ({}, {"when": condition("tenure_days > 5", tenure_days=COUNT)}, tomorrow, None, "not_ready"),
+        ({}, {}, tomorrow, None, "blackout"),
+        ({}, {"hours": late}, (), None, None),
+        ({}, {"hours": Hours(0, 24, (2,))}, (), None, "expired"),
+        ({}, {}, (Period(TODAY, TODAY),), None, None),
     ):
-        config = portfolio(journey("a", steps=(Step(1, ("email",), "x", None),), suppress=days), policies={"suppressed_when": suppressed})
-        assert [row["withheld"] for row in messages([assignment_of()], [profile(consent_email=consent)], TODAY, config)] == [reason]
+        config = portfolio(
+            journey("a", steps=(Step(1, ("email",), "x", None),), suppress=days),
+            policies={"suppressed_when": suppressed},
+            channels=(Channel("email", "opt_in", False, **channel),),
+        )
+        (row,) = messages([assignment_of()], [profile(**{"consent_email": True, **changes})], TODAY, config)
+        assert (row["withheld"], row["tried"]) == (reason, [f"email:{reason}"] if reason not in (None, "suppressed") else [])
+
+
+def test_the_preferred_channel_comes_first_and_what_is_passed_over_is_told() -> None:
+    """Then the list as it is written; of several, none left is no_channel."""
+    step = Step(1, ("email", "app", "web"), "x")
+    config = portfolio(journey("a", steps=(step,)))
+    (row,) = messages([assignment_of()], [profile(preferred_channel="app")], TODAY, config)
+    assert (row["channel"], row["tried"], row["channels"]) == ("app", [], "email|app|web")
+    listed = portfolio(journey("a", steps=(replace(step, choose="listed"),)))
+    (row,) = messages([assignment_of()], [profile(preferred_channel="app")], TODAY, listed)
+    assert (row["channel"], row["tried"]) == ("app", ["email:no_consent"])
+    closed = portfolio(journey("a", steps=(Step(1, ("email", "app"), "x"),)))
+    (row,) = messages([assignment_of()], [profile(consent_app=False)], TODAY, closed)
+    assert (row["withheld"], row["channel"], row["tried"]) == ("no_channel", "email|app", ["email:no_consent", "app:no_consent"])
+
+
+def test_a_channel_takes_so_many_a_day_the_best_first_and_so_many_of_one_customer() -> None:
+    """Two places: for the mandatory journey, then the higher score; the third goes on to the next channel."""
+    journeys = [journey(name, mandatory=name == "m", steps=(Step(1, ("app", "web"), "x"),)) for name in ("a", "m")]
+    config = portfolio(*journeys, channels=(Channel("app", "none", False, per_day=2), Channel("web", "none", False)))
+    who = [assignment_of(customer_id=name, score=score) for name, score in (("c", 1.0), ("d", 3.0), ("e", 3.0))]
+    who.append(assignment_of(customer_id="m", journey_id="m", score=None))
+    rows = messages(who, [profile(customer_id=row["customer_id"], consent_app=None) for row in who], TODAY, config)
+    assert {row["customer_id"]: row["channel"] for row in rows} == {"m": "app", "d": "app", "e": "web", "c": "web"}
+    assert {row["customer_id"]: row["tried"] for row in rows}["c"] == ["app:no_places"]
+    capped = portfolio(*journeys, channels=(Channel("app", "none", False, cap=MessageCap(3, 1)), Channel("web", "none", False)))
+    sent = {"customer_id": "c", "journey_id": "z", "channel": "app", "content": "y", "step_day": 1, "withheld": None}
+    for age, channel in ((1, "web"), (2, "web"), (3, "app")):
+        (row,) = messages([assignment_of()], [profile()], TODAY, capped, [{**sent, "date": ago(age)}])
+        assert row["channel"] == channel
+    (row,) = messages([assignment_of(journey_id="m")], [profile()], TODAY, capped, [{**sent, "date": ago(1)}])
+    assert row["channel"] == "app"
 
 
 def test_audiences_change_where_somebody_enters_or_leaves() -> None:

@@ -241,6 +241,52 @@ def periods(days: tuple[date, ...]) -> st.SearchStrategy[list[dict[str, date]]]:
     return st.lists(one, max_size=1)
 
 
+@st.composite
+def steps_of(draw: Draw, length: int, names: list[str], condition: st.SearchStrategy[str]) -> dict[str, Any]:
+    """Draw a step of a journey so long: through one channel, or through whichever of several fits."""
+    day, content = (
+        draw(st.one_of(st.integers(1, length), st.integers(1, min(2, length)))),
+        draw(st.sampled_from(["hello", "hello", "tips"])),
+    )
+    step: dict[str, Any] = {"day": day, "content": content}
+    if draw(st.booleans()):
+        step["channel"] = draw(st.sampled_from(names))
+    else:
+        step["channels"] = draw(st.lists(st.sampled_from([*names, *sorted(CHANNELS)]), unique=True, min_size=1, max_size=4))
+    optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
+        "when": (4, condition),
+        "choose": (3, st.just("listed")),
+        "at": (3, st.sampled_from(["11:00", "00:30", "23:59", "02:15"])),
+        "repeat": (3, st.just(value=True)),
+    }
+    return step | {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
+
+
+@st.composite
+def channels_of(draw: Draw, condition: st.SearchStrategy[str], address: str | None) -> dict[str, Any]:
+    """Draw what holds of each channel: hours, caps, places; ``address``: a column that some have their addresses in."""
+    hours = st.sampled_from(
+        [
+            {"from": 8, "to": 21},
+            {"from": 9, "to": 10, "days": ["mon", "tue", "wed", "thu", "fri"]},
+            {"from": 2, "to": 3},
+            {"from": 0, "to": 24, "days": ["sat"]},
+            {"from": 23, "to": 24, "days": ["sun", "wed"]},
+        ]
+    )
+    optional: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
+        "hours": (3, hours),
+        "cap": (3, st.fixed_dictionaries({"days": st.sampled_from([1, 3, 5]), "messages": st.sampled_from([1, 1, 2])})),
+        "per_day": (3, st.sampled_from([1, 2, 5])),
+        "when": (4, condition),
+        **({"to": (2, st.just(address))} if address else {}),
+    }
+    return {
+        name: channel | {key: draw(strategy) for key, (odds, strategy) in optional.items() if one_in(draw, odds)}
+        for name, channel in CHANNELS.items()
+    }
+
+
 CAPACITIES: st.SearchStrategy[dict[str, int]] = st.fixed_dictionaries(
     {}, optional={"daily_entries": st.sampled_from([1, 0, 2, 5]), "active": st.sampled_from([2, 0, 1, 4, 9])}
 )
@@ -303,10 +349,8 @@ def journeys(
     channels = draw(st.lists(st.sampled_from(sorted(CHANNELS)), unique=True, max_size=2))
     if channels:
         journey["channels"] = channels
-    step = st.fixed_dictionaries(
-        {"day": st.integers(1, length), "channel": st.sampled_from(channels or sorted(CHANNELS)), "content": st.just("hello")}
-    )
-    steps = draw(st.lists(step, max_size=3, unique_by=lambda one: (one["day"], one["channel"])))
+    step = steps_of(length, channels or sorted(CHANNELS), condition)
+    steps = draw(st.lists(step, max_size=4, unique_by=lambda one: (one["day"], *one.get("channels", [one.get("channel")]))))
     if steps:
         steps[0] |= draw(st.sampled_from([{}, {"variant": "b"}]))
         journey["steps"] = steps
@@ -315,12 +359,22 @@ def journeys(
 
 @st.composite
 def documents(
-    draw: Draw, days: tuple[date, ...], numbers_of_journeys: tuple[int, ...] = (3, 4, 5, 6, 6, 2, 1, 0), *, is_limited: bool = False
+    draw: Draw,
+    days: tuple[date, ...],
+    numbers_of_journeys: tuple[int, ...] = (3, 4, 5, 6, 6, 2, 1, 0),
+    *,
+    is_limited: bool = False,
+    is_addressed: bool = False,
 ) -> dict[str, Any]:
-    """Draw a whole ``journeys.yaml``; if ``is_limited``, journeys have capacities and choices are explored."""
+    """Draw a whole ``journeys.yaml``; if ``is_limited``, journeys have capacities and choices are explored.
+
+    ``is_addressed``: channels may have addresses.
+    """
     numbers = draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, min_size=3, max_size=6))
     others = draw(st.lists(st.sampled_from(sorted(OTHERS)), unique=True, max_size=4))
     traits = {name: draw(st.sampled_from({**NUMBERS, **OTHERS}[name])) for name in [*numbers, *others]}
+    if is_addressed:
+        traits["address"] = {"profile": "address", "type": "string"}
     if draw(st.booleans()):
         traits["percentile_of_it"] = {"percentile": numbers[0]}
     condition = conditions(numbers, others)
@@ -343,6 +397,7 @@ def documents(
         "suppressed_when": (3, condition),
         "holdout": (4, st.sampled_from([0.0, 0.3, 0.9])),
         "keep_candidates": (6, st.sampled_from(["all", 1, 2])),
+        "patience_days": (3, st.sampled_from([0, 1, 5])),
     }
     if is_limited:
         optional["explore"] = (2, st.sampled_from([0.3, 0.9, 0.05]))
@@ -352,7 +407,7 @@ def documents(
     document: dict[str, Any] = {
         "version": draw(st.sampled_from(["2026-11", "a"])),
         "calendar": {"timezone": draw(st.sampled_from(["Europe/Berlin", "UTC", "America/New_York", "Asia/Kolkata"])), "starts_on": days[0]},
-        "channels": CHANNELS,
+        "channels": draw(channels_of(condition, "address" if is_addressed else None)),
         "traits": traits,
         "interests": {"half_life_days": draw(st.sampled_from([2, 30])), "topics": {"bags": draw(signals), "sport": draw(signals)}},
         "intents": {"buy": draw(intent), "leave": draw(intent)},
@@ -723,7 +778,7 @@ def decision_worlds(draw: Draw, number_of_days: int = 8, *, is_limited: bool = F
     """
     first = draw(st.sampled_from([date(2026, 1, 1), date(2026, 3, 26), date(2026, 10, 22)]))
     days = tuple(first + index * DAY for index in range(number_of_days))
-    document = draw(documents(days, (4, 5, 6, 6, 5, 0) if is_limited else (4, 5, 6), is_limited=is_limited))
+    document = draw(documents(days, (4, 5, 6, 6, 5, 0) if is_limited else (4, 5, 6), is_limited=is_limited, is_addressed=True))
     edited = {}
     for day in days[4::4]:
         if one_in(draw, 2):
@@ -770,12 +825,15 @@ class Crowd:
             pl.Date: [date(2000, 1, 31), date(2001, 12, 1), None],
             pl.List: [[], ["gold"], ["gold", "ski"]],
         }
+        addresses = ["c@example.com", "c@example.com", " ", None]
         known: dict[str, list[Any]] = {
             "date": [day],
             "tenure_days": [0, 1, 2, 3, 4, 5, 6],
             "timezone": [None, "Asia/Tokyo", "America/Los_Angeles", "Mars/Olympus"],
             "engagement": [None, 0.0, 0.3, 0.5, 0.8, 1.0],
             "best_hour": [None, 0, 2, 10, 23],
+            "preferred_channel": [None, *(channel.id for channel in portfolio.channels)],
+            "address": addresses,
         }
         shares = {name: [0.0, 0.25, 0.5, 0.75, 1.0] for name in schema if name.startswith(("interest_", "intent_"))}
         choices = {name: {**known, **shares}.get(name, values[type(dtype)]) for name, dtype in schema.items()}

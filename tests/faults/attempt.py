@@ -205,7 +205,7 @@ def carry_out(work: Order, wire: Connection) -> None:
     channels = Channels(
         home=told.home,
         live=told.live,
-        webhooks=told.webhooks,
+        ways=told.ways,
         batch_size=BATCH_SIZE,
         timeout_seconds=work.timeout_seconds,
         retries=work.retries,

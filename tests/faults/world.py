@@ -19,7 +19,8 @@ import duckdb
 import polars as pl
 
 from atc_pipeline.identity.erasure import Person
-from resources.channels.connected import LIVE, SIGNED_WITH, WEBHOOKS
+from resources.channels.connected import LIVE, WEBHOOKS
+from resources.channels.signing import SIGNED_WITH
 from resources.erasure.tombstones import Tombstones
 from resources.storage.spill import PREFIX
 from tests.edges.receiver import Receiver

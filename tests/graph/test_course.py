@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 WITH_EVERYTHING = JOURNEYS.replace("segments:", "predictions: {order: Order Completed, value: revenue}\nsegments:").replace(
     "policy: {", 'policy: {cap: {days: 9, starts: "2"}, '
 )
-NOT_OF_THE_COURSE = "activation/"
-"""It is not a day's own table, but what became of sending it."""
+NOT_OF_THE_COURSE = ("activation/", "audience_syncs/", "answers/")
+"""They are no tables of a day's own, but what became of sending it."""
 
 
 def test_the_course_writes_the_files_that_a_run_writes(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ TOGETHER = (
     ("customer_activity", "feature_coverage"),
     ("identity_map", "identity_changes"),
     ("customer_profiles", "purchase_models"),
+    ("audience_members", "audience_changes"),
+    ("audience_syncs", "answers"),
     ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"),
     (),
 )

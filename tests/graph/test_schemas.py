@@ -67,6 +67,10 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
     "outbound_messages": {"step_day": (0,), "withheld": WORDS},
     "activation": {"status": WORDS},
+    "audience_members": {},
+    "audience_syncs": {"operation": WORDS, "cause": WORDS, "status": WORDS},
+    "answers": {"operation": WORDS, "status": WORDS},
+    "audience_changes": {"change": WORDS},
 }  # fmt: skip
 """By table and column whose values are bounded: those just beyond each bound."""
 

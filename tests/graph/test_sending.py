@@ -141,8 +141,8 @@ def test_what_was_refused_as_a_whole_or_not_tried_is_sent_later_and_a_verdict_is
     live: dict[str, str], receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A receiver that is not let in (401), then given up: all of it goes out the day after. What it refused by message does not."""
-    one_by_one = partial(WebhookChannel, batch_size=1)
-    monkeypatch.setattr("resources.channels.connected.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
+    one_by_one = partial(WebhookChannel, secret=SECRET, batch_size=1)
+    monkeypatch.setattr("resources.channels.connected.WAYS", {"http": lambda _, url, setting: one_by_one(url, now=setting.now)})
     with dg.DagsterInstance.ephemeral() as instance:
         monkeypatch.setattr("resources.delivery.delivery.GIVEN_UP_AFTER", 1)
         receiver.answers.extend([Answer(401, is_acting=False)] * 2)
@@ -181,8 +181,8 @@ def test_a_late_file_after_an_outage_forgets_nothing(
 ) -> None:
     """The sensor runs the day of the outage again with the day just over: what was refused or not tried goes out with that run, and the
     past day's table does not say that all is well; where the outage lasts, the day's check stays red."""
-    one_by_one = partial(WebhookChannel, batch_size=1)
-    monkeypatch.setattr("resources.channels.connected.Channels._webhook", lambda _, url, secret, now: one_by_one(url, secret, now))
+    one_by_one = partial(WebhookChannel, secret=SECRET, batch_size=1)
+    monkeypatch.setattr("resources.channels.connected.WAYS", {"http": lambda _, url, setting: one_by_one(url, now=setting.now)})
     monkeypatch.setattr("resources.delivery.delivery.GIVEN_UP_AFTER", 1)
     with dg.DagsterInstance.ephemeral() as instance:
         receiver.answers.extend([Answer(401, is_acting=False)] * 20)

@@ -6,7 +6,7 @@ The attacks are seen in a browser in tests/edges/test_browser.py.
 import gzip
 import re
 import unicodedata
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -128,7 +128,7 @@ def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
 
 def test_tables_speak_in_words() -> None:
     """No column is called after the function that made it."""
-    messages = pl.DataFrame({"channel": ["email", "email"], "withheld": [None, "no_consent"]})
+    messages = planned(("email", None, []), ("email", "no_consent", ["email:no_consent"]))
     deliveries = pl.DataFrame({"channel": ["email"], "status": ["failed"]})
     answers = pl.DataFrame({"journey_id": ["welcome", None], "decision": ["start", "none"]})
     shown = [
@@ -139,11 +139,40 @@ def test_tables_speak_in_words() -> None:
     ]
     headers = [one.value.splitlines()[0] for one in shown if isinstance(one, dg.MarkdownMetadataValue)]
     assert headers == [
-        "| channel | withheld | messages |",
+        "|  | email | all | share |",
+        "| hour | messages |  |",
+        "| channel | reason | passed_over |",
         "| channel | status | messages |",
         "| journey | none | start |",
         "| event | events |  |",
     ]
+
+
+def planned(*rows: tuple[str, str | None, list[str]]) -> pl.DataFrame:
+    """Return messages by channel, why they are withheld and what was passed over: due at 7 in the evening in Berlin."""
+    frame = pl.DataFrame(rows, schema={"channel": pl.String, "withheld": pl.String, "tried": pl.List(pl.String)}, orient="row")
+    at = pl.lit(datetime(2026, 3, 5, 18, tzinfo=UTC))
+    return frame.with_columns(send_at=at, zone=pl.lit("Europe/Berlin"), zone_from=pl.lit("calendar"))
+
+
+def test_messages_are_shown_from_due_to_sent() -> None:
+    """Reason by reason in the order tested, channel by channel; the local hours, and how often a channel was passed over, and why."""
+    rows = [("app", None, ["email:no_consent"])] * 2 + [("app", None, []), ("email", "guardrail:banned", ["email:guardrail:banned"])]
+    rows += [("email", "no_address", ["email:no_address"])]
+    facts = facts_of("outbound_messages", planned(*rows))
+    assert (facts["due"], facts["to_send"], facts["in_the_calendars_zone"]) == (5, 3, 3)
+    cells = [[cell.strip() for cell in line.split("|")[1:-2]] for line in facts["waterfall"].value.splitlines()]
+    assert cells == [
+        ["", "app", "email", "all"],
+        ["---", "---:", "---:", "---:"],
+        ["due", "3", "2", "5"],
+        ["no_address", "0", "1", "1"],
+        ["guardrail:banned", "0", "1", "1"],
+        ["to send", "3", "0", "3"],
+    ]
+    assert [line.split("|")[1:3] for line in facts["local_hours"].value.splitlines()[2:]] == [[" 19 ", " 3 "]]
+    assert "| email | no_consent | 2 |" in facts["tried"].value
+    assert facts_of("outbound_messages", planned()) == {"dagster/row_count": 0, "to_send": 0}
 
 
 def test_headers_of_tables_are_text_too() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atc_pipeline.activation import messages, timing
+from atc_pipeline.activation import messages
 from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -43,7 +43,12 @@ def answers(customers: list[str], *, day_index: int = 1, today: date = TODAY) ->
     """The answer of each customer: in the journey, treated."""
     entered = today - timedelta(days=day_index - 1)
     return pl.LazyFrame({"customer_id": customers}).with_columns(
-        journey_id=pl.lit("a"), arm=pl.lit("treated"), entered_on=pl.lit(entered), day_index=pl.lit(day_index, pl.Int64)
+        journey_id=pl.lit("a"),
+        arm=pl.lit("treated"),
+        entered_on=pl.lit(entered),
+        day_index=pl.lit(day_index, pl.Int64),
+        ends_on=pl.lit(entered + timedelta(days=8)),
+        score=pl.lit(1.0),
     )
 
 
@@ -58,7 +63,7 @@ def people(customers: list[str], timezone: list[str | None] | None = None, hour:
 
 def planned(config: Portfolio, customers: list[str], **options: object) -> pl.DataFrame:
     """Today's messages of these customers."""
-    return messages.write_messages(answers(customers), people(customers), config, today=TODAY, **options).collect()  # type: ignore[arg-type]
+    return messages.write_messages(answers(customers), people(customers), config, today=TODAY, **options).messages  # type: ignore[arg-type]
 
 
 def test_a_key_is_the_hash_of_who_what_when_and_how(tmp_path: Path) -> None:
@@ -71,7 +76,7 @@ def test_a_key_is_the_hash_of_who_what_when_and_how(tmp_path: Path) -> None:
 def test_no_two_messages_have_one_text(rows: list[tuple[str, str, str]]) -> None:
     """Whatever colons a customer's name has in it: its text says who, what, when and how in one way only."""
     frame = pl.DataFrame(rows, schema=["customer_id", "journey_id", "channel"], orient="row").unique(maintain_order=True)
-    frame = frame.with_columns(entered_on=pl.lit(TODAY), step_day=pl.lit(1, pl.Int64))
+    frame = frame.with_columns(entered_on=pl.lit(TODAY), step_day=pl.lit(1, pl.Int64), channels="channel")
     texts = frame.select(messages.text_of("customer_id"))["customer_id"]
     assert texts.n_unique() == frame.height
     for text, row in zip(texts, frame.iter_rows(named=True), strict=True):
@@ -123,12 +128,12 @@ def test_a_message_is_due_after_the_day_at_the_best_hour(tmp_path: Path, timezon
     names = [f"{number:05}" for number in range(len(pairs))]
     who = people(names, [zone for zone, _ in pairs], [hour for _, hour in pairs])
     config = portfolio(tmp_path, timezone)
-    due = messages.write_messages(answers(names, today=day), who, config, today=day).sort("customer_id").collect()["send_at"].to_list()
+    due = messages.write_messages(answers(names, today=day), who, config, today=day).messages.sort("customer_id")["send_at"].to_list()
     business, end = ZoneInfo(timezone), datetime.combine(day + timedelta(days=1), time(), ZoneInfo(timezone)).astimezone(UTC)
     for (zone, hour), at in zip(pairs, due, strict=True):
         place = business if zone in (None, "no/zone") else ZoneInfo(zone)
         wanted = 10 if hour is None else hour
-        assert at == reference.send_at(day, wanted, place, business)
+        assert at == reference.send_at(day, time(wanted), place, business)
         local = at.astimezone(place)
         assert at >= end
         assert local.date() > day
@@ -143,7 +148,7 @@ def test_on_a_running_day_a_message_is_due_after_now(tmp_path: Path) -> None:
     """Wherever the customer is, the best hour that comes next; never one that is over."""
     now = datetime(2026, 1, 10, 23, 30, tzinfo=UTC)
     who = people(["a", "b", "c"], ["UTC", "Pacific/Auckland", "America/Los_Angeles"], [23, 9, 20])
-    rows = messages.write_messages(answers(["a", "b", "c"]), who, portfolio(tmp_path), today=TODAY, now=now).sort("customer_id").collect()
+    rows = messages.write_messages(answers(["a", "b", "c"]), who, portfolio(tmp_path), today=TODAY, now=now).messages.sort("customer_id")
     assert rows["send_at"].to_list() == [
         datetime(2026, 1, 11, 23, tzinfo=UTC),
         datetime(2026, 1, 11, 20, tzinfo=UTC),  # on the 11th 9:00 in Auckland was three hours ago
@@ -155,7 +160,8 @@ def test_on_a_running_day_a_message_is_due_after_now(tmp_path: Path) -> None:
     ("steps", "entered_before", "withheld", "reason"),
     [
         pytest.param("[{day: 5, channel: app, content: tips}]", 4, None, "already_sent", id="moved"),
-        pytest.param("[{day: 3, channel: app, content: tips}, {day: 5, channel: app, content: tips}]", 4, None, None, id="listed twice"),
+        pytest.param("[{day: 3, channel: app, content: tips}, {day: 5, channel: app, content: tips}]", 4, None, "already_sent", id="twice"),
+        pytest.param("[{day: 5, channel: app, content: tips, repeat: true}]", 4, None, None, id="meant twice"),
         pytest.param("[{day: 5, channel: web, content: tips}]", 4, None, None, id="another channel"),
         pytest.param("[{day: 5, channel: app, content: tricks}]", 4, None, None, id="another content"),
         pytest.param("[{day: 5, channel: app, content: tips}]", 4, "no_consent", None, id="it was withheld"),
@@ -173,7 +179,7 @@ def test_a_step_that_was_moved_is_not_sent_again(
         schema_overrides={"withheld": pl.String},
     )  # fmt: skip
     now_in = answers(["u"], day_index=5).with_columns(entered_on=pl.lit(TODAY - timedelta(days=entered_before)))
-    (row,) = messages.write_messages(now_in, people(["u"]), config, today=TODAY, earlier=earlier).collect().iter_rows(named=True)
+    (row,) = messages.write_messages(now_in, people(["u"]), config, today=TODAY, earlier=earlier).messages.iter_rows(named=True)
     assert row["withheld"] == reason
 
 
@@ -197,12 +203,12 @@ def test_what_is_tried_again_is_due_at_the_next_best_hour_of_who_still_may_be_wr
     assert again.sort("customer_id")["idempotency_key"].equals(earlier.sort("customer_id")["idempotency_key"])
 
 
-def test_a_flood_of_time_zones_that_are_none_costs_little() -> None:
+def test_a_flood_of_time_zones_that_are_none_costs_little(tmp_path: Path) -> None:
     """Whoever sends a hundred thousand names of zones makes nobody look them up one by one."""
     names = [f"c{number}" for number in range(100_000)]
     looked_up = is_time_zone.cache_info().misses
-    times = timing.with_send_at(
-        people(names), people(names, [f"zone/{name}" for name in names]), "UTC", TODAY, datetime(2026, 1, 11, tzinfo=UTC)
-    )
-    assert times.collect()["send_at"].unique().to_list() == [datetime(2026, 1, 11, 10, tzinfo=UTC)]
-    assert is_time_zone.cache_info().misses == looked_up
+    who = people(names, [f"zone/{name}" for name in names])
+    rows = messages.write_messages(answers(names), who, portfolio(tmp_path), today=TODAY).messages
+    assert rows["send_at"].unique().to_list() == [datetime(2026, 1, 11, 10, tzinfo=UTC)]
+    assert rows["zone_from"].unique().to_list() == ["calendar"]
+    assert is_time_zone.cache_info().misses <= looked_up + 1

@@ -180,6 +180,22 @@ def test_every_reason_for_withholding_has_words_of_its_own(tmp_path: Path) -> No
     assert "tea_1 by email: withheld as 'full_moon', which this version has no words for" in told(unknown)
 
 
+def test_the_channels_passed_over_are_told_with_their_reasons(tmp_path: Path) -> None:
+    """Of a message that is sent, and of one for which no channel was left; in whose time zone the hour is."""
+    row = {"date": TODAY, "idempotency_key": "k", "customer_id": "x", "journey_id": "a", "step_day": 1, "channels": "app|email"}
+    row |= {"content": "tea_1", "send_at": datetime(2026, 6, 4, 8, tzinfo=UTC), "zone": "Europe/Berlin", "zone_from": "calendar"}
+    start = {"decision": "start", "journey_id": "a", "entered_on": TODAY, "day_index": 1, "ends_on": date(2026, 6, 12), "arm": "treated"}
+    config, options = portfolio_with(tmp_path), [option("a", 4.4, "chosen"), option(NONE, 0.5, "outscored")]
+
+    def page(**more: object) -> str:
+        return " ".join(told(day_of(config, options, [past("a", entered_on=TODAY)], sent=[row | more], **start)).split())
+
+    sent = page(channel="email", tried=["app:no_places"])
+    assert "tea_1 by email, 4 June at 10:00 (Europe/Berlin, the calendar's); not by app: its places of the day went to others" in sent
+    lost = page(channel="app|email", tried=["app:bounced", "email:guardrail:banned"], withheld="no_channel")
+    assert "tea_1 by app or email: withheld, app: the address has bounced; email: its text breaks the rule banned" in lost
+
+
 RESERVED = {"journey_id": "b", "entered_on": date(2026, 5, 22), "ended_on": date(2026, 6, 1), "left_on": date(2026, 6, 1)}
 ENTERED = past(**RESERVED, ended_reason="completed", recent_starts=[date(2026, 5, 22)])
 OTHER = past("a", entered_on=date(2026, 5, 22), ended_on=date(2026, 6, 1), left_on=date(2026, 6, 1), ended_reason="interrupted")
@@ -493,7 +509,7 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
         people = pl.DataFrame(crowd.profiles(portfolio, today), schema=profiles.table_schema(portfolio))
         queued = pl.DataFrame(crowd.queues(portfolio, today), schema=JOURNEY_QUEUES.schema)
         done = decision.decide(queued.lazy(), people.lazy(), state, NO_GOALS, portfolio, today=today)
-        sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).collect()
+        sent = messages.write_messages(done.assignments.lazy(), people.lazy(), portfolio, today=today).messages
         before, state = state, done.state
         frames: dict[str, Any] = {"profile": people, "candidates": done.candidates.collect(), "assignment": done.assignments}
         frames |= {"messages": sent, "yesterday": yesterday, "state": done.state, "state_before": before}

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from atc_pipeline.journeys import document
+from atc_pipeline.journeys import document, wording
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.document import JourneysDocument
 from atc_pipeline.journeys.editors import json_schema
@@ -508,7 +508,7 @@ def test_the_json_schema_explains_every_key() -> None:
         (
             JourneysDocument,
             resolved.Portfolio,
-            {"calendar", "identity", "interests"},
+            {"calendar", "identity", "interests", "writer"},
             {"timezone", "starts_on", "ends_on", "backfill_days", "blocked", "interest_half_life_days", "topics"},
         ),
         (document.Journey, resolved.Journey, {"capacity"}, {"daily_entries", "active"}),
@@ -523,6 +523,12 @@ def test_the_json_schema_explains_every_key() -> None:
         (document.Publish, resolved.Publish, set(), set()),
         (document.Hours, resolved.Hours, set(), set()),
         (document.MessageCap, resolved.MessageCap, set(), set()),
+        (wording.Brand, resolved.Brand, set(), set()),
+        (wording.Limits, resolved.Limits, {"push_body", "sms_segments"}, set()),
+        (wording.Block, resolved.Block, {"text", "html", "write"}, {"id"}),
+        (wording.Variant, resolved.Variant, {"write"}, set()),
+        (wording.Email, resolved.EmailContent, set(), set()),
+        (wording.Content, resolved.Content, {"push", "sms", "task", "slot"}, {"id"}),
         (document.NotAfter, resolved.NotAfter, set(), set()),
         (document.Reentry, resolved.Reentry, set(), set()),
         (document.Period, resolved.Period, set(), set()),

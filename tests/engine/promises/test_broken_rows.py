@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import OUTBOUND_MESSAGES
+from atc_pipeline.activation.tables import AUDIENCE_MEMBERS, AUDIENCE_SYNCS, OUTBOUND_MESSAGES
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
@@ -31,6 +31,12 @@ BLACKOUT = TODAY + timedelta(days=5)
 JOURNEYS = f"""
 version: "1"
 calendar: {{timezone: UTC, starts_on: 2026-03-01}}
+channels: {{email: {{consent: opt_in, to: email}}, ads: {{consent: opt_in, medium: audience}}}}
+traits: {{email: {{profile: email, type: string}}}}
+segments: {{buyers: "tenure_days > 5"}}
+audiences:
+  of_once: {{journey: once, channel: ads, match: [email], to: [meta]}}
+  buying: {{segment: buyers, channel: ads, match: [email], to: [meta]}}
 journeys:
   - {{id: once, length_days: 5, queue: {{where: "true"}}}}
   - {{id: twice, length_days: 5, queue: {{where: "true"}}, reentry: {{after_days: 4, from: exit}}, max_entries: 2}}
@@ -42,7 +48,7 @@ policy:
   suppress: [{{from: {BLACKOUT}, to: {BLACKOUT}}}]
 """
 
-PROFILES = {"date": pl.Date(), "customer_id": pl.String(), "first_seen_on": pl.Date()}
+PROFILES = {"date": pl.Date(), "customer_id": pl.String(), "first_seen_on": pl.Date(), "consent_ads": pl.Boolean()}
 SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
 TABLES = {
@@ -51,12 +57,14 @@ TABLES = {
     "candidates": SCORED_CANDIDATES.schema,
     "coverage": FEATURE_COVERAGE.schema,
     "identity_map": IDENTITY_MAP.schema,
+    "members": AUDIENCE_MEMBERS.schema,
     "memberships": MICRO_SEGMENT_MEMBERSHIPS.schema,
     "messages": OUTBOUND_MESSAGES.schema,
     "profiles": PROFILES,
     "queues": JOURNEY_QUEUES.schema,
     "sent": SENT,
     "state": JOURNEY_STATE.schema,
+    "syncs": AUDIENCE_SYNCS.schema,
 }
 """The columns of a rule's argument; ``yesterday`` is the rule's first table but where a rule says otherwise."""
 OF_YESTERDAY = {
@@ -110,6 +118,16 @@ def message(customer: str, journey: str, **more: object) -> Row:
     return {"idempotency_key": f"{customer}:{journey}", "customer_id": customer, "journey_id": journey, "step_day": 1, **more}
 
 
+def member(customer: str, audience: str = "of_once", **more: object) -> Row:
+    """Return a member of an audience."""
+    return {"audience_id": audience, "customer_id": customer, "identifiers": f'{{"email":"{"0" * 64}"}}', **more}
+
+
+def told(customer: str, operation: str, destination: str = "meta") -> Row:
+    """Return what is told of a customer."""
+    return {"audience_id": "of_once", "destination": destination, "customer_id": customer, "operation": operation}
+
+
 def feature(name: str, skipped: int, read: int, **more: object) -> Row:
     """Return how many values of a feature were skipped and read."""
     return {"feature": name, "part": 1, "event": "Bought", "events": skipped + read, "skipped": skipped, "read": read, **more}
@@ -121,6 +139,16 @@ def people(*names: str) -> list[Row]:
 
 
 SOUND: Mapping[str, Rows] = {
+    "wrong_members": {
+        "members": [member("u"), member("v", "buying"), member("w", "buying")],
+        "assignments": [answer("u", "start", "once"), answer("v", "none", None), answer("w", "start", "twice")],
+        "memberships": [{"segment_id": "buyers", "customer_id": name} for name in "vw"],
+        "profiles": [row | {"consent_ads": True} for row in people("u", "v", "w")],
+    },
+    "misdirected": {
+        "members": [member("u"), member("v")],
+        "syncs": [told("u", "add"), told("v", "update"), told("w", "remove"), told("u", "remove", "no_more")],
+    },
     "uncovered_customers": {
         "profiles": people("u", "v"),
         "memberships": [
@@ -488,6 +516,30 @@ BROKEN = (
             "sent": [{"customer_id": name, "journey_id": "daily"} for name in "uv"],
         },
     ),
+    Broken("wrong_members", "is in another journey", ["w"], {"members": [member("w")]}),
+    Broken("wrong_members", "is in another segment", ["v"], {"memberships": [{"segment_id": "buyers", "customer_id": "w"}]}),
+    Broken(
+        "wrong_members",
+        "is held out",
+        ["u", "w"],
+        {
+            "assignments": [
+                answer("u", "start", "once", arm="control"),
+                answer("v", "none", None),
+                answer("w", "start", "twice", arm="control"),
+            ]
+        },
+    ),
+    Broken(
+        "wrong_members",
+        "never gave consent, or withdrew it",
+        ["u", "v"],
+        {"profiles": [{"customer_id": name, "consent_ads": said} for name, said in (("u", None), ("v", False), ("w", True))]},
+    ),
+    Broken("wrong_members", "has nothing to be known by", ["u"], {"members": [member("u", identifiers="{}")]}),
+    Broken("wrong_members", "of no audience", ["u"], {"members": [member("u", "nobodys")]}),
+    Broken("misdirected", "who is no member is added", ["w"], {"syncs": [told("w", "add")]}),
+    Broken("misdirected", "who is one is removed", ["u"], {"syncs": [told("u", "remove")]}),
     Broken("unexpected_messages", "to a customer in no journey", ["w"], {"messages": [message("u", "once"), message("w", "once")]}),
     Broken("unexpected_messages", "to one who is held out", ["v"], {"messages": [message("v", "once")]}),
     Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),

@@ -1,0 +1,1 @@
+"""Where audiences and the one answer are kept in step, and how each destination is told."""
