@@ -67,7 +67,7 @@ def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portf
     in_order = pl.concat(said, how="diagonal_relaxed").sort(_PLACE)
     whole = rows.select(pl.lit(today).alias("date"), *_ROW[1:]).hstack(in_order)
     problem = pl.when(pl.col("text").is_null()).then(pl.lit(NO_CONTENT)).otherwise("problem")
-    return whole.with_columns(problem=problem).select(*SCHEMA).cast(dict(SCHEMA))
+    return whole.with_columns(problem=problem).select(*SCHEMA).cast(SCHEMA)
 
 
 _ROW = ("date", "idempotency_key", "customer_id", "channel", "content")

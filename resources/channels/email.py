@@ -154,7 +154,7 @@ class _Shift:
             is_connecting = connection is None or not connection.is_open
             try:
                 if connection is None or not connection.is_open:
-                    connection = Connection(relay, self._trust, watch).open()
+                    connection = Connection(relay, self._trust, watch).establish()
                 is_connecting = False
                 verdict = connection.hand_over(mail, lambda: self._channel.handed.note([mail.key]))
             except NotSentError as problem:

@@ -121,7 +121,7 @@ class Connection(smtplib.SMTP):
         self._ends_at = 0.0
         self._is_late = False
 
-    def open(self) -> Self:
+    def establish(self) -> Self:
         """Connect, with TLS and login as the relay is to have them. Raises NotSentError."""
         watch, relay = self._watch, self.relay
         watch.add(self)
@@ -150,6 +150,8 @@ class Connection(smtplib.SMTP):
             with self._phase("to take a message", seconds):
                 if (refusal := self._offer(mail)) is not None:
                     return refusal
+                assert self.sock is not None
+                self.sock.settimeout(seconds)  # which sendall takes for the whole of what it sends
                 if content.startswith(b"."):
                     content = b"." + content
                 self.send(content.replace(b"\r\n.", b"\r\n.."))

@@ -7,13 +7,14 @@ What belongs here: that file. What does not: what is noted and when (``resources
 for good (``resources.delivery.ledger``).
 """
 
+import fcntl
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from resources.storage.files import replacing
-from resources.storage.locks import locked
 
 LARGEST = 2**20
 """Bytes after which the file is written anew with what is still open: some 25,000 lines."""
@@ -31,7 +32,7 @@ class Handed:
         self.path = path
         self._state: dict[str, str | None] = {}
         """By key: None where it is on its way, else the receiver's name for it, which may be nothing."""
-        self._file = -1
+        self._file = self._door = -1
         self._read_up_to = 0
         self._appended = self._flushed = 0
         self._writing, self._flushing = threading.RLock(), threading.Lock()
@@ -82,16 +83,16 @@ class Handed:
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed."""
         with self._writing:
-            if self._file >= 0:
-                os.close(self._file)
-            self._file = -1
+            for descriptor in (self._file, self._door):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._file = self._door = -1
 
     def __del__(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
+        self.close()
 
     def _append(self, lines: str) -> None:
-        with locked(self._door()):
+        with self._alone():
             self._open()
             size = os.fstat(self._file).st_size
             if size and os.pread(self._file, 1, size - 1) != b"\n":
@@ -104,18 +105,22 @@ class Handed:
 
     def _open(self) -> None:
         """Open the file that has the name now: another process may have written it anew."""
-        if self._file >= 0 and self.path.exists() and os.path.samestat(os.fstat(self._file), self.path.stat()):
-            return
-        self.close()
-        is_new = not self.path.exists()
+        try:
+            now = os.stat(self.path)  # noqa: PTH116 - before each line
+        except FileNotFoundError:
+            now = None
+        if self._file >= 0:
+            if now is not None and os.path.samestat(os.fstat(self._file), now):
+                return
+            os.close(self._file)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._state, self._read_up_to = {}, 0
-        if is_new:
+        if now is None:
             _flush_folder(self.path.parent)
 
     def _read(self) -> None:
         """Read what was written since, whole lines only."""
-        with locked(self._door()):
+        with self._alone():
             self._open()
             self._read_on()
 
@@ -146,9 +151,17 @@ class Handed:
             unfinished.chmod(0o600)
         self._open()
 
-    def _door(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.path.with_name(f".{self.path.name}.lock")
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for other processes; threads of this one have waited already."""
+        if self._door < 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._door = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._door, fcntl.LOCK_UN)
 
 
 def _whole(key: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.journeys.resolution import load_portfolio
-from benchmarks import engine, history, population
+from benchmarks import engine, history, population, smtp
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
@@ -75,3 +75,11 @@ def test_sql_counts_of_a_day_what_profiles_count(tmp_path: Path) -> None:
         "orders", "spend", "biggest_order", "last_path", user_id="customer_id", events="events_7d", handbags_viewed="handbags_viewed_7d"
     )
     assert_frame_equal(ours, theirs.with_columns(pl.col("spend").fill_null(0)), check_column_order=False, check_dtypes=False)
+
+
+def test_mail_is_measured_by_messages_that_arrive(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both senders' messages are taken; what is printed has both, their ratio and the three ways to make a message."""
+    smtp.measure_smtp(count=20, connections=2, runs=1)
+
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in ("20 messages of 35 kB over 2", "sendmail", "parts of the bare", "email.mime", "EmailMessage"))

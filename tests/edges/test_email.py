@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from resources.channels.channel import Setting, WrongSettingError
+from resources.channels.connected import Channels
 from resources.channels.email import connect
 from resources.channels.unsubscribe import Declined, Links
 from resources.storage.handed import Handed
@@ -367,3 +368,18 @@ def test_an_address_says_host_port_and_connections(tmp_path: Path) -> None:
         ("r.example", 1, "implicit", 9),
     ]
     assert not any(secret in repr(channels) for secret in ("hunter2", "grocer-user", SECRET))
+
+
+def test_the_environment_says_that_a_channel_is_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By ``ATC_CHANNELS``; live, it is refused without a link to decline it by, and dry it is not asked for one."""
+    with running(Relay()) as relay:
+        told = {"ATC_CHANNELS": f"email=smtp://127.0.0.1:{relay.port}", "ATC_LIVE": "true"} | ENVIRONMENT
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        channels = Channels.from_environment(str(tmp_path), told)
+        assert outcome(channels.connect(["email"], lambda: AT)["email"].send(mails("ann"))) == [("delivered", True)]
+        monkeypatch.delenv("ATC_UNSUBSCRIBE_URL")
+        with pytest.raises(WrongSettingError, match="channel 'email': ATC_UNSUBSCRIBE_URL is not set"):
+            channels.connect(["email"], lambda: AT)
+        assert channels.model_copy(update={"live": "false"}).connect(["email"], lambda: AT)["email"].is_dry
+    assert len(relay.taken) == 1

@@ -12,6 +12,6 @@ def test_a_kill_leaves_one_message_in_doubt_for_each_connection_at_most(tmp_path
     """None lost, none twice; what was taken is known even where whoever was to remember it died."""
     seen = kill_often(tmp_path, 6, seed=33)
 
-    assert (seen.lost, seen.twice, seen.kills) == ([], [], 6)
+    assert (seen.lost, seen.twice, seen.kills, seen.failures) == ([], [], 6, 0)
     assert max(seen.unknown) <= CONNECTIONS
     assert seen.recovered, "no message was taken that nobody had heard of: this test shows nothing"

@@ -84,7 +84,7 @@ def test_any_text_arrives_as_it_is(text: str) -> None:
         assert arrived.removesuffix("\r\n") == expected.removesuffix("\r\n")
     bodies = mail.content.partition(b"\r\n\r\n")[2]
     assert bodies.isascii()
-    assert all(len(line) <= 78 for line in bodies.split(b"\r\n"))
+    assert all(len(line) <= 76 for line in bodies.split(b"\r\n"))
     assert b"\n" not in bodies.replace(b"\r\n", b"")
     assert b"\r" not in bodies.replace(b"\r\n", b"")
 
