@@ -139,20 +139,31 @@ def summary(home: Path) -> str:
         queues = ask(f"select journey_id, {of_last.format('journey_queues')}")
         decisions = ask("select decision, count(*) from journey_assignments group by all order by 2 desc")
         messages = ask("select channel, count(*) - count(withheld), count(withheld) from outbound_messages group by all order by 2 desc")
+        reasons = ask("select withheld, count(*) from outbound_messages where withheld is not null group by all order by 2 desc, 1")
         sent = ask("select count(*) filter (status = 'would_send'), count(*) filter (status = 'delivered') from activation").row(0)
+        rendered = ask("select count(*), count(distinct content_hash), count(distinct variant) from rendered_messages").row(0)
+        example = ask(
+            f"select customer_id, date, subject, text from rendered_messages where {EXAMPLE_MESSAGE} order by date, customer_id limit 1"
+        )
+        audiences = ask(f"select audience_id, {of_last.format('audience_members')}")
     width = 3
     parts = [
         f"{days} days · {customers:,} customers · {events:,} events accepted · {rejected:,} lines rejected",
         f"\nCustomers per micro-segment on {last}\n{columns(segments, width)}",
         f"\nQueued per journey on {last}\n{columns(queues, width)}",
         f"\nDecisions over the year (one per customer and day)\n{columns(decisions, 4)}",
-        "\nMessages over the year (due + withheld for lack of consent)\n"
+        "\nMessages over the year (due + withheld)\n"
         + "\n".join(f"   {channel:<12}{due:>9,} + {withheld:,}" for channel, due, withheld in messages.iter_rows()),
+        f"   withheld for {', '.join(f'{reason} {count:,}' for reason, count in reasons.iter_rows())}",
         f"   {sent[0]:,} would be sent, {sent[1]:,} were: a dry run unless you configure otherwise",
+        f"   {rendered[0]:,} e-mails were rendered: {rendered[1]:,} texts, of {rendered[2]:,} combinations of variants. One of them:\n",
+        *(f"   To customer {customer}, {day}: {subject}\n{quoted(text)}" for customer, day, subject, text in example.iter_rows()),
+        f"\nMembers of audiences on {last}\n{columns(audiences, width)}",
         f"\nTables       {shown(home / 'lake')}/<table>/date=<day>/part.parquet",
         f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if not os.environ.get('ATC_HOME') else '  (with the same ATC_HOME)'}",
         "SQL          " + EXAMPLE_QUERY,
         "Explain      " + EXAMPLE_QUESTION,
+        "Preview      .venv/bin/python -m atc_pipeline preview we_miss_you",
     ]
     return "\n".join(parts)
 
@@ -163,7 +174,15 @@ EXAMPLE_QUERY = (
 )
 
 
+EXAMPLE_MESSAGE = "content = 'we_miss_you' and len(guardrails) = 0 and subject not like 'We,%'"
+
+
 EXAMPLE_QUESTION = ".venv/bin/python -m atc_pipeline explain 2462 --day 2017-04-20"
+
+
+def quoted(text: str) -> str:
+    """Set a message apart; what is put in when it is handed over stands between two marks."""
+    return "\n".join(f"   | {line}".rstrip() for line in text.replace("\ue000", "<").replace("\ue001", ">").split("\n"))
 
 
 def columns(counts: pl.DataFrame, width: int) -> str:
