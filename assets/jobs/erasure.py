@@ -21,7 +21,8 @@ from assets.jobs.forgetting import A_DAY, ERASURE
 from assets.shown.facts import markdown_table
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.erasure import MOST_WRITTEN, Person, identify
-from resources.channels.connected import Channels, WrongSettingError
+from resources.channels.channel import WrongSettingError
+from resources.channels.connected import Channels
 from resources.delivery.ledger import Ledger
 from resources.delivery.memberships import Memberships
 from resources.destinations.connected import Destinations
