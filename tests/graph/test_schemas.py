@@ -65,7 +65,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         COUNTS,
     ),
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
-    "outbound_messages": {"step_day": (0,), "withheld": WORDS},
+    "outbound_messages": {"step_day": (0,), "hour_from": WORDS, "zone_from": WORDS, "rank": (0,), "withheld": WORDS},
     "activation": {"status": WORDS, "attempts": COUNTS},
     "audience_members": {},
     "audience_syncs": {"operation": WORDS, "cause": WORDS, "status": WORDS},
