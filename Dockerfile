@@ -11,6 +11,7 @@ RUN pip check
 
 # No .env: it says where a checkout keeps its things, and outranks what is set here.
 COPY pyproject.toml journeys.yaml ./
+COPY content/ content/
 COPY atc_pipeline/ atc_pipeline/
 COPY assets/ assets/
 COPY resources/ resources/

@@ -3,8 +3,6 @@
 The only module that knows Pandera, which costs seconds to import. What does not belong here: any table, running checks (``checks``).
 """
 
-import re
-
 import pandera.polars as pa
 
 from atc_pipeline.tables.table import Column, Table
@@ -25,7 +23,7 @@ def schema_of(table: Table) -> pa.DataFrameSchema:
 
 
 def _checks(column: Column) -> list[pa.Check]:
-    checks = [] if column.one_of is None else [_words(column.one_of, column.or_begins_with)]
+    checks = [] if column.one_of is None else [pa.Check.isin(column.one_of)]
     match (column.at_least, column.at_most):
         case (None, None):
             return checks
@@ -35,10 +33,3 @@ def _checks(column: Column) -> list[pa.Check]:
             return [*checks, pa.Check.le(most)]
         case (least, most):
             return [*checks, pa.Check.in_range(least, most)]
-
-
-def _words(words: tuple[str, ...], prefix: str | None) -> pa.Check:
-    """Allow these words, and others with this beginning."""
-    if prefix is None:
-        return pa.Check.isin(words)
-    return pa.Check.str_matches(f"^(?:{'|'.join(map(re.escape, words))}|{re.escape(prefix)}.+)$")

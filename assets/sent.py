@@ -28,8 +28,7 @@ def sent_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefin
         each_day(context, lake, step)
         beside = SentEvents(Lake(root=lake.root), portfolio, step.is_live)  # what is read here is not what a day is made from
         for day in days:
-            if lines := beside.told(day)["line"].to_list():
-                landing.write_own(arrives_on(day, _now(), portfolio), day, lines)
+            landing.write_own(arrives_on(day, _now(), portfolio), day, beside.lines(day))
         return dg.MaterializeResult()
 
     return [sent_events]

@@ -37,9 +37,9 @@ def main() -> None:
     messages = commands.add_parser("messages", help="a day's messages with channels listed, hours and caps, against the plan without")
     messages.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     messages.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
-    said = commands.add_parser("rendering", help="messages by block, against Jinja2's sandbox on each by itself; their size on disk")
-    said.add_argument("--messages", type=int, default=1_000_000, help="default 1000000")
-    said.add_argument("--sample", type=int, default=5_000, help="rendered one by one, too; default 5000")
+    texts = commands.add_parser("rendering", help="messages by block, against Jinja2's sandbox on each by itself; their size on disk")
+    texts.add_argument("--messages", type=int, default=1_000_000, help="default 1000000")
+    texts.add_argument("--sample", type=int, default=5_000, help="rendered one by one, too; default 5000")
     members = commands.add_parser("audiences", help="what differs, against DuckDB's full join, and hashing, against hashlib")
     members.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     curves = commands.add_parser("curves", help=f"the same at several sizes, drawn into {PICTURE.name}")
@@ -54,7 +54,7 @@ def main() -> None:
     for command in (single, curves, day, profiles, mail, members):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth, said, members):
+    for command in (single, curves, day, profiles, growth, texts, members):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")

@@ -120,9 +120,9 @@ def each_alone(rendered: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfo
     subject, text, html = whole_templates(portfolio)
     shown = rendered.head(sample).join(profiles, on="customer_id", maintain_order="left").to_dicts()
     began = time.process_time()
-    said = [(subject.render(values), text.render(values), html.render(values)) for values in ({**row, **SLOTS} for row in shown)]
+    written = [(subject.render(values), text.render(values), html.render(values)) for values in ({**row, **SLOTS} for row in shown)]
     took = time.process_time() - began
-    assert said == [(row["subject"], row["text"], row["html"]) for row in shown], "one by one, they say something else"
+    assert written == [(row["subject"], row["text"], row["html"]) for row in shown], "one by one, they say something else"
     return took / sample * 1e6
 
 

@@ -16,6 +16,7 @@ from assets.daily import STATE_TAG
 from assets.shown.facts import facts_of, markdown_table
 from atc_pipeline.activation.tables import TO_COME, WAITING, WOULD_SEND
 from atc_pipeline.days.activation import Due, activation_of, days_due
+from atc_pipeline.days.sent import SentEvents, arrives_on
 from atc_pipeline.escaping import plain
 from resources.channels.connected import Channels
 from resources.delivery.carrier import connect
@@ -71,6 +72,10 @@ def hand_over(
             lake.write("activation", day, after, portfolio=lake.written_by("activation", day).portfolio)
             context.log_event(dg.AssetMaterialization("activation", partition=str(day), metadata=facts_of("activation", after)))
             changed.append(after.join(before, on=after.columns, how="anti", nulls_equal=True))
+            if lake.has("sent_events", day):
+                sent = SentEvents(lake, portfolio, lambda _: True)
+                lake.write("sent_events", day, sent.make(day)["sent_events"], portfolio=lake.written_by("sent_events", day).portfolio)
+                landing.write_own(arrives_on(day, now, portfolio), day, sent.lines(day))
     handed = pl.concat([pl.DataFrame(schema={"date": pl.Date, "channel": pl.String, "status": pl.String}), *changed], how="diagonal")
     counts = handed.group_by("date", "channel", "status").len("messages").sort("date", "channel", "status")
     oldest = _oldest_waiting(lake, days)

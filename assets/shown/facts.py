@@ -416,7 +416,11 @@ def _answers(frame: pl.DataFrame) -> Facts:
 
 def reasons_of(frame: pl.DataFrame) -> dg.MetadataValue:
     """Show why customers are not where they should be, the most frequent reason first."""
-    rejected = frame.filter(pl.col("reason").is_not_null()).group_by("audience_id", "destination", "status", "reason").len("customers")
+    rejected = (
+        frame.filter(pl.col("reason").is_not_null() & (pl.col("status") != "acknowledged"))
+        .group_by("audience_id", "destination", "status", "reason")
+        .len("customers")
+    )
     return markdown_table(rejected.sort("customers", "audience_id", "destination", "reason", descending=[True, False, False, False]))
 
 

@@ -6,7 +6,7 @@ What belongs here: how many pictures Dagster keeps, and what is said of those le
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from itertools import islice
+from itertools import islice, zip_longest
 
 import dagster as dg
 import polars as pl
@@ -27,8 +27,9 @@ _CAUGHT = ":(guardrail:|no_content$)"
 
 
 def library_pictures(_: Lake, portfolio: Portfolio, day: date) -> Facts:
-    """Draw each content of the portfolio, in each of its variants, as somebody would get it who does not exist."""
-    shown = (preview for content in portfolio.content for preview in examples(portfolio, content, day))
+    """Draw each content of the portfolio as somebody would get it who does not exist: one variant of all, then their others."""
+    each = [examples(portfolio, content, day) for content in portfolio.content[:MOST_PICTURES]]
+    shown = (preview for versions in zip_longest(*each) for preview in versions if preview is not None)
     return _pictures("previews", shown, f"{len(portfolio.content):,} contents")
 
 

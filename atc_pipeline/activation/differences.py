@@ -137,15 +137,10 @@ def keep_shared(rows: pl.DataFrame, wanted: pl.LazyFrame) -> pl.DataFrame:
     """
     is_told = pl.col("sent").is_not_null() & (pl.col("audience_id") != ANSWER)
     place = ["audience_id", "destination", "part"]
-    leaving = rows.filter(is_told).select(*KEY, part=pl.col("sent").str.extract_all(PART)).explode("part").drop_nulls("part")
-    parts = leaving["part"].unique()
-    if parts.is_empty():
+    leaving = rows.filter(is_told).select(*KEY, part=_parts("sent")).explode("part").filter(pl.col("part") != "")
+    if leaving.is_empty():
         return rows
-    # A look at all identifiers for any of these, and apart are only taken those few that have one.
-    having = wanted.filter(pl.col("identifiers").str.contains_any(parts.to_list()))
-    staying = having.select("audience_id", "destination", by="customer_id", part=pl.col("identifiers").str.extract_all(PART)).explode(
-        "part"
-    )
+    staying = wanted.select("audience_id", "destination", by="customer_id", part=_parts("identifiers")).explode("part")
     shared = leaving.lazy().join(staying, on=place, how="inner").filter(pl.col("by") != pl.col("customer_id")).select(*KEY, "part").unique()
     kept = leaving.lazy().join(shared, on=[*KEY, "part"], how="anti").group_by(KEY).agg("part").collect()
     text = pl.concat_str(pl.lit("{"), pl.col("part").list.join(","), pl.lit("}"))
@@ -156,8 +151,9 @@ def keep_shared(rows: pl.DataFrame, wanted: pl.LazyFrame) -> pl.DataFrame:
     )
 
 
-PART = r'"\w+":"[0-9a-f]{64}"'
-"""One identifier in their text."""
+def _parts(column: str) -> pl.Expr:
+    """Take the text of identifiers apart: neither a name nor a hash has a comma in it."""
+    return pl.col(column).str.strip_chars("{}").str.split(",")
 
 
 def hold(rows: pl.DataFrame, known: pl.LazyFrame, accepted: Collection[str]) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -22,8 +22,8 @@ Row = Mapping[str, object]
 def content_library(rendered: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """One row per content, medium, block and variant; ``rendered``: the day's ``rendered_messages``."""
     rows = [row for content in portfolio.content for row in _of_content(content, portfolio, today)]
-    told = {name: dtype for name, dtype in CONTENT_LIBRARY.schema.items() if name not in ("date", "customers", "version")}
-    library = pl.DataFrame(rows, schema={**told, "says": pl.String()})
+    columns = {name: dtype for name, dtype in CONTENT_LIBRARY.schema.items() if name not in ("date", "customers", "version")}
+    library = pl.DataFrame(rows, schema={**columns, "says": pl.String()})
     label = pl.when(pl.col("variant") != "").then(pl.concat_str("block", "variant", separator=":")).otherwise(pl.lit(""))
     return (
         library.with_columns(label=label)
@@ -64,9 +64,9 @@ def _of_content(content: Content, portfolio: Portfolio, today: date) -> Iterator
 def _of_variant(variant: Variant, values: Mapping[str, object], rules: Rules) -> Row:
     texts = [text for text in (variant.text, variant.html) if text is not None]
     when = variant.when
-    said = {"variant": variant.id, "when": None if when is None else when.text, "share": variant.share}
+    chosen = {"variant": variant.id, "when": None if when is None else when.text, "share": variant.share}
     columns = sorted({*_columns(texts), *(when.columns if when is not None else ())})
-    return {**said, **_measured([variant.text], [text.text for text in texts], values, rules), "columns": columns}
+    return {**chosen, **_measured([variant.text], [text.text for text in texts], values, rules), "columns": columns}
 
 
 def _measured(read: Sequence[Template], made_of: Sequence[str], values: Mapping[str, object], rules: Rules) -> Row:

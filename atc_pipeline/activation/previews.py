@@ -50,7 +50,7 @@ class Preview(NamedTuple):
         subject, preheader, text, html = (value and with_slots(value) for value in (self.subject, self.preheader, self.text, self.html))
         return self._replace(subject=subject, preheader=preheader, text=text, html=html)
 
-    def told(self) -> str:
+    def tell(self) -> str:
         """Tell it as text, for a terminal."""
         shown = self.shown()
         lines = [self.name, *([f"  would not be sent: {plain(self.problem)}"] if self.problem else [])]

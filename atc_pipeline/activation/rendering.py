@@ -59,12 +59,12 @@ def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portf
     known = known_of(rows, profiles, portfolio)
     medium = pl.col("channel").replace_strict(media, default=None, return_dtype=pl.String)
     groups = rows.select("content", medium.alias("medium"), pl.row_index(_PLACE)).group_by("content", "medium").agg(_PLACE)
-    said = [pl.DataFrame(schema={name: dtype for name, dtype in SCHEMA.items() if name not in _ROW} | {_PLACE: pl.UInt32})]
+    texts = [pl.DataFrame(schema={name: dtype for name, dtype in SCHEMA.items() if name not in _ROW} | {_PLACE: pl.UInt32})]
     for content, medium, places in zip(groups["content"], groups["medium"], groups[_PLACE], strict=True):
         is_email = medium == "email" and content in emails
         at = places.alias(_PLACE).to_frame()
-        said.append(at.hstack(_email(known[places], emails[content], portfolio)) if is_email else at)
-    in_order = pl.concat(said, how="diagonal_relaxed").sort(_PLACE)
+        texts.append(at.hstack(_email(known[places], emails[content], portfolio)) if is_email else at)
+    in_order = pl.concat(texts, how="diagonal_relaxed").sort(_PLACE)
     whole = rows.select(pl.lit(today).alias("date"), *_ROW[1:]).hstack(in_order)
     problem = pl.when(pl.col("text").is_null()).then(pl.lit(NO_CONTENT)).otherwise("problem")
     return whole.with_columns(problem=problem).select(*SCHEMA).cast(SCHEMA)
@@ -111,15 +111,15 @@ def rendered_table(rendered: pl.DataFrame | None) -> pl.DataFrame:
 
 def choice(block: Block) -> pl.Expr:
     """Return the place of the variant that a customer gets: the first whose condition holds, or the arm of an experiment (SPEC 9.3)."""
-    *others, last = block.variants
+    *earlier, last = block.variants
     if last.share is not None:
         bucket = xxh64(pl.concat_str(pl.lit(f"{block.id}:"), "customer_id")) % BUCKETS
-        ends = accumulate(round((variant.share or 0) * BUCKETS) for variant in others)
+        ends = accumulate(round((variant.share or 0) * BUCKETS) for variant in earlier)
         tests = [bucket < end for end in ends]
     else:
-        tests = [pl.lit(value=True) if variant.when is None else variant.when.expr for variant in others]
+        tests = [pl.lit(value=True) if variant.when is None else variant.when.expr for variant in earlier]
     cases = [(test, pl.lit(place, pl.Int32)) for place, test in enumerate(tests)]
-    return one_of(cases, otherwise=pl.lit(len(others), pl.Int32))
+    return one_of(cases, otherwise=pl.lit(len(earlier), pl.Int32))
 
 
 _MEASURES = tuple(field.name for field in fields(Measures))
@@ -158,19 +158,19 @@ def _renderings(rows: pl.DataFrame, block: Block, say: Say, rules: Rules) -> tup
     read = [pl.when(pl.col(_CHOSEN).is_in(places)).then(pl.col(name)).alias(name) for name, places in readers.items()]
     values = rows.with_columns(choice(block).alias(_CHOSEN)).select(_CHOSEN, *read)
     distinct = values.unique(maintain_order=True)
-    said: list[tuple[object, ...]] = []
+    made: list[tuple[object, ...]] = []
     for row in distinct.iter_rows(named=True):
         variant = block.variants[row[_CHOSEN]]
         label = f"{block.id}:{variant.id}" if variant.id else None
         try:
             text, html, broken = say(variant, row, rules)
         except RenderError:
-            said.append((label, *[None] * (len(_RENDERING) - 1)))
+            made.append((label, *[None] * (len(_RENDERING) - 1)))
             continue
         is_followed = _UNSUBSCRIBE in html and has_unsubscribe_link(_UNSUBSCRIBE, html)
         bits = sum(_BITS[rule] for rule in broken)
-        said.append((label, text, html, bits, _UNSUBSCRIBE in text, is_followed, *astuple(measured(text))))
-    return _numbers(values, distinct), pl.DataFrame(said, schema=_RENDERING, orient="row")
+        made.append((label, text, html, bits, _UNSUBSCRIBE in text, is_followed, *astuple(measured(text))))
+    return _numbers(values, distinct), pl.DataFrame(made, schema=_RENDERING, orient="row")
 
 
 def _numbers(rows: pl.DataFrame, distinct: pl.DataFrame) -> pl.Series:
@@ -219,29 +219,29 @@ def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> p
         parts[_PREHEADER] = _renderings(rows, _line(content.preheader), _say_preheader, rules)
     numbers = pl.DataFrame([of.alias(name) for name, (of, _) in parts.items()])
     distinct = numbers.unique(maintain_order=True)
-    said = {name: renderings[distinct[name]] for name, (_, renderings) in parts.items()}
-    emails = _put_together(said, [block.id for block in blocks], _around(portfolio.layout_html(content)))
+    made = {name: renderings[distinct[name]] for name, (_, renderings) in parts.items()}
+    emails = _put_together(made, [block.id for block in blocks], _around(portfolio.layout_html(content)))
     return _judged(emails, rules)[_numbers(numbers, distinct)]
 
 
-def _put_together(said: Mapping[str, pl.DataFrame], body: Sequence[str], around: tuple[str, str, str]) -> pl.DataFrame:
+def _put_together(made: Mapping[str, pl.DataFrame], body: Sequence[str], around: tuple[str, str, str]) -> pl.DataFrame:
     """One row per distinct e-mail; of one of which a part failed, or that has no subject or nothing to read, all is null."""
-    wide = pl.DataFrame([part[of].alias(f"{of}:{name}") for name, part in said.items() for of in _RENDERING])
+    wide = pl.DataFrame([part[of].alias(f"{of}:{name}") for name, part in made.items() for of in _RENDERING])
     texts, htmls = ([pl.col(f"{of}:{name}") for name in body] for of in ("text", "html"))
     before, above, below = (pl.lit(each) for each in around)
-    preheader, shown = (pl.col(f"{of}:{_PREHEADER}") if _PREHEADER in said else pl.lit("") for of in ("text", "html"))
+    preheader, shown = (pl.col(f"{of}:{_PREHEADER}") if _PREHEADER in made else pl.lit("") for of in ("text", "html"))
     emails = wide.select(
         variant=_joined([pl.col(f"label:{name}") for name in body], "+"),
         subject=_unless_blank(pl.col(f"text:{_SUBJECT}")),
         preheader=_unless_blank(preheader),
         text=_joined([_unless_blank(text) for text in texts], "\n\n"),
         html=pl.concat_str(before, shown, above, *htmls, below),
-        broken=reduce(or_, [pl.col(f"broken:{name}") for name in said]),
+        broken=reduce(or_, [pl.col(f"broken:{name}") for name in made]),
         is_followed=pl.any_horizontal(f"is_told:{name}" for name in body)
         & (pl.any_horizontal(f"is_followed:{name}" for name in body) | pl.lit(has_unsubscribe_link(_UNSUBSCRIBE, "".join(around)))),
         **{measure: pl.sum_horizontal(f"{measure}:{name}" for name in body) for measure in _MEASURES},
     )
-    has_failed = pl.any_horizontal(wide[f"text:{name}"].is_null() for name in said)
+    has_failed = pl.any_horizontal(wide[f"text:{name}"].is_null() for name in made)
     is_whole = ~has_failed & pl.all_horizontal(pl.col("subject", "text").is_not_null())
     return emails.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in emails.columns).with_columns(
         bytes=pl.sum_horizontal(pl.col("subject", "preheader", "text", "html").str.len_bytes()).cast(pl.Int64),

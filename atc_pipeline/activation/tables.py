@@ -6,6 +6,7 @@ What belongs here: what the tables are. What does not: how rows come about (``me
 
 import polars as pl
 
+from atc_pipeline.content.guardrails import RULES
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, MOMENT, Column, Entry, Table
 
 SUPPRESSED, NO_CONSENT, NOT_READY, BLACKOUT, EXPIRED = "suppressed", "no_consent", "not_ready", "blackout", "expired"
@@ -78,8 +79,7 @@ OUTBOUND_MESSAGES = Table(
             pl.String(),
             "Why it is not sent; null = it is. `guardrail:<rule>`: the text broke that rule.",
             is_nullable=True,
-            one_of=WITHHELD,
-            or_begins_with=GUARDRAIL,
+            one_of=(*WITHHELD, *(f"{GUARDRAIL}{rule}" for rule in RULES)),
         ),
     ),
 )

@@ -49,7 +49,7 @@ class Show:
             )
         files = [] if asked.html is None else _write(shown, asked.html)
         code = WOULD_NOT_BE_SENT if any(preview.problem for preview in shown) else 0
-        return Answer("\n\n".join([*(preview.told() for preview in shown), *files]), code)
+        return Answer("\n\n".join([*(preview.tell() for preview in shown), *files]), code)
 
 
 def _content(portfolio: Portfolio, name: str) -> Content:

@@ -32,6 +32,10 @@ class SentEvents:
         """Return ``sent_events``."""
         return {"sent_events": self.told(day).drop(LINE)}
 
+    def lines(self, day: date) -> list[str]:
+        """Return the lines that say so."""
+        return self.told(day)[LINE].to_list()
+
     def told(self, day: date) -> pl.DataFrame:
         """Return the day's events with their lines; none of a day that was not sent."""
         if not self.is_live(day):

@@ -22,7 +22,7 @@ MOST_LINES = 24
 """Of what one message says."""
 
 
-def told(day: Day) -> list[tuple[str, Sequence[str]]]:
+def tell(day: Day) -> list[tuple[str, Sequence[str]]]:
     """Return a sentence for each message of the day, and lines of what it says; or why there is none."""
     answer = day.answer
     if answer["arm"] != "treated":
@@ -101,8 +101,8 @@ def _passed_over(day: Day, channel: str, reason: str) -> str:
 
 
 def _said(day: Day, row: Row) -> Iterator[str]:
-    said = day.rendered.filter(pl.col("idempotency_key") == row["idempotency_key"]) if day.rendered is not None else pl.DataFrame()
-    for message in said.head(1).iter_rows(named=True):
+    rendered = day.rendered.filter(pl.col("idempotency_key") == row["idempotency_key"]) if day.rendered is not None else pl.DataFrame()
+    for message in rendered.head(1).iter_rows(named=True):
         yield from textwrap.wrap(f"Subject: {message['subject']}", WIDTH) if message["subject"] else []
         text = message["text"]
         for name, slot in SLOTS.items():

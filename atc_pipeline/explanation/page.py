@@ -45,8 +45,8 @@ def _summary(day: Day) -> list[str]:
         lines += _field("Group", "control: takes the place like everybody else and is sent nothing, to measure what the journey changes")
     elif answer["arm"] is not None:
         lines += _field("Group", "treated: gets the messages of the journey")
-    for number, (message, said) in enumerate(messages.told(day)):
-        lines += [*_field("Messages" if number == 0 else "", message), *(f"{'':<14}{line}" for line in said)]
+    for number, (message, text) in enumerate(messages.tell(day)):
+        lines += [*_field("Messages" if number == 0 else "", message), *(f"{'':<14}{line}" for line in text)]
     if answer["runner_up"] is not None:
         lines += _field("Runner-up", _runner_up(day))
     failed = {gate for row in day.options for gate in row["failed_gates"]}

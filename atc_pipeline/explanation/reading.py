@@ -133,8 +133,8 @@ def _messages_under(store: Store, names: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(schema={**OUTBOUND_MESSAGES.schema, "subject": pl.String(), "text": pl.String()})
     messages, key = _read_under(store, "outbound_messages", names), ["date", "idempotency_key"]
     has_said = any(store.has("rendered_messages", day) for day in names["date"])
-    said = _read_under(store, "rendered_messages", names) if has_said else pl.DataFrame(schema=RENDERED_MESSAGES.schema)
-    return messages.join(said.select(*key, "subject", "text"), on=key, how="left")
+    rendered = _read_under(store, "rendered_messages", names) if has_said else pl.DataFrame(schema=RENDERED_MESSAGES.schema)
+    return messages.join(rendered.select(*key, "subject", "text"), on=key, how="left")
 
 
 def _goal_events(activity: pl.DataFrame, journeys: Sequence[Journey]) -> pl.DataFrame:

@@ -51,8 +51,8 @@ def unrendered_messages(rendered: pl.LazyFrame, messages: pl.LazyFrame, portfoli
     """Return messages to be sent on channels with a medium that say nothing, and what is said in no message to be sent."""
     spoken = [channel.id for channel in portfolio.channels if channel.medium is not None]
     planned = messages.filter(pl.col("withheld").is_null(), pl.col("channel").is_in(spoken)).select(_SHOWN)
-    said = rendered.select(_SHOWN)
-    return pl.concat([planned.join(said, on=_SHOWN, how="anti"), said.join(planned, on=_SHOWN, how="anti")])
+    texts = rendered.select(_SHOWN)
+    return pl.concat([planned.join(texts, on=_SHOWN, how="anti"), texts.join(planned, on=_SHOWN, how="anti")])
 
 
 def _with_portfolio(rule: Callable[..., pl.LazyFrame], *sources: Source) -> Find:

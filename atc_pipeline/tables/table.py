@@ -30,8 +30,6 @@ class Column:
     at_least: float | None = None
     at_most: float | None = None
     one_of: tuple[str, ...] | None = None
-    or_begins_with: str | None = None
-    """What words begin with that may stand beside those of ``one_of``."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _results(body: bytes) -> dict[str, tuple[str, str | None, bool]] | None:
         if not isinstance(key, str) or row.get("status") not in ("acknowledged", "failed"):
             continue
         reason = row.get("reason")
-        shown = None if reason is None else plain(str(reason), MOST_TOLD)
+        shown = None if reason is None or row["status"] == "acknowledged" else plain(str(reason), MOST_TOLD)
         is_contradicted = key in read and read[key][0] != row["status"]
         read[key] = ("unknown", "the results say two things", False) if is_contradicted else (row["status"], shown, True)
     return read

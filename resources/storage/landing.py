@@ -116,13 +116,20 @@ class LandingZone(dg.ConfigurableResource):
         """Return the day's event files but for those of ``write_own``: what we say ourselves is read with the rest, and starts nothing."""
         return [path for path in self.files(day) if not _OWN.fullmatch(path.name)]
 
-    def write_own(self, day: date, about: date, lines: Sequence[str]) -> Path:
-        """Write events of ours about a day into the folder of another, whole or not at all; again, it is the same file."""
+    def write_own(self, day: date, about: date, lines: Sequence[str]) -> None:
+        """Write events of ours about a day into the folder of another, whole or not at all; again, it is the same file.
+
+        What was written into the folder of an earlier day stays there, and is left out: so long after, it would be no duplicate.
+        """
         path = Path(self.root) / day.isoformat() / f"{LIBRARY}-{about}.ndjson"
+        earlier = (written for written in Path(self.root).glob(f"*/{path.name}") if written != path)
+        before = {line for written in earlier for line in written.read_text(encoding="utf-8").split("\n")}
+        lines = [line for line in lines if line not in before] if before else lines
+        if not lines:
+            return
         with replacing(path) as unfinished, unfinished.open("wb") as file:
             for first in range(0, len(lines), LINES):
                 file.write("".join(f"{line}\n" for line in lines[first : first + LINES]).encode())
-        return path
 
     def landed(self, first: date) -> Iterator[Landed]:
         """Yield the files of that arrival day and of later ones."""

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.journeys.resolution import load_portfolio
-from benchmarks import engine, history, population, smtp
+from benchmarks import engine, history, population, rendering, smtp
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
@@ -83,3 +83,9 @@ def test_mail_is_measured_by_messages_that_arrive(capsys: pytest.CaptureFixture[
 
     printed = capsys.readouterr().out
     assert all(line in printed for line in ("20 messages of 35 kB over 2", "sendmail", "parts of the bare", "email.mime", "EmailMessage"))
+
+
+def test_messages_one_by_one_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Jinja2 is timed on the bytes that the engine makes."""
+    rendering.measure_rendering(tmp_path, 500, 100)
+    assert "500 messages of 6 blocks" in capsys.readouterr().out

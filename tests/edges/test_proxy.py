@@ -73,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         main = f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; events {{}} http {{ access_log off; {paths} {text} }}"
         (folder / "nginx.conf").write_text(main)
         (folder / "dagster.htpasswd").chmod(0o644)
-        for parent in (folder, *folder.parents[:3]):
+        for parent in (folder, *(parent for parent in folder.parents if "pytest-of-" in str(parent))):
             parent.chmod(0o755)  # where nginx runs as root, its workers do not
         with (folder / "nginx.log").open("wb") as log:
             process = subprocess.Popen([nginx, "-c", str(folder / "nginx.conf"), "-p", str(folder)], stdout=log, stderr=log)

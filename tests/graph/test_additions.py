@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.jobs.additions import ONLY_NEW
+from assets.jobs.additions import ONLY_NEW, RefusedFileError
 from atc_pipeline.days.additions import additions
 from atc_pipeline.definitions import build_definitions
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -198,6 +198,23 @@ def test_a_removed_journey_is_as_it_was_on_past_days(world: dict[str, str], inst
     assert "journey rescue is removed" in Watcher(world, instance).look()
     assert add(world, instance).success
     assert differing(world, before) == set()
+
+
+def test_a_changed_content_file_is_noticed_without_a_change_of_journeys_yaml(world: dict[str, str], instance: dg.DagsterInstance) -> None:
+    """It is another version of the portfolio, told in words; nothing past is made of it, and one that is wrong is refused."""
+    path, watcher = Path(world["ATC_JOURNEYS"]), Watcher(world, instance)
+    content = path.parent / "content" / "hello.html"
+    content.parent.mkdir()
+    content.write_text("<p>Hello</p>")
+    edit(world, [("policy:", "blocks: {hello: {text: Hello, html: {file: content/hello.html}}}\npolicy:")])
+    assert "block hello is new (Hello): nothing is left to make" in watcher.look()
+    first = watcher.cursor
+    content.write_text("<p>Hello there</p>")
+    assert "nothing is left to make" in watcher.look()
+    assert watcher.cursor != first
+    content.write_text("<p>{{ nobody }}</p>")
+    with pytest.raises(RefusedFileError, match=r"content/hello\.html:1: unknown column 'nobody'"):
+        watcher.look()
 
 
 def test_a_run_that_was_killed_is_gone_on_with(made: Path, tmp_path: Path, instance: dg.DagsterInstance) -> None:

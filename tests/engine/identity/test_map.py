@@ -38,7 +38,6 @@ class Call:
     minute: int = 0
     number: int = 0
     day: int = 0
-    context: str | None = None
 
     @property
     def message_id(self) -> str:
@@ -66,7 +65,7 @@ def frame(calls: Iterable[Call]) -> pl.LazyFrame:
             call.visitor,
             call.previous,
             datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=call.minute),
-            call.context,
+            None,
         )
         for call in calls
     ]

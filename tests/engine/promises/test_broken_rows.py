@@ -18,6 +18,7 @@ from atc_pipeline.content.templates import SLOTS
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
+from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -54,10 +55,12 @@ SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
 TABLES = {
     "absorbed": ABSORBED,
+    "activity": {"date": pl.Date(), "customer_id": pl.String(), "events": pl.Int64()},
     "activation": ACTIVATION.schema,
     "assignments": JOURNEY_ASSIGNMENTS.schema,
     "candidates": SCORED_CANDIDATES.schema,
     "coverage": FEATURE_COVERAGE.schema,
+    "events": RAW_EVENTS.schema,
     "identity_map": IDENTITY_MAP.schema,
     "members": AUDIENCE_MEMBERS.schema,
     "memberships": MICRO_SEGMENT_MEMBERSHIPS.schema,
@@ -87,9 +90,10 @@ RULES: Mapping[str, Callable[..., pl.LazyFrame]] = {
     "unreadable": coverage.unreadable,
     "unclear_consent": coverage.unclear_consent,
 }
-KEYS = {"overfull_journeys": "journey_id", "unreadable": "feature", "unclear_consent": "feature"}
+KEYS = {"miscounted_events": "date", "overfull_journeys": "journey_id", "unreadable": "feature", "unclear_consent": "feature"}
 """What the rows of a rule are about, other than customers."""
 
+OURS = '{"library": {"name": "atc_pipeline"}}'
 Row = Mapping[str, object]
 Rows = Mapping[str, Sequence[Row]]
 
@@ -164,6 +168,10 @@ SOUND: Mapping[str, Rows] = {
     "misdirected": {
         "members": [member("u"), member("v")],
         "syncs": [told("u", "add"), told("v", "update"), told("w", "remove"), told("u", "remove", "no_more")],
+    },
+    "miscounted_events": {
+        "activity": [{"customer_id": "u", "events": 2}, {"customer_id": "v", "events": 0}],
+        "events": [{"context": None}, {"context": '{"library": {"name": "analytics.js"}}'}, {"context": OURS}],
     },
     "uncovered_customers": {
         "profiles": people("u", "v"),
@@ -280,7 +288,7 @@ class Broken:
 
     rule: str
     what: str
-    found: Sequence[str | None]
+    found: Sequence[str | date | None]
     tables: Rows
     policy: str = field(default="", kw_only=True)
 
@@ -298,6 +306,8 @@ KEPT = "keep_candidates: 1"
 WAS_IN_ONCE: Rows = {"yesterday": [answer("u", "continue", "once")], "state": [], "absorbed": []}
 
 BROKEN = (
+    Broken("miscounted_events", "ours counts", [TODAY], {"activity": [{"customer_id": "u", "events": 3}]}),
+    Broken("miscounted_events", "one of others does not", [TODAY], {"activity": [{"customer_id": "u", "events": 1}]}),
     Broken("uncovered_customers", "in no segment", ["u", "v"], {"memberships": []}),
     Broken(
         "uncovered_customers",
