@@ -1,7 +1,4 @@
-"""``make bench``: ``python -m benchmarks [sample | ingest | profiles | growth | decision | curves | smtp]``.
-
-Without a name, the short ones.
-"""
+"""``make bench``: ``python -m benchmarks [WHICH]``; without a name, the short ones."""
 
 import argparse
 import tempfile
@@ -9,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import decision, history, ingest, smtp, stages
+from benchmarks import audiences, decision, history, ingest, plan, rendering, smtp, stages
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -19,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures the speed, as ratios. Without a name: sample, ingest, decision."
     )
-    commands = parser.add_subparsers(dest="command", metavar="sample | ingest | profiles | growth | decision | curves | smtp")
+    commands = parser.add_subparsers(dest="command", metavar="WHICH")
     sample = commands.add_parser("sample", help="every stage on the sample's first days")
     sample.add_argument("--days", type=int, default=30, help="how many days of the sample (default 30)")
     day = commands.add_parser("ingest", help="a day of lines, against DuckDB's reader on the same files")
@@ -37,6 +34,14 @@ def main() -> None:
     single = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
     single.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     single.add_argument("--journeys", type=int, default=100, help="default 100")
+    messages = commands.add_parser("messages", help="a day's messages with channels listed, hours and caps, against the plan without")
+    messages.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    messages.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
+    said = commands.add_parser("rendering", help="messages by block, against Jinja2's sandbox on each by itself; their size on disk")
+    said.add_argument("--messages", type=int, default=1_000_000, help="default 1000000")
+    said.add_argument("--sample", type=int, default=5_000, help="rendered one by one, too; default 5000")
+    members = commands.add_parser("audiences", help="what differs, against DuckDB's full join, and hashing, against hashlib")
+    members.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     curves = commands.add_parser("curves", help=f"the same at several sizes, drawn into {PICTURE.name}")
     curves.add_argument("--customers", type=int, nargs="+", default=[100_000, 300_000, 1_000_000, 3_000_000], help="with 100 journeys")
     curves.add_argument("--journeys", type=int, nargs="+", default=[10, 30, 100, 300], help="with 1000000 customers")
@@ -46,10 +51,10 @@ def main() -> None:
     mail = commands.add_parser("smtp", help="e-mail to a relay on loopback, against smtplib.sendmail of finished bytes")
     mail.add_argument("--messages", type=int, default=2_000, help="default 2000")
     mail.add_argument("--connections", type=int, default=4, help="default 4")
-    for command in (single, curves, day, profiles, mail):
+    for command in (single, curves, day, profiles, mail, members):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth):
+    for command in (single, curves, day, profiles, growth, said, members):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
@@ -66,6 +71,11 @@ def main() -> None:
     if given.command == "growth":
         with _home(given.home) as home:
             history.measure_growth(home, given.customers, given.events, given.days)
+    if given.command == "messages":
+        plan.measure_plan(given.customers, given.runs)
+    if given.command == "rendering":
+        with _home(given.home) as home:
+            rendering.measure_rendering(home, given.messages, given.sample)
     if given.command is None:
         given = parser.parse_args(["decision"])
     if given.command == "decision":
@@ -74,6 +84,9 @@ def main() -> None:
             decision.measure_decision(home, given.customers, given.journeys, decision.How(given.runs, given.threads), things)
     if given.command == "smtp":
         smtp.measure_smtp(given.messages, given.connections, given.runs)
+    if given.command == "audiences":
+        with _home(given.home) as home:
+            audiences.measure_audiences(home, given.customers, given.runs)
     if given.command == "curves":
         with _home(given.home) as home:
             things = [name for name in decision.THINGS if name not in (*given.without, "limited day")]

@@ -4,6 +4,7 @@ What belongs here: one e-mail of six blocks for made-up customers, and the compa
 (``activation.rendering``). The clock is the CPU's: a message costs what it costs, whoever else is on the machine.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from datetime import date
@@ -14,10 +15,11 @@ import polars as pl
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from atc_pipeline.activation.rendering import body_of, render_messages
+from atc_pipeline.activation.rendering import render_messages
+from atc_pipeline.content.layouts import html_of, text_of
 from atc_pipeline.content.templates import SLOTS
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.journeys.resolution import resolve_text
 from resources.storage.lake import Lake
 
 TODAY = date(2026, 3, 1)
@@ -72,7 +74,7 @@ JOURNEYS = {
 
 def measure_rendering(home: Path, messages: int, sample: int) -> None:
     """Render so many messages, and a sample of them one by one; print the times, and hold them against the promises."""
-    portfolio = _portfolio(home)
+    portfolio = resolve_text(json.dumps(JOURNEYS), "journeys.yaml")
     rows, profiles = made_up(messages)
     began, at = time.process_time(), time.perf_counter()
     rendered = render_messages(rows, profiles.lazy(), portfolio, today=TODAY)
@@ -82,7 +84,8 @@ def measure_rendering(home: Path, messages: int, sample: int) -> None:
     lake = Lake(root=str(home / "lake"))
     lake.write("rendered_messages", TODAY, rendered.drop("problem").sort("idempotency_key"))
     megabytes, each = lake.size("rendered_messages", TODAY) / 1e6, cpu / messages * 1e6
-    print(f"\n{messages:,} messages of 6 blocks, {NAMES:,} names x {CATEGORIES} categories; {rendered['bytes'].sum() / 1e9:.2f} GB of text")
+    gigabytes = int(rendered["bytes"].sum()) / 1e9
+    print(f"\n{messages:,} messages of 6 blocks, {NAMES:,} names x {CATEGORIES} categories; {gigabytes:.2f} GB of text")
     print(f"by block              {each:>7.2f} us of CPU a message ({wall:.1f} s)   promised <= {PROMISED_MICROSECONDS}")
     print(f"each by itself        {alone:>7.2f} us (Jinja2's sandbox, a sample of {sample:,}, the same bytes)")
     print(f"ratio                 {alone / each:>7.1f}   promised >= {PROMISED_RATIO}")
@@ -121,3 +124,15 @@ def each_alone(rendered: pl.DataFrame, profiles: pl.DataFrame, portfolio: Portfo
     took = time.process_time() - began
     assert said == [(row["subject"], row["text"], row["html"]) for row in shown], "one by one, they say something else"
     return took / sample * 1e6
+
+
+def whole_templates(portfolio: Portfolio) -> tuple[Template, Template, Template]:
+    """Write the whole e-mail as templates of Jinja2's own: subject, text and HTML."""
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    email = portfolio.content[0].email
+    assert email is not None
+    variants = [block.variants[0] for block in portfolio.body(email)]
+    html = html_of(portfolio.layout_html(email), [variant.html.source for variant in variants if variant.html], None)
+    escaping = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=True)
+    text = text_of([variant.text.source for variant in variants])
+    return environment.from_string(email.subject.source), environment.from_string(text), escaping.from_string(html)

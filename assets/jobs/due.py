@@ -40,8 +40,8 @@ class DueConfig(dg.Config):
     accept_volume: list[str] = []
 
 
-@dg.op(name=SEND_DUE, description="Hand over what is due by now of the last days that were activated.", out=dg.Out(dg.Nothing))
-def send_due_op(
+@dg.op(name="hand_over", description="Hand over what is due by now of the last days that were activated.", out=dg.Out(dg.Nothing))
+def hand_over(
     context: dg.OpExecutionContext,
     config: DueConfig,
     lake: Lake,
@@ -107,7 +107,7 @@ def _would_be_due(lake: Lake, days: Sequence[date], now: datetime) -> pl.DataFra
 )
 def send_due() -> None:
     """Run the one op."""
-    send_due_op()
+    hand_over()
 
 
 def due_schedule(lake: Lake) -> dg.ScheduleDefinition:
@@ -153,8 +153,8 @@ class VerdictsConfig(dg.Config):
     messages: dict[str, str] = Field(description="By idempotency_key: `delivered`, or `failed` where it certainly did not arrive.")
 
 
-@dg.op(name=SETTLE_UNKNOWN, description="Write what became of messages that may have arrived.", out=dg.Out(dg.Nothing))
-def settle_unknown_op(context: dg.OpExecutionContext, config: VerdictsConfig, lake: Lake, ledger: Ledger) -> None:  # noqa: ARG001  # the lake's turn
+@dg.op(name="settle", description="Write what became of messages that may have arrived.", out=dg.Out(dg.Nothing))
+def settle(context: dg.OpExecutionContext, config: VerdictsConfig, lake: Lake, ledger: Ledger) -> None:  # noqa: ARG001  # the lake's turn
     """Write what somebody has found out."""
     try:
         settled = settle_by_hand(ledger, config.messages)
@@ -173,7 +173,7 @@ def settle_unknown_op(context: dg.OpExecutionContext, config: VerdictsConfig, la
 )
 def settle_unknown() -> None:
     """Run the one op."""
-    settle_unknown_op()
+    settle()
 
 
 def _now() -> datetime:

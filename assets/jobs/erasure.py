@@ -6,7 +6,7 @@ What belongs here: the job, what it may be told, and what it tells. What does no
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,9 +21,13 @@ from assets.jobs.forgetting import A_DAY, ERASURE
 from assets.shown.facts import markdown_table
 from atc_pipeline.escaping import markdown, plain
 from atc_pipeline.identity.erasure import MOST_WRITTEN, Person, identify
-from resources.channels.connected import Channels
+from resources.channels.connected import Channels, WrongSettingError
 from resources.delivery.ledger import Ledger
+from resources.delivery.memberships import Memberships
+from resources.destinations.connected import Destinations
+from resources.destinations.destination import Destination
 from resources.erasure.erasing import NotErasedError, erase, places_of_same_text, search
+from resources.erasure.members import Members
 from resources.erasure.records import BUSY, PLACE, Records, compact, delete, ended_runs, folders, is_in_files, named_runs
 from resources.erasure.tombstones import Tombstones
 from resources.erasure.traces import MOST_WAYS, UNFINISHED, Keeper, Trace, keepers, latest_map
@@ -68,6 +72,7 @@ def erase_op(
     lake: Lake,
     landing: LandingZone,
     channels: Channels,
+    destinations: Destinations,
     ledger: Ledger,
     tombstones: Tombstones,
     journeys: JourneysFile,
@@ -75,7 +80,8 @@ def erase_op(
     """Erase a person, or report what would be removed."""
     person, is_mapped = _identified(config, lake, journeys)
     records = [Records(context.instance, ERASURE)] if PLACE not in config.same_text else []
-    every = partial(_keepers, records, lake, landing, channels, ledger, [str(folder) for folder in folders(context.instance)])
+    members = Members(Memberships(ledger), partial(_connect, destinations, journeys), _now)
+    every = partial(_keepers, [members, *records], lake, landing, channels, ledger, [str(folder) for folder in folders(context.instance)])
     try:
         traces = search(every(), person)
     except NotErasedError as problem:
@@ -137,8 +143,22 @@ def _identified(config: ErasureConfig, lake: Lake, journeys: JourneysFile) -> tu
     return person, is_mapped
 
 
+def _connect(destinations: Destinations, journeys: JourneysFile, names: Sequence[str]) -> Mapping[str, Destination]:
+    """Connect these destinations, and those of journeys.yaml, of which none may be named wrongly either."""
+    portfolio = journeys.load()
+    named = {
+        *names,
+        *(name for audience in portfolio.audiences for name in audience.to),
+        *(portfolio.publish.to if portfolio.publish else ()),
+    }
+    try:
+        return destinations.connect(named, _now)
+    except WrongSettingError as problem:
+        raise NotErasedError(f"memberships at {', '.join(names)}: nobody was told, and nothing of them removed: {problem}") from None
+
+
 def _keepers(
-    records: Sequence[Records], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[str]
+    records: Sequence[Keeper], lake: Lake, landing: LandingZone, channels: Channels, ledger: Ledger, but: Sequence[str]
 ) -> list[Keeper]:
     return [*records, *keepers(lake, landing, channels.outbox, ledger, but)]
 

@@ -314,8 +314,8 @@ def _waterfall(frame: pl.DataFrame) -> tuple[list[str], list[list[object]]]:
     """From what was due, reason by reason in the order tested, to what is sent: by channel, and all of it as a bar."""
     channels = frame["channel"].unique().sort().to_list()
     counts = {(channel, why): number for channel, why, number in frame.group_by("channel", "withheld").len().iter_rows()}
-    others = sorted({why for _, why in counts if why is not None and why not in WITHHELD})
-    reasons = [why for why in (*WITHHELD, *others) if any((channel, why) in counts for channel in channels)]
+    unknown = sorted({why for _, why in counts if why is not None and why not in WITHHELD})
+    reasons = [why for why in (*WITHHELD, *unknown) if any((channel, why) in counts for channel in channels)]
 
     def line(name: str, numbers: Sequence[int]) -> list[object]:
         return [name, *numbers, sum(numbers), Bar(BAR_WIDTH * sum(numbers) / frame.height)]
@@ -348,8 +348,12 @@ def _rendered(frame: pl.DataFrame) -> Facts:
         size.median().cast(pl.Int64).alias("median"),
         size.max().alias("longest"),
     )
-    facts = {"megabytes": round(frame["bytes"].sum() / 1e6, 3)}
-    return {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))} if frame.height else {}
+    facts = {"megabytes": round(int(frame["bytes"].sum()) / 1e6, 3)}
+    return (
+        {**facts, "bytes_by_content": markdown_table(by_content.sort("messages", "content", descending=[True, False]))}
+        if frame.height
+        else {}
+    )
 
 
 def _library(frame: pl.DataFrame) -> Facts:

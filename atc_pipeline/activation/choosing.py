@@ -38,10 +38,10 @@ Rendering = Callable[[pl.DataFrame], pl.DataFrame]
 
 def obstacle(channel: Channel) -> pl.Expr:
     """Number, from 1, the first of ``OBSTACLES`` that a customer meets on a channel; 0 where there is none."""
-    found = list(reach.obstacles(channel))
+    tested = list(reach.obstacles(channel))
     if channel.when is not None:
-        found.append((NOT_READY, ~channel.when.expr.fill_null(value=False)))
-    numbered = [pl.when(expr).then(pl.lit(OBSTACLES.index(reason) + 1, pl.UInt8)) for reason, expr in found]
+        tested.append((NOT_READY, ~channel.when.expr.fill_null(value=False)))
+    numbered = [pl.when(expr).then(pl.lit(OBSTACLES.index(reason) + 1, pl.UInt8)) for reason, expr in tested]
     return pl.coalesce(*numbered, pl.lit(0, pl.UInt8))
 
 
@@ -219,17 +219,19 @@ class Chooser:
 
     def _tried(self, passed_over: Sequence[np.ndarray]) -> pl.Series:
         """List ``channel:reason`` of every channel that was passed over."""
-        if not passed_over:
-            return pl.repeat([], len(self.due.step), dtype=pl.List(pl.String), eager=True).alias("tried")
-        columns = []
-        for position, label in enumerate(passed_over):
-            kinds, place = np.unique(label, return_inverse=True)
-            words = [
-                f"{self.channels[kind // _MOST_REASONS].id}:{self.reasons.names[kind % _MOST_REASONS]}" if kind >= 0 else None
-                for kind in kinds.tolist()
-            ]
-            columns.append(pl.Series(str(position), words, dtype=pl.String).gather(place))
-        return pl.DataFrame(columns).select(tried=pl.concat_list(pl.all()).list.drop_nulls()).to_series()
+        # What was passed over is the same for many: each list is made once.
+        kind = np.zeros(len(self.due.step), dtype=np.int64)
+        lists: list[list[str]] = [[]]
+        for label in passed_over:
+            rows = np.flatnonzero(label >= 0)
+            pairs, place = np.unique(kind[rows] << 32 | label[rows], return_inverse=True)
+            kind[rows] = len(lists) + place
+            lists += [[*lists[pair >> 32], self._word(pair & (2**32 - 1))] for pair in pairs.tolist()]
+        return pl.Series("tried", lists, dtype=pl.List(pl.String)).gather(kind)
+
+    def _word(self, label: int) -> str:
+        channel, reason = divmod(label, _MOST_REASONS)
+        return f"{self.channels[channel].id}:{self.reasons.names[reason]}"
 
     def _texts(self, chosen: np.ndarray) -> pl.DataFrame | None:
         """Keep of what was rendered what is sent."""

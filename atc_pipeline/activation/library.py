@@ -30,7 +30,7 @@ def content_library(rendered: pl.DataFrame, portfolio: Portfolio, *, today: date
         .join(_customers(rendered, portfolio), on=["content", "medium", "label"], how="left")
         .with_columns(pl.lit(today).alias("date"), pl.col("customers").fill_null(0), version=hexadecimal(xxh64(pl.col("says"))))
         .select(*CONTENT_LIBRARY.schema)
-        .cast(dict(CONTENT_LIBRARY.schema))
+        .cast(CONTENT_LIBRARY.schema)
         .sort(CONTENT_LIBRARY.key)
     )
 

@@ -271,14 +271,16 @@ def _used(rows: pl.DataFrame, earlier: pl.LazyFrame | None, portfolio: Portfolio
     caps = {number: channel for number, channel in enumerate(portfolio.channels) if channel.cap is not None}
     if not caps or earlier is None or rows.is_empty():
         return None
-    counted = {str(number): (pl.col("channel") == channel.id) & _within(channel.cap, today) for number, channel in caps.items()}
-    sent = earlier.filter(pl.col("withheld").is_null() & pl.any_horizontal(*counted.values()))
-    sums = sent.group_by("customer_id").agg(**{name: is_counted.sum() for name, is_counted in counted.items()})
-    found = rows.lazy().select("customer_id").join(sums, on="customer_id", how="left", maintain_order="left").collect()
-    used = np.zeros((rows.height, len(portfolio.channels)), dtype=np.int32)
-    for number in caps:
-        used[:, number] = found[str(number)].fill_null(0).to_numpy()
-    return used
+    is_counted = {number: (pl.col("channel") == channel.id) & _within(channel.cap, today) for number, channel in caps.items()}
+    counted = pl.coalesce(*(pl.when(test).then(pl.lit(number, pl.Int64)) for number, test in is_counted.items()))
+    sent = earlier.filter(pl.col("withheld").is_null()).select("customer_id", number=counted).filter(pl.col("number").is_not_null())
+    # One join, and the rest by numbers: to group by the names of customers first takes twice as long.
+    met = (
+        sent.join(rows.lazy().select("customer_id").with_row_index("row"), on="customer_id", how="inner").select("row", "number").collect()
+    )
+    width = len(portfolio.channels)
+    cells = met["row"].to_numpy().astype(np.int64) * width + met["number"].to_numpy()
+    return np.bincount(cells, minlength=rows.height * width).reshape(rows.height, width)
 
 
 def _within(cap: MessageCap | None, today: date) -> pl.Expr:

@@ -47,7 +47,8 @@ class Preview(NamedTuple):
 
     def shown(self) -> "Preview":
         """Return it with something in its slots."""
-        return Preview(*(value if value is None else with_slots(value) for value in self))
+        subject, preheader, text, html = (value and with_slots(value) for value in (self.subject, self.preheader, self.text, self.html))
+        return self._replace(subject=subject, preheader=preheader, text=text, html=html)
 
     def told(self) -> str:
         """Tell it as text, for a terminal."""
@@ -84,7 +85,7 @@ def picture(preview: Preview) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">'
         f'<rect width="100%" height="100%" fill="#ffffff"/><foreignObject x="0" y="0" width="{WIDTH}" height="{height}">'
-        f'<div xmlns="http://www.w3.org/1999/xhtml" style="width:{WIDTH}px;height:{height}px;overflow:hidden;background:#ffffff;color:#1f2328">'
+        f'<div xmlns="http://www.w3.org/1999/xhtml" style="width:{WIDTH}px;height:{height}px;overflow:hidden;color:#1f2328">'
         f"{above}<div>{body}</div></div></foreignObject></svg>"
     )
 
@@ -103,15 +104,15 @@ def as_xml(html: str) -> str:
     return writer.written()
 
 
-_SHOWN = frozenset(
-    "a b big blockquote br center code col colgroup dd div dl dt em font h1 h2 h3 h4 h5 h6 hr i ins li ol p pre s small span strong style"
-    " sub sup table tbody td tfoot th thead tr u ul".split()
-)
+_SHOWN = frozenset({"a", "b", "big", "blockquote", "br", "center", "code", "col", "colgroup", "dd", "div", "dl", "dt", "em", "font"}) | {
+    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "ins", "li", "ol", "p", "pre", "s", "small", "span", "strong", "style", "sub", "sup",
+    "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul",
+}  # fmt: skip
 _EMPTY = frozenset({"br", "hr", "col"})
 _WITHOUT_TEXT = frozenset({"script", "title", "noscript", "template", "iframe", "object", "svg", "math", "textarea", "select"})
-_ATTRIBUTES = frozenset(
-    "align bgcolor border cellpadding cellspacing class color colspan dir face height lang rowspan size style valign width".split()
-)
+_ATTRIBUTES = frozenset({"align", "bgcolor", "border", "cellpadding", "cellspacing", "class", "color", "colspan", "dir", "face"}) | {
+    "height", "lang", "rowspan", "size", "style", "valign", "width",
+}  # fmt: skip
 _MOST_DEEP = 200
 """Elements within each other: of what lies deeper, the text."""
 

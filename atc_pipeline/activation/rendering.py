@@ -67,7 +67,7 @@ def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portf
     in_order = pl.concat(said, how="diagonal_relaxed").sort(_PLACE)
     whole = rows.select(pl.lit(today).alias("date"), *_ROW[1:]).hstack(in_order)
     problem = pl.when(pl.col("text").is_null()).then(pl.lit(NO_CONTENT)).otherwise("problem")
-    return whole.with_columns(problem=problem).select(*SCHEMA).cast(dict(SCHEMA))
+    return whole.with_columns(problem=problem).select(*SCHEMA).cast(SCHEMA)
 
 
 _ROW = ("date", "idempotency_key", "customer_id", "channel", "content")
@@ -76,7 +76,10 @@ _ROW = ("date", "idempotency_key", "customer_id", "channel", "content")
 def known_of(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
     """One row per row: what templates and conditions of its content may name, of the profile and of the assignment."""
     named = {journey.id: journey.name for journey in portfolio.journeys}
-    own = {**{name: pl.col(name) for name in ASSIGNED}, "journey_name": pl.col("journey_id").replace_strict(named, default=pl.col("journey_id"), return_dtype=pl.String)}
+    own = {
+        **{name: pl.col(name) for name in ASSIGNED},
+        "journey_name": pl.col("journey_id").replace_strict(named, default=pl.col("journey_id"), return_dtype=pl.String),
+    }
     wanted = columns_of_content(portfolio, rows["content"].unique().to_list())
     of_profile = [name for name in profiles.collect_schema().names() if name in wanted and name not in {*own, "customer_id"}]
     due = rows.lazy().select("customer_id", **{name: expr for name, expr in own.items() if name in wanted})
@@ -121,7 +124,14 @@ def choice(block: Block) -> pl.Expr:
 
 _MEASURES = tuple(field.name for field in fields(Measures))
 _RENDERING = pl.Schema(
-    {"label": pl.String(), "text": pl.String(), "html": pl.String(), "broken": pl.Int64(), "is_told": pl.Boolean(), "is_followed": pl.Boolean()}
+    {
+        "label": pl.String(),
+        "text": pl.String(),
+        "html": pl.String(),
+        "broken": pl.Int64(),
+        "is_told": pl.Boolean(),
+        "is_followed": pl.Boolean(),
+    }
     | dict.fromkeys(_MEASURES, pl.Int64())
 )
 """One rendering of a block or a line: ``block:variant``, null where there is one only; what it says, null where the template failed; which

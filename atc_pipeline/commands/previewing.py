@@ -44,7 +44,9 @@ class Show:
         content = _content(portfolio, asked.content)
         shown = _shown(place, portfolio, content, asked.customer)
         if not shown:
-            raise Refused(f"content {plain(content.id)} has no medium that a channel of journeys.yaml takes: give a channel `medium: email`")
+            raise Refused(
+                f"content {plain(content.id)} has no medium that a channel of journeys.yaml takes: give a channel `medium: email`"
+            )
         files = [] if asked.html is None else _write(shown, asked.html)
         code = WOULD_NOT_BE_SENT if any(preview.problem for preview in shown) else 0
         return Answer("\n\n".join([*(preview.told() for preview in shown), *files]), code)
@@ -65,7 +67,9 @@ def _shown(place: Place, portfolio: Portfolio, content: Content, customer: str |
         return examples(portfolio, content, _today(portfolio))
     days = place.lake.days("journey_assignments")
     if not days:
-        raise Refused(f"no customers in {place.lake.place} yet: run make demo, or materialize the assets; without --customer, an example is shown")
+        raise Refused(
+            f"no customers in {place.lake.place} yet: run make demo, or materialize the assets; without --customer, an example is shown"
+        )
     try:
         return for_customer(place.lake, portfolio, content, known_as(place.lake, customer, days[-1]), days[-1])
     except OlderDayError as problem:

@@ -187,7 +187,7 @@ def _what_waits_for(since: datetime | None, *, is_late: bool) -> str:
 
 
 def _what_holds(day: date, channel: str) -> str:
-    config = f'{{"ops": {{"send_due": {{"config": {{"accept_volume": ["{channel}"]}}}}}}}}'
+    config = f'{{"ops": {{"hand_over": {{"config": {{"accept_volume": ["{channel}"]}}}}}}}}'
     return (
         f"Many more than on other days: the run of {day} failed with the figures. Where that is meant: "
         f"dagster job execute -m atc_pipeline.definitions -j send_due --config-json '{config}'"

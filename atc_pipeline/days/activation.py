@@ -140,15 +140,15 @@ class Sending:
         carrier: Callable[[date], Carrier],
         days: Sequence[date],
         sent: Sent | None = None,
-        others: Store | None = None,
+        beside: Store | None = None,
     ) -> None:
-        """``carrier``: who takes a day's messages out. ``days``: those that will be made. ``others``: where days before and after are
+        """``carrier``: who takes a day's messages out. ``days``: those that will be made. ``beside``: where days before and after are
         looked at, which a day is not made from.
 
         What became of them in an earlier run is read now: no day is made from its own table.
         """
         self.store, self.portfolio, self.carrier, self.sent = store, portfolio, carrier, sent or Sent()
-        self.others = others or store
+        self.beside = beside or store
         self.in_vain = {day: sent_in_vain(store, day) for day in days}
         self.held: list[pl.DataFrame] = []
         """Channels with too many messages: ``date, channel, messages, median``."""
@@ -158,25 +158,25 @@ class Sending:
         messages, carrier = messages_of(self.store, day, self.portfolio), self.carrier(day)
         keys = _other_keys(self.store, messages, day, carrier)
         if carrier.is_live and day not in self.sent.past:
-            messages = _withdrawn_since(self.others, self.portfolio, messages, day)
+            messages = _withdrawn_since(self.beside, self.portfolio, messages, day)
         held = self._held(messages, day) if carrier.is_live else []
         sent = carrier.deliver(messages, keys, texts_of(self.store, day, self.portfolio), held)
         return {"activation": _not_forgotten(sent, self.in_vain[day])}
 
     def _held(self, messages: pl.DataFrame, day: date) -> list[str]:
         """Return the channels with so many messages that somebody has to say that they are meant."""
-        before = self.others.scan("outbound_messages", [day - timedelta(days=age) for age in range(1, volume.LOOKED_BACK + 1)])
-        found = volume.unusual(messages, before).filter(~pl.col("channel").is_in(list(self.sent.accepted)))
-        if found.height:
-            self.held.append(found.select(pl.lit(day).alias("date"), pl.all()))
-        return found["channel"].to_list()
+        before = self.beside.scan("outbound_messages", [day - timedelta(days=age) for age in range(1, volume.LOOKED_BACK + 1)])
+        channels = volume.unusual(messages, before).filter(~pl.col("channel").is_in(list(self.sent.accepted)))
+        if channels.height:
+            self.held.append(channels.select(pl.lit(day).alias("date"), pl.all()))
+        return channels["channel"].to_list()
 
     @property
     def trouble(self) -> str | None:
         """Say which channels are held, by how much, and how to let them go; None where none is."""
         rows = [
             f"{day} {channel}: {messages:,} messages, and {median:,.0f} on a median day of the last {volume.DAYS} that had any"
-            for day, channel, messages, median in (row for found in self.held for row in found.iter_rows())
+            for day, channel, messages, median in (row for channels in self.held for row in channels.iter_rows())
         ]
         if not rows:
             return None

@@ -56,7 +56,9 @@ def put_out(profiles: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     kept = {"customer_id", *(name for when in whens for name in when.columns)}
     schema = profiles.schema
     texts = [_out(pl.col(name)) for name, dtype in schema.items() if dtype == pl.String and name not in kept]
-    lists = [pl.col(name).list.eval(_out(pl.element())) for name, dtype in schema.items() if dtype == pl.List(pl.String) and name not in kept]
+    lists = [
+        pl.col(name).list.eval(_out(pl.element())) for name, dtype in schema.items() if dtype == pl.List(pl.String) and name not in kept
+    ]
     return profiles.with_columns(*texts, *lists)
 
 

@@ -84,12 +84,12 @@ def _sent_when(store: Store, days: Sequence[date]) -> pl.DataFrame:
     sent = planned.filter(pl.col("withheld").is_null()).select(columns).collect()
     times = sent.select("zone", "send_at").unique()
     local = [at.astimezone(ZoneInfo(zone)) for zone, at in times.iter_rows()]
-    said = {
+    columns_added = {
         "local_on": pl.Series([at.date() for at in local], dtype=pl.Date),
         "hour": pl.Series([at.hour for at in local], dtype=pl.Int64),
         "weekday": pl.Series([at.weekday() for at in local], dtype=pl.Int64),
     }
-    return sent.join(times.with_columns(**said), on=["zone", "send_at"], how="left")
+    return sent.join(times.with_columns(**columns_added), on=["zone", "send_at"], how="left")
 
 
 def _outside_hours(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -205,7 +205,7 @@ PROMISES = (
         "activation",
         "only_planned_messages_are_delivered",
         "Whatever was handed over, or may have been, is a message of the day's plan (SPEC 9.7). If it fails, the day was planned "
-        "again without it: the rows say which, and what they were sent for is in the ledger.",
+        "again without it: the rows say which; look into the ledger for what they were sent for.",
         between(unplanned_deliveries, table("activation"), table("outbound_messages")),
     ),
     Promise(

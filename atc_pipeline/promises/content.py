@@ -67,8 +67,8 @@ PROMISES = (
     Promise(
         "rendered_messages",
         "texts_are_fit_to_be_sent",
-        "No message holds a piece of a template, a placeholder, a header of two lines, a link that is not https, or more HTML than is shown "
-        f"(SPEC 9.4). {_AGAIN}",
+        "No message holds a piece of a template, a placeholder, a header of two lines, a link that is not https, or more HTML than is "
+        f"shown (SPEC 9.4). {_AGAIN}",
         between(unfit_texts, table("rendered_messages")),
     ),
     Promise(

@@ -41,8 +41,8 @@ def last_look(
     """Prepare to look for what has landed since the events of these days were read."""
     planned_at = {day: lake.written_at("raw_events", day) for day in days if lake.has("raw_events", day)}
     mapped = lake.days("identity_map")[-1:]
-    others = absorbed(lake.lazy("identity_map", mapped[0])).collect().lazy() if mapped else None
-    return LastLook(landing, portfolio, planned_at, others, erased, clock)
+    renamed = absorbed(lake.lazy("identity_map", mapped[0])).collect().lazy() if mapped else None
+    return LastLook(landing, portfolio, planned_at, renamed, erased, clock)
 
 
 @dataclass
@@ -115,8 +115,8 @@ class LastLook:
         self._looked_at = now
 
     def _take_in(self, events: pl.DataFrame, landed_at: datetime) -> None:
-        told = events.filter((pl.col("type") == "track") & pl.col("event").is_in(NEWS))
-        named = survivors(told.lazy().with_columns(whose(self.portfolio.blocked)), self.absorbed).collect()
+        news = events.filter((pl.col("type") == "track") & pl.col("event").is_in(NEWS))
+        named = survivors(news.lazy().with_columns(whose(self.portfolio.blocked)), self.absorbed).collect()
         refused = refusals(named, self.portfolio).select("customer_id", "channel", arrival="date", landed_at=pl.lit(landed_at, MOMENT))
         self._refusals = pl.concat([self._refusals, refused.cast(_REFUSED)])  # type: ignore[arg-type]  # a schema is a mapping of types
         self._receipts = pl.concat([self._receipts, receipts(named)])

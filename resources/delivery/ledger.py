@@ -119,11 +119,11 @@ class Ledger(dg.ConfigurableResource["Ledger"]):
                 raise LedgerError(
                     f"the delivery ledger {self.place} has lost its connection to this run, and with it what the run has claimed"
                 )
-            others = sorted(living - {sender})
+            at_work = sorted(living - {sender})
             if may_have_arrived is not None:
                 session.lend("doubtful", may_have_arrived.cast(pl.String).alias("idempotency_key").to_frame())
-                session.run(HOLD, why=HELD, living=others)
-            claimed = session.ask(CLAIM, now=now, sender=sender, living=others, is_held=may_have_arrived is not None)
+                session.run(HOLD, why=HELD, living=at_work)
+            claimed = session.ask(CLAIM, now=now, sender=sender, living=at_work, is_held=may_have_arrived is not None)
         return batch.join(claimed, on="idempotency_key", how="semi", maintain_order="left")
 
     def settle(self, outcomes: pl.DataFrame) -> None:

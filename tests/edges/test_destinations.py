@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from atc_pipeline.activation import differences
+from atc_pipeline.identity.erasure import Person
 from resources.channels.connected import WrongSettingError
 from resources.delivery import moving
 from resources.delivery.ledger import LEDGER, Ledger
@@ -22,6 +23,7 @@ from resources.destinations.file import FileDestination
 from resources.destinations.https import HttpsDestination
 from resources.destinations.posting import Post
 from resources.destinations.segment import SegmentDestination
+from resources.erasure.members import Members
 from resources.storage.outbox import Outbox
 from tests.edges.collecting import SECRET, WRITE_KEY, Collecting, Posted, SegmentApi, wait_until
 from tests.edges.postgres import Postgres
@@ -340,3 +342,18 @@ def test_a_kill_between_telling_and_writing_it_down_costs_nothing(tmp_path: Path
     assert kills >= 3
     assert {customer: told["id"] for (_, customer), told in posted.people.items()} == {name: f"{name}9" for name in names[:5]}
     assert memberships.rows()["customer_id"].to_list() == names[:5]
+
+
+def test_whoever_is_erased_is_removed_before_they_are_forgotten(posted: Posted, memberships: Memberships) -> None:
+    """By the identifiers that were sent; as long as a destination has not confirmed it, they are found, with its name."""
+    person = Person(frozenset({"ann"}))
+    sync(wanted(["ann", "bob"]), to_posted(posted), memberships)
+    deaf = Members(memberships, lambda names: dict.fromkeys(names, Rehearsal()), wall_clock)
+    assert (deaf.find(person).theirs, deaf.find(person).file) == (1, "at there")
+    deaf.remove(person)
+    assert deaf.find(person)
+    Members(memberships, lambda names: dict.fromkeys(names, to_posted(posted)), wall_clock).remove(person)
+    assert not deaf.find(person)
+    assert posted.requests[-1][0]["identifiers"] == {"id": "ann"}
+    assert set(posted.people) == {("club", "bob")}
+    assert b"ann" not in Path(memberships.place).read_bytes()

@@ -56,6 +56,28 @@ journeys:
 policy: {none: "0.01", switch_margin: 0.1}
 """
 
+CONTENT = """
+brand: {footer: {email: legal}, links: [tea.example], examples: {last_city: Bonn}}
+blocks:
+  town: {text: "News from {{ last_city | default('your town') }}."}
+  offer:
+    variants:
+      - {id: buyers, when: "orders > 0", text: "A tea for {{ spend | money('$') }}.", html: "<h1>Tea</h1> for {{ spend | money('$') }}"}
+      - {id: others, text: "A first tea."}
+  legal: {text: "You said yes. {{ unsubscribe_url }}"}
+content:
+  hello: {about: Welcome., email: {subject: "Hello {{ last_city | default('there') }}", body: [town, offer]}}
+  tea_1: {about: Tea., email: {subject: Tea, preheader: At last, body: [offer]}}
+  tea_2: {about: More tea., email: {subject: More tea, body: [town]}}
+"""
+SPOKEN = (
+    JOURNEYS.replace("email: {consent: opt_in}", "email: {consent: opt_in, medium: email, to: address}").replace(
+        "traits:\n", "traits:\n  address: {last: category, of: Product Viewed}\n"
+    )
+    + CONTENT
+)
+"""The same where e-mails are rendered; their addresses are not looked at."""
+
 
 def line(customer: str, day: date, number: int, **fields: object) -> str:
     """One well-formed line of the Segment Spec."""

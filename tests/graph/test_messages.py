@@ -13,24 +13,7 @@ import pytest
 from assets.shown import previews
 from atc_pipeline.__main__ import main
 from resources.storage.lake import Lake
-from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run
-
-CONTENT = """
-brand: {footer: {email: legal}, links: [tea.example], examples: {last_city: Bonn}}
-blocks:
-  town: {text: "News from {{ last_city | default('your town') }}."}
-  offer:
-    variants:
-      - {id: buyers, when: "orders > 0", text: "A tea for your {{ spend | money('$') }}.", html: "<h1>A tea</h1><p>for {{ spend | money('$') }}</p>"}
-      - {id: others, text: "A first tea."}
-  legal: {text: "You said yes. {{ unsubscribe_url }}"}
-content:
-  hello: {about: Welcome., email: {subject: "Hello {{ last_city | default('there') }}", body: [town, offer]}}
-  tea_1: {about: Tea., email: {subject: Tea, preheader: At last, body: [offer]}}
-  tea_2: {about: More tea., email: {subject: More tea, body: [town]}}
-"""
-SPOKEN = JOURNEYS.replace("email: {consent: opt_in}", "email: {consent: opt_in, medium: email, to: address}") + CONTENT
-SPOKEN = SPOKEN.replace("traits:\n", "traits:\n  address: {last: category, of: Product Viewed}\n")
+from tests.graph.small_world import DAYS, FIRST, SPOKEN, make_world, run
 
 
 @pytest.fixture(scope="module")

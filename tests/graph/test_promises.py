@@ -20,12 +20,12 @@ from atc_pipeline.definitions import build_definitions
 from atc_pipeline.events import ingest
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE
 from resources.storage.lake import Lake
-from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
+from tests.graph.small_world import DAYS, FIRST, SPOKEN, line, make_world, run
 
 LAST = DAYS[-1]
 FULL = (
-    JOURNEYS.replace("- id: rescue\n", "- id: rescue\n    capacity: {daily_entries: 4}\n")
-    .replace("email: {consent: opt_in}", "email: {consent: opt_in, hours: {from: 8, to: 21}, cap: {days: 3, messages: 3}, per_day: 9}")
+    SPOKEN.replace("- id: rescue\n", "- id: rescue\n    capacity: {daily_entries: 4}\n")
+    .replace("medium: email,", "medium: email, hours: {from: 8, to: 21}, cap: {days: 3, messages: 3}, per_day: 9,")
     .replace(
         "traits:",
         "  post: {consent: none, to: last_city}\n"
@@ -227,11 +227,13 @@ def rows_more(count: int, day: date = LAST, **values: object) -> Break:
 
 SENT_BY_EMAIL = pl.col("withheld").is_null() & (pl.col("channel") == "email")
 
+CONTENT_IS_TEA = pl.col("content") == "tea_2"
+
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "segment_matrix", "outbound_messages", "activation", "audience_members", "audience_syncs", "answers",
-    "audience_changes", "sent_events",
+    "journey_funnel", "segment_matrix", "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
+    "audience_syncs", "answers", "audience_changes", "sent_events",
 )  # fmt: skip
 
 BROKEN: Mapping[str, Mapping[str, Break]] = {
@@ -319,6 +321,17 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
     "outbound_messages.places_hold": {"nine more": rows_more(9)},
     "outbound_messages.keys_are_unique": {
         "withheld for its key": edited("outbound_messages", "rescue", CUSTOMER == "c03", withheld="key_collision")
+    },
+    "rendered_messages.texts_are_fit_to_be_sent": {
+        "a placeholder": edited("rendered_messages", "tea_2", CONTENT_IS_TEA, text="Dear [Name]"),
+        "a header of two lines": edited("rendered_messages", "tea_2", CONTENT_IS_TEA, subject="Tea\r\nBcc: all@example.com"),
+    },
+    "rendered_messages.emails_can_be_unsubscribed": {
+        "not in its HTML": edited("rendered_messages", "tea_2", CONTENT_IS_TEA, html="<p>Tea</p>"),
+    },
+    "rendered_messages.what_is_sent_is_what_was_rendered": {
+        "a message says nothing": dropped("rendered_messages", "tea_2", CONTENT_IS_TEA),
+        "what is withheld says something": edited("outbound_messages", "tea_2", CONTENT_IS_TEA, withheld="suppressed"),
     },
     "activation.only_planned_messages_are_delivered": {
         "to nobody it was planned for": edited("activation", "c99", CUSTOMER == "c00", customer_id="c99", status="delivered"),

@@ -66,7 +66,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     ),
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
     "outbound_messages": {"step_day": (0,), "withheld": WORDS},
-    "activation": {"status": WORDS},
+    "activation": {"status": WORDS, "attempts": COUNTS},
     "audience_members": {},
     "audience_syncs": {"operation": WORDS, "cause": WORDS, "status": WORDS},
     "answers": {"operation": WORDS, "status": WORDS},

@@ -129,7 +129,9 @@ def test_the_picture_in_the_catalog_is_bounded(tmp_path: Path) -> None:
 def test_tables_speak_in_words() -> None:
     """No column is called after the function that made it."""
     messages = planned(("email", None, []), ("email", "no_consent", ["email:no_consent"]))
-    deliveries = pl.DataFrame({"channel": ["email"], "status": ["failed"]})
+    deliveries = pl.DataFrame(
+        {"channel": ["email"], "status": ["failed"], "reason": ["no"], "sent_at": [datetime(2026, 3, 2, 12, tzinfo=UTC)], "attempts": [1]}
+    )
     answers = pl.DataFrame({"journey_id": ["welcome", None], "decision": ["start", "none"]})
     shown = [
         *facts_of("outbound_messages", messages).values(),
@@ -143,6 +145,8 @@ def test_tables_speak_in_words() -> None:
         "| hour | messages |  |",
         "| channel | reason | passed_over |",
         "| channel | status | messages |",
+        "| channel | hour_utc | status | messages | again |",
+        "| channel | status | reason | messages |",
         "| journey | none | start |",
         "| event | events |  |",
     ]

@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atc_pipeline.activation.tables import AUDIENCE_MEMBERS, AUDIENCE_SYNCS, OUTBOUND_MESSAGES
+from atc_pipeline.activation.tables import ACTIVATION, AUDIENCE_MEMBERS, AUDIENCE_SYNCS, OUTBOUND_MESSAGES, RENDERED_MESSAGES
+from atc_pipeline.content.templates import SLOTS
 from atc_pipeline.customers import coverage
 from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBERSHIPS
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_QUEUES, JOURNEY_STATE, SCORED_CANDIDATES
@@ -31,7 +32,7 @@ BLACKOUT = TODAY + timedelta(days=5)
 JOURNEYS = f"""
 version: "1"
 calendar: {{timezone: UTC, starts_on: 2026-03-01}}
-channels: {{email: {{consent: opt_in, to: email}}, ads: {{consent: opt_in, medium: audience}}}}
+channels: {{app: {{consent: none}}, email: {{consent: opt_in, medium: email, to: email}}, ads: {{consent: opt_in, medium: audience}}}}
 traits: {{email: {{profile: email, type: string}}}}
 segments: {{buyers: "tenure_days > 5"}}
 audiences:
@@ -53,6 +54,7 @@ SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
 TABLES = {
     "absorbed": ABSORBED,
+    "activation": ACTIVATION.schema,
     "assignments": JOURNEY_ASSIGNMENTS.schema,
     "candidates": SCORED_CANDIDATES.schema,
     "coverage": FEATURE_COVERAGE.schema,
@@ -62,6 +64,7 @@ TABLES = {
     "messages": OUTBOUND_MESSAGES.schema,
     "profiles": PROFILES,
     "queues": JOURNEY_QUEUES.schema,
+    "rendered": RENDERED_MESSAGES.schema,
     "sent": SENT,
     "state": JOURNEY_STATE.schema,
     "syncs": AUDIENCE_SYNCS.schema,
@@ -116,6 +119,19 @@ def user(name: str, customer: str | None = None, arm: str | None = None, since: 
 def message(customer: str, journey: str, **more: object) -> Row:
     """Return a message of a journey's first day."""
     return {"idempotency_key": f"{customer}:{journey}", "customer_id": customer, "journey_id": journey, "step_day": 1, **more}
+
+
+def said(customer: str, **more: object) -> Row:
+    """Return what an e-mail says."""
+    link = SLOTS["unsubscribe_url"]
+    fit = {
+        "subject": "Tea",
+        "text": f"Tea. {link}",
+        "html": f'<p>Tea</p><a href="{link}">Unsubscribe</a>',
+        "channel": "email",
+        "content": "tea",
+    }
+    return {"idempotency_key": customer, "customer_id": customer, **fit, **more}
 
 
 def member(customer: str, audience: str = "of_once", **more: object) -> Row:
@@ -218,9 +234,28 @@ SOUND: Mapping[str, Rows] = {
         ],
         "sent": [],
     },
+    "unfit_texts": {
+        "rendered": [said("u", preheader="Tea again"), said("v", html=None), said("w", text="[1] of 2 at https://tea.example")]
+    },
+    "unsubscribable_emails": {"rendered": [said("u"), said("v", channel="app", html=None)]},
+    "unrendered_messages": {
+        "rendered": [said("u")],
+        "messages": [
+            {"idempotency_key": "u", "customer_id": "u", "channel": "email", "content": "tea"},
+            {"idempotency_key": "v", "customer_id": "v", "channel": "email", "content": "tea", "withheld": "suppressed"},
+            {"idempotency_key": "w", "customer_id": "w", "channel": "app", "content": "tea"},
+        ],
+    },
     "unexpected_messages": {
         "messages": [message("u", "once")],
         "assignments": [answer("u", "continue", "once"), answer("v", "continue", "once", arm="control")],
+    },
+    "unplanned_deliveries": {
+        "activation": [
+            {"idempotency_key": "u:once", "customer_id": "u", "status": "delivered"},
+            {"idempotency_key": "v:once", "customer_id": "v", "status": "failed"},
+        ],
+        "messages": [message("u", "once")],
     },
     "outdated_options": {
         "candidates": [
@@ -516,6 +551,30 @@ BROKEN = (
             "sent": [{"customer_id": name, "journey_id": "daily"} for name in "uv"],
         },
     ),
+    *(
+        Broken("unfit_texts", f"{part}: {text[:20]!r}", ["u"], {"rendered": [said("u", **{part: text}), said("v")]})
+        for part, text in [
+            ("subject", "Dear {{ first_name }}"),
+            ("text", "{% if x %}"),
+            ("html", "<p>{{ x }}</p>"),
+            ("preheader", "Dear [Name]"),
+            ("text", "Lorem ipsum"),
+            ("text", " "),
+            ("subject", "Tea\r\nBcc: x@example.com"),
+            ("preheader", "Tea\nand more"),
+            ("text", "at http://tea.example"),
+            ("html", '<a HREF=" http://tea.example">x</a>'),
+            ("html", "<a href='javascript:alert(1)'>x</a>"),
+            ("html", "x" * (102 * 1024 + 1)),
+        ]
+    ),
+    Broken("unsubscribable_emails", "not in its text", ["u"], {"rendered": [said("u", text="Tea"), said("v")]}),
+    Broken("unsubscribable_emails", "not in its HTML", ["u"], {"rendered": [said("u", html="<p>Tea</p>"), said("v")]}),
+    Broken("unsubscribable_emails", "it has none", ["u"], {"rendered": [said("u", html=None), said("v")]}),
+    Broken("unrendered_messages", "nothing is said", ["u"], {"rendered": []}),
+    Broken("unrendered_messages", "who is withheld is told something", ["v"], {"rendered": [said("u"), said("v")]}),
+    Broken("unrendered_messages", "of another content", ["u", "u"], {"rendered": [said("u", content="coffee")]}),
+    Broken("unrendered_messages", "of another day", ["u", "u"], {"rendered": [said("u", date=YESTERDAY)]}),
     Broken("wrong_members", "is in another journey", ["w"], {"members": [member("w")]}),
     Broken("wrong_members", "is in another segment", ["v"], {"memberships": [{"segment_id": "buyers", "customer_id": "w"}]}),
     Broken(
@@ -544,6 +603,14 @@ BROKEN = (
     Broken("unexpected_messages", "to one who is held out", ["v"], {"messages": [message("v", "once")]}),
     Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),
     Broken("unexpected_messages", "of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
+    Broken("unplanned_deliveries", "a message that nobody planned", ["u"], {"messages": [message("u", "twice")]}),
+    Broken("unplanned_deliveries", "one of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
+    Broken(
+        "unplanned_deliveries",
+        "one that may have arrived, and was planned for somebody else",
+        ["u"],
+        {"activation": [{"idempotency_key": "v:once", "customer_id": "u", "status": "unknown"}], "messages": [message("v", "once")]},
+    ),
     Broken("outdated_options", "waits longer by now", ["u"], {"queues": [{"journey_id": "once", "customer_id": "u", "waiting_days": 4}]}),
     Broken(
         "outdated_options",
