@@ -65,14 +65,14 @@ def make(world: Path, customers: int) -> None:
     config = _portfolio(world)
     numbers = [((pl.int_range(pl.len()) * place) % 9_973 / 7).alias(f"field_{place}") for place in range(FIELDS)]
     fields = pl.struct(numbers).struct.json_encode()
-    told = people.select("customer_id", identifiers=identifiers(["address"], config), fields=fields).with_columns(
+    members = people.select("customer_id", identifiers=identifiers(["address"], config), fields=fields).with_columns(
         audience_id=pl.lit("everybody"), destination=pl.lit("meta"), checksum=checksum(["identifiers", "fields"])
     )
     changed = pl.int_range(pl.len()) % CHANGED == 0
     third = pl.int_range(pl.len()) // CHANGED % 3
-    wanted = told.filter(~(changed & (third == 0)))
+    wanted = members.filter(~(changed & (third == 0)))
     now = wanted.with_columns(checksum=pl.when(changed & (third == 1)).then(pl.lit("otherwise")).otherwise("checksum"))
-    has = told.filter(~(changed & (third == 2))).with_columns(acknowledged_at=pl.lit(datetime(2026, 3, 9, tzinfo=UTC)))
+    has = members.filter(~(changed & (third == 2))).with_columns(acknowledged_at=pl.lit(datetime(2026, 3, 9, tzinfo=UTC)))
     now.sort("customer_id").write_parquet(world / "wanted.parquet")
     has.sort("customer_id").write_parquet(world / "known.parquet")
     people.with_columns(consent_ads=pl.lit(value=True)).write_parquet(world / "people.parquet")
