@@ -43,10 +43,10 @@ def tell(
         _messages(messages, activation, over, end),
         *([] if syncs is None else [_audiences(syncs, decided, today)]),
     ]
-    told = pl.concat(parts, how="diagonal").with_columns(
+    events = pl.concat(parts, how="diagonal").with_columns(
         pl.lit(today).alias("date"), message_id=hexadecimal(xxh64(pl.concat_str("event", pl.lit(":"), "key")))
     )
-    return told.with_columns(_line().alias(LINE)).select(*SENT_EVENTS.schema, LINE).sort("message_id").collect()
+    return events.with_columns(_line().alias(LINE)).select(*SENT_EVENTS.schema, LINE).sort("message_id").collect()
 
 
 def _journeys(assignments: pl.LazyFrame, decided: pl.Expr, today: date) -> pl.LazyFrame:
@@ -100,8 +100,8 @@ def _messages(messages: pl.LazyFrame, activation: pl.LazyFrame, over: datetime, 
 def _audiences(syncs: pl.LazyFrame, decided: pl.Expr, today: date) -> pl.LazyFrame:
     """Whom a destination has acknowledged as a member, or as one no more."""
     events = {"add": "Audience Entered", "remove": "Audience Exited"}
-    told = syncs.filter((pl.col("status") == "acknowledged") & pl.col("operation").is_in(list(events)))
-    return told.select(
+    acknowledged = syncs.filter((pl.col("status") == "acknowledged") & pl.col("operation").is_in(list(events)))
+    return acknowledged.select(
         "customer_id",
         event=pl.col("operation").replace_strict(events, return_dtype=pl.String),
         key=pl.concat_str("audience_id", "destination", "customer_id", pl.lit(today.isoformat()), separator=":"),

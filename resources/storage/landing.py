@@ -122,8 +122,8 @@ class LandingZone(dg.ConfigurableResource):
         What was written into the folder of an earlier day stays there, and is left out: so long after, it would be no duplicate.
         """
         path = Path(self.root) / day.isoformat() / f"{LIBRARY}-{about}.ndjson"
-        elsewhere = (other for other in Path(self.root).glob(f"*/{path.name}") if other != path)
-        before = {line for other in elsewhere for line in other.read_text(encoding="utf-8").split("\n")}
+        elsewhere = (earlier for earlier in Path(self.root).glob(f"*/{path.name}") if earlier != path)
+        before = {line for earlier in elsewhere for line in earlier.read_text(encoding="utf-8").split("\n")}
         lines = [line for line in lines if line not in before] if before else lines
         if not lines:
             return
