@@ -73,9 +73,9 @@ def hand_over(
             context.log_event(dg.AssetMaterialization("activation", partition=str(day), metadata=facts_of("activation", after)))
             changed.append(after.join(before, on=after.columns, how="anti", nulls_equal=True))
             if lake.has("sent_events", day):
-                sent = SentEvents(lake, portfolio, lambda _: True)
-                lake.write("sent_events", day, sent.make(day)["sent_events"], portfolio=lake.written_by("sent_events", day).portfolio)
-                landing.write_own(arrives_on(day, now, portfolio), day, sent.lines(day))
+                step = SentEvents(lake, portfolio, lambda _: True)
+                lake.write("sent_events", day, step.make(day)["sent_events"], portfolio=lake.written_by("sent_events", day).portfolio)
+                landing.write_own(arrives_on(day, now, portfolio), day, step.lines(day))
     handed = pl.concat([pl.DataFrame(schema={"date": pl.Date, "channel": pl.String, "status": pl.String}), *changed], how="diagonal")
     counts = handed.group_by("date", "channel", "status").len("messages").sort("date", "channel", "status")
     oldest = _oldest_waiting(lake, days)

@@ -438,14 +438,14 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: l
     for name in agreed:
         value = pl.col(documents.column(name, documents.CONSENT))
         consents += consent.words(name, is_granted=value == 1, is_withdrawn=value == 0, arrival=arrival, timezone=portfolio.timezone)
-    stated = addresses.said(portfolio)
+    of_addresses = addresses.said(portfolio)
     values = {name: pl.col(documents.column(property_, dtype)) for name, property_, dtype in profile}
-    if stated:
+    if of_addresses:
         typed = typed.sort(*_KEYS, "timestamp", "said")
     return typed.select(
         *_KEYS,
         *(column for name, value in values.items() for column in _word(name, value)),
-        *(addresses.first_said(values[name], _KEYS).alias(accumulator.name) for name, accumulator in stated.items()),
+        *(addresses.first_said(values[name], _KEYS).alias(accumulator.name) for name, accumulator in of_addresses.items()),
         *consents,
     )
 

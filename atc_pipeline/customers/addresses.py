@@ -47,8 +47,8 @@ def bounces(portfolio: Portfolio) -> dict[str, Accumulator]:
 
 def said(portfolio: Portfolio) -> dict[str, Accumulator]:
     """Return when the last value of a day was first said, by column: of addresses that are told by ``identify``, in the rollup only."""
-    identified = {trait.id for trait in portfolio.traits if trait.kind == "profile"}
-    return {column: Accumulator(f"{column}.said", "greatest", MOMENT) for column in addressed(portfolio).values() if column in identified}
+    by_identify = {trait.id for trait in portfolio.traits if trait.kind == "profile"}
+    return {column: Accumulator(f"{column}.said", "greatest", MOMENT) for column in addressed(portfolio).values() if column in by_identify}
 
 
 def changes(portfolio: Portfolio) -> dict[str, Accumulator]:
@@ -89,10 +89,10 @@ def changed(
     those who were several customers yesterday (``of_merged``): any of them may have had it. ``values``: the address today.
     """
     morning = pl.lit(datetime.combine(today, time(), ZoneInfo(portfolio.timezone)).astimezone(UTC), MOMENT)
-    stated = said(portfolio)
+    news_of = said(portfolio)
     for column, accumulator in changes(portfolio).items():
         name = accumulator.name
-        news = pl.coalesce(stated[column].name, morning) if column in stated else morning
+        news = pl.coalesce(news_of[column].name, morning) if column in news_of else morning
         now = state.select("customer_id", "is_merged", name, before(column), value=values[column].cast(pl.String), news=news)
         is_kept = pl.col("value").eq_missing(pl.col(before(column)))
         if merged.height:

@@ -109,8 +109,8 @@ def update_profiles(
     )
     moved = pl.concat([coming, leaving], how="diagonal")
     plain = [accumulator for accumulator in carried if accumulator.merge not in ("tally", "consent")]
-    stated = addresses.said(portfolio).values()
-    news = merged(moved.lazy(), ["row"], [*plain, *stated]).select("row", pl.exclude("row").name.suffix("+"))
+    news_of_addresses = addresses.said(portfolio).values()
+    news = merged(moved.lazy(), ["row"], [*plain, *news_of_addresses]).select("row", pl.exclude("row").name.suffix("+"))
     made, news_by_row = pl.collect_all([people.join(before, on="customer_id", how="left", maintain_order="left"), _by_row(people, news)])
     made = (
         made.hstack(news_by_row)
@@ -120,7 +120,7 @@ def update_profiles(
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
         )
-        .rename({f"{accumulator.name}+": accumulator.name for accumulator in stated})
+        .rename({f"{accumulator.name}+": accumulator.name for accumulator in news_of_addresses})
         .drop(news_by_row.columns, strict=False)
     )
     state = made.lazy()

@@ -122,8 +122,8 @@ class LandingZone(dg.ConfigurableResource):
         What was written into the folder of an earlier day stays there, and is left out: so long after, it would be no duplicate.
         """
         path = Path(self.root) / day.isoformat() / f"{LIBRARY}-{about}.ndjson"
-        earlier = (written for written in Path(self.root).glob(f"*/{path.name}") if written != path)
-        before = {line for written in earlier for line in written.read_text(encoding="utf-8").split("\n")}
+        elsewhere = (earlier for earlier in Path(self.root).glob(f"*/{path.name}") if earlier != path)
+        before = {line for earlier in elsewhere for line in earlier.read_text(encoding="utf-8").split("\n")}
         lines = [line for line in lines if line not in before] if before else lines
         if not lines:
             return

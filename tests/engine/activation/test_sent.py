@@ -142,8 +142,8 @@ def test_who_is_acknowledged_as_a_member_has_entered_and_who_is_no_more_has_left
         ("ads", "google", "u", "add", "acknowledged"),
     ]
     events = told(syncs=pl.LazyFrame(rows, schema=columns, orient="row"))
-    said = sorted((event["event"], event["userId"], event["properties"]["destination"]) for event in lines(events))
-    assert said == [("Audience Entered", "u", "google"), ("Audience Entered", "u", "meta"), ("Audience Exited", "v", "meta")]
+    facts = sorted((event["event"], event["userId"], event["properties"]["destination"]) for event in lines(events))
+    assert facts == [("Audience Entered", "u", "google"), ("Audience Entered", "u", "meta"), ("Audience Exited", "v", "meta")]
     assert events["message_id"].n_unique() == 3
 
 

@@ -56,14 +56,14 @@ def told(at: str, user: str = "u", **traits: object) -> Event:
     return {"at": at, "type": "identify", "userId": user, "traits": traits}
 
 
-def event(at: str, name: str, user: str = "u", **said: object) -> Event:
+def event(at: str, name: str, user: str = "u", **properties: object) -> Event:
     """A track event with these properties."""
-    return {"at": at, "type": "track", "event": name, "userId": user, "properties": said}
+    return {"at": at, "type": "track", "event": name, "userId": user, "properties": properties}
 
 
-def bounced(at: str, user: str = "u", **said: object) -> Event:
+def bounced(at: str, user: str = "u", **properties: object) -> Event:
     """An ``Email Bounced``."""
-    return event(at, "Email Bounced", user, **said)
+    return event(at, "Email Bounced", user, **properties)
 
 
 def course(portfolio: Portfolio, *days: list[Event]) -> Memory:
@@ -71,9 +71,13 @@ def course(portfolio: Portfolio, *days: list[Event]) -> Memory:
 
     def landed(day: date) -> list[list[Lines]]:
         lines = []
-        for number, said in enumerate(days[(day - FIRST).days]):
-            moment = f"{day + timedelta(days=said.get('day', 0))}T{said['at']}:00Z"
-            line = {"messageId": f"{day}-{number}", "timestamp": moment, **{name: said[name] for name in said if name not in ("at", "day")}}
+        for number, happened in enumerate(days[(day - FIRST).days]):
+            moment = f"{day + timedelta(days=happened.get('day', 0))}T{happened['at']}:00Z"
+            line = {
+                "messageId": f"{day}-{number}",
+                "timestamp": moment,
+                **{name: happened[name] for name in happened if name not in ("at", "day")},
+            }
             lines.append(json.dumps(line).encode() + b"\n")
         return [[Lines("a.ndjson", 1, b"".join(lines))]] if lines else []
 
@@ -91,7 +95,7 @@ def column(store: Memory, name: str, days: int, who: str = "u") -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("said", "is_hard"),
+    ("words", "is_hard"),
     [
         ({"bounce_type": "hard"}, True),
         ({"type": " Hard_Bounce "}, True),
@@ -104,14 +108,14 @@ def column(store: Memory, name: str, days: int, who: str = "u") -> list[Any]:
         ({}, False),
     ],
 )
-def test_a_bounce_counts_that_is_for_good_in_whatever_words(portfolio: Portfolio, said: dict[str, object], is_hard: bool) -> None:
+def test_a_bounce_counts_that_is_for_good_in_whatever_words(portfolio: Portfolio, words: dict[str, object], is_hard: bool) -> None:
     """What is of no kind, or of one that passes, leaves the address as it is."""
-    store = course(portfolio, [told("08", mail="a@example.com"), bounced("09", **said)])
+    store = course(portfolio, [told("08", mail="a@example.com"), bounced("09", **words)])
     assert column(store, "bounced_news", 1) == [is_hard]
 
 
 @pytest.mark.parametrize(
-    ("said", "channels"),
+    ("words", "channels"),
     [
         ({}, {"news", "shop"}),
         ({"channel": "News "}, {"news"}),
@@ -120,10 +124,12 @@ def test_a_bounce_counts_that_is_for_good_in_whatever_words(portfolio: Portfolio
         ({"channel": "fax"}, {"news", "shop"}),
     ],
 )
-def test_a_bounce_is_of_the_channel_named_else_of_those_of_email(portfolio: Portfolio, said: dict[str, object], channels: set[str]) -> None:
+def test_a_bounce_is_of_the_channel_named_else_of_those_of_email(
+    portfolio: Portfolio, words: dict[str, object], channels: set[str]
+) -> None:
     """A name that is not ours names none."""
     everything = [told("08", mail="a@example.com", work="b@example.com"), event("08", "App Opened", token="t")]  # noqa: S106
-    store = course(portfolio, [*everything, bounced("09", kind="hard", **said)])
+    store = course(portfolio, [*everything, bounced("09", kind="hard", **words)])
     assert {name for name in ("news", "shop", "app") if column(store, f"bounced_{name}", 1) == [True]} == channels
 
 
@@ -175,9 +181,9 @@ def test_a_complaint_withdraws_consent_for_email_alone(portfolio: Portfolio, tmp
     named = course(portfolio, [yes, event("09", "Email Marked as Spam", channel="SHOP")])
     assert [column(named, f"consent_{name}", 1)[0] for name in ("news", "shop", "app")] == [True, False, True]
     for names, expected in ((("email", "app"), [False, True]), (("fax", "app"), [False, False])):
-        others = load(tmp_path, f"{HEAD}channels: {{{names[0]}: {{consent: opt_in}}, {names[1]}: {{consent: opt_in}}}}\n")
-        said = told("08", **{f"consent_{name}": True for name in names})
-        store = course(others, [said, event("09", "Email Marked as Spam")])
+        another = load(tmp_path, f"{HEAD}channels: {{{names[0]}: {{consent: opt_in}}, {names[1]}: {{consent: opt_in}}}}\n")
+        granted = told("08", **{f"consent_{name}": True for name in names})
+        store = course(another, [granted, event("09", "Email Marked as Spam")])
         assert [column(store, f"consent_{name}", 1)[0] for name in names] == expected
 
 
