@@ -16,7 +16,11 @@ from resources.storage.landing import LandingZone
 def sent_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Build ``sent_events``."""
 
-    @dg.asset(**daily(partitions, "activation", after(["activation", "outbound_messages", "journey_assignments", "journey_state"])))
+    @dg.asset(
+        **daily(
+            partitions, "activation", after(["activation", "outbound_messages", "journey_assignments", "journey_state", "audience_syncs"])
+        )
+    )
     def sent_events(
         context: dg.AssetExecutionContext, lake: Lake, landing: LandingZone, journeys: JourneysFile, channels: Channels
     ) -> dg.MaterializeResult:

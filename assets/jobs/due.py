@@ -16,8 +16,9 @@ from assets.daily import STATE_TAG
 from assets.shown.facts import facts_of, markdown_table
 from atc_pipeline.activation.tables import TO_COME, WAITING, WOULD_SEND
 from atc_pipeline.days.activation import Due, activation_of, days_due
-from atc_pipeline.days.sent import SentEvents, arrives_on
+from atc_pipeline.days.sent import SentEvents, arrives_on, was_sent
 from atc_pipeline.escaping import plain
+from atc_pipeline.journeys.portfolio import Portfolio
 from resources.channels.connected import Channels
 from resources.delivery.carrier import connect
 from resources.delivery.last_look import last_look
@@ -72,16 +73,24 @@ def hand_over(
             lake.write("activation", day, after, portfolio=lake.written_by("activation", day).portfolio)
             context.log_event(dg.AssetMaterialization("activation", partition=str(day), metadata=facts_of("activation", after)))
             changed.append(after.join(before, on=after.columns, how="anti", nulls_equal=True))
-            if lake.has("sent_events", day):
-                step = SentEvents(lake, portfolio, lambda _: True)
-                lake.write("sent_events", day, step.make(day)["sent_events"], portfolio=lake.written_by("sent_events", day).portfolio)
-                landing.write_own(arrives_on(day, now, portfolio), day, step.lines(day))
+        _tell(lake, landing, portfolio, day, now)
     handed = pl.concat([pl.DataFrame(schema={"date": pl.Date, "channel": pl.String, "status": pl.String}), *changed], how="diagonal")
     counts = handed.group_by("date", "channel", "status").len("messages").sort("date", "channel", "status")
     oldest = _oldest_waiting(lake, days)
     waits = {"oldest_waiting": dg.MetadataValue.timestamp(oldest)} if oldest is not None else {}
     context.add_output_metadata({"handed_over": markdown_table(counts), "settled_by_receipts": settled} | waits)
     carriers.end()
+
+
+def _tell(lake: Lake, landing: LandingZone, portfolio: Portfolio, day: date, now: datetime) -> None:
+    """Write what was handed over into the landing zone, and then into the table: what a kill leaves undone the next run does."""
+    if not (lake.has("sent_events", day) and was_sent(lake, day)):
+        return
+    sent = SentEvents(lake, portfolio, lambda _: True)
+    events = sent.make(day)["sent_events"]
+    if isinstance(events, pl.DataFrame) and not events.equals(lake.read("sent_events", day)):
+        landing.write_own(arrives_on(day, now, portfolio), day, sent.lines(day))
+        lake.write("sent_events", day, events, portfolio=lake.written_by("sent_events", day).portfolio)
 
 
 def _oldest_waiting(lake: Lake, days: Sequence[date]) -> datetime | None:

@@ -31,7 +31,13 @@ _STAGE_OF = (
     ("ingest", ("ingest", "raw_events", "rejected_events")),
     ("profiles", ("identity", "customer_", "feature_coverage", "profile", "purchase_models", "micro_segment")),
     ("decision", ("journey_", "decide", "scored_candidates")),
-    ("activation", ("outbound_messages", "activation", "segment_matrix")),
+    (
+        "activation",
+        (
+            *("messages", "outbound_", "rendered_", "content_library", "activation", "segment_matrix"),
+            *("list_members", "audience_", "answers", "synchronize_", "sent_events"),
+        ),
+    ),
     ("due", ("hand_over",)),
 )
 """Beginnings of the names of steps, which are tables or make several, and of their checks."""

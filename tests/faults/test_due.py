@@ -57,5 +57,5 @@ def test_kills_of_send_due_lose_nothing_and_send_nothing_twice(tmp_path: Path) -
         run_well(order(world, DAY, prepare=wait_for_their_hour, job="send_due", at=NOON))
         assert differences(world, calm) == []
         assert Counter(message["idempotency_key"] for message in receiver.effects) == expected
-    assert killed >= KILLS // 2
+    assert killed >= KILLS // 3
     assert in_doubt, "no message was on its way when its run was killed: choose another seed"

@@ -212,15 +212,17 @@ def different_files(world: Home, calm: Home) -> list[str]:
 
 def _differs_as_it_may(world: Home, calm: Home, place: str) -> bool:
     """Whether nothing but ``journey_assignments.stands`` differs: that a row was kept, as a message for it had left, and not decided again;
-    or of ``activation``, when and how often messages were handed over.
+    or of ``activation`` and ``sent_events``, when and how often messages were handed over.
 
     The first is so only of customers who have a message.
     """
     table, _, part = place.partition("/")
     both = [each.home / "lake" / place for each in (world, calm)]
-    if table not in {"journey_assignments", "activation"} or not all(path.exists() for path in both):
+    if table not in {"journey_assignments", "activation", "sent_events"} or not all(path.exists() for path in both):
         return False
     mine, theirs = (pl.read_parquet(path, hive_partitioning=False) for path in both)
+    if table == "sent_events":
+        return mine.drop("timestamp").equals(theirs.drop("timestamp"))
     if table == "activation":
         return mine.drop("sent_at", "attempts").equals(theirs.drop("sent_at", "attempts"))
     messages = pl.read_parquet(world.home / "lake" / "outbound_messages" / part, hive_partitioning=False).filter(
