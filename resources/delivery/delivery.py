@@ -17,6 +17,7 @@ from resources.channels.channel import MORE, Channel, Clock
 from resources.delivery import ledger as books
 from resources.delivery.ledger import Ledger
 from resources.delivery.round import Round
+from resources.storage.handed import Handed
 
 GIVEN_UP_AFTER = 3
 """Batches in a row of which the receiver took and decided nothing, after which its channel is left alone for the run: waiting for
@@ -233,6 +234,7 @@ class _Queue:
         self.left = messages
         self.in_vain = 0
         self._read = messages.clear()
+        self._handed: Handed | None = getattr(self.channel, "handed", None)
 
     @property
     def is_empty(self) -> bool:
@@ -302,8 +304,11 @@ class _Queue:
             else pl.lit(value=False)
         )
         lacks_text = pl.col("lacks_text") if "lacks_text" in batch.columns else pl.lit(value=False)
+        objection = pl.coalesce("objection", pl.when(is_stale).then(pl.lit(STALE)), pl.when(lacks_text).then(pl.lit("no_content")))
+        # What was taken before a run died is out, whatever speaks against it now: the channel will say so.
+        is_taken = pl.col("idempotency_key").is_in(list(self._handed.answered() if self._handed is not None else ()))
         looked_at = batch.join(objections, on="idempotency_key", how="left", maintain_order="left").with_columns(
-            objection=pl.coalesce("objection", pl.when(is_stale).then(pl.lit(STALE)), pl.when(lacks_text).then(pl.lit("no_content")))
+            objection=pl.when(~is_taken).then(objection)
         )
         refused = looked_at.filter(pl.col("objection").is_not_null())
         outcomes = refused.select(
@@ -317,18 +322,16 @@ class _Queue:
         """Return which of a batch may have been on their way when their sender died, where a message must not be sent twice."""
         if self.channel.on_unknown == "resend":
             return None
-        handed = getattr(self.channel, "handed", None)
-        if handed is None or self.shift.ledger.is_shared:
+        if self._handed is None or self.shift.ledger.is_shared:
             return batch["idempotency_key"]  # what another host has noted cannot be seen from here
-        noted = handed.noted()
+        noted = self._handed.noted()
         return batch["idempotency_key"].filter(batch["idempotency_key"].is_in(list(noted)))
 
     def _forget_noted(self, outcomes: pl.DataFrame) -> None:
         """Let the channel forget what is remembered in the ledger now."""
-        handed = getattr(self.channel, "handed", None)
-        if handed is not None:
+        if self._handed is not None:
             try:
-                handed.forget(outcomes["idempotency_key"].to_list())
+                self._handed.forget(outcomes["idempotency_key"].to_list())
             except OSError as problem:  # what stays noted is only held, should its sender die
                 _warn(f"{self.name}: what was handed over stays noted: {problem.strerror or problem}")
 
