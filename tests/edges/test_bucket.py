@@ -78,7 +78,7 @@ def run_days(environment: dict[str, str], first: date, last: date) -> None:
 def test_two_hosts_one_after_the_other_make_what_a_local_run_makes(
     server: str, local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second host finds the first one's days, and goes on; every object of the lake is, but for times of sending, the file of a run on a disk."""
+    """The second host finds the first one's days, and goes on; every object is the file of a run on a disk, but for times of sending."""
     settle(monkeypatch, server)
     land(local, "two")
     run_days(host(tmp_path, "two", "here"), FIRST, DAYS[1])
