@@ -17,7 +17,7 @@ from atc_pipeline.content.templates import SLOTS
 from atc_pipeline.escaping import plain, terminal, xml
 
 WIDTH = 640
-_LINE, _LETTERS_A_LINE, _AROUND = 26, 64, 200
+_LINE, _LETTERS_A_LINE, _AROUND = 26, 58, 250
 _HEIGHTS = (260, 1400)
 """Pixels: of a line of text and how much stands in it, of what is around it, and the least and the most of a picture."""
 
