@@ -225,6 +225,7 @@ def test_a_killed_holder_is_followed_when_it_is_not_heard_of_any_more(server: st
     theirs, ours = processes().Pipe()
     process = processes().Process(target=hold, args=("killed", 2.0, theirs))
     process.start()
+    theirs.close()  # so that a holder that dies is heard of
     assert ours.recv() == "taken"
     said: list[tuple[float, str]] = []
     killed: list[float] = []

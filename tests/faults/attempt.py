@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from multiprocessing import Pipe, get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -123,9 +123,27 @@ def stage_of(step: str) -> str:
     return next(stage for stage, beginnings in _STAGE_OF if step.startswith(beginnings))
 
 
+class _Process(ForkServerProcess):
+    """A process in the environment of whoever starts it; the server that forks it has the one of whoever came first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.environment = dict(os.environ)
+
+    def run(self) -> None:
+        """Do what was asked for."""
+        os.environ.clear()
+        os.environ.update(self.environment)
+        super().run()
+
+
+class _Processes(ForkServerContext):
+    Process = _Process  # type: ignore[assignment]
+
+
 def processes() -> ForkServerContext:
     """Processes that need not import the libraries anew: half a second each, where a day takes two."""
-    context = get_context("forkserver")
+    context = _Processes()
     context.set_forkserver_preload(_PRELOADED)
     return context
 
