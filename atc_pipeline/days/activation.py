@@ -160,6 +160,8 @@ class Sending:
         if carrier.is_live and day not in self.sent.past:
             messages = _withdrawn_since(self.beside, self.portfolio, messages, day)
         held = self._held(messages, day) if carrier.is_live else []
+        if self.store.has("rendered_messages", day):
+            self.store.note_read("rendered_messages", [day])  # though texts are read only of what is not out yet
         sent = carrier.deliver(messages, keys, texts_of(self.store, day, self.portfolio), held)
         return {"activation": _not_forgotten(sent, self.in_vain[day])}
 

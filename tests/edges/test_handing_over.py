@@ -29,6 +29,11 @@ class Noted:
     """What a channel has noted: on its way, and no answer."""
 
     keys: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+
+    def answered(self) -> dict[str, str]:
+        """Return what was taken."""
+        return dict.fromkeys(self.taken, "")
 
     def noted(self) -> set[str]:
         """Return them."""
@@ -254,6 +259,18 @@ def test_of_a_dead_sender_only_what_was_on_its_way_is_held(ledger: Ledger, addre
     assert by_customer(rows) == ["unknown", "unknown" if address else "delivered"]
     assert by_customer(rows, "reason")[0] == HELD
     assert relay.sent == ([] if address else ["c1"])
+
+
+def test_what_was_taken_before_its_sender_died_is_delivered_whatever_is_said_since(ledger: Ledger) -> None:
+    """The relay's answer was noted and the ledger was not written: the message is out, and no objection makes it unknown or withheld."""
+    messages = outbound(2)
+    with ledger.sender() as dead:
+        ledger.claim(messages, DUE, dead)
+    no = messages.select("idempotency_key", reason=pl.lit("withdrawn"))
+    relay = Relay(on_unknown="hold", handed=Noted(taken={messages["idempotency_key"][0]}))
+    rows = deliver(messages, {"email": relay}, ledger, lambda: DUE, terms=Terms(object=lambda _: no))
+    assert by_customer(rows)[1] == "unknown"
+    assert by_customer(rows)[0] == ("delivered" if not ledger.is_shared else "unknown")
 
 
 def test_what_may_have_gone_out_by_one_channel_never_goes_by_another(ledger: Ledger) -> None:
