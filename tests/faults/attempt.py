@@ -21,6 +21,7 @@ import assets.activation
 import assets.jobs.due
 from resources.channels.connected import Channels
 from resources.storage.home import home_of
+from tests.faults.forked import Processes
 from tests.faults.points import Point, Points, install
 from tests.faults.world import World, morning_after
 
@@ -123,27 +124,9 @@ def stage_of(step: str) -> str:
     return next(stage for stage, beginnings in _STAGE_OF if step.startswith(beginnings))
 
 
-class _Process(ForkServerProcess):
-    """A process in the environment of whoever starts it; the server that forks it has the one of whoever came first."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.environment = dict(os.environ)
-
-    def run(self) -> None:
-        """Do what was asked for."""
-        os.environ.clear()
-        os.environ.update(self.environment)
-        super().run()
-
-
-class _Processes(ForkServerContext):
-    Process = _Process  # type: ignore[assignment]
-
-
 def processes() -> ForkServerContext:
     """Processes that need not import the libraries anew: half a second each, where a day takes two."""
-    context = _Processes()
+    context = Processes()
     context.set_forkserver_preload(_PRELOADED)
     return context
 
