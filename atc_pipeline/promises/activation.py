@@ -125,7 +125,7 @@ def _over_caps(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.D
         for day in days if channel.cap is not None else ():
             window = [day - timedelta(days=age) for age in range(channel.cap.days if channel.cap else 0)]
             planned = store.scan("outbound_messages", window, may_lack=True)
-            if planned is None or not store.has("outbound_messages", day):
+            if planned is None:
                 continue
             sent = planned.filter(pl.col("withheld").is_null() & (pl.col("channel") == channel.id))
             sent = sent.select("date", "customer_id", "journey_id")
@@ -139,8 +139,8 @@ def _over_caps(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.D
 
 
 def _over_places(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-    places = {channel.id: channel.per_day for channel in portfolio.channels if channel.per_day is not None}
-    planned = store.scan("outbound_messages", days) if places else None
+    places = {channel.id: channel.per_day for channel in portfolio.channels}  # nothing is more than null
+    planned = store.scan("outbound_messages", days)
     if planned is None:
         return pl.DataFrame()
     counted = planned.filter(pl.col("withheld").is_null()).group_by("date", "channel").len("messages")

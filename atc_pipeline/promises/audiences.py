@@ -74,7 +74,7 @@ def _misdirected(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl
 def _plain_identifiers(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """One row per day, audience and column: how many customers have something there that is hashed already."""
     profiles = store.scan("customer_profiles", days, may_lack=True)
-    if profiles is None or not portfolio.audiences:
+    if profiles is None:
         return pl.DataFrame()
     there = set(profiles.collect_schema().names())
     rows = [
@@ -89,9 +89,9 @@ def _plain_identifiers(store: Store, portfolio: Portfolio, days: Sequence[date])
 def _small(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """One row per day and audience that has too few members to be served."""
     members = store.scan("audience_members", days)
-    if members is None or not portfolio.audiences:
+    if members is None:
         return pl.DataFrame()
-    each = pl.LazyFrame({"audience_id": [audience.id for audience in portfolio.audiences]})
+    each = pl.LazyFrame({"audience_id": [audience.id for audience in portfolio.audiences]}, schema={"audience_id": pl.String})
     counts = members.group_by("date", "audience_id").agg(members=pl.len())
     there = pl.LazyFrame({"date": list(days)}, schema={"date": pl.Date}).join(each, how="cross")
     all_counts = there.join(counts, on=["date", "audience_id"], how="left").with_columns(pl.col("members").fill_null(0))

@@ -11,12 +11,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets.audiences import _adds_up
 from assets.checks import STALE
 from assets.events import _reconciled
 from assets.shown.arrivals import DAYS_BEFORE, Arrivals
+from atc_pipeline.days.audiences import Synchronizing
 from atc_pipeline.journeys.resolution import load_portfolio
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
+from resources.storage.memory import Memory
 from tests.graph.small_world import FIRST, JOURNEYS
 
 SECOND, THIRD = FIRST + timedelta(days=1), FIRST + timedelta(days=2)
@@ -74,6 +77,18 @@ def test_lines_are_accounted_for(lines: int, odd: bool) -> None:
     result = _reconciled(days)
     named = str(result.metadata["days_that_do_not_add_up"].value)
     assert (result.passed, "the day" in named, "a sound day" in named) == (not odd, odd, False)
+
+
+@pytest.mark.parametrize("astray", [(), (SECOND,), (FIRST, THIRD)])
+def test_members_add_up_on_days_without_anybody_astray(astray: Sequence[date], tmp_path: Path) -> None:
+    """A day that was looked at and has nobody is no fault, be it alone or beside a day that has."""
+    path = tmp_path / "journeys.yaml"
+    path.write_text(JOURNEYS)
+    step = Synchronizing(Memory(), load_portfolio(path), NotImplemented, [])
+    step.unexplained = {day: A_ROW if day in astray else A_ROW.clear() for day in (FIRST, SECOND, THIRD)}
+    result = _adds_up(step)
+    assert (result.passed, result.metadata["days_tested"].value) == (not astray, 3)
+    assert not astray or result.metadata["failing_rows"].value == len(astray)
 
 
 def arrivals(landing: Path, folder: Path) -> Arrivals:

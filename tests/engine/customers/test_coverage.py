@@ -162,6 +162,21 @@ def test_an_event_of_any_name_may_be_missing_and_no_name_is_offered_for_itself()
     assert told.select("event", "found", "there_is").rows() == [("*", "never came", None), ("Paid", "never came", None)]
 
 
+def test_one_event_of_several_and_bounces_may_never_come_unless_a_name_is_alike() -> None:
+    """Something matched, or nothing bounced: neither is a fault by itself, but a similar name tells of one."""
+    row = {"date": TODAY, "part": 1, "events": 0, "matched": 0}
+    counts = [
+        {**row, "feature": "touched", "event": "Sent", "matched": 1},
+        {**row, "feature": coverage.BOUNCES, "event": "Email Bounced"},
+        {**row, "feature": "goal.Paid", "event": "Paid"},
+    ]
+    asked = [coverage.Feature(name) for name in ("touched", coverage.BOUNCES, "goal.Paid")]
+    missing = coverage.never_found(pl.LazyFrame(counts), asked, lambda: ["Bought"])
+    assert missing["feature"].to_list() == ["goal.Paid"]
+    alike = coverage.never_found(pl.LazyFrame(counts), asked, lambda: ["Email Bounce", "Send"])
+    assert alike.select("event", "there_is").rows() == [("Email Bounced", "Email Bounce"), ("Paid", None), ("Sent", "Send")]
+
+
 def test_what_is_told_does_not_depend_on_how_a_day_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many shards, and in whichever order events come."""
     of = portfolio(tmp_path, "traits: {spend: {sum: n, of: E}, first: {first: n, of: E}}\n")

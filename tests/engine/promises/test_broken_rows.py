@@ -586,7 +586,12 @@ BROKEN = (
     Broken("unrendered_messages", "of another content", ["u", "u"], {"rendered": [said("u", content="coffee")]}),
     Broken("unrendered_messages", "of another day", ["u", "u"], {"rendered": [said("u", date=YESTERDAY)]}),
     Broken("wrong_members", "is in another journey", ["w"], {"members": [member("w")]}),
-    Broken("wrong_members", "is in another segment", ["v"], {"memberships": [{"segment_id": "buyers", "customer_id": "w"}]}),
+    Broken(
+        "wrong_members",
+        "is in another segment",
+        ["v"],
+        {"memberships": [{"segment_id": "readers", "customer_id": "v"}, {"segment_id": "buyers", "customer_id": "w"}]},
+    ),
     Broken(
         "wrong_members",
         "is held out",
