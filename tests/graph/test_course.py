@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 WITH_EVERYTHING = JOURNEYS.replace("segments:", "predictions: {order: Order Completed, value: revenue}\nsegments:").replace(
     "policy: {", 'policy: {cap: {days: 9, starts: "2"}, '
 )
-NOT_OF_THE_COURSE = ("activation/", "audience_syncs/", "answers/")
+NOT_OF_THE_COURSE = ("activation/", "audience_syncs/", "answers/", "sent_events/")
 """They are no tables of a day's own, but what became of sending it."""
 
 

@@ -26,6 +26,7 @@ TOGETHER = (
     ("customer_activity", "feature_coverage"),
     ("identity_map", "identity_changes"),
     ("customer_profiles", "purchase_models"),
+    ("outbound_messages", "rendered_messages", "content_library"),
     ("audience_members", "audience_changes"),
     ("audience_syncs", "answers"),
     ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"),
