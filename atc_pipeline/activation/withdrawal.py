@@ -10,15 +10,13 @@ import polars as pl
 
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.rules import reach
+from atc_pipeline.rules.bounces import BOUNCED, KINDS, SPAM, is_hard
 from atc_pipeline.rules.people import survivors
 
-UNSUBSCRIBED, SPAM, BOUNCED, DELIVERED = "Unsubscribed", "Email Marked as Spam", "Email Bounced", "Email Delivered"
-"""Events of Segment's Email Spec."""
+UNSUBSCRIBED, DELIVERED = "Unsubscribed", "Email Delivered"
+"""Events of Segment's Email Spec, beside those of ``rules.bounces``."""
 NEWS = (UNSUBSCRIBED, SPAM, BOUNCED, DELIVERED)
 """Those that matter for what is about to go out, or may have arrived."""
-_KINDS = ("bounce_type", "bounceType", "type", "kind")
-_HARD = ("hard", "permanent", "hardbounce", "permanentbounce", "permanentfailure")
-"""Where senders say of which kind a bounce is, and what they call one for good, without blanks, dashes and underscores."""
 
 
 def refusals(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
@@ -28,10 +26,8 @@ def refusals(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     complaint or a bounce those of e-mail.
     """
     ours = [channel.id for channel in portfolio.channels]
-    mailed = [channel.id for channel in portfolio.channels if channel.medium == "email"] or ours
+    mailed = list(portfolio.mailed) or ours
     named = _property("channel").str.strip_chars().str.to_lowercase()
-    kinds = (_property(name).str.replace_all(r"[\s_-]+", "").str.to_lowercase() for name in _KINDS)
-    is_hard = pl.any_horizontal(kind.is_in(_HARD).fill_null(value=False) for kind in kinds)
     meant = (
         pl.when(named.is_in(ours).fill_null(value=False))
         .then(pl.concat_list(named))
@@ -39,7 +35,7 @@ def refusals(events: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
         .then(pl.lit(ours, pl.List(pl.String)))
         .otherwise(pl.lit(mailed, pl.List(pl.String)))
     )
-    says_no = pl.col("event").is_in([UNSUBSCRIBED, SPAM]) | ((pl.col("event") == BOUNCED) & is_hard)
+    says_no = pl.col("event").is_in([UNSUBSCRIBED, SPAM]) | ((pl.col("event") == BOUNCED) & is_hard(map(_property, KINDS)))
     return events.filter(says_no).with_columns(channel=meant).explode("channel")
 
 

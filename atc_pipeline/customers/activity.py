@@ -20,13 +20,14 @@ from atc_pipeline.customers.coverage import ANY, BOUNCES, CONSENT, SUBSCRIPTIONS
 from atc_pipeline.customers.features import feature_columns, only
 from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
+from atc_pipeline.rules import bounces
 from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.rules.ours import is_ours
 from atc_pipeline.rules.people import survivors, whose
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
-"""Events that change consent, for the channel in their property ``channel`` (SPEC 3.2); ``addresses.SPAM`` withdraws it as well."""
+"""Events that change consent, for the channel in their property ``channel`` (SPEC 3.2); ``bounces.SPAM`` withdraws it as well."""
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
@@ -461,7 +462,7 @@ def _count_trait(feature: str, typed: pl.DataFrame, property_: str, dtype: pl.Da
 def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: list[Counted]) -> pl.DataFrame:
     """One row per ``Subscribed``, ``Unsubscribed`` or complaint: consent for the channel named, in any case; unsubscribing from nothing
     in particular, or from nothing of ours, withdraws it for all; a complaint about no channel of ours for those of e-mail, if any."""
-    words = (SUBSCRIBED, UNSUBSCRIBED, addresses.SPAM)
+    words = (SUBSCRIBED, UNSUBSCRIBED, bounces.SPAM)
     calls = events.filter((pl.col("type") == "track") & pl.col("event").is_in(words))
     typed = _with_fields(calls, "properties", [("channel", pl.String())])
     unread = documents.unread("channel", pl.String())
@@ -495,12 +496,12 @@ def _bounces(events: pl.DataFrame, portfolio: Portfolio, counts: list[Counted]) 
     remembered_of = addresses.bounces(portfolio)
     if not remembered_of:
         return events.select(_KEYS).clear()
-    calls = events.filter((pl.col("type") == "track") & (pl.col("event") == addresses.BOUNCED))
+    calls = events.filter((pl.col("type") == "track") & (pl.col("event") == bounces.BOUNCED))
     typed = _with_fields(calls, "properties", addresses.FIELDS)
-    kinds = pl.coalesce(documents.column(name, pl.String()) for name in addresses.KINDS)
+    kinds = pl.coalesce(documents.column(name, pl.String()) for name in bounces.KINDS)
     unclear = typed.filter(kinds.is_null()).select("said", shape=pl.lit("no kind of bounce"))
     hard = typed.filter(addresses.is_hard())
-    counts.append(counted(Feature(BOUNCES), {addresses.BOUNCED: typed.height}, typed.height, typed.height - unclear.height, [unclear]))
+    counts.append(counted(Feature(BOUNCES), {bounces.BOUNCED: typed.height}, typed.height, typed.height - unclear.height, [unclear]))
     named = pl.col(documents.column("channel", pl.String())).str.strip_chars().str.to_lowercase()
     is_ours_named = named.is_in([channel.id for channel in portfolio.channels]).fill_null(value=False)
     return hard.select(

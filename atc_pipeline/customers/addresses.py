@@ -16,23 +16,17 @@ import polars as pl
 from atc_pipeline.customers import documents
 from atc_pipeline.customers.accumulators import Accumulator
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.rules import bounces as rule
 from atc_pipeline.rules.people import survivors
 from atc_pipeline.tables.table import MOMENT
 
-BOUNCED, SPAM = "Email Bounced", "Email Marked as Spam"
-"""Events of Segment's Email Spec: an address that cannot be reached, and a complaint."""
-KINDS = ("bounce_type", "bounceType", "type", "kind")
-"""Properties in which senders say of which kind a bounce is: the specification names none."""
-HARD = ("hard", "permanent", "hardbounce", "permanentbounce", "permanentfailure")
-"""What they call a bounce for good, in any case, without blanks, dashes and underscores."""
-FIELDS: tuple[documents.Field, ...] = tuple((name, pl.String()) for name in ("channel", *KINDS))
+FIELDS: tuple[documents.Field, ...] = tuple((name, pl.String()) for name in ("channel", *rule.KINDS))
 """What is read of such an event."""
 
 
 def is_hard() -> pl.Expr:
     """True where one of the properties says that the address has bounced for good."""
-    kinds = (pl.col(documents.column(name, pl.String())).str.replace_all(r"[\s_-]+", "").str.to_lowercase() for name in KINDS)
-    return pl.any_horizontal(kind.is_in(HARD).fill_null(value=False) for kind in kinds)
+    return rule.is_hard(pl.col(documents.column(name, pl.String())) for name in rule.KINDS)
 
 
 def addressed(portfolio: Portfolio) -> dict[str, str]:

@@ -23,6 +23,7 @@ from atc_pipeline.customers.remembered import (
 from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.columns import built_in_columns
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector, Signal
+from atc_pipeline.rules import bounces
 
 READING = 3
 """Of how values are read from events; counts for every feature (``definitions``). 2: numbers, arrays and objects written as text.
@@ -39,7 +40,7 @@ def definitions(portfolio: Portfolio) -> dict[str, str]:
     parts: dict[str, list[object]] = {"calendar": [portfolio.timezone]}
     mailed = sorted(portfolio.mailed)
     for name in (f"consent_{channel}" for channel in channels):  # who unsubscribes from a channel that is not ours leaves all of them
-        parts[name] = [name, channels, addresses.SPAM, mailed, *_kept([Accumulator(name, "consent", pl.Boolean())])]
+        parts[name] = [name, channels, bounces.SPAM, mailed, *_kept([Accumulator(name, "consent", pl.Boolean())])]
     if portfolio.topics:
         parts["interests"] = [portfolio.interest_half_life_days, sorted((topic.id, _signals(topic.signals)) for topic in portfolio.topics)]
         parts["interests"] += _kept(interests(portfolio))
