@@ -6,10 +6,10 @@ What belongs here: what the tables are. What does not: how rows come about (``qu
 import polars as pl
 
 from atc_pipeline.decision.gates import GATES, LOSSES, MEANINGS, RULINGS
+from atc_pipeline.rules.arms import ARMS
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, Column, Entry, Table
 
 DECISIONS = ("none", "continue", "switch", "start")
-ARMS = ("treated", "control")
 ENDINGS = ("withdrawn", "converted", "exited", "completed", "interrupted", "merged")
 
 JOURNEY_QUEUES = Table(

@@ -46,6 +46,7 @@ from atc_pipeline.journeys.portfolio import (
 Kind = Literal[
     "journey", "segment", "trait", "interest", "interests", "intent", "channel", "engagement", "predictions", "policy", "calendar",
     "identity", "portfolio", "audience", "publish", "brand", "layout", "block", "content",
+    "metric", "measurement", "paths",
 ]  # fmt: skip
 How = Literal["new", "changed", "removed"]
 
@@ -67,6 +68,7 @@ _LISTED: Mapping[str, Kind] = {
     "blocks": "block",
     "content": "content",
     "audiences": "audience",
+    "metrics": "metric",
 }
 """Fields of a portfolio that hold things with an id."""
 _SECTIONS: Mapping[str, tuple[Kind, str]] = {
@@ -82,6 +84,8 @@ _SECTIONS: Mapping[str, tuple[Kind, str]] = {
     "brand": ("brand", ""),
     "publish": ("publish", ""),
     "policy": ("policy", ""),
+    "measurement": ("measurement", ""),
+    "paths": ("paths", ""),
 }
 _KEYS: Mapping[str, str] = {
     "selector": "of",

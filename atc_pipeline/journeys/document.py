@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema, ErrorDetails
 
 from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.kinds import KINDS, Takes, TraitKind
+from atc_pipeline.journeys.measuring import LATER, METRICS, Measure, Measurement, OfItsKind, Paths, Variants
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, WEEKDAYS, ConsentRule, Status, Weekday
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
 from atc_pipeline.journeys.reading import parse_values
@@ -118,6 +119,7 @@ class Channel(Model):
     )
     when: Condition | None = Field(default=None, description="Only for customers for whom this condition on the profile holds.")
     per_day: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="At most so many customers a day, the best first.")
+    cost: Annotated[Number, Field(ge=0)] = Field(default=0.0, description="What one delivered message costs, in money.")
 
 
 class Trait(Model):
@@ -357,6 +359,8 @@ class Journey(Model):
     holdout_version: Text | None = Field(default=None, description="Part of the holdout's salt: another one draws another control group.")
     suppress: tuple[Period, ...] = Field(default=(), description="Days on which nobody enters and nothing is sent.")
     steps: tuple[Step, ...] = Field(default=(), description="What is sent on which day.")
+    measure: Measure | None = Field(default=None, description="How it is measured, other than all journeys are.")
+    variants: Variants | None = Field(default=None, description="Variants that are compared with each other.")
 
 
 class Audience(Model):
@@ -456,6 +460,10 @@ class JourneysDocument(Model):
     writer: Any = Field(default=None, description="Not built yet.")
     audiences: dict[Name, Audience] = Field(default={}, description="Lists of customers that are kept in step at destinations.")
     publish: Publish | None = None
+    metrics: dict[ColumnName, OfItsKind] = Field(default={}, description="What is measured of customers: sums, counts and averages by day.")
+    measurement: Measurement = Field(default_factory=Measurement)
+    learning: Any = LATER
+    paths: Paths = Field(default_factory=Paths)
     policy: Policy = Field(default_factory=Policy)
     _source: Source = PrivateAttr()
 
@@ -530,10 +538,11 @@ def _problem(source: Source, details: ErrorDetails) -> str:
             return source.problem(place, f"unknown key '{shortened(str(context['key']))}'{hint}", key=context["key"])
         case "union_tag_not_found" | "union_tag_invalid":
             given = [str(key) for key in value] if isinstance(value, dict) else []
-            kinds = [kind for kind in KINDS if kind in given]
-            hint = "" if kinds else next((hint for key in given[:MOST_PROBLEMS] if (hint := nearest(key, KINDS))), "")
+            known = METRICS if place[:1] == ("metrics",) else KINDS
+            kinds = [kind for kind in known if kind in given]
+            hint = "" if kinds else next((hint for key in given[:MOST_PROBLEMS] if (hint := nearest(key, known))), "")
             shown = shortened(" and ".join(kinds or given)) or _shown(value)
-            return source.problem(place, f"expected exactly one of the keys {', '.join(KINDS)}; found {shown}{hint}")
+            return source.problem(place, f"expected exactly one of the keys {', '.join(known)}; found {shown}{hint}")
         case "literal_error":
             words = context["expected"].replace("'", "")
             hint = nearest(value, words.replace(" or ", ", ").split(", ")) if isinstance(value, str) else ""

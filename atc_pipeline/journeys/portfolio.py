@@ -23,6 +23,9 @@ NONE = "none"
 EVERYONE_ELSE = "everyone_else"
 """The segment of everybody who is in no other one: nobody is ever without a segment."""
 
+MONEY, RESPONSES, GOAL, GOAL_VALUE = "money", "responses", "goal", "goal_value"
+"""Metrics that are built in (SPEC 10)."""
+
 Status = Literal["live", "paused", "draft"]
 ConsentRule = Literal["opt_in", "opt_out", "none"]
 Medium = Literal["email", "audience"]
@@ -133,7 +136,7 @@ class Channel:
     """One way to reach customers.
 
     ``medium``: what is rendered for it; None = data, which the receiver renders. ``to``: the profile's column with the address.
-    ``when``: who is ready for it. ``per_day``: how many customers a day it has room for.
+    ``when``: who is ready for it. ``per_day``: how many customers a day it has room for. ``cost``: of one delivered message, in money.
     """
 
     id: str
@@ -147,6 +150,73 @@ class Channel:
     late_hours: int = 12
     when: Condition | None = None
     per_day: int | None = None
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """What is measured of a customer: a trait of events without a window; ``any`` counts, and of that only whether it is above 0.
+
+    ``summed``: the property that is added up, of ``sum`` and ``avg``.
+    """
+
+    id: str
+    kind: Literal["count", "sum", "avg", "any"]
+    selector: Selector
+    summed: str | None = None
+
+    @property
+    def trait(self) -> Trait:
+        """Return the trait that is kept of it, by day."""
+        kind = "count" if self.kind == "any" else self.kind
+        return Trait(self.id, kind, pl.Int64() if kind == "count" else pl.Float64(), self.summed, self.selector)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How it is measured what journeys do (SPEC 10, 11).
+
+    ``money``: the metric that it is told in. ``margin``: what of a unit of it is earned. ``guardrails``: metrics that must not suffer.
+    ``cap_at``: the quantile that money is cut off at. ``expected_customers``: for how many the anytime interval is narrowest.
+    """
+
+    money: str | None = None
+    margin: float | None = None
+    guardrails: tuple[str, ...] = ()
+    window_days: int | None = None
+    before_days: int = 90
+    long_days: int = 90
+    late_days: int = 3
+    cap_at: float | None = None
+    expected_customers: int = 5_000
+    false_discoveries: float = 0.05
+    min_nonzero: int = 50
+    tolerance: float = 0.02
+
+
+@dataclass(frozen=True)
+class Paths:
+    """When a customer's path through journeys is over without a conversion, and after how many silent days somebody counts as quiet."""
+
+    path_days: int = 60
+    quiet_days: int = 30
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How one journey is measured: other than all are, where it says so. ``decide_on``: the one day named in advance to look."""
+
+    window_days: int | None = None
+    metrics: tuple[str, ...] = ()
+    decide_on: date | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """One variant of a journey, and the share of its customers that are in it."""
+
+    id: str
+    share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +329,8 @@ class Journey:
     holdout_version: str | None
     suppress: tuple[Period, ...]
     steps: tuple[Step, ...]
+    measure: Measure = Measure()
+    variants: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -398,6 +470,11 @@ class Policy:
     patience_days: int = 2
 
 
+def goal_metric(event: str, value: str | None = None) -> str:
+    """Name the count of a goal's events; with ``value``, the sum of that property of theirs."""
+    return f"goal:{event}" if value is None else f"goal:{event}:{value}"
+
+
 @dataclass(frozen=True, eq=False)
 class Portfolio:
     """Everything ``journeys.yaml`` says, as the engine runs it."""
@@ -424,6 +501,39 @@ class Portfolio:
     brand: Brand | None = None
     audiences: tuple[Audience, ...] = ()
     publish: Publish | None = None
+    metrics: tuple[Metric, ...] = ()
+    measurement: Measurement = Measurement()
+    paths: Paths = Paths()
+
+    @property
+    def money(self) -> str | None:
+        """Name the metric that money is told in: ``measurement.money``, else ``money``, what predictions call the value of an order."""
+        return self.measurement.money or (MONEY if self.predictions else None)
+
+    @cached_property
+    def measured(self) -> tuple[Metric, ...]:
+        """Return the metrics of ``journeys.yaml`` and those built in: ``money`` where none is named, and ``responses``."""
+        built_in = []
+        if self.measurement.money is None and self.predictions is not None:
+            of = self.predictions
+            built_in.append(Metric(MONEY, "sum", Selector((of.order,)), of.value))
+        if self.engagement is not None:
+            built_in.append(Metric(RESPONSES, "count", Selector(self.engagement.responses)))
+        return (*self.metrics, *built_in)
+
+    @cached_property
+    def goal_metrics(self) -> tuple[Metric, ...]:
+        """Return what is counted of goals: the events, and their value where a goal has one."""
+        goals = {(journey.goal.event, value) for journey in self.journeys if journey.goal for value in (None, journey.goal.value)}
+        return tuple(
+            Metric(goal_metric(event, value), "count" if value is None else "sum", Selector((event,)), value)
+            for event, value in sorted(goals, key=lambda goal: (goal[0], goal[1] or ""))
+        )
+
+    def window_days(self, journey: Journey) -> int:
+        """Return the days after entry in which outcomes count (SPEC 10)."""
+        within = journey.goal.within_days if journey.goal else None
+        return journey.measure.window_days or within or self.measurement.window_days or journey.length_days
 
     @property
     def addressed(self) -> tuple[str, ...]:

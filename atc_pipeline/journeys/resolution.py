@@ -31,6 +31,7 @@ from atc_pipeline.journeys.dialect import (
 from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.kinds import KINDS, PROFILE_TYPES
 from atc_pipeline.journeys.library import MEDIA, Ground, Library, Sections, resolve_library
+from atc_pipeline.journeys.measures import Measures
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, WEEKDAYS, Condition, Portfolio
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
 from atc_pipeline.journeys.reading import read_beside, read_text
@@ -121,6 +122,7 @@ class _Resolution:
         self.segments = dict.fromkeys((*document.segments, EVERYONE_ELSE))  # an ordered set
         self.journeys = dict.fromkeys(journey.id for journey in document.journeys)
         self.topics = tuple(topics)
+        self.measures = Measures(document.metrics, document.measurement, self)
 
     def portfolio(self) -> Portfolio:
         """Resolve every section, in the order of the file."""
@@ -156,14 +158,18 @@ class _Resolution:
             brand=library.brand,
             audiences=tuple(self._audience(id_, audience) for id_, audience in document.audiences.items()),
             publish=self._publish(),
+            metrics=self.measures.resolved_metrics(),
+            measurement=self.measures.resolved_measurement(),
+            paths=_resolved(resolved.Paths, document.paths),
             policy=self._policy(document.policy),
         )
 
     def _library(self) -> Library:
         document = self.document
-        if document.writer is not None:
-            self._refuse(("writer",), f"is {NOT_BUILT}: leave it out")
-        ground = Ground(self.profile, self._nullable(), document.calendar.starts_on, self._refuse, self._known, self._condition)
+        for key in ("writer", "learning"):
+            if getattr(document, key) is not None:
+                self.refuse((key,), f"is {NOT_BUILT}: leave it out")
+        ground = Ground(self.profile, self._nullable(), document.calendar.starts_on, self.refuse, self.known, self._condition)
         return resolve_library(Sections(document.brand, document.layouts, document.blocks, document.content, self.files), ground)
 
     def _nullable(self) -> frozenset[str]:
@@ -171,7 +177,7 @@ class _Resolution:
         traits = {id_ for id_, trait in self.document.traits.items() if KINDS[trait.kind].is_nullable}
         return frozenset({name for name, column in self.built_in.items() if column.is_nullable} | traits)
 
-    def _refuse(self, place: Place, message: str) -> None:
+    def refuse(self, place: Place, message: str) -> None:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(self.document.problem(place, message))
         else:
@@ -181,57 +187,57 @@ class _Resolution:
         try:
             return compiler(text)
         except DialectError as error:
-            self._refuse(place, str(error))
+            self.refuse(place, str(error))
             return Condition(text, pl.lit(None), {})
 
     def _condition(self, place: Place, text: str | None) -> Condition | None:
         return None if text is None else self._compile(place, text, self.compile)
 
-    def _known(self, place: Place, noun: str, name: str, valid: Collection[str]) -> None:
+    def known(self, place: Place, noun: str, name: str, valid: Collection[str]) -> None:
         if name not in valid:
             is_told = len(self.problems) < MOST_PROBLEMS  # looking for the nearest of 3,000 names takes a while
             hint = is_told and (nearest(name, valid) or (f"; there are {', '.join(valid)}" if 0 < len(valid) <= _FEW else ""))
-            self._refuse(place, f"unknown {noun} '{shortened(name)}'{hint}")
+            self.refuse(place, f"unknown {noun} '{shortened(name)}'{hint}")
 
-    def _all_known(self, place: Place, noun: str, names: Sequence[str], valid: Collection[str]) -> tuple[str, ...]:
+    def all_known(self, place: Place, noun: str, names: Sequence[str], valid: Collection[str]) -> tuple[str, ...]:
         seen: set[str] = set()
         for position, name in enumerate(names):
-            self._known((*place, position), noun, name, valid)
+            self.known((*place, position), noun, name, valid)
             if name in seen:
-                self._refuse((*place, position), f"{noun} '{shortened(name)}' is named twice")
+                self.refuse((*place, position), f"{noun} '{shortened(name)}' is named twice")
             seen.add(name)
         return tuple(names)
 
     def _check_calendar(self, of: written.Calendar) -> None:
         if not is_time_zone(of.timezone):
-            self._refuse(("calendar", "timezone"), f"unknown time zone '{of.timezone}'{nearest(of.timezone, available_timezones())}")
+            self.refuse(("calendar", "timezone"), f"unknown time zone '{of.timezone}'{nearest(of.timezone, available_timezones())}")
         if of.ends_on and of.starts_on > of.ends_on:
-            self._refuse(("calendar", "ends_on"), f"ends_on {of.ends_on} is before starts_on {of.starts_on}")
+            self.refuse(("calendar", "ends_on"), f"ends_on {of.ends_on} is before starts_on {of.starts_on}")
 
     def _periods(self, place: Place, periods: Sequence[written.Period]) -> tuple[resolved.Period, ...]:
         for position, period in enumerate(periods):
             if period.first > period.last:
-                self._refuse((*place, position), f"from {period.first} is after to {period.last}")
+                self.refuse((*place, position), f"from {period.first} is after to {period.last}")
         return tuple(_resolved(resolved.Period, period) for period in periods)
 
     def _column(self, place: Place, name: str) -> None:
-        self._known(place, "column", name, self.profile)
+        self.known(place, "column", name, self.profile)
 
     def _channel(self, id_: str, channel: written.Channel) -> resolved.Channel:
         place, hours = ("channels", id_), channel.hours
         if channel.medium not in (None, *get_args(resolved.Medium)):
-            self._refuse(
+            self.refuse(
                 (*place, "medium"),
                 f"{channel.medium} is not built yet: leave medium out, and whoever receives the messages of {id_} renders them",
             )
         if channel.to is not None:
             self._column((*place, "to"), channel.to)
             if self.profile.get(channel.to, pl.String()) != pl.String():
-                self._refuse((*place, "to"), f"column '{channel.to}' is no text: expected the column with the address")
+                self.refuse((*place, "to"), f"column '{channel.to}' is no text: expected the column with the address")
         elif channel.medium == "email":
-            self._refuse((*place, "to"), "is missing: expected the column with the e-mail address")
+            self.refuse((*place, "to"), "is missing: expected the column with the e-mail address")
         if hours and hours.first >= hours.end:
-            self._refuse((*place, "hours"), f"from {hours.first} is not before to {hours.end}: hours do not cross midnight")
+            self.refuse((*place, "hours"), f"from {hours.first} is not before to {hours.end}: hours do not cross midnight")
         return resolved.Channel(
             id=id_,
             consent=channel.consent,
@@ -244,32 +250,33 @@ class _Resolution:
             late_hours=channel.late_hours,
             when=self._condition((*place, "when"), channel.when),
             per_day=channel.per_day,
+            cost=channel.cost,
         )
 
     def _audience(self, id_: str, audience: written.Audience) -> resolved.Audience:
         place = ("audiences", id_)
         if (audience.journey is None) == (audience.segment is None):
-            self._refuse(place, "expected exactly one of the keys journey, segment")
+            self.refuse(place, "expected exactly one of the keys journey, segment")
         if audience.journey is not None:
-            self._known((*place, "journey"), "journey", audience.journey, self.journeys)
+            self.known((*place, "journey"), "journey", audience.journey, self.journeys)
         if audience.segment is not None:
-            self._known((*place, "segment"), "segment", audience.segment, self.segments)
-        self._known((*place, "channel"), "channel", audience.channel, self.document.channels)
+            self.known((*place, "segment"), "segment", audience.segment, self.segments)
+        self.known((*place, "channel"), "channel", audience.channel, self.document.channels)
         asked = self.document.channels.get(audience.channel)
         if asked is not None and asked.consent == "none":
-            self._refuse((*place, "channel"), f"{audience.channel} asks for no consent (consent: none): expected one that does")
+            self.refuse((*place, "channel"), f"{audience.channel} asks for no consent (consent: none): expected one that does")
         if id_ == "answer":
-            self._refuse(place, "is what the one answer is called where it is kept: expected another name")
+            self.refuse(place, "is what the one answer is called where it is kept: expected another name")
         addresses = dict.fromkeys(channel.to for channel in self.document.channels.values() if channel.to is not None)
-        for field in self._all_known((*place, "fields"), "column", audience.fields, self.profile):
+        for field in self.all_known((*place, "fields"), "column", audience.fields, self.profile):
             if self.profile.get(field, pl.String()).is_nested():
-                self._refuse((*place, "fields"), f"column '{field}' is a list: expected columns of one value each")
+                self.refuse((*place, "fields"), f"column '{field}' is a list: expected columns of one value each")
         return resolved.Audience(
             id=id_,
             journey=audience.journey,
             segment=audience.segment,
             channel=audience.channel,
-            match=self._all_known((*place, "match"), "address (a channel's 'to')", audience.match, addresses),
+            match=self.all_known((*place, "match"), "address (a channel's 'to')", audience.match, addresses),
             fields=audience.fields,
             to=_unique(audience.to),
             leave=audience.leave,
@@ -279,28 +286,28 @@ class _Resolution:
         publish = self.document.publish
         if publish is None:
             return None
-        return resolved.Publish(_unique(publish.to), self._all_known(("publish", "traits"), "column", publish.traits, self.profile))
+        return resolved.Publish(_unique(publish.to), self.all_known(("publish", "traits"), "column", publish.traits, self.profile))
 
-    def _selector(self, place: Place, events: tuple[str, ...], each: str | None, where: str | None) -> resolved.Selector:
+    def selector(self, place: Place, events: tuple[str, ...], each: str | None, where: str | None) -> resolved.Selector:
         condition = None if where is None else self._compile((*place, "where"), where, compile_event_condition)
         return resolved.Selector(() if "*" in events else events, each, condition)
 
     def _signals(self, place: Place, signals: Sequence[written.Signal]) -> tuple[resolved.Signal, ...]:
         return tuple(
-            resolved.Signal(self._selector((*place, position), signal.event, signal.each, signal.where), signal.weight)
+            resolved.Signal(self.selector((*place, position), signal.event, signal.each, signal.where), signal.weight)
             for position, signal in enumerate(signals)
         )
 
     def _trait(self, id_: str, trait: written.Trait) -> resolved.Trait:
         place = ("traits", id_)
         if id_ in self.reserved:
-            self._refuse(place, f"the name {id_} is taken by a built-in column: choose another")
+            self.refuse(place, f"the name {id_} is taken by a built-in column: choose another")
         elif id_ in KEYWORDS:
-            self._refuse(place, f"the name {id_} is a word of conditions: choose another")
+            self.refuse(place, f"the name {id_} is a word of conditions: choose another")
         dtype = _dtype(trait)
         if isinstance(trait, written.EventTrait):
             name = trait.property if isinstance(trait, written.PropertyTrait) else None
-            selector = self._selector(place, trait.of, trait.each, trait.where)
+            selector = self.selector(place, trait.of, trait.each, trait.where)
             return resolved.Trait(id_, trait.kind, dtype, name, selector, trait.within_days)
         assert isinstance(trait, written.RankTrait | written.ProfileTrait)
         if isinstance(trait, written.RankTrait):
@@ -309,10 +316,10 @@ class _Resolution:
 
     def _check_ranked(self, place: Place, name: str) -> None:
         traits = self.document.traits
-        self._known(place, "trait", name, traits)
+        self.known(place, "trait", name, traits)
         if name in traits and (traits[name].kind == "percentile" or not _dtype(traits[name]).is_numeric()):
             kind = traits[name].kind
-            self._refuse(place, f"trait '{name}' ({kind}) cannot be ranked: a percentile ranks by a number that is no percentile itself")
+            self.refuse(place, f"trait '{name}' ({kind}) cannot be ranked: a percentile ranks by a number that is no percentile itself")
 
     def _engagement(self) -> resolved.Engagement | None:
         engagement = self.document.engagement
@@ -321,22 +328,22 @@ class _Resolution:
     def _predictions(self) -> resolved.Predictions | None:
         of = self.document.predictions
         if of and is_pattern(of.value):
-            self._refuse(("predictions", "value"), f"'{of.value}' is a pattern to Polars: predictions cannot read it")
+            self.refuse(("predictions", "value"), f"'{of.value}' is a pattern to Polars: predictions cannot read it")
         return _resolved(resolved.Predictions, of) if of else None
 
     def _segment(self, id_: str, text: str) -> resolved.Segment:
         place = ("segments", id_)
         if id_ == EVERYONE_ELSE:
-            self._refuse(place, f"the name {EVERYONE_ELSE} is taken by the segment of those who are in no other: choose another")
+            self.refuse(place, f"the name {EVERYONE_ELSE} is taken by the segment of those who are in no other: choose another")
         return resolved.Segment(id_, self._compile(place, text, self.compile))
 
     def _journeys(self) -> tuple[resolved.Journey, ...]:
         first: dict[str, int] = {}
         for position, id_ in enumerate(journey.id for journey in self.document.journeys):
             if id_ in first:
-                self._refuse(("journeys", position, "id"), "a journey of this id stands above already: ids are unique")
+                self.refuse(("journeys", position, "id"), "a journey of this id stands above already: ids are unique")
             if id_ == NONE:
-                self._refuse(("journeys", position, "id"), f"the id {NONE} is taken by the option of no journey: choose another")
+                self.refuse(("journeys", position, "id"), f"the id {NONE} is taken by the option of no journey: choose another")
             first.setdefault(id_, position)
         self._check_acyclic(first)
         journeys = tuple(self._journey(("journeys", position), journey) for position, journey in enumerate(self.document.journeys))
@@ -349,17 +356,17 @@ class _Resolution:
             circle: list[str] = error.args[1][:0:-1]
             start = circle.index(min(circle, key=lambda id_: positions[id_]))
             path = [*circle[start:], *circle[: start + 1]]
-            self._refuse(("journeys", positions[path[0]], "only_after"), f"goes in a circle, so nobody could enter: {' after '.join(path)}")
+            self.refuse(("journeys", positions[path[0]], "only_after"), f"goes in a circle, so nobody could enter: {' after '.join(path)}")
 
     def _journey(self, place: Place, journey: written.Journey) -> resolved.Journey:
         document = self.document
         if journey.starts_on and journey.ends_on and journey.starts_on > journey.ends_on:
-            self._refuse((*place, "ends_on"), f"ends_on {journey.ends_on} is before starts_on {journey.starts_on}")
+            self.refuse((*place, "ends_on"), f"ends_on {journey.ends_on} is before starts_on {journey.starts_on}")
         goal = journey.goal
         for position, rule in enumerate(journey.not_after):
-            self._known((*place, "not_after", position, "journey"), "journey", rule.journey, self.journeys)
+            self.known((*place, "not_after", position, "journey"), "journey", rule.journey, self.journeys)
         references = {
-            field: self._all_known((*place, field), noun, names, valid)
+            field: self.all_known((*place, field), noun, names, valid)
             for field, noun, names, valid in (
                 ("interests", "interest", journey.interests, self.topics),
                 ("intents", "intent", journey.intents, document.intents),
@@ -368,6 +375,7 @@ class _Resolution:
                 ("only_after", "journey", journey.only_after, self.journeys),
             )
         }
+        variants = self.measures.variants((*place, "variants"), journey.variants)
         return _resolved(
             resolved.Journey,
             journey,
@@ -380,46 +388,50 @@ class _Resolution:
             daily_entries=journey.capacity.daily_entries,
             active=journey.capacity.active,
             suppress=self._periods((*place, "suppress"), journey.suppress),
-            steps=self._steps((*place, "steps"), journey),
+            steps=self._steps((*place, "steps"), journey, variants),
+            measure=self.measures.measure((*place, "measure"), journey.measure),
+            variants=variants,
             **references,
         )
 
     def _queue(self, place: Place, queue: written.Queue) -> resolved.Queue:
         if not (queue.any or queue.all or queue.none or queue.where is not None):
-            self._refuse(place, "says nobody: expected at least one of any, all, none, where")
+            self.refuse(place, "says nobody: expected at least one of any, all, none, where")
         return resolved.Queue(
-            any=self._all_known((*place, "any"), "segment", queue.any, self.segments),
-            all=self._all_known((*place, "all"), "segment", queue.all, self.segments),
-            none=self._all_known((*place, "none"), "segment", queue.none, self.segments),
+            any=self.all_known((*place, "any"), "segment", queue.any, self.segments),
+            all=self.all_known((*place, "all"), "segment", queue.all, self.segments),
+            none=self.all_known((*place, "none"), "segment", queue.none, self.segments),
             where=self._condition((*place, "where"), queue.where),
         )
 
-    def _steps(self, place: Place, journey: written.Journey) -> tuple[resolved.Step, ...]:
-        seen: set[tuple[int, str]] = set()
+    def _steps(self, place: Place, journey: written.Journey, variants: Sequence[resolved.Share]) -> tuple[resolved.Step, ...]:
+        seen: set[tuple[int, str, str | None]] = set()
         steps = []
         for position, step in enumerate(journey.steps):
             here = (*place, position)
             if step.day > journey.length_days:
-                self._refuse((*here, "day"), f"day {step.day} is after the journey's last day: length_days is {journey.length_days}")
+                self.refuse((*here, "day"), f"day {step.day} is after the journey's last day: length_days is {journey.length_days}")
             if step.until is not None:
-                self._refuse((*here, "until"), "is for slots, which are not built yet: leave it out")
+                self.refuse((*here, "until"), "is for slots, which are not built yet: leave it out")
             resolved_step = self._step(here, step)
-            if (step.day, resolved_step.channel) in seen:
-                self._refuse(here, f"a second step on day {step.day} through {resolved_step.channel}: one message per day and channel")
-            seen.add((step.day, resolved_step.channel))
+            self.measures.check_step(here, step.variant, variants)
+            of_variants = [step.variant] if step.variant is not None and variants else [None, *(share.id for share in variants)]
+            if not seen.isdisjoint(keys := {(step.day, resolved_step.channel, variant) for variant in of_variants}):
+                self.refuse(here, f"a second step on day {step.day} through {resolved_step.channel}: one message per day and channel")
+            seen |= keys
             steps.append(resolved_step)
         return tuple(steps)
 
     def _step(self, place: Place, step: written.Step) -> resolved.Step:
         if (step.channel is None) == (not step.channels):
-            self._refuse(place, "expected exactly one of the keys channel, channels")
+            self.refuse(place, "expected exactly one of the keys channel, channels")
         if step.channel is not None:
-            self._known((*place, "channel"), "channel", step.channel, self.document.channels)
-        channels = (*self._all_known((*place, "channels"), "channel", step.channels, self.document.channels), *filter(None, [step.channel]))
+            self.known((*place, "channel"), "channel", step.channel, self.document.channels)
+        channels = (*self.all_known((*place, "channels"), "channel", step.channels, self.document.channels), *filter(None, [step.channel]))
         self._check_content((*place, "content"), step.content, channels)
         for name in channels:
             if name in self.document.channels and self.document.channels[name].medium == "audience":
-                self._refuse(place, f"nothing can be sent through {name}: it is for audiences")
+                self.refuse(place, f"nothing can be sent through {name}: it is for audiences")
         return _resolved(
             resolved.Step,
             step,
@@ -436,10 +448,10 @@ class _Resolution:
             if medium not in MEDIA:
                 continue
             if name not in document.content:
-                self._known(place, "content", name, document.content)
+                self.known(place, "content", name, document.content)
                 return
             if getattr(document.content[name], medium) is None:
-                self._refuse(place, f"content '{shortened(name)}' has no {medium}, which channel {id_} needs")
+                self.refuse(place, f"content '{shortened(name)}' has no {medium}, which channel {id_} needs")
 
     def _policy(self, policy: written.Policy) -> resolved.Policy:
         number = partial(compile_number, schema=self.profile)
