@@ -320,14 +320,84 @@ JOURNEY_MOVEMENT = Table(
                 "converted": "Of these, ended that day by reaching the goal.",
                 "exited": "Ended by exit_when, or because the journey was withdrawn.",
                 "interrupted": "Ended by another journey, or in a merge.",
-                "completed": "Ended because it was over.",
-                "unsubscribed": "Said no on a channel of the journey that day.",
-                "sent": "Messages delivered that day.",
+                "completed": "Ended because it was over: on the day after its last.",
+                "unsubscribed": "Said no on a channel of the journey that day, and are still in it.",
+                "sent": "Messages of that day that were delivered, once three days are over.",
                 "responded": "Of these, answered within 3 days.",
             }.items()
         ),
+        Column("survival", pl.Float64(), "The share that gets beyond that day.", at_least=0, at_most=1),
         _estimate("advance_treated", "Of treated first entries in it that day, the share that reached the goal within its days after it."),
         _estimate("advance_control", "The same of control."),
+        *(
+            Column(name, pl.Int64(), meaning, at_least=0)
+            for name, meaning in {
+                "watched_treated": "The treated first entries that share is of.",
+                "watched_control": "Those of control.",
+                "advanced_treated": "Of the treated, who reached the goal.",
+                "advanced_control": "Of control.",
+            }.items()
+        ),
+    ),
+)
+
+JOURNEY_ALTERNATIVES = Table(
+    "journey_alternatives",
+    "One row per journey, day of it and other journey: what those who dropped out that day could have had. Described, not proved.",
+    key=("journey_id", "day_index", "alternative"),
+    columns=(
+        DATE,
+        JOURNEY_ID,
+        Column("day_index", pl.Int64(), "Day of the journey on which they dropped out.", at_least=1),
+        Column("alternative", pl.String(), "A journey that failed no gate for them that day."),
+        Column("customers", pl.Int64(), "Treated customers who dropped out and could have had it.", at_least=0),
+        Column("taken", pl.Int64(), "Of these, who are in it now.", at_least=0),
+    ),
+)
+
+JOURNEY_DESCRIBED = Table(
+    "journey_described",
+    "One row per journey: where most drop out, and how many who were quiet came back. Described, not proved.",
+    key=("journey_id",),
+    columns=(
+        DATE,
+        JOURNEY_ID,
+        Column("worst_day", pl.Int64(), "The day of it with the largest loss but for goals and its end; null: no loss.", is_nullable=True),
+        Column("worst_lost", pl.Int64(), "Treated entries lost that day.", is_nullable=True),
+        Column("worst_at_risk", pl.Int64(), "Treated entries that were in it at the beginning of that day.", is_nullable=True),
+        *(
+            Column(name, pl.Int64(), meaning, at_least=0)
+            for name, meaning in {
+                "quiet_treated": "Mature first entries of treated customers who were quiet (paths.quiet_days).",
+                "quiet_control": "The same of control.",
+                "returned_treated": "Of the treated, with a response or money in the window.",
+                "returned_control": "Of control.",
+            }.items()
+        ),
+    ),
+)
+
+JOURNEY_SATISFACTION = Table(
+    "journey_satisfaction",
+    "One row per journey and metric that is an average: what treated customers and control answered. Described, not proved.",
+    key=("journey_id", "metric"),
+    columns=(
+        DATE,
+        JOURNEY_ID,
+        Column("metric", pl.String(), "A metric of journeys.yaml that is an average."),
+        *(
+            column
+            for arm in ("treated", "control")
+            for column in (
+                Column(f"{arm}", pl.Int64(), f"Mature first entries, {arm}.", at_least=0),
+                Column(f"answered_{arm}", pl.Int64(), "Of these, who answered in the window.", at_least=0),
+                Column(f"answers_{arm}", pl.Int64(), "How often they did.", at_least=0),
+                Column(f"sum_{arm}", pl.Float64(), "What their answers add up to."),
+                Column(f"average_{arm}", pl.Float64(), "Their average; null without an answer.", is_nullable=True),
+            )
+        ),
+        Column("answer_rate_p", pl.Float64(), "How likely so different shares of who answers would be by chance.", is_nullable=True),
+        Column("not_comparable", pl.Boolean(), "It is less than 0.001: the averages are of different people."),
     ),
 )
 
