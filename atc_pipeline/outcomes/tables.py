@@ -401,4 +401,4 @@ JOURNEY_SATISFACTION = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX,)
+TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries)
