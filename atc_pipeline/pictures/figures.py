@@ -41,6 +41,12 @@ def signed_share(value: float | None) -> str:
     return f"+{text}" if value is not None and value > 0 and not text.startswith("0 ") else text
 
 
+def round_value(value: float) -> str:
+    """Write a value that an axis is marked at: nothing behind the point that says nothing."""
+    text = f"{abs(value):,.6f}".rstrip("0").rstrip(".")
+    return f"{MINUS}{text}" if value < 0 and text != "0" else text
+
+
 def between(low: float | None, high: float | None, *, as_share: bool = False) -> str:
     """Write an interval."""
     write = signed_share if as_share else signed

@@ -38,7 +38,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Figures, sentences, a picture, a table, and what follows it; ``of``: how many customers it is about, and what has matured."""
+    """Figures, sentences, a picture, a table, and what follows it.
+
+    ``of``: how many customers it is about, and what has matured. ``is_drawn``: the table says no more than the picture shows.
+    """
 
     title: str
     standing: Standing = ""
@@ -48,12 +51,14 @@ class Section:
     picture: Picture | None = None
     table: Table | None = None
     notes: tuple[str, ...] = ()
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its title, the sentence that says it all, and its sections."""
+    """One page: what it is called in a list, its title, the sentence that says it all, and its sections."""
 
+    name: str
     title: str
     headline: str
     sections: tuple[Section, ...] = field(default=())

@@ -40,7 +40,7 @@ def proof(findings: Findings) -> Page:
         Section("How to read this", lines=HOW_TO_READ),
     ]
     since = f", entries from {wording.on(findings.since)} on" if findings.since else ""
-    return Page(f"Proof: what journeys changed, as of {wording.on(findings.day)}{since}", headline(findings), tuple(sections))
+    return Page("Proof", f"Proof: what journeys changed, as of {wording.on(findings.day)}{since}", headline(findings), tuple(sections))
 
 
 def headline(findings: Findings) -> str:
@@ -127,7 +127,17 @@ def _journeys(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Itera
     picture = Picture(
         forest_of(compared, unit, findings), "What each journey changes, with intervals, verdicts and smallest visible effects"
     )
-    heads = ("journey", "verdict", "treated", "held out", f"{unit.noun}, treated", "held out at", "change", "interval", "smallest visible")
+    heads = (
+        "journey",
+        "verdict",
+        "treated",
+        "held out",
+        f"{unit.noun}, treated",
+        f"{unit.noun}, held out",
+        "change",
+        "interval",
+        "smallest visible",
+    )
     table = Table(
         heads,
         tuple(
@@ -158,11 +168,11 @@ def _pace(row: Estimate) -> str:
     return f" ({row.verdict_reason})" if row.verdict_reason and row.verdict not in {TOO_EARLY, BROKEN} else ""
 
 
-def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> str:
+def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_slice: bool = False) -> str:
     """Draw journeys under each other, as shares of what control did; where that is near nothing, words alone."""
     drawn = [
         forest.Row(
-            name=called(row.journey_id, findings.portfolio),
+            name=row.slice.replace(":", " ", 1) if by_slice else called(row.journey_id, findings.portfolio),
             beneath=wording.arms_of(row),
             words=wording.WORDS.get(row.verdict, row.verdict),
             figures=_figures(row, unit),
@@ -174,9 +184,10 @@ def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> str:
         )
         for row in rows
     ]
-    title = f"What each journey changes: {unit.noun}{'' if unit.is_share else ' per customer'}, against being left alone"
+    what = f"What {called(rows[0].journey_id, findings.portfolio)} changes in slices" if by_slice else "What each journey changes"
+    title = f"{what}: {unit.noun}{'' if unit.is_share else ' per customer'}, against being left alone"
     said = f"in percent of what held-out customers did; as of {wording.on(findings.day)}; intervals are right at every look"
-    return forest.draw(title, said, drawn, figures.signed_share, wording.LEGEND)
+    return forest.draw(title, said, drawn, figures.signed_share, [] if by_slice else wording.LEGEND)
 
 
 def _figures(row: Estimate, unit: Unit) -> str:

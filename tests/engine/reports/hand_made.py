@@ -1,6 +1,6 @@
 """Tables of proof with numbers made by hand: what reports are tried on without a pipeline."""
 
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -103,3 +103,87 @@ ROWS = [
 def uplift(*rows: dict[str, object]) -> pl.DataFrame:
     """Rows of ``uplift``; all of them, if none are given."""
     return pl.DataFrame(rows or ROWS, schema=UPLIFT.schema)
+
+
+def movement() -> pl.DataFrame:
+    """Welcome, day by day."""
+    rows, at_risk = [], 12_431
+    for index in range(1, 22):
+        converted, exited, interrupted = at_risk // 40, at_risk // (60 if index == 6 else 400), at_risk // 250
+        completed = at_risk - converted - exited - interrupted if index == 21 else 0
+        sent = at_risk * 9 // 10 if index in {1, 5, 12} else 0
+        rows.append(
+            {"date": TODAY, "journey_id": "welcome", "day_index": index, "at_risk": at_risk, "converted": converted, "exited": exited}
+            | {"interrupted": interrupted, "completed": completed, "unsubscribed": at_risk // 900, "sent": sent, "responded": sent // 14}
+            | {"advance_treated": 0.31 - index / 150, "advance_control": 0.27 - index / 150}
+        )
+        at_risk -= converted + exited + interrupted + completed
+    return pl.DataFrame(rows, schema=JOURNEY_MOVEMENT.schema)
+
+
+def curves() -> pl.DataFrame:
+    """Welcome: money per customer by days after the entry."""
+    arms = {"treated": (12_431, 24.1, 0.21), "control": (1_380, 19.8, 0.58)}
+    rows = [
+        {"journey_id": "welcome", "arm": arm, "days": day, "customers": customers}
+        | {"mean": total * (1 - 0.93**day) / (1 - 0.93**28), "std_error": error * (day / 28) ** 0.5}
+        for arm, (customers, total, error) in arms.items()
+        for day in range(1, 29)
+    ]
+    return pl.DataFrame(rows, schema=CURVES)
+
+
+def paths() -> pl.DataFrame:
+    """Five kinds of paths."""
+    rows = [
+        ("welcome", 7_400, 2_010, 51_233.2, 21.0, 9.0, None, 610),
+        ("welcome > club", 2_950, 1_320, 70_110.4, 16.0, 6.5, 44.0, 340),
+        ("club", 1_800, 590, 31_000.0, 33.0, 14.0, None, 210),
+        ("(silent)", 1_490, 330, 7_900.0, None, 18.0, None, 120),
+        ("(other)", 820, 160, 8_050.5, None, 25.0, None, 90),
+    ]
+    return pl.DataFrame([(TODAY, *row) for row in rows], schema=PATH_SUMMARY.schema, orient="row")
+
+
+def velocity() -> pl.DataFrame:
+    """The same paths: how many had converted by when."""
+    pace = {"welcome": (0.42, 24.0), "welcome > club": (0.61, 15.0), "club": (0.5, 30.0), "(silent)": (0.31, 26.0), "(other)": (0.3, 33.0)}
+    rows = [
+        {"path": path, "days": day, "converted": most * (1 - 2.718 ** (-day / days))}
+        for path, (most, days) in pace.items()
+        for day in range(1, 61)
+    ]
+    return pl.DataFrame(rows, schema=VELOCITY)
+
+
+def attribution() -> pl.DataFrame:
+    """Two journeys: one gets more credit than is proved, one about as much."""
+    rows = [
+        {"journey_id": "welcome", "removal_effect": 0.71, "proved": 53_453.0, "proved_low": 30_100.0, "proved_high": 76_900.0},
+        {"journey_id": "club", "removal_effect": 0.38, "proved": 8_844.0, "proved_low": -51_050.0, "proved_high": 68_742.0},
+        {"journey_id": "receipt", "removal_effect": 0.05},
+    ]
+    values = [(101_200, 78_700, 90_100, 95_400), (51_100, 73_600, 62_200, 58_900), (4_000, 4_000, 4_000, 2_000)]
+    models = ("first", "last", "linear", "markov")
+    return pl.DataFrame(
+        [
+            {"date": TODAY}
+            | row
+            | {f"value_{model}": float(value) for model, value in zip(models, money, strict=True)}
+            | {f"conversions_{model}": value / 40 for model, value in zip(models, money, strict=True)}
+            for row, money in zip(rows, values, strict=True)
+        ],
+        schema=JOURNEY_ATTRIBUTION.schema,
+    )
+
+
+def funnel() -> pl.DataFrame:
+    """Welcome, from the queue to the goal."""
+    return pl.DataFrame([("welcome", 19_840, 14_390, 1_421, 12_969, 12_431, 11_300, 3_878)], schema=FUNNEL, orient="row")
+
+
+def findings(folder: Path, **more: object) -> Findings:
+    """All of it together."""
+    every: dict[str, object] = {"uplift": uplift(), "attribution": attribution(), "paths": paths(), "movement": movement()}
+    every |= {"funnel": funnel(), "curves": curves(), "velocity": velocity(), "delivered": 31_480}
+    return Findings(TODAY, portfolio(folder), **(every | more))  # type: ignore[arg-type]
