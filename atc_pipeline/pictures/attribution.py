@@ -50,7 +50,8 @@ def _row(row: Row, axis: Axis, y: float) -> Iterator[str]:
     yield drawing.text(axis.start + axis.length + 18, y, row.figures, ink="faint")
     if row.low is not None and row.high is not None:
         first, last = axis.at(row.low), axis.at(row.high)
-        yield f'<path class="at-proof" stroke-width="2.4" d="M{first:.5g} {y + 7:.5g}H{last:.5g}M{first:.5g} {y + 2:.5g}v10M{last:.5g} {y + 2:.5g}v10"/>'
+        ends = f"M{first:.5g} {y + 2:.5g}v10M{last:.5g} {y + 2:.5g}v10"
+        yield f'<path class="at-proof" stroke-width="2.4" d="M{first:.5g} {y + 7:.5g}H{last:.5g}{ends}"/>'
     if row.proved is not None:
         yield marks.draw("square", axis.at(row.proved), y + 7, "at-proof")
     for model, value in zip(MODELS, row.attributed, strict=True):

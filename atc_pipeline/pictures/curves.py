@@ -47,8 +47,9 @@ def draw(title: str, caption: str, lines: Sequence[Line], words: Callable[[float
     bottom = _TOP + _HEIGHT
     parts = [drawing.text(12, 42, caption, ink="faint"), *heights.upward(_LEFT, _LEFT + _WIDTH, words)]
     step_days = max(1, round(round_step(last / 9)))
-    for mark in range(0, int(last) + 1, step_days):
-        parts.append(drawing.text(days.at(mark), bottom + 14, f"{mark}", ink="faint", anchor="middle"))
+    parts += [
+        drawing.text(days.at(mark), bottom + 14, f"{mark}", ink="faint", anchor="middle") for mark in range(0, int(last) + 1, step_days)
+    ]
     parts.append(drawing.text(_LEFT + _WIDTH / 2, bottom + 31, across, ink="faint", anchor="middle"))
     parts += [_band(line, number, days, heights) for number, line in enumerate(drawn) if line.band]
     parts += [_line(line, number, days, heights) for number, line in enumerate(drawn) if line.points]

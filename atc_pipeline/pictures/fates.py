@@ -73,7 +73,7 @@ def _layer(kind: str, below: Sequence[float], above: Sequence[float], days: Axis
 
 def _names(names: Sequence[tuple[float, str]]) -> Iterator[str]:
     """Write names beside the last day, apart from each other: the first is at the bottom."""
-    y = _TOP + _HEIGHT + _APART
+    y = float(_TOP + _HEIGHT + _APART)
     for at, words in names:
         y = min(at, y - _APART)
         yield f'<path class="fa-edge" stroke-width="0.8" d="M{_LEFT + _WIDTH} {at:.5g}L{_LEFT + _WIDTH + 12} {y:.5g}"/>'

@@ -37,6 +37,7 @@ article + article { border-top: 1px solid var(--rule); margin-top: 40px; }
 .standing { font-size: 12px; font-weight: 600; border: 1.5px solid currentColor; border-radius: 3px; padding: 0 6px; line-height: 1.5; }
 .described { border-style: dashed; color: var(--faint); }
 .exploratory { border-style: dotted; color: var(--faint); }
+summary { color: var(--faint); font-size: 14px; cursor: pointer; }
 figure { margin: 14px 0; overflow-x: auto; border: 1px solid var(--rule); border-radius: 6px; padding: 10px 8px; }
 figure svg { display: block; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; margin: 12px 0; }
@@ -69,7 +70,7 @@ footer { color: var(--faint); font-size: 13px; border-top: 1px solid var(--rule)
 
 def html(title: str, pages: Sequence[Page], footer: str) -> str:
     """Write pages into one document, with a list of them at its top."""
-    links = "".join(f'<a href="#page-{number}">{_text(page.title)}</a>' for number, page in enumerate(pages))
+    links = "".join(f'<a href="#page-{number}">{_text(page.name)}</a>' for number, page in enumerate(pages))
     return "\n".join(
         [
             "<!doctype html>",
@@ -113,7 +114,8 @@ def _section(section: Section) -> str:
     if section.picture:
         parts.append(f"<figure>{section.picture.svg}</figure>")
     if section.table and section.table.rows:
-        parts.append(_table(section.table))
+        table = _table(section.table)
+        parts.append(f"<details><summary>in numbers</summary>{table}</details>" if section.picture and section.is_drawn else table)
     if section.notes:
         parts.append(f'<ul class="note">{"".join(f"<li>{_text(note)}</li>" for note in section.notes)}</ul>')
     return "\n".join(parts) + "\n"

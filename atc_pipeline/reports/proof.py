@@ -20,8 +20,8 @@ RARE = 0.001
 """How rare a split or a difference before the entry may be by chance, before nothing is believed any more (SPEC 11)."""
 
 HOW_TO_READ = (
-    "Proved means: customers were drawn by lot into those who are sent something and those who are not, and the two groups were compared, "
-    "whatever was delivered, opened or declined. An interval is right at every look: one may look every day, and stop at any.",
+    "Proved means: lots decided who is sent something and who is not, and the two groups were compared, whatever was delivered or opened.",
+    "An interval is right at every look: you may look every day, and stop on any.",
     "What journeys changed overlaps and is never added up: the sum is what the comparison of the whole system says.",
 )
 
@@ -71,10 +71,8 @@ def _system(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Iterato
     lines = [] if findings.delivered is None or made else [headline(findings)]
     if shown.from_on is not None:
         held = (findings.day - shown.from_on).days + 1
-        lines.append(
-            f"{count(shown.control, 'customer')} were held out of everything, for up to {count(held, 'day')}: since {wording.on(shown.from_on)}"
-            + (f", which gave up {figures.amount(shown.given_up)} {unit.noun}." if shown.verdict == HELPS else ".")
-        )
+        out = f"{count(shown.control, 'customer')} were held out of everything for up to {count(held, 'day')}, since {wording.on(shown.from_on)}"
+        lines.append(f"{out}, which gave up {figures.amount(shown.given_up)} {unit.noun}." if shown.verdict == HELPS else f"{out}.")
     table = Table(
         ("what", "treated", "held out", f"{unit.noun} of these", "of those", "change", "interval", "smallest visible"),
         tuple(
@@ -118,8 +116,8 @@ def _journeys(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Itera
     treated, control = sum(row.treated for row in compared), sum(row.control for row in compared)
     immature = sum(row.immature for row in compared)
     of = (
-        f"First entries, {treated:,} treated against {control:,} held out, each against its own control; {immature:,} more have not matured "
-        "yet. Customers may be in several."
+        f"First entries, {treated:,} treated against {control:,} held out, each journey against its own control; {immature:,} more have not "
+        "matured yet. Customers may be in several."
     )
     numbers = {verdict: sum(row.verdict == verdict for row in compared) for verdict in _ORDER}
     counted = " · ".join(f"{number} {wording.WORDS[verdict]}" for verdict, number in numbers.items() if number)
@@ -195,7 +193,8 @@ def _figures(row: Estimate, unit: Unit) -> str:
         return "nothing to compare yet"
     if row.scale is None:
         return f"{unit.change(row.effect)} ({unit.between(row.anytime_low, row.anytime_high)})"
-    return f"{figures.signed_share(row.relative)} ({figures.between(row.shared(row.anytime_low), row.shared(row.anytime_high), as_share=True)})"
+    interval = figures.between(row.shared(row.anytime_low), row.shared(row.anytime_high), as_share=True)
+    return f"{figures.signed_share(row.relative)} ({interval})"
 
 
 def _change(row: Estimate, unit: Unit) -> str:
