@@ -230,7 +230,7 @@ def _steps(journey_id: str, resolved: Journey | None, findings: Findings) -> Ite
     )
     notes = (
         "Answers are described: who answers may have come anyway.",
-        "The last three columns compare first entries still in it on that day with control on the same day: proved, but without an interval.",
+        "The last three columns compare first entries still in it on that day with control on that day: proved, but without an interval.",
     )
     of = f"{rows['sent'].sum():,} messages delivered to {int(rows['at_risk'].to_numpy().max()):,} treated entries."
     yield Section("Steps", "described", of, table=table, notes=notes)

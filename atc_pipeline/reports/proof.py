@@ -71,7 +71,8 @@ def _system(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Iterato
     lines = [] if findings.delivered is None or made else [headline(findings)]
     if shown.from_on is not None:
         held = (findings.day - shown.from_on).days + 1
-        out = f"{count(shown.control, 'customer')} were held out of everything for up to {count(held, 'day')}, since {wording.on(shown.from_on)}"
+        for_days = f"for up to {count(held, 'day')}, since {wording.on(shown.from_on)}"
+        out = f"{count(shown.control, 'customer')} were held out of everything {for_days}"
         lines.append(f"{out}, which gave up {figures.amount(shown.given_up)} {unit.noun}." if shown.verdict == HELPS else f"{out}.")
     table = Table(
         ("what", "treated", "held out", f"{unit.noun} of these", "of those", "change", "interval", "smallest visible"),
@@ -116,8 +117,8 @@ def _journeys(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Itera
     treated, control = sum(row.treated for row in compared), sum(row.control for row in compared)
     immature = sum(row.immature for row in compared)
     of = (
-        f"First entries, {treated:,} treated against {control:,} held out, each journey against its own control; {immature:,} more have not "
-        "matured yet. Customers may be in several."
+        f"First entries, {treated:,} treated against {control:,} held out, each journey against its own control; {immature:,} more have "
+        "not matured yet. Customers may be in several."
     )
     numbers = {verdict: sum(row.verdict == verdict for row in compared) for verdict in _ORDER}
     counted = " · ".join(f"{number} {wording.WORDS[verdict]}" for verdict, number in numbers.items() if number)
