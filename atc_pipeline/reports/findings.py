@@ -11,7 +11,15 @@ from functools import cached_property
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Journey, Portfolio
-from atc_pipeline.outcomes.tables import JOURNEY_ATTRIBUTION, JOURNEY_MOVEMENT, PATH_SUMMARY, UPLIFT
+from atc_pipeline.outcomes.tables import (
+    JOURNEY_ALTERNATIVES,
+    JOURNEY_ATTRIBUTION,
+    JOURNEY_DESCRIBED,
+    JOURNEY_MOVEMENT,
+    JOURNEY_SATISFACTION,
+    PATH_SUMMARY,
+    UPLIFT,
+)
 from atc_pipeline.reports.estimates import Estimate, estimates
 from atc_pipeline.tables.table import Table
 
@@ -55,6 +63,9 @@ class Findings:
     attribution: pl.DataFrame = field(default_factory=lambda: _empty(JOURNEY_ATTRIBUTION))
     paths: pl.DataFrame = field(default_factory=lambda: _empty(PATH_SUMMARY))
     movement: pl.DataFrame = field(default_factory=lambda: _empty(JOURNEY_MOVEMENT))
+    described: pl.DataFrame = field(default_factory=lambda: _empty(JOURNEY_DESCRIBED))
+    satisfaction: pl.DataFrame = field(default_factory=lambda: _empty(JOURNEY_SATISFACTION))
+    alternatives: pl.DataFrame = field(default_factory=lambda: _empty(JOURNEY_ALTERNATIVES))
     funnel: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FUNNEL))
     curves: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CURVES))
     velocity: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=VELOCITY))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
+from atc_pipeline.explanation.words import all_of
 from atc_pipeline.journeys.portfolio import Journey
 from atc_pipeline.outcomes.tables import EXPLORATORY, NO_HOLDOUT
 from atc_pipeline.pictures import curves, fates, figures, funnel
@@ -28,8 +29,6 @@ ENDINGS: Mapping[str, str] = {
     "interrupted": "interrupted",
 }
 """How a journey may end, from below; ``unsubscribed`` is counted beside them, and ends nothing by itself."""
-UNEXPLAINED = ("exited", "interrupted")
-"""Endings that no goal and no calendar explains."""
 
 
 def journey(journey_id: str, findings: Findings) -> Page:
@@ -43,6 +42,8 @@ def journey(journey_id: str, findings: Findings) -> Page:
         *_curves(journey_id, shown, findings),
         *_fates(journey_id, findings),
         *_steps(journey_id, resolved, findings),
+        *_returned(journey_id, findings),
+        *_answers(journey_id, findings),
         *_variants(rows, findings),
         *_slices(rows, findings),
         *_metrics(rows, findings),
@@ -167,28 +168,25 @@ def _fates(journey_id: str, findings: Findings) -> Iterator[Section]:
     rows = findings.movement.filter(pl.col("journey_id") == journey_id).sort("day_index")
     if rows.is_empty() or not rows["at_risk"][0]:
         return
+    described = findings.described.filter(pl.col("journey_id") == journey_id, pl.col("worst_day").is_not_null())
     still, ended = 1.0, dict.fromkeys(ENDINGS, 0.0)
     shares: dict[str, list[float]] = {ending: [] for ending in (*ENDINGS, "running")}
-    worst: tuple[float, int] | None = None
-    for row in rows.iter_rows(named=True):
+    by_day = {row["day_index"]: row for row in rows.iter_rows(named=True)}
+    for index in range(1, max(by_day) + 1):
+        row = by_day.get(index, _NOBODY)
         at_risk = row["at_risk"]
         for ending in ENDINGS:
             ended[ending] += still * row[ending] / at_risk if at_risk else 0.0
             shares[ending].append(ended[ending])
-        lost = sum(row[ending] for ending in UNEXPLAINED) / at_risk if at_risk else 0.0
-        worst = max(worst or (0.0, 0), (lost, row["day_index"]), key=lambda pair: pair[0])
         still *= 1 - sum(row[ending] for ending in ENDINGS) / at_risk if at_risk else 1.0
         shares["running"].append(max(0.0, 1 - sum(ended.values())))
     names = {**ENDINGS, "running": "still in it"}
     drawn = [fates.Fate(kind, names[kind], values) for kind, values in shares.items() if any(values)]
-    note = None if worst is None or worst[0] <= 0 else (worst[1], f"day {worst[1]}: most left without reaching the goal")
+    worst = described.row(0, named=True) if described.height else None
+    note = None if worst is None else (worst["worst_day"], f"day {worst['worst_day']}: most are lost")
     title = f"{called(journey_id, findings.portfolio)}: what became of those who entered"
     picture = fates.draw(title, "treated entries, by day of the journey; entries still running count as far as they go", drawn, note)
-    lines = (
-        ()
-        if note is None
-        else (f"Most left without reaching the goal on day {note[0]}: {figures.share(worst[0] if worst else 0)} of those still in it.",)
-    )
+    lines = () if worst is None else (_worst(worst), *_alternatives(journey_id, worst["worst_day"], findings))
     table = Table(
         ("day", "still in it", *ENDINGS.values(), "unsubscribed"),
         tuple(
@@ -207,6 +205,30 @@ def _fates(journey_id: str, findings: Findings) -> Iterator[Section]:
         table=table,
         is_drawn=True,
     )
+
+
+_NOBODY = dict.fromkeys(("at_risk", *ENDINGS), 0)
+
+
+def _worst(row: Mapping[str, int]) -> str:
+    share = figures.share(row["worst_lost"] / row["worst_at_risk"])
+    lost = f"{row['worst_lost']:,} of {row['worst_at_risk']:,} ({share})"
+    return f"Most are lost on day {row['worst_day']}: {lost} left, were interrupted or unsubscribed."
+
+
+def _alternatives(journey_id: str, day_index: int, findings: Findings) -> Iterator[str]:
+    """Say what those lost on a day could have had instead."""
+    rows = findings.alternatives.filter(pl.col("journey_id") == journey_id, pl.col("day_index") == day_index)
+    rows = rows.sort("customers", "alternative", descending=[True, False]).head(_ALTERNATIVES)
+    if rows.height:
+        names = [
+            f"{called(row['alternative'], findings.portfolio)} ({row['customers']:,}, {row['taken']:,} took it)"
+            for row in rows.iter_rows(named=True)
+        ]
+        yield f"What they could have had that day instead: {all_of(names)}."
+
+
+_ALTERNATIVES = 3
 
 
 def _steps(journey_id: str, resolved: Journey | None, findings: Findings) -> Iterator[Section]:
@@ -243,6 +265,44 @@ def _step(day_index: int, resolved: Journey | None) -> str:
 
 def _points(treated: float | None, control: float | None) -> str:
     return figures.NOTHING if treated is None or control is None else f"{figures.signed(100 * (treated - control))} points"
+
+
+def _returned(journey_id: str, findings: Findings) -> Iterator[Section]:
+    """Say how many who were quiet came back, in both arms."""
+    rows = findings.described.filter(pl.col("journey_id") == journey_id, pl.col("quiet_treated") + pl.col("quiet_control") > 0)
+    for row in rows.iter_rows(named=True):
+        days = findings.portfolio.paths.quiet_days
+        shares = {arm: row[f"returned_{arm}"] / row[f"quiet_{arm}"] if row[f"quiet_{arm}"] else None for arm in (TREATED, CONTROL)}
+        line = (
+            f"Of those without a response or an order in the {days} days up to the entry, {figures.share(shares[TREATED])} of the treated "
+            f"and {figures.share(shares[CONTROL])} of those held out came back in the window: {_points(shares[TREATED], shares[CONTROL])}."
+        )
+        of = f"First entries that have matured, of quiet customers: {row['quiet_treated']:,} treated, {row['quiet_control']:,} held out."
+        yield Section("Coming back", "exploratory", of, lines=(line,))
+
+
+def _answers(journey_id: str, findings: Findings) -> Iterator[Section]:
+    """Say what both arms answered, and whether they may be compared."""
+    rows = findings.satisfaction.filter(pl.col("journey_id") == journey_id).sort("metric")
+    if rows.is_empty():
+        return
+    every = list(rows.iter_rows(named=True))
+    table = Table(
+        ("asked", "treated who answered", "held out who answered", "average, treated", "average, held out", "comparable"),
+        tuple(
+            (
+                row["metric"],
+                *(f"{row[f'answered_{arm}']:,} of {row[arm]:,}" for arm in (TREATED, CONTROL)),
+                *(figures.amount(row[f"average_{arm}"]) for arm in (TREATED, CONTROL)),
+                "no: other shares answered" if row["not_comparable"] else "yes",
+            )
+            for row in every
+        ),
+        frozenset({"comparable"}),
+    )
+    of = f"First entries that have matured: {every[0][TREATED]:,} treated, {every[0][CONTROL]:,} held out."
+    note = "Where more answer in one arm than in the other, their averages are of different people."
+    yield Section("Satisfaction", "described", of, table=table, notes=(note,))
 
 
 def _variants(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:

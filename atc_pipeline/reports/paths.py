@@ -10,22 +10,20 @@ from collections.abc import Iterator
 import polars as pl
 
 from atc_pipeline.explanation.words import count
-from atc_pipeline.outcomes.tables import OTHER_PATHS, SILENT
+from atc_pipeline.outcomes.tables import OTHER_PATHS, SILENT, TO
 from atc_pipeline.pictures import attribution, curves, figures
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.page import Page, Picture, Section, Table
 from atc_pipeline.reports.wording import called, unit_of
 
-BETWEEN = " > "
-"""What stands between the journeys of a path."""
 _SHOWN = 25
 """Paths that are told; of more, the most taken."""
 
 
 def paths(findings: Findings, journey_id: str | None = None) -> Page:
     """Tell what is known of paths; of those with a journey, where it is named."""
-    rows = _of(findings.paths, journey_id)
+    rows = of_journey(findings.paths, journey_id)
     about = f" through {called(journey_id, findings.portfolio)}" if journey_id else ""
     sections = [*_conversion(rows, findings), *_velocity(rows, findings), *_attribution(journey_id, findings)]
     since = f", begun from {wording.on(findings.since)} on" if findings.since else ""
@@ -33,11 +31,12 @@ def paths(findings: Findings, journey_id: str | None = None) -> Page:
     return Page("Paths", title, _headline(rows), tuple(sections))
 
 
-def _of(rows: pl.DataFrame, journey_id: str | None) -> pl.DataFrame:
+def of_journey(rows: pl.DataFrame, journey_id: str | None) -> pl.DataFrame:
+    """Keep the paths with a journey, where it is named; those most taken come first."""
     ordered = rows.sort("customers", "path", descending=[True, False])
     if journey_id is None:
         return ordered
-    return ordered.filter(pl.col("path").str.split(BETWEEN).list.contains(journey_id))
+    return ordered.filter(pl.col("path").str.split(TO).list.contains(journey_id))
 
 
 def _headline(rows: pl.DataFrame) -> str:
@@ -55,7 +54,7 @@ def _conversion(rows: pl.DataFrame, findings: Findings) -> Iterator[Section]:
         return
     unit = unit_of("money", findings.portfolio)
     table = Table(
-        ("path", "customers", "converted", "share", unit.noun, "median days", "a quarter by", "three quarters by", "open"),
+        ("path", "customers", "converted", "share", unit.noun, "a quarter by day", "half", "three quarters", "open", "sent", "answers"),
         tuple(
             (
                 _path(row["path"], findings),
@@ -63,15 +62,17 @@ def _conversion(rows: pl.DataFrame, findings: Findings) -> Iterator[Section]:
                 f"{row['conversions']:,}",
                 figures.share(row["conversions"] / row["customers"]) if row["customers"] else figures.NOTHING,
                 figures.amount(row["value"]),
-                *(_reached(row[name]) for name in ("median_days", "lower_days", "upper_days")),
+                *(_reached(row[name]) for name in ("lower_days", "median_days", "upper_days")),
                 f"{row['open']:,}",
+                *(f"{row[name]:,}" for name in ("sent", "responses")),
             )
             for row in rows.head(_SHOWN).iter_rows(named=True)
         ),
     )
     notes = (
         "A path that converts more may only have been taken by better customers: what a journey changed is on the page proof.",
-        "Days from the path's first entry to conversion, half of the paths, open ones as far as they go; “not reached”: fewer converted.",
+        "Days from the path's first entry until a quarter, half and three quarters have converted; “not reached”: fewer did.",
+        "Customers are of paths that closed; open ones count in the days, as far as they go.",
     )
     more = (f"And {count(rows.height - _SHOWN, 'more path')}.",) if rows.height > _SHOWN else ()
     of = f"{count(int(rows['customers'].sum()), 'customer')}; paths end with a conversion, or some time after the last entry."
@@ -173,4 +174,4 @@ def _path(path: str, findings: Findings) -> str:
     """Write a path by the names of its journeys."""
     if path in {SILENT, OTHER_PATHS}:
         return {SILENT: "held out only", OTHER_PATHS: "paths of fewer than 20 customers"}[path]
-    return " → ".join(called(journey_id, findings.portfolio) for journey_id in path.split(BETWEEN))
+    return " → ".join(called(journey_id, findings.portfolio) for journey_id in path.split(TO))

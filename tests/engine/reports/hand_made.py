@@ -136,13 +136,15 @@ def curves() -> pl.DataFrame:
 def paths() -> pl.DataFrame:
     """Five kinds of paths."""
     rows = [
-        ("welcome", 7_400, 2_010, 51_233.2, 21.0, 9.0, None, 610),
-        ("welcome > club", 2_950, 1_320, 70_110.4, 16.0, 6.5, 44.0, 340),
-        ("club", 1_800, 590, 31_000.0, 33.0, 14.0, None, 210),
-        ("(silent)", 1_490, 330, 7_900.0, None, 18.0, None, 120),
-        ("(other)", 820, 160, 8_050.5, None, 25.0, None, 90),
+        ("welcome", 7_400, 2_010, 51_233.2, 21.0, 9.0, None, 610, 1.0, 19_200, 1_410),
+        ("welcome > club", 2_950, 1_320, 70_110.4, 16.0, 6.0, 44.0, 340, 2.0, 14_050, 1_260),
+        ("club", 1_800, 590, 31_000.0, 33.0, 14.0, None, 210, 1.0, 4_100, 390),
+        ("(silent)", 1_490, 330, 7_900.0, None, 18.0, None, 120, 1.0, 0, 0),
+        ("(other)", 820, 160, 8_050.5, None, 25.0, None, 90, 2.7, 2_300, 120),
     ]
-    return pl.DataFrame([(TODAY, *row) for row in rows], schema=PATH_SUMMARY.schema, orient="row")
+    names = ("path", "customers", "conversions", "value", "median_days", "lower_days", "upper_days", "open")
+    names += ("journeys", "sent", "responses")
+    return pl.DataFrame([{"date": TODAY} | dict(zip(names, row, strict=True)) for row in rows], schema=PATH_SUMMARY.schema)
 
 
 def velocity() -> pl.DataFrame:
