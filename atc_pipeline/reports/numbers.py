@@ -4,7 +4,7 @@ What belongs here: what is in the document. What does not: any word (``wording``
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -21,14 +21,11 @@ def proved(findings: Findings, journey_id: str | None = None) -> str:
         (row.journey_id, row.metric, row.slice): wording.verdict_of(row, wording.unit_of(row.metric, findings.portfolio))
         for row in findings.estimates
     }
-    document = {
-        "says": headline(findings) if journey_id is None else of_journey(journey_id, findings),
-        "uplift": [
-            row | {"says": says[row["journey_id"], row["metric"], row["slice"]]}
-            for row in _rows(rows.sort("journey_id", "metric", "slice"))
-        ],
-    }
-    return _written(findings, "proved", document)
+    ordered = rows.sort("journey_id", "metric", "slice")
+    keys = ordered.select("journey_id", "metric", "slice").rows()
+    told_rows = [row | {"says": says[key]} for key, row in zip(keys, _rows(ordered), strict=True)]
+    whole = headline(findings) if journey_id is None else of_journey(journey_id, findings)
+    return _written(findings, "proved", {"says": whole, "uplift": told_rows})
 
 
 def described(findings: Findings, paths: pl.DataFrame, journey_id: str | None = None) -> str:
@@ -43,6 +40,6 @@ def _rows(frame: pl.DataFrame) -> Sequence[dict[str, object]]:
     return frame.drop("date").to_dicts()
 
 
-def _written(findings: Findings, standing: str, document: dict[str, object]) -> str:
+def _written(findings: Findings, standing: str, document: Mapping[str, object]) -> str:
     head = {"date": findings.day, "from": findings.since, "standing": standing}
-    return json.dumps(head | document, indent=1, default=str, ensure_ascii=False) + "\n"
+    return json.dumps({**head, **document}, indent=1, default=str, ensure_ascii=False) + "\n"

@@ -3,6 +3,7 @@
 What belongs here: which days of which tables are read. What does not: what is said of them (``proof``, ``journey``, ``paths``).
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -27,10 +28,11 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
     days = [known for known in store.days("journey_outcomes") if known <= day]
     outcomes = store.scan("journey_outcomes", days, may_lack=True)
     matured = pl.LazyFrame(schema=_MATURED) if outcomes is None else outcomes.select(*_MATURED)
-    return Findings(
-        day=day,
-        portfolio=portfolio,
-        **{name: store.lazy(table, day).collect() for name, table in _OF_DAY.items() if store.has(table, day)},
+    of_day = {name: store.lazy(table, day).collect() for name, table in _OF_DAY.items() if store.has(table, day)}
+    return replace(
+        Findings(day, portfolio),
+        **of_day,
+        since=since,
         funnel=_funnel(store, matured, day),
         curves=_curves(store, portfolio, matured, day),
         velocity=_velocity(store, day),
@@ -129,6 +131,5 @@ def _velocity(store: Store, day: date) -> pl.DataFrame:
     ended = store.lazy("path_durations", day).select(names).collect()
     days = pl.concat([ended, durations(paths_of(running), until=day).select(names)])
     counted = days.filter(pl.col("counted_from") == ENTRY).join(named, on="path", how="semi")
-    return (
-        curves(counted, ["path"]).select("path", "days", converted=1 - pl.col("survival")).cast({"days": pl.Int64()}).sort("path", "days")
-    )
+    drawn = curves(counted, ["path"]).select("path", "days", converted=1 - pl.col("survival"))
+    return drawn.cast({"days": pl.Int64()}).sort("path", "days")
