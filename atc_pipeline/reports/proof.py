@@ -5,8 +5,8 @@ What belongs here: which of it is said, and in which order. What does not: words
 
 from collections.abc import Iterator, Sequence
 
-from atc_pipeline.explanation.words import count
-from atc_pipeline.outcomes.tables import BROKEN, HARMLESS, HARMS, HELPS, NEGLIGIBLE, NO_HOLDOUT, TOO_EARLY
+from atc_pipeline.explanation.words import all_of, count
+from atc_pipeline.outcomes.tables import BROKEN, HARMLESS, HARMS, HELPS, NEGLIGIBLE, NO_HOLDOUT, TOO_EARLY, UNDECIDED
 from atc_pipeline.pictures import figures, forest
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.estimates import LONG, RUN_RATE, Estimate, guarded, of_journeys, of_system, primary_metric
@@ -121,8 +121,8 @@ def _journeys(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Itera
         "not matured yet. Customers may be in several."
     )
     numbers = {verdict: sum(row.verdict == verdict for row in compared) for verdict in _ORDER}
-    counted = " · ".join(f"{number} {wording.WORDS[verdict]}" for verdict, number in numbers.items() if number)
-    lines = [f"Of {count(len(compared), 'journey')} with a control group: {counted}."]
+    counted = [wording.COUNTED[verdict][number != 1].format(number) for verdict, number in numbers.items() if number]
+    lines = [f"Of {count(len(compared), 'journey')} with a control group {all_of(counted)}."]
     picture = Picture(
         forest_of(compared, unit, findings), "What each journey changes, with intervals, verdicts and smallest visible effects"
     )
@@ -159,7 +159,7 @@ def _journeys(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Itera
     yield Section("Journeys", "proved", of, (), tuple(lines), picture, table, notes)
 
 
-_ORDER = (HELPS, HARMS, HARMLESS, NEGLIGIBLE, "undecided", TOO_EARLY, BROKEN)
+_ORDER = (HELPS, HARMS, HARMLESS, NEGLIGIBLE, UNDECIDED, TOO_EARLY, BROKEN)
 
 
 def _pace(row: Estimate) -> str:

@@ -3,7 +3,6 @@
 What belongs here: which days of which tables are read. What does not: what is said of them (``proof``, ``journey``, ``paths``).
 """
 
-from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -13,11 +12,22 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.outcomes.cumulated import cumulate
 from atc_pipeline.outcomes.movement import comparable
 from atc_pipeline.outcomes.paths import durations, paths_of
-from atc_pipeline.outcomes.tables import ENTRY, OTHER_PATHS
+from atc_pipeline.outcomes.tables import (
+    ENTRY,
+    JOURNEY_ALTERNATIVES,
+    JOURNEY_ATTRIBUTION,
+    JOURNEY_DESCRIBED,
+    JOURNEY_MOVEMENT,
+    JOURNEY_SATISFACTION,
+    OTHER_PATHS,
+    PATH_SUMMARY,
+    UPLIFT,
+)
 from atc_pipeline.outcomes.velocity import curves
 from atc_pipeline.reports.findings import CURVES, FUNNEL, VELOCITY, Findings
 from atc_pipeline.rules.arms import TREATED
 from atc_pipeline.tables.store import Store
+from atc_pipeline.tables.table import Table
 
 FUNNEL_DAYS = 91
 """Days of entries that a funnel is of: thirteen weeks."""
@@ -28,11 +38,21 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
     days = [known for known in store.days("journey_outcomes") if known <= day]
     outcomes = store.scan("journey_outcomes", days, may_lack=True)
     matured = pl.LazyFrame(schema=_MATURED) if outcomes is None else outcomes.select(*_MATURED)
-    of_day = {name: store.lazy(table, day).collect() for name, table in _OF_DAY.items() if store.has(table, day)}
-    return replace(
-        Findings(day, portfolio),
-        **of_day,
+
+    def of_day(table: Table) -> pl.DataFrame:
+        return store.lazy(table.name, day).collect() if store.has(table.name, day) else pl.DataFrame(schema=table.schema)
+
+    return Findings(
+        day,
+        portfolio,
         since=since,
+        uplift=of_day(UPLIFT),
+        attribution=of_day(JOURNEY_ATTRIBUTION),
+        paths=of_day(PATH_SUMMARY),
+        movement=of_day(JOURNEY_MOVEMENT),
+        described=of_day(JOURNEY_DESCRIBED),
+        satisfaction=of_day(JOURNEY_SATISFACTION),
+        alternatives=of_day(JOURNEY_ALTERNATIVES),
         funnel=_funnel(store, matured, day),
         curves=_curves(store, portfolio, matured, day),
         velocity=_velocity(store, day),
@@ -40,15 +60,6 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
     )
 
 
-_OF_DAY = {
-    "uplift": "uplift",
-    "attribution": "journey_attribution",
-    "paths": "path_summary",
-    "movement": "journey_movement",
-    "described": "journey_described",
-    "satisfaction": "journey_satisfaction",
-    "alternatives": "journey_alternatives",
-}
 _MATURED = pl.Schema(
     {
         "date": pl.Date(),

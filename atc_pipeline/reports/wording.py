@@ -38,6 +38,17 @@ WORDS: Mapping[str, str] = {
 }
 """What a verdict is called."""
 
+COUNTED: Mapping[str, tuple[str, str]] = {
+    HELPS: ("{} helps", "{} help"),
+    HARMS: ("{} harms", "{} harm"),
+    HARMLESS: ("{} does no harm", "{} do no harm"),
+    NEGLIGIBLE: ("{} changes next to nothing", "{} change next to nothing"),
+    UNDECIDED: ("of {} we cannot tell yet", "of {} we cannot tell yet"),
+    TOO_EARLY: ("for {} it is too early", "for {} it is too early"),
+    BROKEN: ("{} is broken", "{} are broken"),
+}
+"""How journeys are counted by verdict: of one, and of several."""
+
 MARKS: Mapping[str, str | None] = {
     BROKEN: "cross",
     NO_HOLDOUT: None,
