@@ -7,14 +7,33 @@ What belongs here: how credit is shared. What does not: which paths there are (`
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import numpy as np
 import polars as pl
 
-from atc_pipeline.outcomes.tables import MODELS
+from atc_pipeline.outcomes.tables import ENTRY, JOURNEY_ATTRIBUTION, MODELS, SILENT, TO
 
 _DIGITS = 12
 """Of a removal effect: what a solver does in another order differs in the last bits."""
+
+
+def attribute_closed(closed: pl.DataFrame, uplift: pl.DataFrame, money: str | None, *, today: date) -> pl.DataFrame:
+    """One row per journey on a path that ever closed: its credit in four ways, and beside it what is proved.
+
+    ``closed``: ``path_durations``; the silent path touches no journey. ``uplift``: the table of today, of which ``money`` is read.
+    """
+    touched = closed.filter((pl.col("counted_from") == ENTRY) & (pl.col("path") != SILENT))
+    paths = (
+        touched.sort("path", "days")
+        .group_by("path", maintain_order=True)
+        .agg(taken=pl.col("converted").sum() + pl.col("left").sum(), conversions=pl.col("converted").sum(), value=pl.col("value").sum())
+        .with_columns(journeys=pl.col("path").str.split(TO))
+    )
+    is_whole = (pl.col("slice") == "all") & (pl.col("metric") == money)
+    proved = uplift.filter(is_whole).select("journey_id", proved="total", proved_low="total_low", proved_high="total_high")
+    rows = attribute(paths).join(proved, on="journey_id", how="left", maintain_order="left")
+    return rows.with_columns(pl.lit(today).alias("date")).select(*JOURNEY_ATTRIBUTION.schema).sort("journey_id")
 
 
 def attribute(paths: pl.DataFrame) -> pl.DataFrame:

@@ -37,8 +37,8 @@ class News:
 
     ``entries``: ``customer_id, journey_id, arm, first_seen_on``, of today. ``money``: ``customer_id, event_date, micro``, what arrived
     today, one row per customer and day. ``endings``: ``customer_id, journey_id, entered_on, ended_on, ended_reason``, of today.
-    ``sent``: ``customer_id, journey_id, entered_on, sent``, messages delivered since yesterday's paths. ``responses``: ``customer_id,
-    event_date, responses``, what arrived today.
+    ``sent``: ``customer_id, journey_id, sent``, messages told of today to have been delivered. ``responses``: ``customer_id, event_date,
+    responses``, what arrived today.
     """
 
     entries: pl.DataFrame
@@ -96,10 +96,12 @@ def _brought_up(steps: pl.DataFrame, news: News) -> pl.DataFrame:
     """Note what has ended, and what was sent and answered since; who is merged has been seen since the first of them was."""
     spell = ["customer_id", "journey_id", "entered_on"]
     endings = news.endings.select(*spell, now="ended_on", why="ended_reason").unique(spell, keep="first", maintain_order=True)
+    last = steps.group_by("customer_id", "journey_id").agg(pl.col("entered_on").max())
+    sent = news.sent.group_by("customer_id", "journey_id").agg(new=pl.col("sent").sum()).join(last, on=["customer_id", "journey_id"])
     answered = _answered(steps, news.responses)
     return (
         steps.join(endings, on=spell, how="left", maintain_order="left")
-        .join(news.sent.group_by(spell).agg(new=pl.col("sent").sum()), on=spell, how="left", maintain_order="left")
+        .join(sent, on=spell, how="left", maintain_order="left")
         .join(answered, on=spell, how="left", maintain_order="left")
         .with_columns(
             ended_on=pl.coalesce("ended_on", "now"),

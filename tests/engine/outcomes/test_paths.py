@@ -14,6 +14,7 @@ SEEN = date(2025, 12, 22)
 MICRO = 1_000_000
 
 Rows = Sequence[tuple[object, ...]]
+Money = Sequence[tuple[str, date, float]]
 
 
 def at(number: int) -> date:
@@ -21,20 +22,20 @@ def at(number: int) -> date:
     return FIRST + timedelta(days=number - 1)
 
 
-def news(entries: Rows = (), money: Rows = (), endings: Rows = (), sent: Rows = (), responses: Rows = ()) -> News:
+def news(entries: Rows = (), money: Money = (), endings: Rows = (), sent: Rows = (), responses: Rows = ()) -> News:
     """Return a day's news: entries ``customer, journey, arm``; money ``customer, day, units``; the others as the tables have them."""
     who = {"customer_id": pl.String(), "journey_id": pl.String()}
     return News(
         entries=pl.DataFrame([(*row, SEEN) for row in entries], {**who, "arm": pl.String(), "first_seen_on": pl.Date()}, orient="row"),
         money=pl.DataFrame(
-            [(customer, day, int(units * MICRO)) for customer, day, units in money],  # type: ignore[call-overload]
+            [(customer, day, int(units * MICRO)) for customer, day, units in money],
             {"customer_id": pl.String(), "event_date": pl.Date(), "micro": pl.Int64()},
             orient="row",
         ),
         endings=pl.DataFrame(
             list(endings), {**who, "entered_on": pl.Date(), "ended_on": pl.Date(), "ended_reason": pl.String()}, orient="row"
         ),
-        sent=pl.DataFrame(list(sent), {**who, "entered_on": pl.Date(), "sent": pl.Int64()}, orient="row"),
+        sent=pl.DataFrame(list(sent), {**who, "sent": pl.Int64()}, orient="row"),
         responses=pl.DataFrame(
             list(responses), {"customer_id": pl.String(), "event_date": pl.Date(), "responses": pl.Int64()}, orient="row"
         ),
@@ -139,9 +140,9 @@ def test_how_each_step_ended_what_was_sent_and_who_answered_is_kept() -> None:
     """A response is counted for the last step entered before it; an ending is that of the spell it names."""
     last = follow(
         news([("ann", "a", "treated")]),
-        news([("ann", "b", "treated")], endings=[("ann", "a", at(1), at(2), "interrupted")], sent=[("ann", "a", at(1), 2)]),
-        news(responses=[("ann", at(2), 3), ("ann", at(3), 4), ("bob", at(3), 9)], sent=[("ann", "b", at(2), 1)]),
-        news(sent=[("ann", "b", at(2), 1)]),
+        news([("ann", "b", "treated")], endings=[("ann", "a", at(1), at(2), "interrupted")], sent=[("ann", "a", 2)]),
+        news(responses=[("ann", at(2), 3), ("ann", at(3), 4), ("bob", at(3), 9)], sent=[("ann", "b", 1)]),
+        news(sent=[("ann", "b", 1)]),
     )[-1]
     assert last.select("journey_id", "ended_on", "ended_reason", "sent", "responses").rows() == [
         ("a", at(2), "interrupted", 2, 3),
