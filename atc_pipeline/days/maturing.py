@@ -76,6 +76,7 @@ class Maturing:
                 outcomes.append(self._come_of(day, matured, rows, entered, state, names))
             told += [self._in_the_long_run(day, firsts, rows, state, names)] if firsts.height else []
             told += [self._of_all(day, triggers, rows, names)] if triggers.height else []
+        self.measured.forget()
         return {
             "journey_outcomes": maturing.dated(outcomes, come.schema, come.key, day),
             "long_outcomes": maturing.dated(told, lasting.schema, lasting.key, day),

@@ -12,7 +12,9 @@ import polars as pl
 from atc_pipeline.customers import metrics
 from atc_pipeline.days.features import Definitions
 from atc_pipeline.days.rolling import Rolling
+from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Metric, Portfolio
+from atc_pipeline.outcomes.windows import sums_in
 from atc_pipeline.rules.measured import SENT, SENT_TYPE, kept, kept_columns
 from atc_pipeline.tables.store import Store
 
@@ -35,8 +37,30 @@ class Measured:
         }
         of = portfolio.measurement
         longest = max((portfolio.window_days(journey) for journey in portfolio.journeys), default=1)
-        self.days_before = max(of.before_days, of.long_days + of.late_days, longest + of.late_days) + AHEAD
+        self.days_before = max(of.before_days, portfolio.paths.quiet_days, of.long_days + of.late_days, longest + of.late_days) + AHEAD
         self._rolling: Rolling | None = None
+        self._read: tuple[date, pl.LazyFrame] | None = None
+
+    def sums(self, day: date, spans: pl.DataFrame, counted: Sequence[Metric]) -> pl.DataFrame:
+        """Return ``windows.sums_in`` of these spans, of what arrived by the day; their customers as they are known on it.
+
+        Raises what ``rows`` does.
+        """
+        if spans.is_empty():
+            rows = pl.DataFrame(schema=self._columns())
+        else:
+            after = spans["after"].min()
+            assert isinstance(after, date)
+            rows = self.rows(day, self.names(day, spans["customer_id"].unique()), after)
+        return sums_in(rows.lazy(), spans.lazy(), counted)
+
+    def names(self, day: date, customers: pl.Series) -> pl.DataFrame:
+        """One row per name that these customers, as they are known on the day, ever had: ``name``, ``customer_id``."""
+        asked = customers.alias("customer_id").to_frame().lazy()
+        older = absorbed(self.store.lazy("identity_map", day)).select(name="absorbed", customer_id="customer_id")
+        return pl.concat(
+            [asked.select(name="customer_id", customer_id="customer_id"), older.join(asked, on="customer_id", how="semi")]
+        ).collect()
 
     def rows(self, day: date, names: pl.DataFrame, after: date) -> pl.DataFrame:
         """One row of ``customer_metrics`` for each of what happened after a date to these customers, as far as it arrived by the day.
@@ -61,6 +85,10 @@ class Measured:
             .collect()
         )
 
+    def forget(self) -> None:
+        """Let go of what was read for a day: made again it is read again."""
+        self._read = None
+
     def require_goals(self, goals: Sequence[Metric], after: date, day: date) -> None:
         """Raise OutdatedDayError where days after a date were made before what is counted of goals was what it is."""
         for metric in goals:
@@ -73,11 +101,14 @@ class Measured:
         return max(after + timedelta(days=1 - AHEAD), self._since())
 
     def _until(self, day: date) -> pl.LazyFrame:
+        if self._read is not None and self._read[0] == day:
+            return self._read[1]
         if self._rolling is None:
             columns = {"date": pl.Date(), **self._columns(), SENT: SENT_TYPE}
             self._rolling = Rolling(self.store, TABLE, self.days_before, columns, since=self._since(), may_lack=True)
             self._rolling.LARGEST_KEPT = LARGEST_KEPT
-        return self._rolling.until(day)
+        self._read = day, self._rolling.until(day)
+        return self._read[1]
 
     def _since(self) -> date:
         """Return the first day that there is: a lake that an older version began has none before, and they count as nothing."""
