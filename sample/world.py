@@ -85,8 +85,8 @@ def _same(share: float) -> tuple[float, float, float]:
     return (share, share, share)
 
 
-WELCOME = Planted("welcome", "tea", effect=Effect(rate=_same(0.35), delay=2, ends=28))
-CARE = Planted("care", "ski", effect=Effect(rate=(0.5, 0.25, 0.1), basket=_same(0.08), churn=_same(-0.3), delay=4, ends=21))
+WELCOME = Planted("welcome", "tea", effect=Effect(rate=_same(0.2), delay=2, ends=28))
+CARE = Planted("care", "ski", effect=Effect(rate=(0.3, 0.15, 0.05), basket=_same(0.05), churn=_same(-0.2), delay=4, ends=21))
 NEWS = Planted("news", "garden")
 PESTER = Planted("pester", "poker", steps=(1, 2, 3, 4), effect=Effect(rate=_same(-0.12), churn=_same(0.4), delay=1, ends=14))
 
@@ -129,11 +129,14 @@ class World:
         self.consents: Flags = self._uniform("consents") < 0.85
         self.opted_out: Ints = self.joined + 1 + _geometric(self._uniform("opt out"), scenario.opt_out)
         self.logs_in: Ints = np.where(
-            self._uniform("logs in late") < scenario.log_in_late, self.joined + 1 + (self._uniform("logs in") * 10).astype(np.int32), self.joined
+            self._uniform("logs in late") < scenario.log_in_late,
+            self.joined + 1 + (self._uniform("logs in") * 10).astype(np.int32),
+            self.joined,
         ).astype(np.int32)
         merges = self.logs_in + 10 + (self._uniform("merges") * 50).astype(np.int32)
         self.merges: Ints = np.where(self._uniform("two ids") < scenario.has_two_ids, merges, -1).astype(np.int32)
         self.churned: Ints = np.full(self.people, NEVER, np.int32)
+        self.spent: Floats = np.zeros(self.people)
         number = np.arange(self.people)
         name = pl.DataFrame({"world": number // self.size[1], "person": number % self.size[1]}).select(
             pl.format("w{}-{}", pl.col("world").cast(pl.String).str.zfill(3), pl.col("person").cast(pl.String).str.zfill(6))
@@ -161,18 +164,28 @@ class World:
 
         Raises ValueError where a day is left out, or asked for again.
         """
+        person = delivered.select(self.person_of()).to_series().to_numpy().astype(np.int32)
+        journey = delivered.select(pl.col("journey_id").replace_strict(self.number, return_dtype=pl.Int32)).to_series().to_numpy()
+        buys, spent = self.live(day, person, journey.astype(np.int32))
+        today = (day - FIRST).days
+        happened = pl.concat([self._identify(today), self._look(today), self._order(today, buys, spent), self._respond(today, person)])
+        self._keep(happened, today)
+        lines = pl.concat(self._waiting.pop(today)).sort("message_id")["line"]
+        return ("\n".join(lines) + "\n").encode() if len(lines) else b""
+
+    def live(self, day: date, person: Ints, journey: Ints) -> tuple[Ints, Floats]:
+        """Let a day pass: return who orders, and for how much. ``person, journey``: numbers of those who are sent a message, and of which.
+
+        Raises ValueError where a day is left out, or asked for again.
+        """
         today = (day - FIRST).days
         if today != self._next:
             raise ValueError(f"{day} is not the next day, {FIRST + timedelta(days=self._next)}")
         self._next += 1
-        person = delivered.select(self.person_of()).to_series().to_numpy().astype(np.int32)
-        journey = delivered.select(pl.col("journey_id").replace_strict(self.number, return_dtype=pl.Int32)).to_series().to_numpy()
-        self.messages = self.messages.joined_by(person, journey.astype(np.int32), today)
+        self.messages = self.messages.joined_by(person, journey, today)
         buys, spent = self._buy(today)
-        happened = pl.concat([self._identify(today), self._look(today), self._order(today, buys, spent), self._respond(today, person, journey)])
-        self._keep(happened, today)
-        lines = pl.concat(self._waiting.pop(today)).sort("message_id")["line"]
-        return ("\n".join(lines) + "\n").encode() if len(lines) else b""
+        self.spent[buys] += spent
+        return buys, spent
 
     def _buy(self, today: int) -> tuple[Ints, Floats]:
         """Return who orders, and for how much; who stops for good is remembered."""
@@ -183,13 +196,15 @@ class World:
         buys = alive & ~stops & (self._uniform("orders", today) < likely(self.rate * season(today) * more["rate"]))
         noise = np.exp(0.5 * self._chance("spends", today).standard_normal(self.size).ravel() - 0.5**2 / 2)
         who = np.flatnonzero(buys).astype(np.int32)
-        return who, np.round((self.basket * np.maximum(more["basket"], 0) * noise)[who], 2)
+        return who, np.round((self.basket * more["basket"] * noise)[who], 2)
 
     def _event(self, who: Ints, today: int, kind: str, fields: pl.Expr, columns: Mapping[str, object] | None = None) -> pl.DataFrame:
         """One row per event: ``message_id``, whose it is, its line but for who they are."""
         frame = pl.DataFrame({"person": who, **(columns or {})}).with_columns(name=self.names.gather(who))
         second = (pl.col("person").cast(pl.Int64) * 7919 + zlib.crc32(kind.encode())) % 86_400
-        clock = (pl.lit(FIRST + timedelta(days=today)).cast(pl.Datetime("us")) + pl.duration(seconds=second)).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        clock = (pl.lit(FIRST + timedelta(days=today)).cast(pl.Datetime("us")) + pl.duration(seconds=second)).dt.strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        )
         message_id = pl.format(f"{kind}-{{}}-{today}", "name")
         return frame.select("person", "name", message_id=message_id, clock=clock, fields=fields)
 
@@ -228,7 +243,7 @@ class World:
         revenue = _text(',"type":"track","event":"Order Completed","properties":{"revenue":', pl.col("spent").cast(pl.String), "}")
         return self._tracked(who, today, "order", revenue, {"spent": spent})
 
-    def _respond(self, today: int, person: Ints, journey: Ints) -> pl.DataFrame:
+    def _respond(self, today: int, person: Ints) -> pl.DataFrame:
         who = person[self._uniform("responds", today)[person] < 0.2]
         return self._tracked(np.unique(who), today, "open", pl.lit(',"type":"track","event":"Message Opened"'))
 
@@ -236,8 +251,13 @@ class World:
         """Events as a tracker names people: a stranger before they log in, by either id until these are merged."""
         is_second = (self.merges[who] > today) & (self._uniform(f"by:{kind}", today)[who] < 0.5)
         by = np.where(self.logs_in[who] > today, "a", np.where(is_second, "b", ""))
-        named = pl.when(pl.col("by") == "a").then(_text('"anonymousId":"a.', _WHO, '"'))
-        named = named.when(pl.col("by") == "b").then(_text('"userId":"b.', _WHO, '"')).otherwise(_text('"userId":"', _WHO, '"'))
+        named = (
+            pl.when(pl.col("by") == "a")
+            .then(_text('"anonymousId":"a.', _WHO, '"'))
+            .when(pl.col("by") == "b")
+            .then(_text('"userId":"b.', _WHO, '"'))
+            .otherwise(_text('"userId":"', _WHO, '"'))
+        )
         return self._event(who, today, kind, pl.concat_str(named, fields), {"by": by.astype(object), **(columns or {})})
 
     def _keep(self, happened: pl.DataFrame, today: int) -> None:
@@ -277,22 +297,18 @@ class World:
         journey = entries["journey_id"].replace_strict({**self.number, SYSTEM: -1}, return_dtype=pl.Int32).to_numpy()
         window = entries["window_days"].to_numpy().astype(np.int32)
         day, of, own = self._of_entries(person.astype(np.int32), entered.astype(np.int32), journey, window)
-        kept, dropped = _fatigue(day, np.ones_like(own)), _fatigue(day, ~own)
         alive = (self.churned[person] > entered) & (self.joined[person] <= entered)
-        survives = [np.ones(len(person)), np.ones(len(person))]
-        made = np.zeros(len(person))
-        kind = self.kind[person]
-        for ahead in range(1, int(window.max(initial=0)) + 1):
-            today = entered + ahead
-            counts = alive & (ahead <= window)
-            usual, sign = self.rate[person] * season(today), 1.0
-            for arm, (fatigue, at_work) in enumerate(((kept, np.ones_like(own)), (dropped, ~own))):
-                more = _strengths(self.scenario, kind, of, np.where(at_work, today[:, None] - day, -1), fatigue)
-                survives[arm] *= 1 - np.clip(self.hazard[person] * more["churn"], 0, 1)
-                worth = survives[arm] * likely(usual * more["rate"]) * self.basket[person] * np.maximum(more["basket"], 0)
-                made += np.where(counts, sign * worth, 0.0)
-                sign = -1.0
-        return made
+        usual, hazard, kind = self.rate[person], self.hazard[person], self.kind[person]
+        money = []
+        for sent in (np.ones_like(own), ~own):
+            work, survives = _Work.of(self.scenario, kind[:, None], of, _fatigue(day, sent) * sent), np.ones(len(person))
+            money.append(np.zeros(len(person)))
+            for ahead in range(1, int(window.max(initial=0)) + 1):
+                more = work.at(ahead + (entered[:, None] - day))
+                survives *= 1 - np.clip(hazard * more["churn"], 0, 1)
+                worth = survives * likely(usual * season(entered + ahead) * more["rate"]) * self.basket[person] * more["basket"]
+                money[-1] += np.where(alive & (ahead <= window), worth, 0.0)
+        return money[0] - money[1]
 
     def _of_entries(self, person: Ints, entered: Ints, journey: Ints, window: Ints) -> tuple[Ints, Ints, Flags]:
         """Return the messages that matter for each entry, by row: on which day, of which journey, and whether this entry's own.
@@ -300,9 +316,7 @@ class World:
         Where there is none, the day is after all days. An entry's own are as its steps plan them, whether or not they were delivered:
         control is told what it would have been.
         """
-        own_days = [self._due(person, entered, number, step) for number, step in self._slots()]
-        own_of = [np.full(len(person), number, np.int32) for number, _ in self._slots()]
-        planned = [np.where(journey == number, day, NEVER) for (number, _), day in zip(self._slots(), own_days, strict=True)]
+        planned = self._planned(person, entered, journey)
         row, message = self.messages.of(person)
         day, of = self.messages.day[message], self.messages.journey[message]
         lasts = np.array([planted.length_days for planted in self.scenario.journeys], np.int32)
@@ -315,18 +329,17 @@ class World:
         days, ofs = np.full((len(person), width), NEVER, np.int32), np.zeros((len(person), width), np.int32)
         owns = np.zeros((len(person), width), np.bool_)
         days[row, place], ofs[row, place], owns[row, place] = day, of, of_system
-        days = np.column_stack([days, *planned])
-        ofs = np.column_stack([ofs, *own_of])
-        owns = np.column_stack([owns, *(np.ones(len(person), np.bool_) for _ in own_of)])
-        return days, ofs, owns
+        ofs = np.column_stack([ofs, np.repeat(np.maximum(journey, 0)[:, None], planned.shape[1], axis=1)])
+        return np.column_stack([days, planned]), ofs, np.column_stack([owns, np.ones(planned.shape, np.bool_)])
 
-    def _slots(self) -> list[tuple[int, int]]:
-        return [(number, step) for number, journey in enumerate(self.scenario.journeys) for step in journey.steps]
-
-    def _due(self, person: Ints, entered: Ints, journey: int, step: int) -> Ints:  # noqa: ARG002
-        """On which day a step is delivered, if nothing but a no to e-mail stands against it."""
-        due = entered + step
-        return np.where(self.opted_out[person] >= due, due, NEVER).astype(np.int32)
+    def _planned(self, person: Ints, entered: Ints, journey: Ints) -> Ints:
+        """Return on which days the steps of each entry are delivered, by row, if nothing but a no to e-mail stands against it."""
+        most = max(len(planned.steps) for planned in self.scenario.journeys)
+        steps = np.full((len(self.scenario.journeys) + 1, most), NEVER, np.int32)  # the last row is of the system, which plans nothing
+        for number, planned in enumerate(self.scenario.journeys):
+            steps[number, : len(planned.steps)] = planned.steps
+        due = entered[:, None] + steps[journey]
+        return np.where(self.opted_out[person][:, None] >= due, due, NEVER).astype(np.int32)
 
     def made_by_all(self, until: date | None = None) -> Floats:
         """Return, per person, the difference in expected money that all delivered messages have made by the end."""
@@ -338,7 +351,7 @@ class World:
         for today in range(last + 1):
             more, there = messages.at_work(self.scenario, self.kind, today), self.joined <= today
             alive *= np.where(there, 1 - np.clip(self.hazard * more["churn"], 0, 1), 1.0)
-            worth = likely(self.rate * season(today) * more["rate"]) * self.basket * np.maximum(more["basket"], 0)
+            worth = likely(self.rate * season(today) * more["rate"]) * self.basket * more["basket"]
             money += np.where(there, alive * worth, 0.0)
         return money
 
@@ -408,20 +421,21 @@ class _Messages:
         longest = max(journey.effect.ends for journey in scenario.journeys)
         at_work = np.flatnonzero((self.day <= today) & (self.day >= today - longest))
         person, age = self.person[at_work], today - self.day[at_work]
-        alone = _strengths(scenario, kind[person], self.journey[at_work][:, None], age[:, None], self.fatigue[at_work][:, None])
-        return {what: 1 + np.bincount(person, strength - 1, minlength=len(kind)) for what, strength in alone.items()}
+        work = _Work.of(scenario, kind[person], self.journey[at_work], self.fatigue[at_work])
+        return {what: np.maximum(1 + np.bincount(person, alone, minlength=len(kind)), 0) for what, alone in work.alone(age).items()}
 
     def of(self, person: Ints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Return pairs of a row of ``person`` and the number of a message to them, by row."""
         order = np.argsort(self.person, kind="stable")
-        first, beyond = (np.searchsorted(self.person[order], person, side=side) for side in _SIDES)
+        people = self.person[order]
+        first, beyond = np.searchsorted(people, person, side="left"), np.searchsorted(people, person, side="right")
         count = beyond - first
         row = np.repeat(np.arange(len(person)), count)
         within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
         return row, order[np.repeat(first, count) + within]
 
 
-_SIDES = ("left", "right")
+WORKS_ON = ("rate", "basket", "churn")
 TOO_LATE = 45
 _NAME = r"w(\d{3})-(\d{6})$"
 
@@ -434,18 +448,33 @@ def _text(*parts: str | pl.Expr | pl.Series) -> pl.Expr:
     return pl.concat_str(pl.lit(part) if isinstance(part, str | pl.Series) else part for part in parts)
 
 
-def _strengths(
-    scenario: Scenario, kind: npt.NDArray[np.intp], journey: Ints, age: Ints, fatigue: Floats
-) -> dict[str, Floats]:
-    """Return by how much rate, basket and chance of stopping are multiplied: rows of people, columns of messages so many days old."""
-    effects = [planted.effect for planted in scenario.journeys]
-    delay, ends = np.array([effect.delay for effect in effects])[journey], np.array([effect.ends for effect in effects])[journey]
-    weight = np.where((age >= 0) & (age <= ends), fatigue * -np.expm1(-np.maximum(age, 0) / delay), 0.0)
-    strengths = {}
-    for what in ("rate", "basket", "churn"):
-        planted = np.array([getattr(effect, what) for effect in effects])[journey, kind[:, None]]
-        strengths[what] = 1 + (planted * weight).sum(axis=1)
-    return strengths
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What messages do, by how old they are: each array has a place for each of them."""
+
+    strength: Mapping[str, Floats]
+    delay: Floats
+    ends: Ints
+
+    @classmethod
+    def of(cls, scenario: Scenario, kind: npt.NDArray[np.intp], journey: Ints, fatigue: Floats) -> "_Work":
+        effects = [planted.effect for planted in scenario.journeys]
+        strength = {what: np.array([getattr(effect, what) for effect in effects])[journey, kind] * fatigue for what in WORKS_ON}
+        return cls(
+            strength,
+            np.array([effect.delay for effect in effects])[journey],
+            np.array([effect.ends for effect in effects], np.int32)[journey],
+        )
+
+    def alone(self, age: Ints) -> dict[str, Floats]:
+        """Return what each message adds, so many days after it came."""
+        is_at_work = (age >= 0) & (age <= self.ends)
+        weight = np.where(is_at_work, -np.expm1(-np.where(is_at_work, age, 0) / self.delay), 0.0)
+        return {what: strength * weight for what, strength in self.strength.items()}
+
+    def at(self, age: Ints) -> dict[str, Floats]:
+        """Return by how much rate, basket and chance of stopping are multiplied, where rows are people and columns their messages."""
+        return {what: np.maximum(1 + added.sum(axis=1), 0) for what, added in self.alone(age).items()}
 
 
 def _fatigue(day: Ints, counts: Flags) -> Floats:
