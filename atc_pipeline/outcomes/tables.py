@@ -307,4 +307,4 @@ JOURNEY_MOVEMENT = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX,)
+TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries)
