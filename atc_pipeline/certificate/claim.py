@@ -12,6 +12,8 @@ from typing import Protocol
 
 import polars as pl
 
+from atc_pipeline.tables.store import Store
+
 
 class Scale(StrEnum):
     """How much of it is tried: ``quick`` is what every change is tested by, ``full`` what the page says."""
@@ -68,3 +70,16 @@ class Worlds(Protocol):
 
     def __call__(self, scenario: str, seed: int, *, count: int, customers: int, days: int) -> World:
         """Return a world that nothing has happened in yet."""
+
+
+class Stores(Protocol):
+    """Makes stores for trials, that nobody needs afterwards."""
+
+    def empty(self) -> Store:
+        """Return a store with nothing in it; of large tables it may forget all but the last days."""
+
+    def lasting(self) -> Store:
+        """Return a store with nothing in it that forgets nothing."""
+
+    def over(self, below: Store) -> Store:
+        """Return a store that has what is in another one, and what is written to it, which that one never sees."""
