@@ -100,8 +100,7 @@ class Money:
         orders = chance.poisson(rate)
         whose = np.repeat(np.arange(rate.size), orders)
         baskets = chance.lognormal(-(self.sigma**2) / 2, self.sigma, whose.size) * self.basket
-        money: Floats = np.bincount(whose, weights=np.round(baskets, 2), minlength=rate.size)
-        return money
+        return np.bincount(whose, weights=np.round(baskets, 2), minlength=rate.size).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -146,11 +145,11 @@ class Ratings:
         """Draw how often each answers and how pleased they are, then the answers of both times."""
         often = chance.gamma(1.0, 1.0, lift.size) * level
         pleased = self.mean + 0.4 * (often - level) + chance.normal(0.0, 0.5, lift.size)
-        after, before = chance.poisson(self.answers * often), chance.poisson(self.answers * self.before * often)
+        after, before = (chance.poisson(self.answers * times * often).astype(float) for times in (1.0, self.before))
         noise = chance.standard_normal((2, lift.size))
         return Values(
-            {"rating_sum": after * (pleased + self.mean * (lift - 1)) + noise[0] * np.sqrt(after), "rating_count": after.astype(float)},
-            {"rating_sum": before * pleased + noise[1] * np.sqrt(before), "rating_count": before.astype(float)},
+            {"rating_sum": after * (pleased + self.mean * (lift - 1)) + noise[0] * np.sqrt(after), "rating_count": after},
+            {"rating_sum": before * pleased + noise[1] * np.sqrt(before), "rating_count": before},
         )
 
 

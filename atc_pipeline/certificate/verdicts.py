@@ -14,7 +14,18 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.certificate.claim import Claim, Scale
-from atc_pipeline.certificate.drawn import LATE_DAYS, STARTS_ON, WINDOW_DAYS, Drawn, Estimating, Scenario, draw, known_on, names, portfolio_of
+from atc_pipeline.certificate.drawn import (
+    LATE_DAYS,
+    STARTS_ON,
+    WINDOW_DAYS,
+    Drawn,
+    Estimating,
+    Scenario,
+    draw,
+    known_on,
+    names,
+    portfolio_of,
+)
 from atc_pipeline.certificate.estimator import SEED, draws, rows_of
 from atc_pipeline.certificate.laws import Bell, Floats, Money
 from atc_pipeline.certificate.scenarios import SHOP
