@@ -1,0 +1,493 @@
+"""Entries, outcomes and uplift in plain Python, written from the contract alone (PROOF 10 and 11): rows in, rows out.
+
+What belongs here: what each row says, the slow way: all events are looked at again for every figure. What does not: who enters what,
+which the reference of the decision says (``tests.engine.reference``), and anything that is told apart from the engine's way of doing it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from scipy import stats
+
+from atc_pipeline.journeys.portfolio import NONE, Journey, Portfolio
+from tests.engine import reference
+from tests.engine.reference import DAY, Row, as_number, customer_of, micros, occurrences, value_at, who_is, xxh64
+
+SYSTEM = "system"
+
+
+# --- PROOF 10: what is measured --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric: its columns, and what one customer's occurrences add up to in them."""
+
+    id: str
+    kind: str
+    property: str | None
+    of: Any
+    """The selector."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of its columns; an average is a ratio of two."""
+        return (f"{self.id}_sum", f"{self.id}_count") if self.kind == "avg" else (self.id,)
+
+    def amounts(self, mine: Sequence[Row]) -> tuple[float, ...]:
+        """Return what it comes to, of one customer's events in a window."""
+        found = occurrences(self.of, mine)
+        if self.kind in {"count", "any"}:
+            return (float(len(found)),) if self.kind == "count" else (float(bool(found)),)
+        numbers = [number for each in found if (number := as_number(value_at(each.values, str(self.property)))) is not None]
+        total = sum(micros(number) for number in numbers) / 1_000_000
+        return (total, float(len(numbers))) if self.kind == "avg" else (total,)
+
+
+def measured(portfolio: Portfolio) -> list[Measured]:
+    """Return the metrics of the file, then what is built in: money where the file names none, and responses."""
+    every = [Measured(each.id, each.kind, each.summed, each.selector) for each in portfolio.metrics]
+    if portfolio.measurement.money is None and portfolio.predictions is not None:
+        of = portfolio.predictions
+        every.append(Measured("money", "sum", of.value, reference.Selector((of.order,))))
+    if portfolio.engagement is not None:
+        every.append(Measured("responses", "count", None, reference.Selector(portfolio.engagement.responses)))
+    return every
+
+
+def money_of(portfolio: Portfolio) -> str | None:
+    """Return the metric that money is told in."""
+    return portfolio.measurement.money or ("money" if portfolio.predictions is not None else None)
+
+
+def window_of(journey: Journey, portfolio: Portfolio) -> int:
+    """Return the days after entry that count: the journey's own, else its goal's, else what the file says of all, else its length."""
+    for days in (journey.measure.window_days, journey.goal and journey.goal.within_days, portfolio.measurement.window_days):
+        if days is not None:
+            return days
+    return journey.length_days
+
+
+@dataclass
+class Known:
+    """What is known at the end of a day: whose every event is, by what has arrived until then."""
+
+    day: date
+    events: list[Row]
+    survivors: Mapping[str, str]
+    """Customer id -> who that is by now, for those who are somebody else."""
+    of: dict[str, list[Row]]
+
+    @classmethod
+    def by(cls, day: date, history: Iterable[Row]) -> "Known":
+        """Return what is known of these events at the end of a day."""
+        arrived = reference.counted(event for event in history if event["date"] <= day)
+        who = who_is(arrived)
+        of: dict[str, list[Row]] = {}
+        for event in arrived:
+            of.setdefault(customer_of(event, who), []).append(event)
+        return cls(day, arrived, reference.survivors(arrived, day), of)
+
+    def now(self, customer: str) -> str:
+        """Return who a customer is by now."""
+        return self.survivors.get(customer, customer)
+
+    def between(self, customer: str, after: date, until: date) -> list[Row]:
+        """Return what a customer did on the days (after, until], by the day on which it happened."""
+        return [event for event in self.of.get(self.now(customer), []) if after < event["event_date"] <= until]
+
+    def sums(self, metrics: Iterable[Measured], customer: str, after: date, until: date, suffix: str = "") -> Row:
+        """Return every metric of a customer over these days."""
+        mine = self.between(customer, after, until)
+        return {
+            f"{column}{suffix}": amount
+            for metric in metrics
+            for column, amount in zip(metric.columns, metric.amounts(mine), strict=True)
+        }
+
+
+# --- PROOF 10: entries -----------------------------------------------------------------------------------------------
+
+
+def is_below(salt: str, name: str, share: float) -> bool:
+    """Return whether a name's bucket is among those of a share."""
+    return xxh64(f"{salt}:{name}") % 10_000 < round(share * 10_000)
+
+
+def held_out_by(arm_id: str, journey: Journey, portfolio: Portfolio) -> str | None:
+    """Return who holds somebody out: the policy first."""
+    if is_below(portfolio.version, arm_id, portfolio.policy.holdout):
+        return "policy"
+    salt = journey.id if journey.holdout_version is None else f"{journey.id}:{journey.holdout_version}"
+    return "journey" if is_below(salt, arm_id, journey.holdout) else None
+
+
+def variant_of(name: str, journey: Journey) -> tuple[str | None, float | None]:
+    """Return the variant that somebody is in, and how likely that was."""
+    bucket, above = xxh64(f"variant:{journey.id}:{name}") % 10_000, 0.0
+    for share in journey.variants:
+        above += share.share
+        if bucket < round(above * 10_000):
+            return share.id, share.share
+    return None, None
+
+
+def entries(
+    assignments: Iterable[Row],
+    candidates: Iterable[Row],
+    state: Iterable[Row],
+    profiles: Iterable[Row],
+    memberships: Iterable[Row],
+    identities: Iterable[Row],
+    known: Known,
+    portfolio: Portfolio,
+) -> list[Row]:
+    """Return ``journey_entries`` of a day, from the tables of that day."""
+    day, journeys = known.day, {journey.id: journey for journey in portfolio.journeys}
+    options: dict[str, list[Row]] = {}
+    for row in candidates:
+        options.setdefault(row["customer_id"], []).append(row)
+    times = {(row["customer_id"], row["journey_id"]): row["times_entered"] for row in state}
+    preferred = {row["customer_id"]: row["preferred_channel"] for row in profiles}
+    segments: dict[str, list[str]] = {}
+    for row in memberships:
+        segments.setdefault(row["customer_id"], []).append(row["segment_id"])
+    arm_ids = {row["customer_id"]: row["arm_id"] for row in identities}
+    found = []
+    for row in assignments:
+        if row["decision"] not in {"start", "switch"}:
+            continue
+        customer, journey = row["customer_id"], journeys[row["journey_id"]]
+        arm_id = arm_ids[customer]
+        passed = eligible(options[customer])
+        by = held_out_by(arm_id, journey, portfolio)
+        variant, probability = variant_of(arm_id, journey)
+        window = window_of(journey, portfolio)
+        quiet = known.between(customer, day - portfolio.paths.quiet_days * DAY, day)
+        found.append(
+            {
+                "date": day,
+                "customer_id": customer,
+                "journey_id": journey.id,
+                "entry_number": times[customer, journey.id],
+                "decision": row["decision"],
+                "arm": "treated" if by is None else "control",
+                "held_out_by": by,
+                "holdout": journey.holdout,
+                "holdout_version": journey.holdout_version,
+                "policy_holdout": portfolio.policy.holdout,
+                "version": portfolio.version,
+                "variant": variant,
+                "variant_probability": probability,
+                "is_drawn": is_drawn(row, passed, arm_id, portfolio),
+                "options": len(passed),
+                "selection_probability": row["selection_probability"],
+                "score": row["score"],
+                "propensity": next(option["propensity"] for option in options[customer] if option["journey_id"] == journey.id),
+                "baseline": None,
+                "propensity_source": "prior",
+                "model_fitted_on": None,
+                "window_days": window,
+                "matures_on": day + (window + portfolio.measurement.late_days) * DAY,
+                "goal_within_days": journey.goal and journey.goal.within_days,
+                "is_quiet": not any(is_sign_of_life(event, portfolio) for event in quiet),
+                "preferred_channel": preferred[customer],
+                "segments": sorted(segments[customer]),
+                "portfolio": row["portfolio"],
+                **known.sums(measured(portfolio), customer, day - portfolio.measurement.before_days * DAY, day, "_before"),
+            }
+        )
+    return reference.sort(found, "customer_id", "journey_id")
+
+
+def eligible(options: Sequence[Row]) -> list[Row]:
+    """Return the options of one customer that failed no gate and outrank none: what became of them later is no gate."""
+    none = next(row for row in options if row["journey_id"] == NONE)
+    later = {"in_flight", "capacity", "outscored"}
+    return [
+        row
+        for row in options
+        if row is not none and not set(row["failed_gates"]) - later and (row["mandatory"] or row["score"] > none["score"])
+    ]
+
+
+def is_drawn(row: Row, passed: Sequence[Row], arm_id: str, portfolio: Portfolio) -> bool:
+    """Return whether exploration drew the journey of an assignment: nobody is asked who is in flight or has to enter something."""
+    if row["decision"] != "start" or any(option["mandatory"] for option in passed):
+        return False
+    return xxh64(f"explore:{arm_id}:{row['date']}") % 10_000 < round(portfolio.policy.explore * 10_000)
+
+
+def is_sign_of_life(event: Row, portfolio: Portfolio) -> bool:
+    """Return whether an event is a response or an order."""
+    names = [] if portfolio.engagement is None else list(portfolio.engagement.responses)
+    names += [] if portfolio.predictions is None else [portfolio.predictions.order]
+    return event["event"] in names
+
+
+# --- PROOF 10: outcomes ----------------------------------------------------------------------------------------------
+
+
+FROM_THE_ENTRY = (
+    "arm",
+    "held_out_by",
+    "holdout",
+    "holdout_version",
+    "entry_number",
+    "variant",
+    "variant_probability",
+    "window_days",
+    "is_quiet",
+    "preferred_channel",
+    "segments",
+)
+
+
+def contaminated(entry: Row, all_entries: Iterable[Row], known: Known) -> bool:
+    """Return whether a first entry's customer has another first entry into the same journey by now, in another arm."""
+    mine = known.now(entry["customer_id"])
+    return entry["entry_number"] == 1 and any(
+        other["entry_number"] == 1
+        and other["journey_id"] == entry["journey_id"]
+        and other["arm"] != entry["arm"]
+        and known.now(other["customer_id"]) == mine
+        for other in all_entries
+    )
+
+
+def goal_of(entry: Row, known: Known, portfolio: Portfolio) -> Row:
+    """Return what came of an entry's goal, in its own days."""
+    journey = next((journey for journey in portfolio.journeys if journey.id == entry["journey_id"]), None)
+    if journey is None or journey.goal is None or entry["goal_within_days"] is None:
+        return {"goal": None, "goal_on": None, "goal_value": None}
+    until = entry["date"] + entry["goal_within_days"] * DAY
+    reached = [one for one in known.between(entry["customer_id"], entry["date"], until) if one["event"] == journey.goal.event]
+    value = None
+    if journey.goal.value is not None:
+        (value,) = Measured("value", "sum", journey.goal.value, reference.Selector((journey.goal.event,))).amounts(reached)
+    return {"goal": bool(reached), "goal_on": min((one["event_date"] for one in reached), default=None), "goal_value": value}
+
+
+Ending = Callable[[str, str, date], tuple[date | None, str | None]]
+"""Of a customer of now, a journey and the day of entry: when and why it ended."""
+
+
+def outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio, ending: Ending) -> list[Row]:
+    """Return ``journey_outcomes`` of a day, but for what was sent: what came of the entries that mature on it.
+
+    ``all_entries``: of every day until then.
+    """
+    found = []
+    for entry in all_entries:
+        if entry["matures_on"] != known.day:
+            continue
+        customer, entered_on = entry["customer_id"], entry["date"]
+        ended_on, reason = ending(known.now(customer), entry["journey_id"], entered_on)
+        found.append(
+            {
+                "date": known.day,
+                "journey_id": entry["journey_id"],
+                "customer_id": customer,
+                "entered_on": entered_on,
+                "known_as": known.now(customer),
+                **{name: entry[name] for name in FROM_THE_ENTRY},
+                "contaminated": contaminated(entry, all_entries, known),
+                **goal_of(entry, known, portfolio),
+                "ended_on": ended_on,
+                "ended_reason": reason,
+                **known.sums(measured(portfolio), customer, entered_on, entered_on + entry["window_days"] * DAY),
+                **before(entry, portfolio),
+            }
+        )
+    return reference.sort(found, "journey_id", "customer_id", "entered_on")
+
+
+def before(entry: Row, portfolio: Portfolio) -> Row:
+    """Return what an entry says the customer was worth before: it is never changed by a later day."""
+    columns = [f"{column}_before" for metric in measured(portfolio) for column in metric.columns]
+    return {column: entry.get(column, 0.0) for column in columns}
+
+
+def triggers(all_entries: Iterable[Row], known: Known) -> list[Row]:
+    """Return each customer's first entry into any journey since the version in force then began, under the name it was made by."""
+    first: dict[tuple[str, str], Row] = {}
+    for entry in sorted(all_entries, key=lambda row: (row["date"], row["customer_id"])):
+        if entry["date"] <= known.day:
+            first.setdefault((entry["version"], entry["customer_id"]), entry)
+    return list(first.values())
+
+
+def long_outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio) -> list[Row]:
+    """Return ``long_outcomes`` of a day: first entries, into a journey or into any, whose long window closed on it."""
+    of = portfolio.measurement
+    entered_on = known.day - (of.long_days + of.late_days) * DAY
+    every = [(entry["journey_id"], entry, entry["held_out_by"]) for entry in all_entries if entry["entry_number"] == 1]
+    every += [(SYSTEM, entry, entry["held_out_by"]) for entry in triggers(all_entries, known)]
+    found = []
+    for name, entry, by in every:
+        if entry["date"] != entered_on:
+            continue
+        found.append(
+            {
+                "date": known.day,
+                "journey_id": name,
+                "customer_id": entry["customer_id"],
+                "entered_on": entered_on,
+                "known_as": known.now(entry["customer_id"]),
+                "arm": entry["arm"],
+                "held_out_by": by,
+                "version": entry["version"],
+                **known.sums(measured(portfolio), entry["customer_id"], entered_on, entered_on + of.long_days * DAY),
+                **before(entry, portfolio),
+            }
+        )
+    return reference.sort(found, "journey_id", "customer_id")
+
+
+# --- PROOF 11: estimates ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One customer: the stratum, the arm, the outcome and the same before. Each is a number, or (numerator, denominator)."""
+
+    stratum: Any
+    is_treated: bool
+    y: float
+    x: float = 0.0
+    y_den: float = 1.0
+    x_den: float = 1.0
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean."""
+    return math.fsum(values) / len(values)
+
+
+def products(left: Sequence[float], right: Sequence[float]) -> float:
+    """Return the sum of products of what two lists differ from their means by."""
+    left_mean, right_mean = mean(left), mean(right)
+    return math.fsum((one - left_mean) * (other - right_mean) for one, other in zip(left, right, strict=True))
+
+
+@dataclass
+class Estimate:
+    """What is estimated of one metric."""
+
+    treated: int
+    control: int
+    effect: float
+    variance: float
+    degrees: float
+    theta: float = 0.0
+    variance_left: float = 1.0
+    parts: list[tuple[float, int, int]] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        """Return the standard error."""
+        return math.sqrt(self.variance)
+
+    def fixed(self) -> tuple[float, float]:
+        """Return the interval for one look."""
+        half = stats.t.ppf(0.975, self.degrees) * self.error
+        return self.effect - half, self.effect + half
+
+    def width(self, expected: int) -> float:
+        """Return how many standard errors either side the interval for every look is."""
+        n, r2 = self.treated + self.control, mixing(expected)
+        return math.sqrt(2 * (n * r2 + 1) / (n * r2) * math.log(math.sqrt(n * r2 + 1) / 0.05))
+
+    def anytime(self, expected: int) -> tuple[float, float]:
+        """Return the interval for every look."""
+        half = self.width(expected) * self.error
+        return self.effect - half, self.effect + half
+
+    def evidence(self, expected: int) -> float:
+        """Return by how much the data speak against no effect."""
+        n, r2, z = self.treated + self.control, mixing(expected), self.effect / self.error
+        return math.exp(r2 * n * z * z / (2 * (n * r2 + 1))) / math.sqrt(n * r2 + 1)
+
+    def p_anytime(self, expected: int) -> float:
+        """Return 1 / evidence, at most 1."""
+        return min(1.0, 1 / self.evidence(expected))
+
+
+def mixing(expected: int) -> float:
+    """Return r^2, by which the interval for every look is narrowest at so many customers."""
+    return (-2 * math.log(0.05) + math.log(-2 * math.log(0.05) + 1)) / expected
+
+
+def linearised(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """Return what each customer adds to a ratio of sums, as the delta method has it; 0 where nothing was counted."""
+    total = math.fsum(denominators)
+    if not total:
+        return [0.0] * len(numerators)
+    ratio, size = math.fsum(numerators) / total, total / len(denominators)
+    return [(num - ratio * den) / size for num, den in zip(numerators, denominators, strict=True)]
+
+
+def estimate(units: Sequence[Unit], *, is_ratio: bool = False, is_adjusted: bool = True) -> Estimate | None:
+    """Return the difference between the arms; None where a stratum cannot say: it counts only with two customers in each arm."""
+    if is_ratio:
+        ys = linearised([unit.y for unit in units], [unit.y_den for unit in units])
+        xs = linearised([unit.x for unit in units], [unit.x_den for unit in units])
+        units = [Unit(unit.stratum, unit.is_treated, y, x) for unit, y, x in zip(units, ys, xs, strict=True)]
+    strata: dict[Any, tuple[list[Unit], list[Unit]]] = {}
+    for unit in units:
+        strata.setdefault(unit.stratum, ([], []))[not unit.is_treated].append(unit)
+    strata = {name: arms for name, arms in strata.items() if min(len(arm) for arm in arms) > 1}
+    everybody = sum(len(arm) for arms in strata.values() for arm in arms)
+    if not everybody:
+        return None
+    whole = Estimate(0, 0, 0.0, 0.0, 0.0)
+    theta = spread = left = 0.0
+    inverse_degrees = 0.0
+    for arms in strata.values():
+        share = sum(len(arm) for arm in arms) / everybody
+        sxx = sum(products([unit.x for unit in arm], [unit.x for unit in arm]) for arm in arms)
+        sxy = sum(products([unit.x for unit in arm], [unit.y for unit in arm]) for arm in arms)
+        slope = sxy / sxx if sxx and is_adjusted else 0.0
+        middle = mean([unit.x for arm in arms for unit in arm])
+        adjusted = [[unit.y - slope * (unit.x - middle) for unit in arm] for arm in arms]
+        sizes = [len(arm) for arm in arms]
+        squares = [products(values, values) for values in adjusted]
+        welch = [squared / (size - 1) / size for squared, size in zip(squares, sizes, strict=True)]
+        pooled = sum(squares) / (sum(sizes) - 2) * (1 / sizes[0] + 1 / sizes[1])
+        whole.treated += sizes[0]
+        whole.control += sizes[1]
+        whole.effect += share * (mean(adjusted[0]) - mean(adjusted[1]))
+        whole.variance += share**2 * max(sum(welch), pooled)
+        whole.parts.append((share, *sizes))
+        inverse_degrees += sum((share**2 * part) ** 2 / (size - 1) for part, size in zip(welch, sizes, strict=True))
+        theta += share * slope
+        spread += sum(products([unit.y for unit in arm], [unit.y for unit in arm]) for arm in arms)
+        left += sum(squares)
+        whole.degrees += share**2 * sum(welch)
+    whole.degrees = whole.degrees**2 / inverse_degrees if inverse_degrees else math.nan
+    whole.theta, whole.variance_left = theta, left / spread if spread else 1.0
+    return whole
+
+
+def benjamini_hochberg(ps: Mapping[Any, float]) -> dict[Any, float]:
+    """Return each p as the least rate of false discoveries at which it would pass."""
+    ranked = sorted(ps, key=lambda name: ps[name])
+    adjusted, least = {}, 1.0
+    for rank in range(len(ranked), 0, -1):
+        least = min(least, ps[ranked[rank - 1]] * len(ranked) / rank)
+        adjusted[ranked[rank - 1]] = least
+    return adjusted
+
+
+def sample_ratio(rows: Iterable[tuple[float, bool]]) -> float | None:
+    """Return how likely so uneven a split is: of (share held out, is treated); chi-square of what was expected in all."""
+    rows = [row for row in rows if 0 < row[0] < 1]
+    expected = math.fsum(round(share * 10_000) / 10_000 for share, _ in rows)
+    if not rows:
+        return None
+    control = sum(not is_treated for _, is_treated in rows)
+    difference = (control - expected) ** 2
+    return float(stats.chi2.sf(difference / expected + difference / (len(rows) - expected), 1))
