@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PWD := $(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test ui check bench schema docs lock clean
+.PHONY: help demo test ui check bench certify schema docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,9 @@ check: $(VENV) ## lint, format, types, import contracts
 
 bench: $(VENV) ## measure the speed
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+certify: $(VENV) ## show on worlds with planted truth that what is said of journeys is right, and write docs/certificate.md (ARGS=quick for three minutes)
+	@$(BIN)/python -m docs.certificate $(ARGS)
 
 schema: $(VENV) ## write journeys.schema.json, which editors read, as the grammar is now, and docs/plan.schema.json
 	@$(BIN)/python -m atc_pipeline.journeys.editors > journeys.schema.json

@@ -7,12 +7,14 @@ they are kept (``resources.storage.portfolios``).
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 from pydantic import PrivateAttr
 
+from atc_pipeline.journeys.measures import decided_otherwise
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.reading import read_text
@@ -85,7 +87,10 @@ class JourneysFile(dg.ConfigurableResource):
         try:
             text = read_text(path)
             files = read_files(text, path.name, path.parent)
-            return InUse(resolve_text(text, path.name, files), None), text, files
+            portfolio = resolve_text(text, path.name, files)
+            if newest not in (None, portfolio.fingerprint):
+                self._check_decided(self._versions.path(str(newest)), portfolio, path.name)
+            return InUse(portfolio, None), text, files
         except JourneysError as problem:
             if newest is None:
                 raise
@@ -101,6 +106,16 @@ class JourneysFile(dg.ConfigurableResource):
                 text,
                 files,
             )
+
+    def _check_decided(self, newest: Path, portfolio: Portfolio, name: str) -> None:
+        """Raise JourneysError where a day that was named in advance is changed after it."""
+        try:
+            before = load_portfolio(newest, newest.parent / newest.stem)
+        except JourneysError:  # of an older grammar
+            return
+        problems = decided_otherwise(before, portfolio, datetime.now(ZoneInfo(portfolio.timezone)).date())
+        if problems:
+            raise JourneysError([f"{name}: {problem}" for problem in problems])
 
     @property
     def _versions(self) -> Portfolios:

@@ -17,7 +17,10 @@ from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
 from atc_pipeline.decision.decide import SHARD, columns_needed, decide
 from atc_pipeline.decision.memory import (
+    KEPT_LATER,
     cap_days,
+    complete,
+    draw_again,
     goal_events,
     goal_lookback_days,
     goals_awaited,
@@ -178,9 +181,12 @@ def memory_of(store: Store, portfolio: Portfolio, day: date) -> pl.DataFrame:
     if day <= portfolio.starts_on:
         return no_state()
     before = day - timedelta(days=1)
-    yesterday = with_columns(store, "journey_state", before, JOURNEY_STATE.schema, portfolio.starts_on, is_fixed=True)
+    needed = {name: dtype for name, dtype in JOURNEY_STATE.schema.items() if name not in KEPT_LATER}
+    yesterday = with_columns(store, "journey_state", before, needed, portfolio.starts_on, is_fixed=True)
     identity_map = store.lazy("identity_map", day)
-    state = merge(yesterday.collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
+    state = merge(complete(yesterday).collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
+    if not set(KEPT_LATER) <= set(yesterday.collect_schema()):
+        state = draw_again(state, arms(identity_map), portfolio)
     window = cap_days(portfolio)
     if window <= int(store.definitions("journey_state", before).get(CAP_DAYS, 0)):
         return state

@@ -28,6 +28,7 @@ from atc_pipeline.journeys.portfolio import (
     Intent,
     Journey,
     Layout,
+    Metric,
     NotAfter,
     Period,
     Portfolio,
@@ -36,6 +37,7 @@ from atc_pipeline.journeys.portfolio import (
     Reentry,
     Segment,
     Selector,
+    Share,
     Signal,
     Step,
     Topic,
@@ -354,6 +356,10 @@ def _trait(trait: Trait) -> str:
     return " ".join(of) + (f", last {_count(trait.within_days, 'day')}" if trait.within_days else "")
 
 
+def _metric(metric: Metric) -> str:
+    return " ".join([metric.kind, *([f"{metric.summed} of"] if metric.summed else []), _selected(metric.selector)])
+
+
 def _signal(signal: Signal) -> str:
     return _selected(signal.selector) + (f", weight {_written(signal.weight)}" if signal.weight != 1 else "")
 
@@ -422,6 +428,8 @@ _WORDS: Mapping[type, Callable[[Any], str]] = {
     Topic: lambda topic: "; ".join(_signal(signal) for signal in topic.signals),
     Intent: _intent,
     Trait: _trait,
+    Metric: _metric,
+    Share: lambda variant: f"{variant.id} {variant.share:.4g}",
     Segment: lambda segment: segment.condition.text,
     Channel: _channel,
     Audience: _audience,

@@ -6,6 +6,7 @@ What belongs here: metrics, measurement, and of a journey how it is measured and
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from atc_pipeline.journeys import measuring as written
@@ -84,6 +85,23 @@ class Measures:
         """Refuse a step of a variant that its journey, which has some, does not have."""
         if variant is not None and variants:
             self.file.known((*place, "variant"), "variant", variant, [share.id for share in variants])
+
+
+def decided_otherwise(before: resolved.Portfolio, after: resolved.Portfolio, today: date) -> list[str]:
+    """Return a line for each journey whose ``measure.decide_on`` is another than ``before``, though that day, or the new one, is over.
+
+    The narrow interval is right for one look on a day named in advance: to name it after having looked is to choose the answer.
+    """
+    days = {journey.id: journey.measure.decide_on for journey in before.journeys}
+    problems = []
+    for journey in after.journeys:
+        old, new = days.get(journey.id), journey.measure.decide_on
+        if journey.id in days and old != new and (is_over := [day for day in (old, new) if day is not None and day <= today]):
+            problems.append(
+                f"journey '{journey.id}', field 'measure.decide_on': {old or 'not set'} was to become {new or 'not set'}, but "
+                f"{is_over[0]} is over, and the day is named in advance: leave it as it is, or name a day to come where it was not set"
+            )
+    return problems
 
 
 _BUILT_IN = frozenset({resolved.MONEY, resolved.RESPONSES, resolved.GOAL, resolved.GOAL_VALUE})

@@ -49,7 +49,7 @@ class Source:
                 owner = f"journey '{shortened(name)}'" if isinstance(name, str) else f"journey {position + 1}"
             case ("interests", "topics", str(name), *rest):
                 owner = f"interest '{shortened(name)}'"
-            case (("channels" | "traits" | "intents" | "segments" | "layouts" | "blocks") as section, str(name), *rest):
+            case (("channels" | "traits" | "intents" | "segments" | "layouts" | "blocks" | "metrics") as section, str(name), *rest):
                 owner = f"{section[:-1]} '{shortened(name)}'"
             case ("content", str(name), *rest):
                 owner = f"content '{shortened(name)}'"

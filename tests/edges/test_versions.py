@@ -77,6 +77,32 @@ def test_a_kept_version_that_is_gone_is_told_with_what_is_wrong_with_the_file(fi
         journeys(file).load()
 
 
+def test_a_day_named_in_advance_is_not_changed_after_it(file: Path) -> None:
+    """The one look at a journey's narrow interval would be chosen by what it shows: such a file is refused, and the version before runs."""
+    text = file.read_text().replace("priority: 50", "priority: 50\n    measure: {decide_on: 2026-03-10}")
+    file.write_text(text)
+    first = journeys(file).load()
+    file.write_text(text.replace("2026-03-10", "2199-01-01"))
+
+    problem = journeys(file).in_use().problem
+
+    assert problem is not None
+    assert "journey 'rescue', field 'measure.decide_on': 2026-03-10 was to become 2199-01-01, but 2026-03-10 is over" in problem
+    assert f"Refused: version {first.fingerprint} runs on" in problem
+    file.write_text(text.replace("priority: 50", "priority: 60"))
+    assert journeys(file).in_use().problem is None
+
+
+def test_a_day_to_come_may_be_changed(file: Path) -> None:
+    """Nobody has looked yet."""
+    text = file.read_text().replace("priority: 50", "priority: 50\n    measure: {decide_on: 2199-01-01}")
+    file.write_text(text)
+    journeys(file).load()
+    file.write_text(text.replace("2199-01-01", "2198-01-01"))
+
+    assert journeys(file).in_use().problem is None
+
+
 def test_a_version_is_kept_with_the_files_it_names(file: Path) -> None:
     """So that an old version resolves by itself, whatever has become of the files; a changed file is another version, told in words."""
     with_content(file, "Welcome!")

@@ -32,7 +32,7 @@ TEXT = (
         "\ntraits:",
         """
   letter: {consent: opt_in, to: income, hours: {from: 9, to: 20, days: [mon, tue]}, cap: {days: 7, messages: 3}, per_minute: 60,
-           late_hours: 6, when: "orders > 1", per_day: 40}
+           late_hours: 6, when: "orders > 1", per_day: 40, cost: 0.5}
   ads: {consent: opt_in, medium: audience}
 brand:
   {languages: [en, de], banned: [free], links: [shop.example], reading: 60, exclamations: 2, capitals: 0.5, footer: {email: legal},
@@ -50,7 +50,17 @@ audiences:
   lookalikes: {segment: leaving_skiers, channel: ads, match: [income], fields: [orders], to: [platform], leave: keep}
   welcomed: {journey: welcome, channel: ads, match: [income], to: [platform]}
 publish: {to: [crm], traits: [orders]}
+metrics:
+  revenue: {sum: revenue, of: Order Completed}
+  opted_out: {any: Unsubscribed, where: "channel = 'email'"}
+measurement: {money: revenue, margin: 0.25, guardrails: [opted_out], window_days: 28, cap_at: 0.999}
 traits:""",
+    )
+    .replace(
+        "  - id: welcome\n",
+        "  - id: welcome\n    measure: {window_days: 28, metrics: [revenue], decide_on: 2026-12-01}\n"
+        "    variants: {shares: {a: 0.5, b: 0.5}}\n    holdout_version: again\n",
+        1,
     )
     .replace("keep_candidates: 5", "keep_candidates: 5\n  patience_days: 3")
 )

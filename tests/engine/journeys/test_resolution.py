@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from atc_pipeline.journeys import document, wording
+from atc_pipeline.journeys import document, measuring, wording
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.document import JourneysDocument
 from atc_pipeline.journeys.editors import json_schema
-from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Channel, Goal, NotAfter, Period, Portfolio, Predictions, Reentry, Step
+from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, Channel, Goal, Measure, NotAfter, Period, Portfolio, Predictions, Reentry, Step
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio, resolve
 
@@ -154,6 +154,8 @@ def test_the_defaults_of_a_journey_protect_the_customer(tmp_path: Path) -> None:
         "only_after": (),
         "not_after": (),
         "reentry": None,
+        "measure": Measure(),
+        "variants": (),
         "max_entries": None,
         "can_interrupt": False,
         "interruptible": True,
@@ -246,6 +248,48 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
         (WELCOME + ", priority: high}", ":4: journey 'welcome', field 'priority': expected a number, found 'high'"),
         (WELCOME + ", priority: .nan}", ":4: journey 'welcome', field 'priority': expected a number, found nan"),
         (WELCOME + ", mandatory: yes}", ":4: journey 'welcome', field 'mandatory': expected true or false, found 'yes'"),
+        (
+            HEAD + "metrics: {revenue: {total: revenue}}",
+            ":3: metric 'revenue': expected exactly one of the keys count, sum, avg, any; found total",
+        ),
+        (
+            HEAD + "metrics: {revenue: {sum: revenue, of: Order Completed, within_days: 7}}",
+            ":3: metric 'revenue': unknown key 'within_days'; the keys here are each, where, sum, of",
+        ),
+        (
+            HEAD + "metrics: {goal: {count: Order Completed}}",
+            f":3: metric 'goal': the name goal is taken by a metric that is built in: {CHOOSE}",
+        ),
+        (
+            HEAD + "metrics: {csat_sum: {count: Order Completed}}",
+            f":3: metric 'csat_sum': the name csat_sum ends like a column made of a metric (_before, _sum, _count): {CHOOSE}",
+        ),
+        (
+            HEAD + "metrics: {csat: {avg: rating, of: Survey Answered}}\nmeasurement: {money: csat}",
+            ":4: field 'measurement.money': metric 'csat' (avg) is no money: expected a sum",
+        ),
+        (
+            HEAD + "metrics: {csat: {avg: rating, of: Survey Answered}}\nmeasurement: {guardrails: [csta]}",
+            ":4: field 'measurement.guardrails': unknown metric 'csta'; did you mean 'csat'?",
+        ),
+        (HEAD + "learning: {use: shadow}", ":3: field 'learning': is not built yet: leave it out"),
+        (
+            WELCOME + ", variants: {shares: {a: 0.5, b: 0.4}}}",
+            ":4: journey 'welcome', field 'variants.shares': they add up to 0.9: expected 1",
+        ),
+        (
+            WELCOME + ", variants: {shares: {a: 0.5, b: 0.5}, adapt: true}}",
+            ":4: journey 'welcome', field 'variants.adapt': is not built yet: leave it out",
+        ),
+        (
+            FULL + ", variants: {shares: {ask: 0.5, offer: 0.5}}, steps: [{day: 1, channel: app, content: hello, variant: offers}]}",
+            ":12: journey 'welcome', field 'steps.variant': unknown variant 'offers'; did you mean 'offer'?",
+        ),
+        (
+            FULL + ", variants: {shares: {ask: 0.5, offer: 0.5}}, steps: [{day: 1, channel: app, content: hello, variant: ask}, "
+            "{day: 1, channel: app, content: bye}]}",
+            ":12: journey 'welcome', field 'steps': a second step on day 1 through app: one message per day and channel",
+        ),
         (WELCOME + ", max_entries: '3'}", ":4: journey 'welcome', field 'max_entries': expected a whole number, found '3'"),
         (
             WELCOME + ", interests: handbags}",
@@ -508,7 +552,7 @@ def test_the_json_schema_explains_every_key() -> None:
         (
             JourneysDocument,
             resolved.Portfolio,
-            {"calendar", "identity", "interests", "writer"},
+            {"calendar", "identity", "interests", "writer", "learning"},
             {"timezone", "starts_on", "ends_on", "backfill_days", "blocked", "interest_half_life_days", "topics"},
         ),
         (document.Journey, resolved.Journey, {"capacity"}, {"daily_entries", "active"}),
@@ -519,6 +563,9 @@ def test_the_json_schema_explains_every_key() -> None:
         (document.Queue, resolved.Queue, set(), set()),
         (document.Goal, resolved.Goal, set(), set()),
         (document.Step, resolved.Step, {"channel", "until"}, set()),
+        (measuring.Measurement, resolved.Measurement, set(), set()),
+        (measuring.Measure, resolved.Measure, set(), set()),
+        (measuring.Paths, resolved.Paths, set(), set()),
         (document.Audience, resolved.Audience, set(), {"id"}),
         (document.Publish, resolved.Publish, set(), set()),
         (document.Hours, resolved.Hours, set(), set()),
