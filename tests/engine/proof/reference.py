@@ -491,3 +491,122 @@ def sample_ratio(rows: Iterable[tuple[float, bool]]) -> float | None:
     control = sum(not is_treated for _, is_treated in rows)
     difference = (control - expected) ** 2
     return float(stats.chi2.sf(difference / expected + difference / (len(rows) - expected), 1))
+
+
+# --- PROOF 11: uplift of a journey -----------------------------------------------------------------------------------
+
+GOAL, GOAL_VALUE = "goal", "goal_value"
+
+
+def told_of(journey: Journey, portfolio: Portfolio) -> list[tuple[str, bool]]:
+    """Return the metrics that are told of a journey, and whether each is a ratio: its own if it names some, and what is built in."""
+    every = {metric.id: metric.kind == "avg" for metric in measured(portfolio)}
+    own = {metric.id for metric in portfolio.metrics}
+    named = [(name, ratio) for name, ratio in every.items() if not journey.measure.metrics or name in journey.measure.metrics or name not in own]
+    if journey.goal is not None:
+        named += [(GOAL, False)] + ([(GOAL_VALUE, False)] if journey.goal.value is not None else [])
+    return named
+
+
+def population(rows: Iterable[Row], journey_id: str, doubted: set[tuple[str, str]]) -> list[Row]:
+    """Return whose outcomes tell what a journey does: first entries, not contaminated, not held out of everything."""
+    return [
+        row
+        for row in rows
+        if row["journey_id"] == journey_id
+        and row.get("entry_number", 1) == 1
+        and row["held_out_by"] != "policy"
+        and not row["contaminated"]
+        and (row["journey_id"], row["customer_id"]) not in doubted
+    ]
+
+
+def unit(row: Row, metric: str, *, is_ratio: bool, stratum: Any) -> Unit:
+    """Return one customer's part of an estimate."""
+    is_treated = row["arm"] == "treated"
+    if is_ratio:
+        names = (f"{metric}_sum", f"{metric}_sum_before", f"{metric}_count", f"{metric}_count_before")
+        return Unit(stratum, is_treated, *(float(row[name] or 0) for name in names))
+    return Unit(stratum, is_treated, float(row[metric] or 0), float(row.get(f"{metric}_before") or 0))
+
+
+def arm_mean(units: Sequence[Unit]) -> float | None:
+    """Return the mean of an arm: of a ratio that of its sums."""
+    total = math.fsum(unit.y_den for unit in units)
+    return math.fsum(unit.y for unit in units) / total if total else None
+
+
+def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) -> Row:
+    """Return what can be said of a metric in figures, before any verdict."""
+    of = portfolio.measurement
+    treated, control = ([unit for unit in units if unit.is_treated is is_so] for is_so in (True, False))
+    said: Row = {
+        "treated": len(treated),
+        "control": len(control),
+        "treated_nonzero": sum(unit.y != 0 for unit in treated),
+        "control_nonzero": sum(unit.y != 0 for unit in control),
+        "mean_treated": arm_mean(treated),
+        "mean_control": arm_mean(control),
+    }
+    found, plain = (estimate(units, is_ratio=is_ratio, is_adjusted=is_so) for is_so in (True, False))
+    if found is None or plain is None or found.variance == 0:
+        return said
+    low, high = found.anytime(of.expected_customers)
+    fixed_low, fixed_high = found.fixed()
+    return said | {
+        "effect": found.effect,
+        "effect_unadjusted": plain.effect,
+        "std_error": found.error,
+        "theta": found.theta,
+        "variance_left": found.variance_left,
+        "fixed_low": fixed_low,
+        "fixed_high": fixed_high,
+        "anytime_low": low,
+        "anytime_high": high,
+        "p_anytime": found.p_anytime(of.expected_customers),
+        "smallest_visible": 2.8 * found.error,
+        "total": found.effect * len(treated),
+        "total_low": low * len(treated),
+        "total_high": high * len(treated),
+    }
+
+
+def uplift(entries_: Sequence[Row], rows: Sequence[Row], now: Callable[[str], str], portfolio: Portfolio, today: date) -> dict[tuple[str, str], Row]:
+    """Return (journey, metric) -> the figures of slice ``all``.
+
+    ``entries_``: all journey_entries until today; ``rows``: all journey_outcomes; ``now``: who a customer is by today.
+    """
+    first: dict[tuple[str, str], set[str]] = {}
+    for entry in entries_:
+        if entry["entry_number"] == 1:
+            first.setdefault((entry["journey_id"], now(entry["customer_id"])), set()).add(entry["arm"])
+    doubted = {
+        (entry["journey_id"], entry["customer_id"]) for entry in entries_ if len(first.get((entry["journey_id"], now(entry["customer_id"])), ())) > 1
+    }
+    found = {}
+    for journey in portfolio.journeys:
+        mine = population(rows, journey.id, doubted)
+        waiting = [
+            entry
+            for entry in entries_
+            if entry["journey_id"] == journey.id
+            and entry["entry_number"] == 1
+            and entry["held_out_by"] != "policy"
+            and entry["matures_on"] > today
+            and (journey.id, entry["customer_id"]) not in doubted
+        ]
+        started = [
+            (entry["holdout"], entry["arm"] == "treated")
+            for entry in entries_
+            if entry["journey_id"] == journey.id and entry["entry_number"] == 1 and entry["held_out_by"] != "policy"
+        ]
+        for metric, is_ratio in told_of(journey, portfolio):
+            units = [unit(row, metric, is_ratio=is_ratio, stratum=(row["holdout"], row["holdout_version"])) for row in mine]
+            found[journey.id, metric] = {
+                "from_on": min((row["entered_on"] for row in mine), default=None),
+                "to_on": max((row["entered_on"] for row in mine), default=None),
+                "immature": len(waiting),
+                "sample_ratio_p": sample_ratio(started),
+                **uplift_of(units, portfolio, is_ratio=is_ratio),
+            }
+    return found

@@ -15,6 +15,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.days.course import Course
+from atc_pipeline.days.decision import Decision
+from atc_pipeline.days.step import write_day
 from atc_pipeline.journeys.portfolio import Portfolio
 from resources.storage.landing import LandingZone
 from resources.storage.memory import Memory
@@ -24,7 +26,7 @@ from tests.engine.worlds import World
 
 pytestmark = pytest.mark.slow
 
-TABLES = ("customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "uplift")
+TABLES = ("journey_assignments","journey_state")
 """What is compared: everything that is proved, and what it is proved from."""
 
 
@@ -187,3 +189,20 @@ def test_ten_times_the_money_is_ten_times_the_money(seed: int, tmp_path: Path) -
         left_out = [name for name in ("portfolio", "score", "propensity") if name in frame.columns]
         assert names
         assert_frame_equal(tenfold.drop(left_out), theirs[table].drop(left_out), rel_tol=1e-9, abs_tol=1e-9)
+
+
+# --- What stands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_what_was_delivered_leaves_the_entries_as_they_were(seed: int, tmp_path: Path) -> None:
+    """A day decided again, of which some messages are out: its entries say what they said, of those who keep their row, too."""
+    made = run(draw_world(seed), tmp_path)
+    for day in made.world.days[3::4]:
+        before = made.store.read("journey_entries", day)
+        decided = made.store.read("journey_assignments", day)
+        random = Random(seed)  # noqa: S311
+        sent = decided.filter(pl.Series([arm == "treated" and random.random() < 0.6 for arm in decided["arm"]], dtype=pl.Boolean))
+        write_day(made.store, Decision(made.store, made.loaded[day], sent, shard=64), day)
+        assert sent.height
+        assert_frame_equal(made.store.read("journey_entries", day), before, check_exact=True)
