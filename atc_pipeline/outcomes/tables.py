@@ -297,4 +297,4 @@ JOURNEY_MOVEMENT = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX,)
+TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries)

@@ -1,6 +1,6 @@
 """Windows: what metrics add up to for a customer in a stretch of days.
 
-What belongs here: adding up. What does not: which stretch belongs to what (``entries``, ``maturing``), or keeping metrics by day
+What belongs here: adding up. What does not: which stretch belongs to what (``maturing``), or keeping metrics by day
 (``customers.metrics``).
 """
 
@@ -17,8 +17,9 @@ from atc_pipeline.rules.numbers import MICRO, quotient
 def sums_in(metrics: pl.LazyFrame, spans: pl.LazyFrame, measured: Sequence[Metric]) -> pl.DataFrame:
     """One row per ``row`` of the spans, in order: each metric's sum over its days (``columns_of``), 0 where nothing happened.
 
-    ``metrics``: rows of ``customer_metrics``, of customers as they are known by now; a day may have several. ``spans``: ``row`` (UInt32),
-    ``customer_id``, ``after`` (a date, not in it), ``until`` (the last date in it). Whole numbers are added up: no order of rows matters.
+    ``metrics``: rows of ``customer_metrics``, of customers as they are known by now; a day may have several. ``spans``: the number ``row``,
+    ``customer_id``, ``after``: a date, not in it; ``until``: the last date in it; a row may have several.
+    Whole numbers are added up: no order of rows matters.
     """
     kept = list(kept_columns(measured))
     within = (
@@ -27,7 +28,7 @@ def sums_in(metrics: pl.LazyFrame, spans: pl.LazyFrame, measured: Sequence[Metri
         .filter(pl.col("event_date") > pl.col("after"), pl.col("event_date") <= pl.col("until"))
     )
     sums = within.group_by("row").agg(pl.col(name).cast(pl.Int128).sum() for name in kept)
-    whole = spans.select("row").join(sums, on="row", how="left").sort("row").with_columns(pl.col(kept).fill_null(0))
+    whole = spans.select("row").unique().join(sums, on="row", how="left").sort("row").with_columns(pl.col(kept).fill_null(0))
     return whole.select("row", *(value for metric in measured for value in _values(metric))).collect()
 
 

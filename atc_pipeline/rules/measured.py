@@ -7,10 +7,19 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import Metric
+from atc_pipeline.journeys.portfolio import Metric, Portfolio
 
 LARGEST_DAY = 2**63 - 1
 """In micro-units: what a customer's day counts for at most, either way. It takes 93 events of the largest value to get there."""
+
+SENT, MESSAGE_SENT = "sent:journeys", "Message Sent"
+"""The column of the journeys that messages were sent for, and the event of ours that says so."""
+SENT_TYPE = pl.List(pl.Struct({"journey_id": pl.String(), "n": pl.Int64()}))
+
+
+def kept(portfolio: Portfolio) -> tuple[Metric, ...]:
+    """Return the metrics that are kept by day: of the file, built in, and of goals."""
+    return (*portfolio.measured, *portfolio.goal_metrics)
 
 
 def number_of(metric: Metric) -> str:
