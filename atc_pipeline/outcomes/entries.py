@@ -83,7 +83,7 @@ def write_entries(
             matures_on=pl.lit(today) + pl.duration(days=pl.col("window_days") + pl.col("late_days")),
         )
     )
-    return rows.select(*table.schema).cast(dict(table.schema)).collect()
+    return rows.select(*table.schema).cast(table.schema).collect()
 
 
 def _rules(versions: Mapping[str, Portfolio]) -> pl.DataFrame:
