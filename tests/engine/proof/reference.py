@@ -163,6 +163,7 @@ def entries(
         customer, journey = row["customer_id"], journeys[row["journey_id"]]
         arm_id = arm_ids[customer]
         passed = eligible(options[customer])
+        left = row["ended_journey_id"] if row["decision"] == "switch" else None
         by = held_out_by(arm_id, journey, portfolio)
         variant, probability = variant_of(arm_id, journey)
         window = window_of(journey, portfolio)
@@ -183,7 +184,7 @@ def entries(
                 "variant": variant,
                 "variant_probability": probability,
                 "is_drawn": is_drawn(row, passed, arm_id, portfolio),
-                "options": len(passed),
+                "options": sum(option["journey_id"] != left for option in passed),
                 "selection_probability": row["selection_probability"],
                 "score": row["score"],
                 "propensity": next(option["propensity"] for option in options[customer] if option["journey_id"] == journey.id),
@@ -193,7 +194,7 @@ def entries(
                 "window_days": window,
                 "matures_on": day + (window + portfolio.measurement.late_days) * DAY,
                 "goal_within_days": journey.goal and journey.goal.within_days,
-                "is_quiet": not any(is_sign_of_life(event, portfolio) for event in quiet),
+                "is_quiet": is_quiet(quiet, portfolio),
                 "preferred_channel": preferred[customer],
                 "segments": sorted(segments[customer]),
                 "portfolio": row["portfolio"],
@@ -221,11 +222,11 @@ def is_drawn(row: Row, passed: Sequence[Row], arm_id: str, portfolio: Portfolio)
     return xxh64(f"explore:{arm_id}:{row['date']}") % 10_000 < round(portfolio.policy.explore * 10_000)
 
 
-def is_sign_of_life(event: Row, portfolio: Portfolio) -> bool:
-    """Return whether an event is a response or an order."""
+def is_quiet(events: Iterable[Row], portfolio: Portfolio) -> bool:
+    """Return whether there is neither a response nor an order among events; nobody is where the file says of neither what it is."""
     names = [] if portfolio.engagement is None else list(portfolio.engagement.responses)
     names += [] if portfolio.predictions is None else [portfolio.predictions.order]
-    return event["event"] in names
+    return bool(names) and not any(event["event"] in names for event in events)
 
 
 # --- PROOF 10: outcomes ----------------------------------------------------------------------------------------------

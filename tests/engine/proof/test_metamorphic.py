@@ -26,8 +26,13 @@ from tests.engine.worlds import World
 
 pytestmark = pytest.mark.slow
 
-TABLES = ("journey_assignments","journey_state")
+TABLES = ("customer_metrics", "journey_entries")
 """What is compared: everything that is proved, and what it is proved from."""
+
+
+def small(seed: int) -> World:
+    """Draw a world of a few customers."""
+    return draw_world(seed, size=14, length=10)
 
 
 def tables(made: Made) -> dict[str, pl.DataFrame]:
@@ -57,13 +62,13 @@ def written(world: World, change: Callable[[str], str]) -> World:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_of_lines_files_and_shards_changes_nothing(seed: int, tmp_path: Path) -> None:
     """The lines of each day in another order, and customers decided a few at a time: the same tables, to the last bit."""
-    world = draw_world(seed)
+    world = small(seed)
     assert_same(tables(run(world, tmp_path)), tables(run(world.shuffled(Random(seed)), tmp_path, shard=5)))  # noqa: S311
 
 
 def test_a_run_of_many_days_is_as_many_runs_of_one(tmp_path: Path) -> None:
     """Windows that are kept from day to day or read again: the same tables, however long a run is."""
-    world = draw_world(3)
+    world = small(3)
     made = run(world, tmp_path)
     store, landed, loaded = Memory(), LandingZone(root=str(world.write(tmp_path))).read, portfolios(world, tmp_path)
     for day in world.days:
@@ -109,7 +114,7 @@ def namesakes(names: list[str], portfolios_: list[Portfolio], prefix: str = "") 
 
 def test_names_are_nothing_but_names(tmp_path: Path) -> None:
     """Everybody under another name, in the same order, with the same lots: the same tables, but for the names."""
-    world = written(draw_world(4), lambda text: re.sub(r"explore: [0-9.]+", "explore: 0.0", text))
+    world = written(small(4), lambda text: re.sub(r"explore: [0-9.]+", "explore: 0.0", text))
     loaded = list(portfolios(world, tmp_path).values())
     users, visitors = ([f"{letter}{number:02}" for number in range(24)] for letter in "ua")
     new = namesakes(users, loaded) | namesakes(visitors, loaded, "anon:")
@@ -180,7 +185,7 @@ OF_MONEY = (
 @pytest.mark.parametrize("seed", [5, 6])
 def test_ten_times_the_money_is_ten_times_the_money(seed: int, tmp_path: Path) -> None:
     """Cents instead of dimes: sums, effects and their intervals are ten times as large, and nothing else changes."""
-    world = told(draw_world(seed), rounded)
+    world = told(small(seed), rounded)
     ours, theirs = tables(run(world, tmp_path)), tables(run(written(told(world, scaled), in_tenths), tmp_path))
     for table, frame in ours.items():
         is_money = pl.col("metric").is_in(["revenue", "money", "goal_value"]) if table == "uplift" else pl.lit(value=True)
@@ -197,7 +202,7 @@ def test_ten_times_the_money_is_ten_times_the_money(seed: int, tmp_path: Path) -
 @pytest.mark.parametrize("seed", [0, 2])
 def test_what_was_delivered_leaves_the_entries_as_they_were(seed: int, tmp_path: Path) -> None:
     """A day decided again, of which some messages are out: its entries say what they said, of those who keep their row, too."""
-    made = run(draw_world(seed), tmp_path)
+    made = run(small(seed), tmp_path)
     for day in made.world.days[3::4]:
         before = made.store.read("journey_entries", day)
         decided = made.store.read("journey_assignments", day)
