@@ -76,7 +76,8 @@ def _value(metric: Metric, name: str) -> pl.Expr:
         return pl.col(name).fill_null(0)
     assert name == micro_of(metric)
     high, low = (pl.col(f"{metric.id}.{part}").fill_null(0).cast(pl.Int128) for part in ("high", "low"))
-    return (high * 2**LOW_BITS + low).clip(-LARGEST_DAY, LARGEST_DAY).cast(pl.Int64).alias(name)
+    micro: pl.Expr = (high * 2**LOW_BITS + low).clip(-LARGEST_DAY, LARGEST_DAY).cast(pl.Int64).alias(name)
+    return micro
 
 
 def _sent() -> pl.Expr:
