@@ -394,7 +394,7 @@ class Estimate:
 
     def fixed(self) -> tuple[float, float]:
         """Return the interval for one look."""
-        half = stats.t.ppf(0.975, self.degrees) * self.error
+        half = float(stats.t.ppf(0.975, self.degrees)) * self.error if self.error else 0.0
         return self.effect - half, self.effect + half
 
     def width(self, expected: int) -> float:
@@ -409,7 +409,7 @@ class Estimate:
 
     def evidence(self, expected: int) -> float:
         """Return by how much the data speak against no effect."""
-        n, r2, z = self.treated + self.control, mixing(expected), self.effect / self.error
+        n, r2, z = self.treated + self.control, mixing(expected), self.effect / self.error if self.error else 0.0
         return math.exp(r2 * n * z * z / (2 * (n * r2 + 1))) / math.sqrt(n * r2 + 1)
 
     def p_anytime(self, expected: int) -> float:
@@ -431,16 +431,22 @@ def linearised(numerators: Sequence[float], denominators: Sequence[float]) -> li
     return [(num - ratio * den) / size for num, den in zip(numerators, denominators, strict=True)]
 
 
+def by_stratum(units: Sequence[Unit], *, is_ratio: bool) -> dict[Any, tuple[list[Unit], list[Unit]]]:
+    """Return the treated and control of each stratum; of a ratio what each of them adds to it there."""
+    strata: dict[Any, tuple[list[Unit], list[Unit]]] = {}
+    for name in {unit.stratum for unit in units}:
+        mine = [unit for unit in units if unit.stratum == name]
+        if is_ratio:
+            ys = linearised([unit.y for unit in mine], [unit.y_den for unit in mine])
+            xs = linearised([unit.x for unit in mine], [unit.x_den for unit in mine])
+            mine = [Unit(unit.stratum, unit.is_treated, y, x) for unit, y, x in zip(mine, ys, xs, strict=True)]
+        strata[name] = [unit for unit in mine if unit.is_treated], [unit for unit in mine if not unit.is_treated]
+    return strata
+
+
 def estimate(units: Sequence[Unit], *, is_ratio: bool = False, is_adjusted: bool = True) -> Estimate | None:
     """Return the difference between the arms; None where a stratum cannot say: it counts only with two customers in each arm."""
-    if is_ratio:
-        ys = linearised([unit.y for unit in units], [unit.y_den for unit in units])
-        xs = linearised([unit.x for unit in units], [unit.x_den for unit in units])
-        units = [Unit(unit.stratum, unit.is_treated, y, x) for unit, y, x in zip(units, ys, xs, strict=True)]
-    strata: dict[Any, tuple[list[Unit], list[Unit]]] = {}
-    for unit in units:
-        strata.setdefault(unit.stratum, ([], []))[not unit.is_treated].append(unit)
-    strata = {name: arms for name, arms in strata.items() if min(len(arm) for arm in arms) > 1}
+    strata = {name: arms for name, arms in by_stratum(units, is_ratio=is_ratio).items() if min(len(arm) for arm in arms) > 1}
     everybody = sum(len(arm) for arms in strata.values() for arm in arms)
     if not everybody:
         return None
@@ -483,15 +489,17 @@ def benjamini_hochberg(ps: Mapping[Any, float]) -> dict[Any, float]:
     return adjusted
 
 
-def sample_ratio(rows: Iterable[tuple[float, bool]]) -> float | None:
-    """Return how likely so uneven a split is: of (share held out, is treated); chi-square of what was expected in all."""
-    rows = [row for row in rows if 0 < row[0] < 1]
-    expected = math.fsum(round(share * 10_000) / 10_000 for share, _ in rows)
-    if not rows:
-        return None
-    control = sum(not is_treated for _, is_treated in rows)
-    difference = (control - expected) ** 2
-    return float(stats.chi2.sf(difference / expected + difference / (len(rows) - expected), 1))
+def sample_ratio(rows: Iterable[tuple[Any, float, bool]]) -> float | None:
+    """Return how likely so uneven a split is: of (stratum, share held out, is treated); chi-square, a degree for each stratum."""
+    total, degrees = 0.0, 0
+    rows = [row for row in rows if 0 < row[1] < 1]
+    for name in {row[0] for row in rows}:
+        mine = [row for row in rows if row[0] == name]
+        held_out = round(mine[0][1] * 10_000) / 10_000 * len(mine)
+        control = sum(not is_treated for _, _, is_treated in mine)
+        total += (control - held_out) ** 2 * (1 / held_out + 1 / (len(mine) - held_out))
+        degrees += 1
+    return float(stats.chi2.sf(total, degrees)) if degrees else None
 
 
 # --- PROOF 11: uplift of a journey -----------------------------------------------------------------------------------
@@ -531,10 +539,31 @@ def unit(row: Row, metric: str, *, is_ratio: bool, stratum: Any) -> Unit:
     return Unit(stratum, is_treated, float(row[metric] or 0), float(row.get(f"{metric}_before") or 0))
 
 
-def arm_mean(units: Sequence[Unit]) -> float | None:
-    """Return the mean of an arm: of a ratio that of its sums."""
-    total = math.fsum(unit.y_den for unit in units)
-    return math.fsum(unit.y for unit in units) / total if total else None
+def arm_means(units: Sequence[Unit], *, is_ratio: bool) -> tuple[float | None, float | None]:
+    """Return what treated and control come to, stratum by stratum as the effect, so that they differ by it before the adjustment.
+
+    Where there is no estimate, as they are. Of a ratio, control's is that of its sums.
+    """
+
+    def as_they_are(arm: Iterable[Unit]) -> float | None:
+        some = list(arm)
+        total = math.fsum(unit.y_den for unit in some)
+        return math.fsum(unit.y for unit in some) / total if total else None
+
+    strata = [arms for arms in by_stratum(units, is_ratio=is_ratio).values() if min(len(arm) for arm in arms) > 1]
+    everybody = sum(len(arm) for arms in strata for arm in arms)
+    if not everybody:
+        treated, control = (as_they_are(unit for unit in units if unit.is_treated is is_so) for is_so in (True, False))
+        return treated, control
+    shares = [sum(len(arm) for arm in arms) / everybody for arms in strata]
+    treated, control = (
+        math.fsum(share * mean([unit.y for unit in arms[at]]) for share, arms in zip(shares, strata, strict=True)) for at in (0, 1)
+    )
+    if not is_ratio:
+        return treated, control
+    estimated = {unit.stratum for arms in strata for unit in arms[1]}
+    ratio = as_they_are(unit for unit in units if not unit.is_treated and unit.stratum in estimated)
+    return None if ratio is None else ratio + treated - control, ratio
 
 
 def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) -> Row:
@@ -546,11 +575,10 @@ def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) ->
         "control": len(control),
         "treated_nonzero": sum(unit.y != 0 for unit in treated),
         "control_nonzero": sum(unit.y != 0 for unit in control),
-        "mean_treated": arm_mean(treated),
-        "mean_control": arm_mean(control),
+        **dict(zip(("mean_treated", "mean_control"), arm_means(units, is_ratio=is_ratio), strict=True)),
     }
     found, plain = (estimate(units, is_ratio=is_ratio, is_adjusted=is_so) for is_so in (True, False))
-    if found is None or plain is None or found.variance == 0:
+    if found is None or plain is None:
         return said
     low, high = found.anytime(of.expected_customers)
     fixed_low, fixed_high = found.fixed()
@@ -597,7 +625,7 @@ def uplift(entries_: Sequence[Row], rows: Sequence[Row], now: Callable[[str], st
             and (journey.id, entry["customer_id"]) not in doubted
         ]
         started = [
-            (entry["holdout"], entry["arm"] == "treated")
+            ((entry["holdout"], entry["holdout_version"]), entry["holdout"], entry["arm"] == "treated")
             for entry in entries_
             if entry["journey_id"] == journey.id and entry["entry_number"] == 1 and entry["held_out_by"] != "policy"
         ]
