@@ -39,6 +39,6 @@ class Entries:
             partial(self.measured.sums, day),
         )
         decided_by = assignments.filter("stands")["portfolio"].unique().drop_nulls()
-        found = {name: self.versions(name) for name in decided_by.sort() if name != self.portfolio.fingerprint}
-        others = {name: portfolio for name, portfolio in found.items() if portfolio is not None}
-        return write_entries(assignments, state, known, self.portfolio, today=day, versions=others)
+        named = {name: self.versions(name) for name in decided_by.sort() if name != self.portfolio.fingerprint}
+        versions = {name: portfolio for name, portfolio in named.items() if portfolio is not None}
+        return write_entries(assignments, state, known, self.portfolio, today=day, versions=versions)
