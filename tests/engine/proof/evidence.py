@@ -19,6 +19,7 @@ from tests.engine.reference import DAY, Row
 from tests.engine.worlds import to_yaml
 
 TODAY = date(2026, 6, 30)
+VARIANTS = [{"variant": name, "variant_probability": share} for name, share in (("x", 0.5), ("x", 0.5), ("y", 0.3), ("z", 0.2))]
 JOURNEYS = {"many": 400, "fewer": 90, "two": 2, "lonely": 3, "nobody_out": 40, "silent": 60, "skewed": 250, "empty": 0}
 """How many customers entered each."""
 
@@ -28,7 +29,8 @@ def portfolio(folder: Path, random: Random) -> Portfolio:
     document = {
         "version": "1",
         "calendar": {"timezone": "UTC", "starts_on": date(2026, 1, 1)},
-        "channels": {"email": {"consent": "none", "cost": 0.25}},
+        "channels": {"email": {"consent": "none", "cost": 0.25}, "app": {"consent": "none"}},
+        "segments": {"early": "tenure_days < 3", "keen": "tenure_days < 2"},
         "engagement": {"touch": ["Sent"], "response": ["Opened"]},
         "metrics": {
             "revenue": {"sum": "revenue", "of": "Order"},
@@ -50,6 +52,7 @@ def portfolio(folder: Path, random: Random) -> Portfolio:
                 "length_days": 7,
                 "queue": {"where": "true"},
                 "holdout": 0.0 if name == "nobody_out" else 0.3,
+                **({"variants": {"shares": {"x": 0.5, "y": 0.3, "z": 0.2}}} if name == "many" else {}),
                 **({} if name == "two" else {"goal": {"event": "Order", "within_days": 7, "value": "revenue"}}),
             }
             for name in JOURNEYS
@@ -118,15 +121,15 @@ def first_entry(random: Random, of: Portfolio, journey: str, customer: str, hold
         "holdout_version": version,
         "policy_holdout": 0.1,
         "version": "1",
-        "variant": None,
-        "variant_probability": None,
+        **(random.choice(VARIANTS) if journey == "many" else {"variant": None, "variant_probability": None}),
         "is_drawn": False,
         "options": 1,
         "propensity_source": "prior",
         "window_days": 7,
         "goal_within_days": None if journey == "two" else 7,
         "is_quiet": False,
-        "segments": ["everyone_else"],
+        "preferred_channel": random.choice([None, "email", "app"]),
+        "segments": random.choice([["everyone_else"], ["early"], ["early", "keen"]]),
         **{f"{name}_before": value for name, value in before.items()},
     }
 

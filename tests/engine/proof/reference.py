@@ -6,7 +6,7 @@ which the reference of the decision says (``tests.engine.reference``), and anyth
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -407,14 +407,11 @@ class Estimate:
         half = self.width(expected) * self.error
         return self.effect - half, self.effect + half
 
-    def evidence(self, expected: int) -> float:
-        """Return by how much the data speak against no effect."""
-        n, r2, z = self.treated + self.control, mixing(expected), self.effect / self.error if self.error else 0.0
-        return math.exp(r2 * n * z * z / (2 * (n * r2 + 1))) / math.sqrt(n * r2 + 1)
-
     def p_anytime(self, expected: int) -> float:
         """Return 1 / evidence, at most 1."""
-        return min(1.0, 1 / self.evidence(expected))
+        n, r2 = self.treated + self.control, mixing(expected)
+        z = self.effect / self.error if self.error else 0.0
+        return min(1.0, math.exp(-r2 * n * z * z / (2 * (n * r2 + 1))) * math.sqrt(n * r2 + 1))
 
 
 def mixing(expected: int) -> float:
@@ -566,6 +563,26 @@ def arm_means(units: Sequence[Unit], *, is_ratio: bool) -> tuple[float | None, f
     return None if ratio is None else ratio + treated - control, ratio
 
 
+def error_of_control(units: Sequence[Unit], *, is_ratio: bool) -> float:
+    """Return the standard error of control's mean."""
+    strata = [arms for arms in by_stratum(units, is_ratio=is_ratio).values() if min(len(arm) for arm in arms) > 1]
+    everybody = sum(len(arm) for arms in strata for arm in arms)
+    variance = 0.0
+    for treated, control in strata:
+        ys = [unit.y for unit in control]
+        variance += ((len(treated) + len(ys)) / everybody) ** 2 * products(ys, ys) / (len(ys) - 1) / len(ys)
+    return math.sqrt(variance)
+
+
+def alike_before(units: Sequence[Unit], *, is_ratio: bool) -> float | None:
+    """Return how likely so different arms before the entry would be by chance; None where all were the same."""
+    before_ = [Unit(unit.stratum, unit.is_treated, unit.x, 0.0, unit.x_den, 1.0) for unit in units]
+    found = estimate(before_, is_ratio=is_ratio, is_adjusted=False)
+    if found is None or not found.error:
+        return None
+    return float(2 * stats.t.sf(abs(found.effect) / found.error, found.degrees))
+
+
 def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) -> Row:
     """Return what can be said of a metric in figures, before any verdict."""
     of = portfolio.measurement
@@ -582,7 +599,11 @@ def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) ->
         return said
     low, high = found.anytime(of.expected_customers)
     fixed_low, fixed_high = found.fixed()
+    of_control = said["mean_control"]
+    is_visible = of_control is not None and abs(of_control) > 2 * error_of_control(units, is_ratio=is_ratio)
     return said | {
+        "relative": found.effect / of_control if is_visible else None,
+        "before_p": alike_before(units, is_ratio=is_ratio),
         "effect": found.effect,
         "effect_unadjusted": plain.effect,
         "std_error": found.error,
@@ -600,42 +621,88 @@ def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) ->
     }
 
 
-def uplift(entries_: Sequence[Row], rows: Sequence[Row], now: Callable[[str], str], portfolio: Portfolio, today: date) -> dict[tuple[str, str], Row]:
-    """Return (journey, metric) -> the figures of slice ``all``.
+def variant_stratum(row: Row, other: str, journey: Journey) -> Any:
+    """Return with whom a customer of a variant is compared: those who entered under the same shares, so far as their own says them."""
+    share = row["variant_probability"] if len(journey.variants) == 2 else None  # noqa: PLR2004  # of two, one says the other
+    return row["holdout_version"], share if share is None or row["variant"] != other else round(1 - share, 6)
 
-    ``entries_``: all journey_entries until today; ``rows``: all journey_outcomes; ``now``: who a customer is by today.
-    """
-    first: dict[tuple[str, str], set[str]] = {}
-    for entry in entries_:
-        if entry["entry_number"] == 1:
-            first.setdefault((entry["journey_id"], now(entry["customer_id"])), set()).add(entry["arm"])
-    doubted = {
-        (entry["journey_id"], entry["customer_id"]) for entry in entries_ if len(first.get((entry["journey_id"], now(entry["customer_id"])), ())) > 1
-    }
-    found = {}
-    for journey in portfolio.journeys:
-        mine = population(rows, journey.id, doubted)
-        waiting = [
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of every entry by a day."""
+
+    entries: Sequence[Row]
+    outcomes: Sequence[Row]
+    long: Sequence[Row]
+    now: Callable[[str], str]
+    """Who a customer is by today."""
+    portfolio: Portfolio
+    today: date
+
+    def first(self, journey_id: str) -> list[Row]:
+        """Return the first entries into a journey of those whom the policy does not hold out."""
+        return [
             entry
-            for entry in entries_
-            if entry["journey_id"] == journey.id
-            and entry["entry_number"] == 1
-            and entry["held_out_by"] != "policy"
-            and entry["matures_on"] > today
-            and (journey.id, entry["customer_id"]) not in doubted
+            for entry in self.entries
+            if entry["journey_id"] == journey_id and entry["entry_number"] == 1 and entry["held_out_by"] != "policy"
         ]
-        started = [
-            ((entry["holdout"], entry["holdout_version"]), entry["holdout"], entry["arm"] == "treated")
-            for entry in entries_
-            if entry["journey_id"] == journey.id and entry["entry_number"] == 1 and entry["held_out_by"] != "policy"
-        ]
-        for metric, is_ratio in told_of(journey, portfolio):
-            units = [unit(row, metric, is_ratio=is_ratio, stratum=(row["holdout"], row["holdout_version"])) for row in mine]
-            found[journey.id, metric] = {
-                "from_on": min((row["entered_on"] for row in mine), default=None),
-                "to_on": max((row["entered_on"] for row in mine), default=None),
-                "immature": len(waiting),
-                "sample_ratio_p": sample_ratio(started),
-                **uplift_of(units, portfolio, is_ratio=is_ratio),
-            }
-    return found
+
+    def doubted(self) -> set[tuple[str, str]]:
+        """Return (journey, customer) of the first entries whose customers are one by today, in different arms."""
+        arms: dict[tuple[str, str], set[str]] = {}
+        for entry in self.entries:
+            if entry["entry_number"] == 1:
+                arms.setdefault((entry["journey_id"], self.now(entry["customer_id"])), set()).add(entry["arm"])
+        return {
+            (entry["journey_id"], entry["customer_id"])
+            for entry in self.entries
+            if len(arms.get((entry["journey_id"], self.now(entry["customer_id"])), ())) > 1
+        }
+
+    def of(self, journey: Journey, slice_: str) -> list[Row]:
+        """Return the outcomes that a slice is about: of what was true at entry."""
+        rows = population(self.long if slice_ == "long" else self.outcomes, journey.id, self.doubted())
+        kind, _, name = slice_.partition(":")
+        kinds: dict[str, Callable[[Row], bool]] = {
+            "all": lambda _: True,
+            "long": lambda _: True,
+            "segment": lambda row: name in row["segments"],
+            "month": lambda row: row["entered_on"].isoformat().startswith(name),
+            "channel": lambda row: row["preferred_channel"] == name,
+            "variant": lambda row: row["arm"] == "treated" and row["variant"] in name.split("/"),
+        }
+        return [row for row in rows if kinds[kind](row)]
+
+    def figures(self, journey: Journey, metric: str, slice_: str) -> Row:
+        """Return what can be said of a metric in figures, before any verdict."""
+        is_ratio = any(each.id == metric and each.kind == "avg" for each in measured(self.portfolio))
+        rows = self.of(journey, slice_)
+        units = [unit(row, metric, is_ratio=is_ratio, stratum=(row["holdout"], row["holdout_version"])) for row in rows]
+        if slice_.startswith("variant:"):
+            other = slice_.removeprefix("variant:").split("/")[1]  # against the first one that the journey lists
+            of = zip(units, rows, strict=True)
+            units = [replace(each, is_treated=row["variant"] == other, stratum=variant_stratum(row, other, journey)) for each, row in of]
+        days = [row["entered_on"] for row in rows]
+        return {
+            "from_on": min(days, default=None),
+            "to_on": max(days, default=None),
+            **uplift_of(units, self.portfolio, is_ratio=is_ratio),
+        }
+
+    def counts(self, journey: Journey) -> Row:
+        """Return what is told beside every figure of a journey."""
+        doubted, first = self.doubted(), self.first(journey.id)
+        return {
+            "immature": sum(entry["matures_on"] > self.today and (journey.id, entry["customer_id"]) not in doubted for entry in first),
+            "sample_ratio_p": sample_ratio(
+                ((entry["holdout"], entry["holdout_version"]), entry["holdout"], entry["arm"] == "treated") for entry in first
+            ),
+        }
+
+    def all(self) -> dict[tuple[str, str], Row]:
+        """Return (journey, metric) -> the row of slice ``all``."""
+        return {
+            (journey.id, metric): {**self.figures(journey, metric, "all"), **self.counts(journey)}
+            for journey in self.portfolio.journeys
+            for metric, _ in told_of(journey, self.portfolio)
+        }
