@@ -30,15 +30,15 @@ _DATED_AHEAD = 2
 """Days by which an event may be dated after its arrival, rounded up."""
 
 
-def money_apart(events: pl.LazyFrame, metrics: pl.LazyFrame) -> pl.LazyFrame:
+def money_apart(paid: pl.LazyFrame, kept: pl.LazyFrame) -> pl.LazyFrame:
     """Return customers and event dates of which another amount is kept than the events have, both in micro-units.
 
-    ``events``: ``date``, ``customer_id``, ``event_date`` and ``in_events``, one row each. ``metrics``: the same with ``kept``.
+    ``paid``: ``date``, ``customer_id``, ``event_date`` and ``in_events``, a row for each event. ``kept``: the same with ``kept``.
     """
     key = ["date", "customer_id", "event_date"]
-    there = events.group_by(key).agg(pl.col("in_events").cast(pl.Int128).sum().clip(-LARGEST_DAY, LARGEST_DAY))
+    there = paid.group_by(key).agg(pl.col("in_events").cast(pl.Int128).sum().clip(-LARGEST_DAY, LARGEST_DAY))
     return (
-        there.join(metrics.select(*key, pl.col("kept").cast(pl.Int128)), on=key, how="full", coalesce=True)
+        there.join(kept.select(*key, pl.col("kept").cast(pl.Int128)), on=key, how="full", coalesce=True)
         .with_columns(pl.col("in_events", "kept").fill_null(0))
         .filter(pl.col("in_events") != pl.col("kept"))
         .with_columns(pl.col("in_events", "kept").cast(pl.Float64) / MICRO)
@@ -46,36 +46,36 @@ def money_apart(events: pl.LazyFrame, metrics: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def unmatched_outcomes(entries: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:
+def unmatched_outcomes(due: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:
     """Return entries whose day has come without an outcome, and outcomes of no such entry.
 
-    ``entries``: of any days, those that mature on a day of the ``outcomes``.
+    ``due``: the entries, of any days, that mature on a day of the ``outcomes``.
     """
     key = ["date", "journey_id", "customer_id", "entered_on"]
-    due = entries.select("journey_id", "customer_id", entered_on="date", date="matures_on").select(*key, is_due=pl.lit(value=True))
+    ripe = due.select("journey_id", "customer_id", entered_on="date", date="matures_on").select(*key, is_due=pl.lit(value=True))
     told = outcomes.select(*key, is_told=pl.lit(value=True))
-    both = due.join(told, on=key, how="full", coalesce=True).filter(pl.col("is_due").is_null() | pl.col("is_told").is_null())
+    both = ripe.join(told, on=key, how="full", coalesce=True).filter(pl.col("is_due").is_null() | pl.col("is_told").is_null())
     return both.with_columns(pl.col("is_due", "is_told").fill_null(value=False)).sort(key)
 
 
-def misadded_money(outcomes: pl.LazyFrame, metrics: pl.LazyFrame) -> pl.LazyFrame:
+def misadded_money(told: pl.LazyFrame, paid_by_then: pl.LazyFrame) -> pl.LazyFrame:
     """Return outcomes whose money is not what their customers' events of these days add up to.
 
-    ``outcomes``: those of a day, with their ``money``. ``metrics``: ``customer_id`` as known on it, ``event_date`` and ``micro``, of what
-    had arrived.
+    ``told``: outcomes of a day, with their ``money``. ``paid_by_then``: ``customer_id`` as known on it, ``event_date`` and ``micro``, of
+    what had arrived.
     """
     key = ["journey_id", "customer_id", "entered_on"]
-    theirs = metrics.select(known_as="customer_id", event_date="event_date", micro=pl.col("micro").cast(pl.Int128))
+    theirs = paid_by_then.select(known_as="customer_id", event_date="event_date", micro=pl.col("micro").cast(pl.Int128))
     days = (pl.col("event_date") - pl.col("entered_on")).dt.total_days()
     in_events = (
-        outcomes.join(theirs, on="known_as")
+        told.join(theirs, on="known_as")
         .filter(days.is_between(1, pl.col("window_days")))
         .group_by(key)
         .agg(in_events=pl.col("micro").sum())
     )
     apart = (pl.col("money") - pl.col("in_events")).abs()
     return (
-        outcomes.select("date", *key, "known_as", "money")
+        told.select("date", *key, "known_as", "money")
         .join(in_events, on=key, how="left")
         .with_columns(in_events=pl.col("in_events").fill_null(0).cast(pl.Float64) / MICRO)
         .filter(apart > pl.max_horizontal(pl.lit(_OF_A_MICRO_UNIT), pl.col("in_events").abs() * 1e-15))
@@ -83,7 +83,7 @@ def misadded_money(outcomes: pl.LazyFrame, metrics: pl.LazyFrame) -> pl.LazyFram
     )
 
 
-def late_shares(late: pl.LazyFrame, matured: pl.LazyFrame) -> pl.DataFrame:
+def _late_shares(late: pl.LazyFrame, matured: pl.LazyFrame) -> pl.DataFrame:
     """One row per day of arrival and arm on which something came too late, where that is too much, or not alike in both arms.
 
     ``late``: ``date`` of arrival and ``arm``, a row for each day of a customer that came too late for an entry. ``matured``: ``arm`` and
@@ -204,7 +204,7 @@ def _late_events(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFra
         .join(survivors(over, now), on="customer_id")
         .filter(days_after.is_between(1, pl.col("window_days")), pl.col("matured_on") < pl.col("date"))
     )
-    return late_shares(too_late.select("date", "arm"), matured.select("arm", "measured_days"))
+    return _late_shares(too_late.select("date", "arm"), matured.select("arm", "measured_days"))
 
 
 PROMISES = (
@@ -219,8 +219,7 @@ PROMISES = (
         "journey_outcomes",
         "outcomes_complete",
         "Every entry whose window and days waited are over has its outcome on that day, and no other has; its money is what its customer's "
-        "events of the window add up to, to the micro-unit (SPEC 10). If it fails, run the job decide_again for the day, and the days after "
-        "it.",
+        "events of the window add up to, to the micro-unit (SPEC 10). If it fails, run decide_again for the day and those after it.",
         _incomplete_outcomes,
     ),
     Promise(
