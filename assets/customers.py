@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.daily import Again, Recompute, after, daily, days_again, each_day, made, spec, together
-from atc_pipeline.days.customers import Activity, Memberships, Profiles
+from atc_pipeline.days.customers import Activity, Memberships, Metrics, Profiles
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
 
 def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``customer_activity``, ``feature_coverage``, ``customer_profiles``, ``purchase_models`` and ``micro_segment_memberships``."""
+    """Build the rollup, metrics, profiles with the purchase models, and ``micro_segment_memberships``."""
 
     @dg.multi_asset(
         name="customer_activity",
@@ -26,6 +26,13 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         step = Activity(lake, journeys.load(), only_changed=config.only_changed)
         each_day(context, lake, step, days=days_again(context, lake, step, "customer_activity", config))
         yield from made(context, ["customer_activity", "feature_coverage"])
+
+    @dg.asset(**daily(partitions, "customers", after(["raw_events", "identity_map"])))
+    def customer_metrics(context: dg.AssetExecutionContext, config: Again, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+        """What is measured of customers is taken out of the events."""
+        step = Metrics(lake, journeys.load(), only_changed=config.only_changed)
+        each_day(context, lake, step, days=days_again(context, lake, step, "customer_activity", config))
+        return dg.MaterializeResult()
 
     @dg.multi_asset(
         name="profile",
@@ -51,4 +58,4 @@ def customer_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         each_day(context, lake, Memberships(lake, journeys.load(), only_changed=config.only_changed))
         return dg.MaterializeResult()
 
-    return [rolled_up, profiled, micro_segment_memberships]
+    return [rolled_up, customer_metrics, profiled, micro_segment_memberships]

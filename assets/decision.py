@@ -48,6 +48,14 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             dg.AssetSpec("journey_state", **spec(partitions, "decisions", after(["scored_candidates"]))),
             dg.AssetSpec("journey_assignments", **spec(partitions, "decisions", after(["scored_candidates", "journey_state"]))),
             dg.AssetSpec("journey_funnel", **spec(partitions, "decisions", after(["scored_candidates"]))),
+            dg.AssetSpec(
+                "journey_entries",
+                **spec(
+                    partitions,
+                    "decisions",
+                    after(["journey_assignments", "journey_state", "micro_segment_memberships", "customer_metrics"]),
+                ),
+            ),
         ],
         **together(partitions),
     )
@@ -57,7 +65,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             delivered = ledger.decisions(days_of(context), JOURNEY_ASSIGNMENTS.schema)
         except LedgerError as problem:
             raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
-        each_day(context, lake, Decision(lake, journeys.load(), delivered))
-        yield from made(context, ["scored_candidates", "journey_state", "journey_assignments", "journey_funnel"])
+        each_day(context, lake, Decision(lake, journeys.load(), delivered, versions=journeys.find))
+        yield from made(context, ["scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries"])
 
     return [journey_queues, decided]

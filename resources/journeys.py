@@ -73,6 +73,13 @@ class JourneysFile(dg.ConfigurableResource):
         """Return a version that was kept. Raises JourneysError where it is gone, or no version of ours can read it any more."""
         return load_portfolio(self._versions.path(fingerprint), self._versions.folder(fingerprint))
 
+    def find(self, fingerprint: str) -> Portfolio | None:
+        """Return a version that was kept; None where it is gone, or no version of ours can read it any more."""
+        try:
+            return self.kept(fingerprint)
+        except JourneysError:
+            return None
+
     def of_day(self, store: Store, day: date, table: str = "journey_assignments") -> Portfolio:
         """Return the version that decided a day, or made the day of another table; the one in use where nobody says which.
 

@@ -35,6 +35,7 @@ _IN_THE_WINDOW = {"config": {"only_changed": True}}
 ONLY_NEW: dict[str, Any] = {  # a job of a range of days is given it by nobody but the dialog on its page
     "ops": {
         "customer_activity": _FROM_THE_FIRST_DAY,
+        "customer_metrics": _FROM_THE_FIRST_DAY,
         "profile": _FROM_THE_FIRST_DAY,
         "micro_segment_memberships": _IN_THE_WINDOW,
         "journey_queues": _IN_THE_WINDOW,
@@ -53,13 +54,14 @@ def add_journeys() -> Job:
         dg.AssetSelection.assets(
             "customer_activity",
             "feature_coverage",
+            "customer_metrics",
             "customer_profiles",
             "purchase_models",
             "micro_segment_memberships",
             "journey_queues",
         ),
-        description="After journeys.yaml was changed: makes what is new or defined anew - traits and the like from the first day on, "
-        "memberships and queues on the days of the run - and nothing else. Nothing that is past is decided again. The sensor "
+        description="After journeys.yaml was changed: makes what is new or defined anew - traits, metrics and the like from the first day "
+        "on, memberships and queues on the days of the run - and nothing else. Nothing that is past is decided again. The sensor "
         "journeys_file starts it.",
         tags=STATE_TAG,
         config=ONLY_NEW,

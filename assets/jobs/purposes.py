@@ -9,7 +9,7 @@ import dagster as dg
 
 from assets.daily import STATE_TAG
 
-ONLY_CHANGED = {"ops": {op: {"config": {"only_changed": True}} for op in ("customer_activity", "profile")}}
+ONLY_CHANGED = {"ops": {op: {"config": {"only_changed": True}} for op in ("customer_activity", "customer_metrics", "profile")}}
 """The config of the job ``catch_up``; a range that is started from the command line must be given it."""
 
 Job = Any
@@ -40,8 +40,9 @@ def jobs_by_purpose(without: dg.AssetSelection) -> list[Job]:
     ]
     catch_up = dg.define_asset_job(
         "catch_up",
-        dg.AssetSelection.assets("customer_activity", "feature_coverage", "customer_profiles", "purchase_models"),
-        description="After traits, interests or intents were added or changed: makes these again on days that are there, and nothing else.",
+        dg.AssetSelection.assets("customer_activity", "feature_coverage", "customer_metrics", "customer_profiles", "purchase_models"),
+        description="After traits, interests, intents or metrics were added or changed: makes these again on days that are there, and "
+        "nothing else.",
         tags=STATE_TAG,
         config=ONLY_CHANGED,
     )

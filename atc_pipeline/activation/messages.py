@@ -119,12 +119,16 @@ def due_again(
     columns = messages.collect_schema().names()
     listed = "channels" if "channels" in columns else "channel"
     steps = Steps.of(portfolio)
-    clocks = steps.frame().select("journey_id", "step_day", "step", **{listed: "channels"}).lazy()
+    clocks = steps.frame().select("journey_id", "step_day", "step", same="content", **{listed: "channels"}).lazy()
     known = _known(profiles, portfolio, {})
     rows = (
         survivors(messages.with_columns(planned_for="customer_id"), absorbed)
         .join(known, on="customer_id", how="left")
-        .join(clocks, on=["journey_id", "step_day", listed], how="left", maintain_order="left")
+        .with_row_index("row:")
+        .join(clocks, on=["journey_id", "step_day", listed], how="left")
+        .sort("row:", pl.col("same") != pl.col("content"), "step", nulls_last=True)  # variants share a day and a list
+        .unique("row:", keep="first", maintain_order=True)
+        .drop("row:", "same")
         .collect()
     )
     numbers = {channel.id: number for number, channel in enumerate(portfolio.channels)}
@@ -180,12 +184,18 @@ def text_of(customer: str) -> pl.Expr:
 
 
 def _due(assignments: pl.LazyFrame, profiles: pl.LazyFrame, portfolio: Portfolio, steps: Steps) -> pl.DataFrame:
-    """One row per treated customer and step of the day whose condition holds: what is known of the customer, and the message's key."""
+    """One row per treated customer and step of the day that is for them: what is known of the customer, and the message's key.
+
+    A step is for the customers of its variant, where the journey has variants, and for those whose condition holds.
+    """
     conditions = {f"when:{place}": condition.expr.fill_null(value=False) for place, condition in enumerate(steps.conditions)}
+    drawn = pl.col("variant") if "variant" in assignments.collect_schema() else pl.lit(None, pl.String)  # a day of an older version
     rows = (
         assignments.filter(pl.col("arm") == "treated")
-        .select("customer_id", "journey_id", "entered_on", "ends_on", "score", step_day="day_index")
+        .select("customer_id", "journey_id", "entered_on", "ends_on", "score", step_day="day_index", drawn=drawn)
         .join(steps.frame().lazy(), on=["journey_id", "step_day"], how="inner")
+        .filter(pl.col("only").is_null() | pl.col("only").eq_missing(pl.col("drawn")))
+        .drop("only", "drawn")
         .join(_known(profiles, portfolio, conditions), on="customer_id", how="left")
         .with_columns(pl.col("is_suppressed").fill_null(value=False), pl.col("preferred").fill_null(-1), day_index="step_day")
         .with_columns(pl.col("^obstacle:.*$").fill_null(OBSTACLES.index(NO_CONSENT) + 1))

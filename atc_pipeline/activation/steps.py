@@ -30,9 +30,12 @@ class Steps:
         return cls(tuple(journey for journey, _ in pairs), tuple(step for _, step in pairs), numbers)
 
     def frame(self) -> pl.DataFrame:
-        """One row per step: ``step`` (its number), journey, day and what is sent; ``channels`` as the message's key has them."""
+        """One row per step: ``step`` (its number), journey, day and what is sent; ``channels`` as the message's key has them.
+
+        ``only``: the variant of the journey that it goes to; null where it goes to everybody.
+        """
         rows = [
-            (number, journey.id, step.day, step.channel, step.content, step.variant)
+            (number, journey.id, step.day, step.channel, step.content, step.variant, step.variant if journey.variants else None)
             for number, (journey, step) in enumerate(zip(self.journeys, self.steps, strict=True))
         ]
         schema = {
@@ -42,6 +45,7 @@ class Steps:
             "channels": pl.String,
             "content": pl.String,
             "variant": pl.String,
+            "only": pl.String,
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 

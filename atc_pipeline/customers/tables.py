@@ -1,6 +1,7 @@
-"""Tables of customers. Two of them have columns for what journeys.yaml defines, so they are said for a portfolio.
+"""Tables of customers. Some have columns for what journeys.yaml defines, so they are said for a portfolio.
 
-What belongs here: what the tables are. What does not: how rows come about (``activity``, ``profiles``, ``segments``, ``purchases``).
+What belongs here: what the tables are. What does not: how rows come about (``activity``, ``metrics``, ``profiles`` and
+the other modules of the room).
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,8 @@ from atc_pipeline.customers.profiles import STATE, built_in, state_schema
 from atc_pipeline.customers.remembered import HOURS, in_rollup
 from atc_pipeline.escaping import markdown
 from atc_pipeline.journeys.kinds import KINDS
-from atc_pipeline.journeys.portfolio import Portfolio, Trait
+from atc_pipeline.journeys.portfolio import Metric, Portfolio, Trait
+from atc_pipeline.rules.measured import SENT, SENT_TYPE, kept, kept_columns, number_of
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, SEGMENT_ID, Column, Entry, Table
 
 
@@ -66,6 +68,31 @@ _PARTS: Mapping[Merge, Mapping[str, str]] = {
     },
 }
 """What the columns of an accumulator mean, by how it merges and by the part of it that a column's name ends in."""
+
+
+def customer_metrics(portfolio: Portfolio) -> Table:
+    """What is measured of the events of a day."""
+    return Table(
+        "customer_metrics",
+        "One row per customer and event date on which something measured happened, of what arrived on the day.",
+        key=("customer_id", "event_date"),
+        columns=(
+            DATE,
+            CUSTOMER_ID,
+            Column("event_date", pl.Date(), "The day the events happened; they arrived on `date`."),
+            *(column for metric in kept(portfolio) for column in _measured(metric)),
+            Column(SENT, SENT_TYPE, "Messages sent that day, by the journey they were for: what `Message Sent` says."),
+        ),
+    )
+
+
+def _measured(metric: Metric) -> Iterator[Column]:
+    name = markdown(metric.id)
+    for column, dtype in kept_columns([metric]).items():
+        if column == number_of(metric):
+            yield Column(column, dtype, f"{name}: how many of that day.", at_least=0)
+        else:
+            yield Column(column, dtype, f"{name}: what they add up to, in micro-units.")
 
 
 FEATURE_COVERAGE = Table(
@@ -169,4 +196,6 @@ MICRO_SEGMENT_MEMBERSHIPS = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (customer_activity, FEATURE_COVERAGE, customer_profiles, PURCHASE_MODELS, MICRO_SEGMENT_MEMBERSHIPS)
+TABLES: tuple[Entry, ...] = (
+    customer_activity, FEATURE_COVERAGE, customer_metrics, customer_profiles, PURCHASE_MODELS, MICRO_SEGMENT_MEMBERSHIPS,
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a changed ``journeys.yaml`` makes necessary: features, micro-segments and queues that the lake does not have, or has otherwise.
+"""What a changed ``journeys.yaml`` makes necessary: features, metrics, micro-segments and queues that the lake lacks, or has otherwise.
 
 What belongs here: reading that off the days themselves, so that whoever asks after a crash sees what is left to do. What does not: making
 any of it (``days.customers``, ``days.decision``), or what changed in words (``journeys.changes``).
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from atc_pipeline.customers import features
-from atc_pipeline.days.customers import Memberships
+from atc_pipeline.days.customers import Memberships, Metrics
 from atc_pipeline.days.decision import Queues
 from atc_pipeline.days.features import Definitions
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -21,22 +21,28 @@ DECIDED = "journey_assignments"
 
 @dataclass(frozen=True)
 class Additions:
-    """What is to be made: features from the first day of the lake on, the rest from ``first`` to ``last``."""
+    """What is to be made: features and metrics from the first day of the lake on, the rest from ``first`` to ``last``."""
 
     first: date
     last: date
     features: tuple[str, ...]
+    metrics: tuple[str, ...]
     segments: tuple[str, ...]
     queues: tuple[str, ...]
 
     def __bool__(self) -> bool:
         """Tell whether anything is."""
-        return bool(self.features or self.segments or self.queues)
+        return bool(self.features or self.metrics or self.segments or self.queues)
 
     @property
     def words(self) -> str:
         """Say it in a line."""
-        parts = {"traits, interests, intents or predictions": self.features, "micro-segments": self.segments, "queues": self.queues}
+        parts = {
+            "traits, interests, intents or predictions": self.features,
+            "metrics": self.metrics,
+            "micro-segments": self.segments,
+            "queues": self.queues,
+        }
         named = [f"{what}: {', '.join(names)}" for what, names in parts.items() if names]
         return "; ".join(named) if named else "nothing"
 
@@ -68,6 +74,7 @@ def additions(store: Store, portfolio: Portfolio) -> Additions | None:
         days[0],
         days[-1],
         _in_order(behind),
+        _in_order(Metrics(store, portfolio).behind(days[-1])),
         _in_order(name for day in days for name in memberships.changed(day)),
         _in_order(name for day in days for name in queues.changed(day)),
     )

@@ -37,6 +37,7 @@ class Course:
             "ingest": self.ingestion,
             "identities": identity.Identities(store, portfolio),
             "roll up": customers.Activity(store, portfolio),
+            "metrics": customers.Metrics(store, portfolio),
             "profiles": customers.Profiles(store, portfolio),
             "segments": customers.Memberships(store, portfolio),
             "queues": decision.Queues(store, portfolio),

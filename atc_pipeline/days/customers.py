@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.customers import features, remembered
+from atc_pipeline.customers import features, metrics, remembered
 from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
 from atc_pipeline.customers.profiles import (
     STATE,
@@ -31,6 +31,7 @@ from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, Portfolio
+from atc_pipeline.rules.measured import kept
 from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
 
 
@@ -64,6 +65,32 @@ class Activity:
         is_covered = self.store.has("feature_coverage", day)
         coverage = self.store.lazy("feature_coverage", day).collect() if is_covered else pl.DataFrame(schema=FEATURE_COVERAGE.schema)
         return Rollup(self.store.lazy("customer_activity", day).collect(), coverage)
+
+
+class Metrics:
+    """Takes out of a day's events what is measured of customers."""
+
+    def __init__(self, store: Store, portfolio: Portfolio, *, only_changed: bool = False) -> None:
+        """``only_changed``: of days that are there, make those of which a metric is new or defined anew."""
+        self.store, self.portfolio, self.only_changed = store, portfolio, only_changed
+        self.made_by = metrics.definitions(portfolio, kept(portfolio))
+        self.definitions = Definitions(store, self.made_by, portfolio.starts_on)
+
+    def make(self, day: date) -> Tables:
+        """Return ``customer_metrics``; with ``only_changed`` nothing where nothing has changed."""
+        if self.only_changed and not self.is_behind(day) and self.definitions.agrees("customer_metrics", day):
+            return {}
+        events, people = self.store.lazy("raw_events", day), self.store.lazy("identity_map", day)
+        known = people.select("customer_id")
+        return {"customer_metrics": metrics.measure(events, self.portfolio, arrival=day, absorbed=absorbed(people), known=known)}
+
+    def is_behind(self, day: date) -> bool:
+        """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
+        return bool(self.behind(day))
+
+    def behind(self, day: date) -> list[str]:
+        """Return the metrics that the day was made without, or by other definitions; all where it is not there. Raises OutdatedDayError."""
+        return self.definitions.changed("customer_metrics", day) if self.store.has("customer_metrics", day) else list(self.made_by)
 
 
 class Profiles:

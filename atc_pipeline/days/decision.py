@@ -13,11 +13,16 @@ from atc_pipeline.customers.features import definition_of
 from atc_pipeline.customers.profiles import LATENESS_DAYS
 from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.days.customers import profiles_of
+from atc_pipeline.days.entries import Entries, Versions
+from atc_pipeline.days.measured import Measured
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
 from atc_pipeline.decision.decide import SHARD, columns_needed, decide
 from atc_pipeline.decision.memory import (
+    KEPT_LATER,
     cap_days,
+    complete,
+    draw_again,
     goal_events,
     goal_lookback_days,
     goals_awaited,
@@ -97,15 +102,28 @@ class Queues:
 class Decision:
     """Advances, gates, scores and chooses, each day on the memory of the day before."""
 
-    def __init__(self, store: Store, portfolio: Portfolio, delivered: pl.DataFrame | None = None, *, shard: int = SHARD) -> None:
-        """``delivered``: the assignments that messages were delivered for already, of any days: they stand."""
+    def __init__(
+        self,
+        store: Store,
+        portfolio: Portfolio,
+        delivered: pl.DataFrame | None = None,
+        *,
+        versions: Versions | None = None,
+        is_measured: bool = True,
+        shard: int = SHARD,
+    ) -> None:
+        """``delivered``: the assignments that messages were delivered for already, of any days: they stand; as one of ``versions`` says.
+
+        ``is_measured``: whether it is written down who was exposed to what; what is only tried out is not.
+        """
         self.store, self.portfolio, self.shard = store, portfolio, shard
         self.delivered = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema) if delivered is None else delivered
         self.goals = Goals(store, portfolio)
+        self.entries = Entries(store, portfolio, Measured(store, portfolio), versions) if is_measured else None
         self.made_by = {CAP_DAYS: str(cap_days(portfolio))}
 
     def make(self, day: date) -> Tables:
-        """Return ``scored_candidates``, ``journey_state``, ``journey_assignments`` and ``journey_funnel``."""
+        """Return ``scored_candidates``, ``journey_state``, ``journey_assignments``, ``journey_funnel``; measured, ``journey_entries``."""
         identity_map = self.store.lazy("identity_map", day)
         state = memory_of(self.store, self.portfolio, day)
         decided = decide(
@@ -120,12 +138,15 @@ class Decision:
             arms=arms(identity_map),
             shard=self.shard,
         )
-        return {
+        tables: dict[str, pl.DataFrame | pl.LazyFrame] = {
             "scored_candidates": decided.candidates,
             "journey_state": decided.state,
             "journey_assignments": decided.assignments,
             "journey_funnel": decided.funnel,
         }
+        if self.entries is not None:
+            tables["journey_entries"] = self.entries.of(day, decided.assignments, decided.state)
+        return tables
 
 
 class Goals:
@@ -178,9 +199,12 @@ def memory_of(store: Store, portfolio: Portfolio, day: date) -> pl.DataFrame:
     if day <= portfolio.starts_on:
         return no_state()
     before = day - timedelta(days=1)
-    yesterday = with_columns(store, "journey_state", before, JOURNEY_STATE.schema, portfolio.starts_on, is_fixed=True)
+    needed = {name: dtype for name, dtype in JOURNEY_STATE.schema.items() if name not in KEPT_LATER}
+    yesterday = with_columns(store, "journey_state", before, needed, portfolio.starts_on, is_fixed=True)
     identity_map = store.lazy("identity_map", day)
-    state = merge(yesterday.collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
+    state = merge(complete(yesterday).collect(), absorbed(identity_map, since=day).collect().lazy(), today=day)
+    if not set(KEPT_LATER) <= set(yesterday.collect_schema()):
+        state = draw_again(state, arms(identity_map), portfolio)
     window = cap_days(portfolio)
     if window <= int(store.definitions("journey_state", before).get(CAP_DAYS, 0)):
         return state

@@ -19,7 +19,6 @@ from atc_pipeline.decision.gates import PACKED, bit, needing
 from atc_pipeline.journeys.portfolio import NONE, Journey, Policy, Portfolio
 from atc_pipeline.rules import reach
 from atc_pipeline.rules.limits import require_fits
-from atc_pipeline.rules.lots import BUCKETS
 
 JOURNEY_BITS = 16
 """A journey's number is a ``UInt16`` wherever it is kept."""
@@ -88,8 +87,6 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
             pl.Boolean(),
         ),
         "max_entries": (fact(lambda journey: journey.max_entries, None), pl.Int64()),
-        "held_out": (fact(lambda journey: round(journey.holdout * BUCKETS), 0), pl.UInt64()),
-        "salt": (fact(_salt, None), pl.String()),
     }
     failed = np.array(fact(lambda journey: _failed(journey, portfolio.policy, today), 0), dtype=PACKED)
     facts = pl.DataFrame({name: pl.Series(values, dtype=dtype) for name, (values, dtype) in columns.items()})
@@ -115,11 +112,6 @@ def catalogue_of(portfolio: Portfolio, remembered: Iterable[str], *, today: date
 def pairs_of(numbered: pl.DataFrame) -> np.ndarray:
     """Write ``customer`` and ``journey`` of each row as one number, in the order of the two."""
     return np.asarray(numbered["customer"].to_numpy().astype(np.uint64) << np.uint64(JOURNEY_BITS) | numbered["journey"].to_numpy())
-
-
-def _salt(journey: Journey) -> str:
-    """Return what a journey's control group is drawn by (SPEC 8, step 6)."""
-    return journey.id if journey.holdout_version is None else f"{journey.id}:{journey.holdout_version}"
 
 
 def _failed(journey: Journey, policy: Policy, today: date) -> int:

@@ -52,7 +52,8 @@ class Contest:
     ``options``: sorted by ``customer`` and ``journey``. ``first``: row at which each group begins. ``order``, ``rank``: the
     total order. ``failed``: bits of the gates failed. ``is_eligible``: may be chosen - of an explorer only what was drawn.
     ``wish``, ``none``, ``incumbent``: row of each group's best eligible option, of "none", of the journey in flight.
-    ``fallback_score``: what a wish is measured against. ``probability``: of the wish, before capacity.
+    ``fallback_score``: what a wish is measured against. ``probability``: of the wish, before capacity. ``competing``: how many journeys
+    of each group fail no gate and outrank "none". ``is_drawn``: whether exploration drew the group's wish.
     """
 
     options: pl.DataFrame
@@ -67,6 +68,8 @@ class Contest:
     incumbent: np.ndarray
     fallback_score: np.ndarray
     probability: np.ndarray
+    competing: np.ndarray
+    is_drawn: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +118,30 @@ def contest(
     with np.errstate(invalid="ignore"):  # NaN: an option without a score outranks nothing
         outranks_none = mandatory | (score > score[none][group])
         is_eligible = (failed == 0) & ~is_none & ~is_incumbent & outranks_none
+        competing = np.add.reduceat(is_eligible.astype(np.int64), first) if len(first) else np.zeros(0, dtype=np.int64)
         if has_incumbent.any():
             may_interrupt = _may_interrupt(journey, score, rank, incumbent, kept_score, group, portfolio, catalogue)
             is_eligible &= ~has_incumbent[group] | may_interrupt
     best = _first_of_groups(order[is_eligible[order]], group, len(first))
-    wish, probability, is_eligible = _explored(
-        is_eligible, mandatory, best, first, group, has_incumbent, arm_ids.gather(customer[first]), portfolio, today
+    wish, probability, is_eligible, is_drawn = _explored(
+        is_eligible, mandatory, best, first, group, has_incumbent, arm_ids.gather(customer[first]), competing, portfolio, today
     )
-    return Contest(options, first, group, order, rank, failed, is_eligible, wish, none, incumbent, fallback_score, probability)
+    return Contest(
+        options,
+        first,
+        group,
+        order,
+        rank,
+        failed,
+        is_eligible,
+        wish,
+        none,
+        incumbent,
+        fallback_score,
+        probability,
+        competing,
+        is_drawn,
+    )
 
 
 def _may_interrupt(
@@ -161,15 +180,18 @@ def _explored(
     group: np.ndarray,
     has_incumbent: np.ndarray,
     arm_ids: pl.Series,
+    options: np.ndarray,
     portfolio: Portfolio,
     today: date,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw for those who explore (SPEC 8, step 7): the wish and its probability by group, and what is eligible by row."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw for those who explore (SPEC 8, step 7): the wish and its probability by group, what is eligible by row, and who explores.
+
+    ``options``: how many each group without a journey in flight has.
+    """
     share = portfolio.policy.explore
     if share <= 0 or not len(first):
-        return best, np.ones(len(first)), is_eligible
+        return best, np.ones(len(first)), is_eligible, np.zeros(len(first), dtype=bool)
     has_mandatory = np.logical_or.reduceat(is_eligible & mandatory, first)
-    options = np.add.reduceat(is_eligible.astype(np.int64), first)
     is_drawn_for = ~has_incumbent & ~has_mandatory & (options > 0)
     buckets = arm_ids.filter(pl.Series(is_drawn_for)).to_frame("arm_id").select(bucket("explore", f":{today}")).to_series()
     explores = np.zeros(len(first), dtype=bool)
@@ -184,7 +206,7 @@ def _explored(
     wish = best.copy()
     wish[group[is_picked]] = np.flatnonzero(is_picked)
     probability = np.where(is_drawn_for, (1 - share) * (wish == best) + share / np.maximum(options, 1), 1.0)
-    return wish, probability, np.where(explores[group], is_picked, is_eligible)
+    return wish, probability, np.where(explores[group], is_picked, is_eligible), explores
 
 
 def wishes_for(contested: Contest, is_limited: np.ndarray, catalogue: Catalogue, offset: int) -> pl.DataFrame:

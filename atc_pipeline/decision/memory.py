@@ -12,10 +12,12 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+from atc_pipeline.decision.arms import DRAWN, held_out_by
 from atc_pipeline.decision.catalogue import Catalogue, pairs_of
 from atc_pipeline.decision.gates import NOWHERE, Shut, failed_of
 from atc_pipeline.decision.tables import JOURNEY_STATE
 from atc_pipeline.journeys.portfolio import Journey, Portfolio
+from atc_pipeline.rules.arms import CONTROL
 from atc_pipeline.rules.numbers import one_of
 from atc_pipeline.rules.people import whose
 
@@ -31,6 +33,29 @@ def no_state() -> pl.DataFrame:
     return pl.DataFrame(schema=JOURNEY_STATE.schema)
 
 
+KEPT_LATER: Mapping[str, pl.DataType] = {name: JOURNEY_STATE.schema[name] for name in ("held_out_by", "variant")}
+"""Columns of the memory that days of older versions lack."""
+
+
+def complete(state: pl.LazyFrame) -> pl.LazyFrame:
+    """Add what the memory of an older version lacks, as null."""
+    there = state.collect_schema().names()
+    lacking = {name: pl.lit(None, dtype) for name, dtype in KEPT_LATER.items() if name not in there}
+    return state.with_columns(**lacking).select(*JOURNEY_STATE.schema)
+
+
+def draw_again(state: pl.DataFrame, arm_ids: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """Find out who holds control customers out of whom an older version did not keep it: the lot is the same (SPEC 8, step 6).
+
+    ``arm_ids``: ``identity.map.arms``. Null stays whoever is held out by nothing any more.
+    """
+    is_lost = (pl.col("arm") == CONTROL) & pl.col("held_out_by").is_null()
+    lost = state.lazy().with_row_index("row:").filter(is_lost).join(arm_ids, on="customer_id", how="left", maintain_order="left")
+    named = lost.select("row:", "journey_id", arm_id=pl.coalesce("arm_id", "customer_id")).collect()
+    held_out = state["held_out_by"].scatter(named["row:"], held_out_by(named, portfolio))
+    return state.with_columns(held_out)
+
+
 def goal_lookback_days(portfolio: Portfolio, lateness_days: int) -> int:
     """How many arrival days before D can hold goal events that still count on D."""
     return max((journey.goal.within_days for journey in portfolio.journeys if journey.goal), default=0) + lateness_days
@@ -41,7 +66,7 @@ def merge(state: pl.DataFrame, absorbed: pl.LazyFrame | None, *, today: date) ->
 
     ``state``: the memory of yesterday. ``absorbed``: ``identity.map.absorbed``. Counts add, the latest entry and the latest ending win.
     Of several journeys in flight one goes on: the survivor's own, else the one entered last; the others end ``merged`` today.
-    The one that goes on keeps its entry, its arm and its score: it is on the same day of the journey as it would have been.
+    The one that goes on keeps its entry, its arm, its variant and its score: it is on the same day of the journey as it would have been.
     """
     if absorbed is None:
         return state
@@ -82,7 +107,7 @@ def _merged(rows: pl.DataFrame, today: date) -> pl.DataFrame:
         ended.group_by(of_journey)
         .agg(
             pl.col("date").first(),
-            *(latest(name, by_entry) for name in ("entered_on", "entry_score", "arm")),
+            *(latest(name, by_entry) for name in ("entered_on", "entry_score", *DRAWN)),
             *(pl.when(is_over_now).then(latest(name, by_ending)).alias(name) for name in ("ended_on", "ended_reason")),
             pl.col("times_entered", "times_completed").sum(),
             pl.col("recent_starts").list.explode(empty_as_null=False).sort(),
@@ -103,13 +128,13 @@ def note_given_up(past: pl.DataFrame, given_up: pl.DataFrame, *, today: date) ->
     key = ["customer", "journey"]
     starts = given_up.group_by(key, maintain_order=True).agg(
         pl.col("customer_id", "journey_id", "date").first(),
-        *(pl.col(name).first().alias(f"{name}:") for name in ("arm", "score")),
+        *(pl.col(name).first().alias(f"{name}:") for name in (*DRAWN, "score")),
         more=pl.len().cast(pl.Int64),
     )
     both = past.join(starts, on=key, how="full", coalesce=True, suffix="+")
     is_over = pl.col("more").is_not_null() & (pl.col("ended_on").is_not_null() | pl.col("times_entered").is_null())
     ended = {"entered_on": pl.lit(today), "ended_on": pl.lit(today), "left_on": pl.lit(today), "ended_reason": pl.lit("merged")}
-    ended |= {"arm": pl.col("arm:"), "entry_score": pl.col("score:")}
+    ended |= {"entry_score": pl.col("score:"), **{name: pl.col(f"{name}:") for name in DRAWN}}
     start = pl.when(pl.col("more").is_not_null()).then(pl.lit([today], dtype=pl.List(pl.Date)))
     none = pl.lit([], dtype=pl.List(pl.Date))
     return (
@@ -396,7 +421,7 @@ TESTS: Mapping[str, Callable[[Remembered], Shut]] = {
 def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """Write today's entries and interruptions into the numbered memory: one row per customer and journey ever entered.
 
-    ``entries``: ``customer``, ``journey``, ``new_arm``, ``new_score``. ``interrupted``: ``customer``, ``journey``.
+    ``entries``: ``customer``, ``journey``, ``new_score``, and ``DRAWN`` as ``new_<name>``. ``interrupted``: ``customer``, ``journey``.
     """
     key = ["customer", "journey"]
     is_entered = pl.col("new_arm").is_not_null()
@@ -412,7 +437,7 @@ def remember(past: pl.DataFrame, entries: pl.DataFrame, interrupted: pl.DataFram
             times_entered=pl.col("times_entered").fill_null(0) + is_entered.cast(pl.Int64),
             times_completed=pl.col("times_completed").fill_null(0),
             entry_score=pl.when(is_entered).then("new_score").otherwise("entry_score"),
-            arm=pl.coalesce("new_arm", "arm"),
+            **{name: pl.when(is_entered).then(f"new_{name}").otherwise(name) for name in DRAWN},
             entered_on=pl.when(is_entered).then(pl.lit(today)).otherwise("entered_on"),
         )
         .pipe(_note_starts, portfolio, today)

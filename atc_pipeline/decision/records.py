@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision import choice, memory
+from atc_pipeline.decision.arms import DRAWN, draw
 from atc_pipeline.decision.catalogue import Catalogue, pairs_of
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, with_factors
 from atc_pipeline.decision.tables import DECISIONS, JOURNEY_ASSIGNMENTS, JOURNEY_FUNNEL, JOURNEY_STATE, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.rules.lots import BUCKETS, bucket
 
 IS_ENTRY = pl.col("decision").is_in(["start", "switch"])
 """True where the customer enters the journey."""
@@ -59,7 +59,7 @@ def settle(
     answers = _answers(shard, settled, delivered, portfolio, catalogue, today)
     remembered = memory.remember(
         shard.past,
-        answers.filter(pl.col("is_entry")).select("customer", "journey", new_arm="arm", new_score="score"),
+        answers.filter(pl.col("is_entry")).select("customer", "journey", new_score="score", **{f"new_{name}": name for name in DRAWN}),
         answers.filter(pl.col("left").is_not_null()).select("customer", journey="left"),
         portfolio,
         today=today,
@@ -89,7 +89,9 @@ def _answers(
     is_carried = settled.chosen == contested.incumbent
     is_none = settled.chosen == contested.none
     running = journey.gather(np.where(has_incumbent, contested.incumbent, 0))
-    in_flight = shard.past.filter(memory.IN_FLIGHT).select("customer", carried_since="entered_on", carried_arm="arm")
+    in_flight = shard.past.filter(memory.IN_FLIGHT).select(
+        "customer", carried_since="entered_on", **{f"carried_{name}": name for name in DRAWN}
+    )
     runner_up = pl.select(row=pl.when(pl.Series(settled.runner_up) != choice.NOBODY).then(pl.Series(settled.runner_up))).to_series()
     answers = contested.options.select("customer", "journey", "score")[settled.chosen].with_columns(
         decision=pl.Series(np.select([is_none, is_carried, has_incumbent], DECISIONS[:-1], default=DECISIONS[-1]), dtype=pl.String),
@@ -99,31 +101,31 @@ def _answers(
         left=pl.when(pl.Series(has_incumbent & ~is_carried)).then(running),
         is_none=pl.Series(is_none),
         is_entry=pl.Series(~is_none & ~is_carried),
+        is_drawn=pl.Series(contested.is_drawn),
+        options=pl.Series(contested.competing),
     )
-    arms = _arms(answers.filter("is_entry"), shard.arm_ids, portfolio, catalogue)
-    answers = answers.join(arms, on="customer", how="left", maintain_order="left").join(
+    lots = _lots(answers.filter("is_entry"), shard.arm_ids, portfolio, catalogue)
+    answers = answers.join(lots, on="customer", how="left", maintain_order="left").join(
         in_flight, on="customer", how="left", maintain_order="left"
     )
     if delivered.height:
-        sent = delivered.select("customer", sent_arm="arm", sent_score="score")
+        sent = delivered.select("customer", sent_score="score", **{f"sent_{name}": name for name in DRAWN})
+        stands = pl.col("sent_arm").is_not_null()
         answers = answers.join(sent, on="customer", how="left", maintain_order="left").with_columns(
-            drawn_arm=pl.coalesce("sent_arm", "drawn_arm"),
-            score=pl.when(pl.col("sent_arm").is_null()).then("score").otherwise("sent_score"),
+            **{f"drawn_{name}": pl.when(stands).then(f"sent_{name}").otherwise(f"drawn_{name}") for name in DRAWN},
+            score=pl.when(stands).then("sent_score").otherwise("score"),
         )
     return answers.with_columns(
         entered_on=pl.when("is_entry").then(pl.lit(today)).when(~pl.col("is_none")).then("carried_since"),
-        arm=pl.when("is_entry").then("drawn_arm").when(~pl.col("is_none")).then("carried_arm"),
+        **{name: pl.when("is_entry").then(f"drawn_{name}").when(~pl.col("is_none")).then(f"carried_{name}") for name in DRAWN},
+        **{name: pl.when("is_entry").then(name) for name in ("is_drawn", "options")},
     )
 
 
-def _arms(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
-    """One row per entry, ``customer`` and ``drawn_arm``: held out of everything, or of this journey (SPEC 8, step 6)."""
-    named = entries.select(
-        "customer", arm_ids.gather(entries["customer"]), *catalogue.facts.select("salt", "held_out")[entries["journey"]].get_columns()
-    )
-    of_everything = bucket(portfolio.version) < round(portfolio.policy.holdout * BUCKETS)
-    is_control = of_everything | (bucket(pl.col("salt")) < pl.col("held_out"))
-    return named.select("customer", drawn_arm=pl.when(is_control).then(pl.lit("control")).otherwise(pl.lit("treated")))
+def _lots(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+    """One row per entry: ``customer``, and what is drawn for it once and for all (``DRAWN``), each as ``drawn_<name>``."""
+    named = entries.select("customer", arm_ids.gather(entries["customer"]), journey_id=catalogue.journey_ids.gather(entries["journey"]))
+    return draw(named, portfolio).select("customer", **{f"drawn_{name}": name for name in DRAWN})
 
 
 def _assignments(

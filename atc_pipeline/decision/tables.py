@@ -6,7 +6,7 @@ What belongs here: what the tables are. What does not: how rows come about (``qu
 import polars as pl
 
 from atc_pipeline.decision.gates import GATES, LOSSES, MEANINGS, RULINGS
-from atc_pipeline.rules.arms import ARMS
+from atc_pipeline.rules.arms import ARMS, HELD_OUT_BY
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, Column, Entry, Table
 
 DECISIONS = ("none", "continue", "switch", "start")
@@ -52,6 +52,21 @@ SCORED_CANDIDATES = Table(
     ),
 )
 
+_HELD_OUT_BY = Column(
+    "held_out_by",
+    pl.String(),
+    "Of control, who held it out: policy.holdout, or else the journey's own; null of others, and of who entered before it was kept "
+    "and is held out by neither any more.",
+    is_nullable=True,
+    one_of=HELD_OUT_BY,
+)
+_VARIANT = Column(
+    "variant",
+    pl.String(),
+    "The variant of the journey, drawn when it was entered; of control, what it would have been. Null where it had none then.",
+    is_nullable=True,
+)
+
 JOURNEY_STATE = Table(
     "journey_state",
     "One row per customer and journey ever entered: the memory that tomorrow's decision stands on.",
@@ -67,6 +82,8 @@ JOURNEY_STATE = Table(
         Column("times_completed", pl.Int64(), "Spells completed or converted.", at_least=0),
         Column("entry_score", pl.Float64(), "Score on the day of the last entry."),
         Column("arm", pl.String(), "Whether messages are sent: control takes the place and is sent nothing.", one_of=ARMS),
+        _HELD_OUT_BY,
+        _VARIANT,
         Column("recent_starts", pl.List(pl.Date()), "Entries within the frequency cap's window, in order."),
         Column("left_on", pl.Date(), "Last day the journey ended, kept when it is entered again.", is_nullable=True),
         Column(
@@ -91,6 +108,8 @@ JOURNEY_ASSIGNMENTS = Table(
         Column("day_index", pl.Int64(), "Day of the journey, from 1.", is_nullable=True, at_least=1),
         Column("ends_on", pl.Date(), "Last day of the journey if nothing ends it before: entered_on + length_days - 1.", is_nullable=True),
         Column("arm", pl.String(), "treated, or control: takes the place and is sent nothing.", is_nullable=True),
+        _HELD_OUT_BY,
+        _VARIANT,
         Column("score", pl.Float64(), "Score of the chosen option, of none too; null without options.", is_nullable=True),
         Column(
             "runner_up",
@@ -106,6 +125,14 @@ JOURNEY_ASSIGNMENTS = Table(
             is_nullable=True,
             at_least=0,
             at_most=1,
+        ),
+        Column("is_drawn", pl.Boolean(), "Of who enters a journey: exploration drew it, not the score.", is_nullable=True),
+        Column(
+            "options",
+            pl.Int64(),
+            "Of who enters a journey: how many journeys failed no gate and outrank none.",
+            is_nullable=True,
+            at_least=1,
         ),
         Column("ended_journey_id", pl.String(), "The journey that ended today, if one did.", is_nullable=True),
         Column("ended_reason", pl.String(), "Why it ended.", is_nullable=True),

@@ -33,7 +33,8 @@ def tell(day: Day) -> list[tuple[str, Sequence[str]]]:
         rows = day.messages.sort("send_at", "channel").iter_rows(named=True)
         return [(_message(day, row), list(_said(day, row))) for row in rows]
     journey = day.journeys.get(answer["journey_id"])
-    coming = sorted((step for step in journey.steps if step.day > answer["day_index"]), key=lambda step: step.day) if journey else []
+    steps = [step for step in journey.steps if step.variant in (None, answer.get("variant")) or not journey.variants] if journey else []
+    coming = sorted((step for step in steps if step.day > answer["day_index"]), key=lambda step: step.day)
     if not coming:
         return [("none today, and none to come in this journey", [])]
     due = day.on(answer["entered_on"] + timedelta(days=coming[0].day - 1))

@@ -13,6 +13,7 @@ from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import messages, reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey
+from atc_pipeline.rules.arms import CONTROL, JOURNEY, POLICY
 
 WIDTH = 100
 
@@ -41,10 +42,14 @@ def explain(day: Day, *, with_others: bool = False) -> str:
 def _summary(day: Day) -> list[str]:
     answer = day.answer
     lines = [*_field("Today", _today(day)), *_field("Yesterday", _yesterday(day))]
-    if answer["arm"] == "control":
-        lines += _field("Group", "control: takes the place like everybody else and is sent nothing, to measure what the journey changes")
+    if answer["arm"] == CONTROL:
+        lines += _field(
+            "Group", f"control{_held_out(day)}: takes the place like everybody else and is sent nothing, to measure {_measured(day)}"
+        )
     elif answer["arm"] is not None:
         lines += _field("Group", "treated: gets the messages of the journey")
+    if answer.get("variant") is not None:
+        lines += _field("Variant", f"{plain(answer['variant'])}, drawn when the journey was entered")
     for number, (message, text) in enumerate(messages.tell(day)):
         lines += [*_field("Messages" if number == 0 else "", message), *(f"{'':<14}{line}" for line in text)]
     if answer["runner_up"] is not None:
@@ -63,6 +68,18 @@ def _summary(day: Day) -> list[str]:
             "Chance", f"{words.percent(chance)} for this choice: {share} of the customers are given one of their options by lot"
         )
     return lines
+
+
+def _held_out(day: Day) -> str:
+    """Say who holds the customer out; nothing where an older version decided the day, which did not keep it."""
+    return _HELD_OUT.get(day.answer.get("held_out_by") or "", "")
+
+
+def _measured(day: Day) -> str:
+    return "what all journeys change together" if day.answer.get("held_out_by") == POLICY else "what the journey changes"
+
+
+_HELD_OUT = {POLICY: ", held out of all journeys (policy.holdout)", JOURNEY: ", held out of this journey (its holdout)"}
 
 
 def _today(day: Day) -> str:

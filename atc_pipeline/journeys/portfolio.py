@@ -523,8 +523,9 @@ class Portfolio:
 
     @cached_property
     def goal_metrics(self) -> tuple[Metric, ...]:
-        """Return what is counted of goals: the events, and their value where a goal has one."""
+        """Return what is counted of goals: the events, and their value where a goal has one; and orders, which tell who is quiet."""
         goals = {(journey.goal.event, value) for journey in self.journeys if journey.goal for value in (None, journey.goal.value)}
+        goals |= {(self.predictions.order, None)} if self.predictions is not None else set()
         return tuple(
             Metric(goal_metric(event, value), "count" if value is None else "sum", Selector((event,)), value)
             for event, value in sorted(goals, key=lambda goal: (goal[0], goal[1] or ""))

@@ -34,7 +34,7 @@ def follow(store: Store, portfolio_of: PortfolioOf, days: Sequence[date], record
     for day in days:
         portfolio = portfolio_of(day)
         if not steps or steps[0].portfolio.fingerprint != portfolio.fingerprint:
-            decision = Decision(store, portfolio)
+            decision = Decision(store, portfolio, is_measured=False)
             steps = (Memberships(store, portfolio), Queues(store, portfolio), decision, Messages(store, portfolio))
         if recorded is not None:
             decision.delivered = standing(recorded, day)
