@@ -5,6 +5,7 @@ What belongs here: what is kept, and for how long. What does not: what is made o
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from itertools import pairwise
 
 import polars as pl
 
@@ -48,7 +49,7 @@ class Growing:
         return pl.concat(self._kept).lazy()
 
     def _require_all(self, days: list[date]) -> None:
-        for before, after in zip(days, days[1:], strict=False):
+        for before, after in pairwise(days):
             if after - before > timedelta(days=1):
                 missing = before + timedelta(days=1)
                 raise MissingDayError(
