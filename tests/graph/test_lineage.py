@@ -29,6 +29,16 @@ TOGETHER = (
     ("outbound_messages", "rendered_messages", "content_library"),
     ("audience_members", "audience_changes"),
     ("audience_syncs", "answers"),
+    (
+        "path_steps",
+        "path_durations",
+        "path_summary",
+        "journey_attribution",
+        "journey_movement",
+        "journey_alternatives",
+        "journey_described",
+        "journey_satisfaction",
+    ),
     ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"),
     (),
 )
