@@ -97,8 +97,19 @@ def journey_entries(portfolio: Portfolio) -> Table:
             Column("policy_holdout", pl.Float64(), "Share that policy.holdout held out then.", at_least=0, at_most=1),
             Column("version", pl.String(), "The `version` of journeys.yaml then, by which policy.holdout is drawn."),
             *_VARIANT,
-            Column("is_drawn", pl.Boolean(), "Exploration drew the journey, not the score."),
-            Column("options", pl.Int64(), "Eligible options that day: journeys that failed no gate and outrank none.", at_least=1),
+            Column(
+                "is_drawn",
+                pl.Boolean(),
+                "Exploration drew the journey, not the score; null where it was decided, and delivered, before this was kept.",
+                is_nullable=True,
+            ),
+            Column(
+                "options",
+                pl.Int64(),
+                "Eligible options that day: journeys that failed no gate and outrank none; null as is_drawn.",
+                is_nullable=True,
+                at_least=1,
+            ),
             Column("selection_probability", pl.Float64(), "As of journey_assignments.", is_nullable=True, at_least=0, at_most=1),
             Column("score", pl.Float64(), "Its score that day.", is_nullable=True),
             Column("propensity", pl.Float64(), "The probability of the goal that the score used.", is_nullable=True),
@@ -175,6 +186,10 @@ def long_outcomes(portfolio: Portfolio) -> Table:
     )
 
 
+ALL, LONG, RUN_RATE = "all", "long", "run_rate"
+"""Slices: every first entry; the same in the long run; and what all who were ever in a journey did lately (SPEC 11)."""
+
+
 def _estimate(name: str, meaning: str) -> Column:
     return Column(name, pl.Float64(), meaning, is_nullable=True)
 
@@ -209,14 +224,20 @@ UPLIFT = Table(
         _estimate("relative", "The effect as a share of the mean of control; null where that is near 0."),
         _estimate("p_anytime", "1 / evidence, at most 1."),
         _estimate("p_adjusted", "The same after Benjamini-Hochberg over the family; null outside of it."),
+        Column("more_customers", pl.Int64(), "Customers until the anytime interval is half as wide.", is_nullable=True, at_least=0),
+        Column("more_days", pl.Int64(), "Days until then, at the pace of the last 28 days.", is_nullable=True, at_least=0),
         _estimate("smallest_visible", "The smallest effect visible now: 2.8 standard errors."),
         _estimate("total", "The effect times the treated customers."),
         _estimate("total_low", "Lower end of the anytime interval of it."),
         _estimate("total_high", "Upper end of it."),
+        _estimate("given_up", "The effect times the customers in control: what holding out costs."),
         _estimate("net", "Total times the margin, less the cost of delivered messages; money only."),
         _estimate("sample_ratio_p", "How likely so uneven a split would be by chance."),
         _estimate("before_p", "How likely so different arms before the entry would be by chance."),
         Column("contaminated", pl.Int64(), "First entries not counted because their customers merged across arms.", at_least=0),
+        Column("unstable", pl.Int64(), "Customers who are in both arms, beyond those.", at_least=0),
+        Column("sent_to_control", pl.Int64(), "Customers in control who were sent messages all the same.", at_least=0),
+        Column("delivered", pl.Int64(), "Messages delivered to the treated; null where it is not counted.", is_nullable=True, at_least=0),
         Column("verdict", pl.String(), "What can be said.", one_of=(*VERDICTS, EXPLORATORY)),
         Column("verdict_reason", pl.String(), "Why it is that.", is_nullable=True),
     ),
