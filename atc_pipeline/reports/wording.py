@@ -22,6 +22,7 @@ from atc_pipeline.outcomes.tables import (
     TOO_EARLY,
     UNDECIDED,
 )
+from atc_pipeline.outcomes.uplift import UNCAPPED
 from atc_pipeline.pictures import figures
 from atc_pipeline.reports.estimates import Estimate
 
@@ -97,13 +98,15 @@ class Unit:
 def unit_of(metric: str, portfolio: Portfolio) -> Unit:
     """Return the unit of a metric."""
     built_in = {
-        MONEY: Unit(portfolio.measurement.money or "money"),
+        MONEY: Unit("money"),
         GOAL: Unit("reaching the goal", is_share=True),
         GOAL_VALUE: Unit("worth of the goal"),
         RESPONSES: Unit("responses"),
     }
     if metric in built_in:
         return built_in[metric]
+    if metric.endswith(UNCAPPED):
+        return Unit(f"{metric.removesuffix(UNCAPPED)}, not cut off")
     kinds = {measured.id: measured.kind for measured in portfolio.metrics}
     kind = kinds.get(metric)
     return Unit(metric, is_share=kind == "any")
@@ -128,7 +131,7 @@ def _change(row: Estimate, unit: Unit) -> str:
     if row.effect is None:
         return "nothing could be estimated"
     relative = f"{figures.signed_share(row.relative)}, " if row.relative is not None else ""
-    return f"{relative}{unit.change(row.effect)} {_each(unit)} ({unit.between(row.anytime_low, row.anytime_high)})"
+    return f"{relative}{unit.change(row.effect)} {_each(unit)} ({unit.between(row.low, row.high)})"
 
 
 def _each(unit: Unit) -> str:
@@ -136,7 +139,7 @@ def _each(unit: Unit) -> str:
 
 
 def _interval(row: Estimate, unit: Unit) -> str:
-    return f"{unit.between(row.anytime_low, row.anytime_high)} {_each(unit)}"
+    return f"{unit.between(row.low, row.high)} {_each(unit)}"
 
 
 def _could_show(row: Estimate, unit: Unit) -> str:
