@@ -171,7 +171,16 @@ def _pace(row: Estimate) -> str:
 
 def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_slice: bool = False) -> str:
     """Draw journeys under each other, as shares of what control did; where that is near nothing, words alone."""
-    drawn = [
+    what = f"What {called(rows[0].journey_id, findings.portfolio)} changes in slices" if by_slice else "What each journey changes"
+    title = f"{what}: {unit.noun}{'' if unit.is_share else ' per customer'}, against being left alone"
+    caption = f"in percent of what held-out customers did; as of {wording.on(findings.day)}; intervals are right at every look"
+    drawn = forest_rows(rows, unit, findings, by_slice=by_slice)
+    return forest.draw(title, caption, drawn, figures.signed_share, [] if by_slice else wording.LEGEND)
+
+
+def forest_rows(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_slice: bool = False) -> list[forest.Row]:
+    """Word the rows of a forest."""
+    return [
         forest.Row(
             name=row.slice.replace(":", " ", 1) if by_slice else called(row.journey_id, findings.portfolio),
             beneath=wording.arms_of(row),
@@ -185,10 +194,6 @@ def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_sl
         )
         for row in rows
     ]
-    what = f"What {called(rows[0].journey_id, findings.portfolio)} changes in slices" if by_slice else "What each journey changes"
-    title = f"{what}: {unit.noun}{'' if unit.is_share else ' per customer'}, against being left alone"
-    said = f"in percent of what held-out customers did; as of {wording.on(findings.day)}; intervals are right at every look"
-    return forest.draw(title, said, drawn, figures.signed_share, [] if by_slice else wording.LEGEND)
 
 
 def _figures(row: Estimate, unit: Unit) -> str:
