@@ -61,7 +61,10 @@ def picture() -> str:
         for row, planted in zip(forest_rows(rows, unit, findings), EXAMPLE, strict=True)
     ]
     title = "An example with planted effects: what each journey changes, against being left alone"
-    said = "revenue per customer, in percent of what held-out customers spent; made-up customers, whose truth is known; right at every look"
+    said = (
+        "revenue per customer, in percent of what held-out customers spent; made-up customers, whose truth is known; "
+        "intervals are right at every look"
+    )
     return forest.draw(title, said, shown, figures.signed_share, wording.LEGEND)
 
 

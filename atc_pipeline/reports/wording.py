@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.words import count
 from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, MONEY, RESPONSES, Portfolio
 from atc_pipeline.outcomes.tables import (
@@ -64,6 +65,8 @@ MARKS: Mapping[str, str | None] = {
 """The mark that stands for it in pictures (``pictures.marks``)."""
 
 LEGEND = tuple((mark, WORDS[verdict]) for verdict in (HELPS, HARMS, HARMLESS, NEGLIGIBLE, UNDECIDED, TOO_EARLY) if (mark := MARKS[verdict]))
+
+_MOST_NAME = 80
 
 FORBIDDEN = ("significant", "confidence", "p-value", "p value")
 """Words that are not used: they are read as something else than they mean."""
@@ -168,10 +171,10 @@ def arms_of(row: Estimate) -> str:
 
 
 def called(journey_id: str, portfolio: Portfolio) -> str:
-    """Return what a journey is called, as people know it."""
+    """Return what a journey is called, as people know it; a name of many letters is cut, and says so."""
     if journey_id == SYSTEM:
         return "All journeys together"
-    return next((journey.name for journey in portfolio.journeys if journey.id == journey_id), journey_id)
+    return plain(next((journey.name for journey in portfolio.journeys if journey.id == journey_id), journey_id), _MOST_NAME)
 
 
 def on(day: date | None) -> str:
