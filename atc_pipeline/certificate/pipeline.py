@@ -118,12 +118,10 @@ def _slack(worlds: int) -> float:
 def observe(scenario: str, worlds: Worlds, stores: Stores, *, count: int, seed: int) -> Observed:
     """Drive so many worlds of a scenario, some of them side by side, and note what is said of each day."""
     together = min(TOGETHER, count)
-    parts = [
-        observe_together(
-            Driven.into(stores.empty(), worlds(scenario, seed * 1_000 + batch, count=together, customers=CUSTOMERS, days=DAYS))
-        )
-        for batch in range(count // together)
-    ]
+    parts = []
+    for batch in range(count // together):
+        world = worlds(scenario, 1_000 * seed + batch, count=together, customers=CUSTOMERS, days=DAYS)
+        parts.append(observe_together(Driven.into(stores.empty(), world)))
     offset = [pl.col("world") + batch * together for batch in range(len(parts))]
     return Observed(
         pl.concat(part.last.with_columns(more) for part, more in zip(parts, offset, strict=True)),
