@@ -14,6 +14,7 @@ from atc_pipeline.customers.profiles import LATENESS_DAYS
 from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.entries import Entries, Versions
+from atc_pipeline.days.measured import Measured
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
 from atc_pipeline.decision.decide import SHARD, columns_needed, decide
@@ -118,7 +119,7 @@ class Decision:
         self.store, self.portfolio, self.shard = store, portfolio, shard
         self.delivered = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema) if delivered is None else delivered
         self.goals = Goals(store, portfolio)
-        self.entries = Entries(store, portfolio, versions) if is_measured else None
+        self.entries = Entries(store, portfolio, Measured(store, portfolio), versions) if is_measured else None
         self.made_by = {CAP_DAYS: str(cap_days(portfolio))}
 
     def make(self, day: date) -> Tables:

@@ -132,7 +132,7 @@ JOURNEY_ASSIGNMENTS = Table(
             pl.Int64(),
             "Of who enters a journey: how many journeys failed no gate and outrank none.",
             is_nullable=True,
-            at_least=0,
+            at_least=1,
         ),
         Column("ended_journey_id", pl.String(), "The journey that ended today, if one did.", is_nullable=True),
         Column("ended_reason", pl.String(), "Why it ended.", is_nullable=True),

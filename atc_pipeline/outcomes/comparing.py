@@ -207,9 +207,9 @@ def _ratios(strata: pl.DataFrame, metric: Asked) -> tuple[Moments, Moments]:
 
 
 def _means(strata: pl.DataFrame, place: Places, of: Difference) -> tuple[Numbers, Numbers]:
-    """Of a ratio: control's is that of its sums, and that of the treated so much more as the linearised values say."""
+    """Of a ratio: control's is that of its sums, and that of the treated so much more as the linearised values say; nan of nothing."""
     y, p = (np.bincount(place, weights=_exact(strata, f"{name}:c").astype(np.float64)).astype(np.float64) for name in ("y", "p"))
-    control = estimate.quotient(y, p)
+    control = np.where(p != 0, estimate.quotient(y, p), np.nan)
     return control + of.treated - of.control, control
 
 

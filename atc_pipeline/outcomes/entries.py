@@ -4,7 +4,7 @@ What belongs here: what is written down of a start or a switch. What does not: l
 (``maturing``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -12,34 +12,22 @@ import polars as pl
 
 from atc_pipeline.journeys.portfolio import RESPONSES, Metric, Portfolio, goal_metric
 from atc_pipeline.outcomes.tables import PRIOR, columns_of, journey_entries
-from atc_pipeline.outcomes.windows import sums_in
-from atc_pipeline.rules.measured import kept_columns
 
 IS_ENTRY = pl.col("decision").is_in(["start", "switch"])
 """True of an answer by which the customer enters the journey."""
 _KEY = ("version:", "journey_id")
 
+Sums = Callable[[pl.DataFrame, Sequence[Metric]], pl.DataFrame]
+"""Adds up metrics in spans, as ``windows.sums_in`` does."""
+
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of customers on the day: the day's profiles and memberships, and ``customer_metrics`` of customers as they are then.
-
-    ``metrics``: of all days on which something may have arrived that counts before an entry (``days_looked_back``).
-    """
+    """What is known of customers on the day: the day's profiles and memberships, and what metrics add up to in spans (``Sums``)."""
 
     profiles: pl.LazyFrame
     memberships: pl.LazyFrame
-    metrics: pl.LazyFrame
-
-
-def days_looked_back(portfolio: Portfolio) -> int:
-    """Return over how many days up to the entry events are added up, the day of the entry among them."""
-    return max(portfolio.measurement.before_days, portfolio.paths.quiet_days)
-
-
-def metrics_needed(portfolio: Portfolio) -> tuple[Metric, ...]:
-    """Return the metrics of which an entry says what they were before."""
-    return tuple({metric.id: metric for metric in (*portfolio.measured, *_signs_of_life(portfolio))}.values())
+    sums: Sums
 
 
 def write_entries(
@@ -61,7 +49,7 @@ def write_entries(
     version = pl.when(pl.col("portfolio").is_in(list(known_versions))).then("portfolio").otherwise(pl.lit(portfolio.fingerprint))
     entered = assignments.filter(IS_ENTRY).sort("customer_id", "journey_id").with_columns(version.alias("version:"))
     entered = entered.with_row_index("row")
-    sums = _before(entered, known.metrics, portfolio, today)
+    sums = _before(entered, known.sums, portfolio, today)
     people = known.profiles.join(entered.lazy().select("customer_id"), on="customer_id", how="semi").select(
         "customer_id", preferred_channel="preferred_channel" if portfolio.engagement is not None else pl.lit(None, pl.String)
     )
@@ -144,17 +132,15 @@ def _signs_of_life(portfolio: Portfolio) -> list[Metric]:
     return [metric for metric in (*portfolio.measured, *portfolio.goal_metrics) if metric.id in signs]
 
 
-def _before(entered: pl.DataFrame, metrics: pl.LazyFrame, portfolio: Portfolio, today: date) -> pl.DataFrame:
+def _before(entered: pl.DataFrame, add_up: Sums, portfolio: Portfolio, today: date) -> pl.DataFrame:
     """One row per entry: what each metric added up to before it, ``<column>_before``, and ``is_quiet``.
 
     Where neither answers nor orders are known, nobody is quiet: nobody could be seen to come back.
     """
-    spans = entered.lazy().select("row", "customer_id", until=pl.lit(today))
-    kept = metrics.select("customer_id", "event_date", *kept_columns(metrics_needed(portfolio)))
-    rows = kept.join(spans, on="customer_id", how="semi").collect().lazy()
+    spans = entered.select("row", "customer_id", until=pl.lit(today))
 
     def sums(days: int, of: Sequence[Metric]) -> pl.DataFrame:
-        return sums_in(rows, spans.with_columns(after=pl.lit(today - timedelta(days=days))), of) if of else entered.select("row")
+        return add_up(spans.with_columns(after=pl.lit(today - timedelta(days=days))), of) if of else spans.select("row")
 
     before, signs = sums(portfolio.measurement.before_days, portfolio.measured), _signs_of_life(portfolio)
     lately = sums(portfolio.paths.quiet_days, signs)

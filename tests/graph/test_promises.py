@@ -219,6 +219,20 @@ def an_event_twice(world: World) -> str:
     return "c00"
 
 
+def an_entry_otherwise(**values: object) -> Break:
+    """Write other values into the entry of who enters a journey on the last day, or take it out where none are given."""
+
+    def broken(world: World) -> str:
+        customer = str(world.lake.read("journey_entries", LAST)["customer_id"][0])
+        if values:
+            world.set("journey_entries", customer == CUSTOMER, **values)
+        else:
+            world.drop("journey_entries", customer == CUSTOMER)
+        return customer
+
+    return broken
+
+
 def rows_more(count: int, day: date = LAST, **values: object) -> Break:
     """Add copies of a message that is sent, under keys of their own, and with these values."""
 
@@ -240,7 +254,7 @@ CONTENT_IS_TEA = pl.col("content") == "tea_2"
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "segment_matrix", "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
+    "journey_funnel", "customer_metrics", "journey_entries", "segment_matrix", "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
     "audience_syncs", "answers", "audience_changes", "sent_events",
 )  # fmt: skip
 
@@ -307,6 +321,15 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "entered again while in it": edited("journey_assignments", "c01", decision="start"),
         "unknown to the memory": dropped("journey_state", "c00"),
         "entered too often": edited("journey_state", "c03", times_entered=9),
+    },
+    "journey_entries.one_entry_per_start": {
+        "a start without an entry": an_entry_otherwise(),
+        "another number": an_entry_otherwise(entry_number=9),
+        "another variant": an_entry_otherwise(variant="offer"),
+    },
+    "journey_entries.control_is_held_out": {
+        "by nobody": an_entry_otherwise(arm="control"),
+        "and treated": an_entry_otherwise(held_out_by="policy"),
     },
     "journey_assignments.no_journey_is_overfull": {"one too many enters": one_too_many_enters},
     "outbound_messages.only_treated_customers_are_written_to": {

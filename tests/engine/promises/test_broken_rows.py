@@ -51,6 +51,13 @@ policy:
 """
 
 PROFILES = {"date": pl.Date(), "customer_id": pl.String(), "first_seen_on": pl.Date(), "consent_ads": pl.Boolean()}
+ENTRIES = {
+    **{name: JOURNEY_ASSIGNMENTS.schema[name] for name in ("date", "customer_id", "journey_id", "decision", "arm", "held_out_by")},
+    **{name: JOURNEY_ASSIGNMENTS.schema[name] for name in ("variant", "selection_probability")},
+    "entry_number": pl.Int64(),
+    "holdout": pl.Float64(),
+    "policy_holdout": pl.Float64(),
+}
 SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
 TABLES = {
@@ -60,6 +67,7 @@ TABLES = {
     "assignments": JOURNEY_ASSIGNMENTS.schema,
     "candidates": SCORED_CANDIDATES.schema,
     "coverage": FEATURE_COVERAGE.schema,
+    "entries": ENTRIES,
     "events": RAW_EVENTS.schema,
     "identity_map": IDENTITY_MAP.schema,
     "members": AUDIENCE_MEMBERS.schema,
@@ -112,6 +120,13 @@ def answer(customer: str, decision: str, journey: str | None, **more: object) ->
 def flight(customer: str, journey: str, **more: object) -> Row:
     """Return what is remembered of a customer's only entry into a journey, today."""
     return {"customer_id": customer, "journey_id": journey, "entered_on": TODAY, "times_entered": 1, "recent_starts": [TODAY], **more}
+
+
+def entry(customer: str, journey: str, decision: str = "start", held_out_by: str | None = None, **more: object) -> Row:
+    """Return an entry, the customer's first."""
+    drawn = {"arm": "control" if held_out_by else "treated", "held_out_by": held_out_by}
+    of = {"customer_id": customer, "journey_id": journey, "decision": decision, "entry_number": 1, "holdout": 0.1, "policy_holdout": 0.1}
+    return {**of, **drawn, **more}
 
 
 def user(name: str, customer: str | None = None, arm: str | None = None, since: date = BEFORE) -> Row:
@@ -233,6 +248,24 @@ SOUND: Mapping[str, Rows] = {
         "absorbed": [],
         "sent": [],
     },
+    "miswritten_entries": {
+        "entries": [entry("u", "once"), entry("v", "twice", "switch", "journey", entry_number=2)],
+        "assignments": [
+            answer("u", "start", "once"),
+            answer("v", "switch", "twice", arm="control", held_out_by="journey"),
+            answer("w", "continue", "once"),
+            answer("x", "none", None),
+        ],
+        "state": [flight("u", "once"), flight("v", "twice", times_entered=2), flight("w", "once"), flight("x", "once", ended_on=TODAY)],
+    },
+    "misnamed_controls": {
+        "entries": [
+            entry("u", "once"),
+            entry("v", "once", held_out_by="policy", holdout=0.0),
+            entry("w", "once", held_out_by="journey", policy_holdout=0.0),
+            entry("x", "once", holdout=0.0, policy_holdout=0.0),
+        ]
+    },
     "overfull_journeys": {
         "assignments": [
             answer("u", "start", "daily"),
@@ -306,6 +339,48 @@ KEPT = "keep_candidates: 1"
 WAS_IN_ONCE: Rows = {"yesterday": [answer("u", "continue", "once")], "state": [], "absorbed": []}
 
 BROKEN = (
+    Broken(
+        "miswritten_entries", "a start without an entry", ["u"], {"entries": [entry("v", "twice", "switch", "journey", entry_number=2)]}
+    ),
+    Broken(
+        "miswritten_entries",
+        "an entry of who stays in it",
+        ["w"],
+        {
+            "entries": [
+                entry("u", "once"),
+                entry("v", "twice", "switch", "journey", entry_number=2),
+                entry("w", "once"),
+            ]
+        },
+    ),
+    *(
+        Broken(
+            "miswritten_entries",
+            f"another {name}",
+            ["u"],
+            {"entries": [entry("u", "once") | {name: value}, entry("v", "twice", "switch", "journey", entry_number=2)]},
+        )
+        for name, value in {
+            "decision": "switch",
+            "arm": "control",
+            "held_out_by": "policy",
+            "variant": "offer",
+            "selection_probability": 0.5,
+            "entry_number": 2,
+        }.items()
+    ),
+    Broken("misnamed_controls", "control that nobody holds out", ["u"], {"entries": [entry("u", "once", arm="control")]}),
+    Broken("misnamed_controls", "treated and held out", ["u"], {"entries": [entry("u", "once", arm="treated", held_out_by="policy")]}),
+    Broken(
+        "misnamed_controls",
+        "a policy that holds nobody out",
+        ["u"],
+        {"entries": [entry("u", "once", "start", "policy", policy_holdout=0.0)]},
+    ),
+    Broken(
+        "misnamed_controls", "a journey that holds nobody out", ["u"], {"entries": [entry("u", "once", "start", "journey", holdout=0.0)]}
+    ),
     Broken("miscounted_events", "ours counts", [TODAY], {"activity": [{"customer_id": "u", "events": 3}]}),
     Broken("miscounted_events", "one of others does not", [TODAY], {"activity": [{"customer_id": "u", "events": 1}]}),
     Broken("uncovered_customers", "in no segment", ["u", "v"], {"memberships": []}),

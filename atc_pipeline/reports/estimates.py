@@ -1,0 +1,103 @@
+"""Rows of ``uplift`` as people read them: which there are, and each as a share of what control did.
+
+What belongs here: reading the table. What does not: estimating (``outcomes``), words (``wording``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+
+import polars as pl
+
+from atc_pipeline.journeys.portfolio import GOAL, MONEY, Portfolio
+from atc_pipeline.outcomes.tables import EXPLORATORY, SYSTEM, UPLIFT
+
+ALL, LONG, RUN_RATE = "all", "long", "run_rate"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of ``uplift``."""
+
+    journey_id: str
+    metric: str
+    slice: str
+    from_on: date | None
+    to_on: date | None
+    treated: int
+    control: int
+    treated_nonzero: int
+    control_nonzero: int
+    immature: int
+    mean_treated: float | None
+    mean_control: float | None
+    effect: float | None
+    effect_unadjusted: float | None
+    std_error: float | None
+    variance_left: float | None
+    fixed_low: float | None
+    fixed_high: float | None
+    anytime_low: float | None
+    anytime_high: float | None
+    relative: float | None
+    smallest_visible: float | None
+    total: float | None
+    total_low: float | None
+    total_high: float | None
+    net: float | None
+    sample_ratio_p: float | None
+    before_p: float | None
+    contaminated: int
+    verdict: str
+    verdict_reason: str | None
+
+    @property
+    def scale(self) -> float | None:
+        """Return what a change is a share of: the mean of control; None where that is near nothing."""
+        return self.mean_control if self.relative is not None and self.mean_control is not None and self.mean_control > 0 else None
+
+    @property
+    def visible_share(self) -> float | None:
+        """Return the smallest change that could be seen, as a share."""
+        return None if self.scale is None or self.smallest_visible is None else self.smallest_visible / self.scale
+
+    @property
+    def given_up(self) -> float | None:
+        """Return what holding customers out cost: the effect that control did not have."""
+        return None if self.effect is None else self.effect * self.control
+
+    def shared(self, value: float | None) -> float | None:
+        """Return a change per customer as a share of control's mean."""
+        return None if value is None or self.scale is None else value / self.scale
+
+
+def estimates(uplift: pl.DataFrame) -> list[Estimate]:
+    """List the rows of a day, in the order of the table's key."""
+    names = [column.name for column in fields(Estimate)]
+    return [Estimate(**row) for row in uplift.sort(UPLIFT.key).select(names).iter_rows(named=True)]
+
+
+def primary_metric(rows: Sequence[Estimate]) -> str:
+    """Return what the verdicts are about: money, or where there is none the goal."""
+    return MONEY if any(row.metric == MONEY for row in rows) else GOAL
+
+
+def of_system(rows: Sequence[Estimate]) -> list[Estimate]:
+    """List what is known of all journeys together, the run rate first."""
+    primary = primary_metric(rows)
+    ours = {row.slice: row for row in rows if row.journey_id == SYSTEM and row.metric == primary}
+    return [ours[slice] for slice in (RUN_RATE, LONG, ALL) if slice in ours]
+
+
+def of_journeys(rows: Sequence[Estimate], portfolio: Portfolio) -> list[Estimate]:
+    """List the primary estimate of each journey, in the order of the portfolio; those no longer in it come last."""
+    primary = primary_metric(rows)
+    every = {row.journey_id: row for row in rows if row.journey_id != SYSTEM and row.metric == primary and row.slice == ALL}
+    known = [journey.id for journey in portfolio.journeys]
+    return [every[id] for id in (*known, *sorted(every.keys() - set(known))) if id in every]
+
+
+def guarded(rows: Sequence[Estimate]) -> list[Estimate]:
+    """List the verdicts on other metrics than the primary one: on what must not suffer."""
+    primary = primary_metric(rows)
+    return [row for row in rows if row.metric != primary and row.slice == ALL and row.verdict != EXPLORATORY and row.journey_id != SYSTEM]
