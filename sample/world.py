@@ -26,7 +26,7 @@ import polars as pl
 
 FIRST = date(2026, 1, 5)
 """A Monday."""
-WINDOW_DAYS = 28
+WINDOW_DAYS, LONG_DAYS = 28, 56
 KINDS = ("few", "some", "many")
 SYSTEM = "system"
 NEVER = np.int32(1_000_000)
@@ -373,7 +373,7 @@ traits:
 {traits}
 metrics:
   revenue: {{sum: revenue, of: Order Completed}}
-measurement: {{money: revenue, window_days: {WINDOW_DAYS}, before_days: {WINDOW_DAYS}, expected_customers: 400}}
+measurement: {{money: revenue, window_days: {WINDOW_DAYS}, before_days: {WINDOW_DAYS}, long_days: {LONG_DAYS}, expected_customers: 400}}
 journeys:
 {"".join(_journey(journey) for journey in journeys)}policy: {{holdout: {self.scenario.policy_holdout}, none: "0"}}
 """
