@@ -103,9 +103,7 @@ class Known:
         """Return every metric of a customer over these days."""
         mine = self.between(customer, after, until)
         return {
-            f"{column}{suffix}": amount
-            for metric in metrics
-            for column, amount in zip(metric.columns, metric.amounts(mine), strict=True)
+            f"{column}{suffix}": amount for metric in metrics for column, amount in zip(metric.columns, metric.amounts(mine), strict=True)
         }
 
 
@@ -508,7 +506,9 @@ def told_of(journey: Journey, portfolio: Portfolio) -> list[tuple[str, bool]]:
     """Return the metrics that are told of a journey, and whether each is a ratio: its own if it names some, and what is built in."""
     every = {metric.id: metric.kind == "avg" for metric in measured(portfolio)}
     own = {metric.id for metric in portfolio.metrics}
-    named = [(name, ratio) for name, ratio in every.items() if not journey.measure.metrics or name in journey.measure.metrics or name not in own]
+    named = [
+        (name, ratio) for name, ratio in every.items() if not journey.measure.metrics or name in journey.measure.metrics or name not in own
+    ]
     if journey.goal is not None:
         named += [(GOAL, False)] + ([(GOAL_VALUE, False)] if journey.goal.value is not None else [])
     return named
