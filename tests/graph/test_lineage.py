@@ -29,9 +29,12 @@ TOGETHER = (
     ("outbound_messages", "rendered_messages", "content_library"),
     ("audience_members", "audience_changes"),
     ("audience_syncs", "answers"),
-    ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"),
+    (
+        "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "journey_outcomes",
+        "long_outcomes",
+    ),
     (),
-)
+)  # fmt: skip
 """Tables that one step makes; any other is alone."""
 
 

@@ -70,7 +70,7 @@ TABLES = {
     "kept": PAID | {"kept": pl.Int64()},
     "due": {"date": pl.Date(), "journey_id": pl.String(), "customer_id": pl.String(), "matures_on": pl.Date()},
     "outcomes": OUTCOMES,
-    "told": OUTCOMES,
+    "with_money": OUTCOMES,
     "paid_by_then": PAID | {"micro": pl.Int64()},
     "absorbed": ABSORBED,
     "activity": {"date": pl.Date(), "customer_id": pl.String(), "events": pl.Int64()},
@@ -293,7 +293,7 @@ SOUND: Mapping[str, Rows] = {
         "outcomes": [came_of("u", 0.0), came_of("u", 0.0, entered_on=YESTERDAY)],
     },
     "misadded_money": {
-        "told": [came_of("u", 7.5), came_of("w", 0.0), came_of("v", 0.000001, known_as="v2")],
+        "with_money": [came_of("u", 7.5), came_of("w", 0.0), came_of("v", 0.000001, known_as="v2")],
         "paid_by_then": [
             paid("u", micro=100, event_date=BEFORE),
             paid("u", micro=7_000_000, event_date=BEFORE + timedelta(days=1)),
@@ -426,9 +426,9 @@ BROKEN = (
         ["u", "u"],
         {"outcomes": [came_of("u", 0.0, date=YESTERDAY), came_of("u", 0.0, entered_on=YESTERDAY)]},
     ),
-    Broken("misadded_money", "a micro-unit is missing", ["u"], {"told": [came_of("u", 7.499999)]}),
-    Broken("misadded_money", "a micro-unit too much", ["w"], {"told": [came_of("w", 0.000001)]}),
-    Broken("misadded_money", "under the older name", ["v"], {"told": [came_of("v", 0.000001)]}),
+    Broken("misadded_money", "a micro-unit is missing", ["u"], {"with_money": [came_of("u", 7.499999)]}),
+    Broken("misadded_money", "a micro-unit too much", ["w"], {"with_money": [came_of("w", 0.000001)]}),
+    Broken("misadded_money", "under the older name", ["v"], {"with_money": [came_of("v", 0.000001)]}),
     Broken("misnamed_controls", "control that nobody holds out", ["u"], {"entries": [entry("u", "once", arm="control")]}),
     Broken("misnamed_controls", "treated and held out", ["u"], {"entries": [entry("u", "once", arm="treated", held_out_by="policy")]}),
     Broken(
