@@ -1,6 +1,6 @@
-"""Broken is noticed: an experiment that goes wrong is found by the promises of the days, from events to checks, within a week.
+"""Broken is noticed: of an experiment that goes wrong the verdict is that it is broken, within a week.
 
-What belongs here: what goes wrong, and on which day who notices. What does not: the promises (``promises``), or how sharp a test is on
+What belongs here: what goes wrong, and on which day it is noticed. What does not: the tests (``outcomes.verdicts``), how sharp they are on
 tables that no pipeline made (``verdicts``).
 """
 
@@ -11,10 +11,9 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.certificate.claim import Claim, Scale, Stores, Worlds
-from atc_pipeline.certificate.driving import Driven
+from atc_pipeline.certificate.driving import SHOWN, Driven, Outbox, deliver_all
 from atc_pipeline.days.outcomes import Uplift
-from atc_pipeline.days.step import write_day
-from atc_pipeline.promises.catalog import PROMISES
+from atc_pipeline.outcomes.tables import BROKEN
 from atc_pipeline.rules.arms import CONTROL, JOURNEY, TREATED
 from atc_pipeline.rules.lots import xxh64
 from atc_pipeline.tables.store import Store
@@ -29,19 +28,18 @@ WITHIN = 7
 LOST, SHIFTED = 0.1, 0.03
 SENT_TO = 0.01
 """Share of the control group that is sent something: a mistake of a sender's list, not of all."""
-PROMISED = ("sample_ratio", "control_is_silent")
-
-Breaking = Callable[[Store, Store, date], None]
-"""Writes into the second store what of a day of the first is broken."""
+Change = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""Breaks a day's entries."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong, and the promise that has to be broken by it; none by nothing."""
+    """Something that goes wrong: between the decision and those who analyse it, or where messages go out; or nothing at all."""
 
     what: str
-    promise: str | None
-    breaking: Breaking
+    change: Change | None = None
+    outbox: Outbox = deliver_all
+    is_noticed: bool = True
 
 
 def broken_worlds_are_noticed(scale: Scale, worlds: Worlds, stores: Stores, *, seed: int = SEED) -> Claim:
@@ -49,20 +47,22 @@ def broken_worlds_are_noticed(scale: Scale, worlds: Worlds, stores: Stores, *, s
     noticed: dict[str, list[int | None]] = {fault.what: [] for fault in FAULTS}
     entries = []
     for trial in range(TRIALS[scale]):
-        world = worlds("busy", seed + trial, count=1, customers=CUSTOMERS, days=DAYS)
-        driven = Driven.into(stores.empty(), world)
-        for _ in driven.run():
-            pass
-        first = driven.all_of("journey_entries").filter(pl.col("entry_number") == 1)
-        entries.append(int(first.select(pl.len()).collect().item()))
-        for fault in FAULTS:
-            noticed[fault.what].append(_noticed_on(driven, stores.over(driven.store), fault))
-    figures = {fault.what: _words(noticed[fault.what]) + (f", by {fault.promise}" if fault.promise is not None else "") for fault in FAULTS}
+        for outbox in dict.fromkeys(fault.outbox for fault in FAULTS):
+            world = worlds("busy", seed + trial, count=1, customers=CUSTOMERS, days=DAYS)
+            driven = Driven.into(stores.empty(), world, outbox, SHOWN)
+            for _ in driven.run():
+                pass
+            first = driven.all_of("journey_entries").filter(pl.col("entry_number") == 1)
+            entries.append(int(first.select(pl.len()).collect().item()))
+            for fault in FAULTS:
+                if fault.outbox is outbox:
+                    noticed[fault.what].append(_noticed_on(driven, stores.over(driven.store), fault))
+    figures = {fault.what: _words(noticed[fault.what]) for fault in FAULTS}
     figures["entries"] = f"{min(entries):,} and more in each trial"
     is_met = [
         all(day is not None and day <= WITHIN for day in noticed[fault.what])
-        if fault.promise is not None
-        else sum(day is not None for day in noticed[fault.what]) <= len(entries) // 10
+        if fault.is_noticed
+        else sum(day is not None for day in noticed[fault.what]) <= TRIALS[scale] // 10
         for fault in FAULTS
     ]
     return Claim(
@@ -75,13 +75,14 @@ def broken_worlds_are_noticed(scale: Scale, worlds: Worlds, stores: Stores, *, s
 
 
 def _noticed_on(driven: Driven, broken: Store, fault: Fault) -> int | None:
-    """Return on which day of the fault a promise that has to do with it is broken; None where none is."""
-    steps = Uplift(broken, driven.portfolio)
-    asked = [promise for promise in PROMISES if promise.name in (PROMISED if fault.promise is None else (fault.promise,))]
+    """Return on which day of the fault the verdict of the journey is that its experiment is broken; None where it never is."""
+    uplift = Uplift(broken, driven.portfolio)
     for number, day in enumerate(driven.world.days, start=1):
-        fault.breaking(driven.store, broken, day)
-        write_day(broken, steps, day)
-        if any(promise.find(broken, driven.portfolio, [day]).height for promise in asked):
+        if fault.change is not None:
+            entries = fault.change(driven.store.lazy("journey_entries", day))
+            broken.write("journey_entries", day, entries, driven.store.definitions("journey_entries", day))
+        said = uplift.make(day)["uplift"].lazy().collect()
+        if (said["verdict"] == BROKEN).any():
             return number
     return None
 
@@ -91,13 +92,6 @@ def _words(days: list[int | None]) -> str:
     if not known:
         return f"in none of {len(days)}"
     return f"in {len(known)} of {len(days)}, on day {min(known)}" + (f" to {max(known)}" if max(known) > min(known) else "")
-
-
-def _changing(change: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Breaking:
-    def breaking(store: Store, broken: Store, day: date) -> None:
-        broken.write("journey_entries", day, change(store.lazy("journey_entries", day)), store.definitions("journey_entries", day))
-
-    return breaking
 
 
 def _lot(what: str) -> pl.Expr:
@@ -119,30 +113,25 @@ def _shift(entries: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _send_to_control(store: Store, broken: Store, day: date) -> None:
-    """Deliver to some of the control group what is delivered to the treated."""
-    sent = store.lazy("activation", day).collect()
-    silent = (
-        store.lazy("journey_assignments", day)
-        .filter((pl.col("arm") == CONTROL) & (_lot("sent") < SENT_TO))
-        .select("customer_id", "journey_id", key=pl.concat_str(pl.lit("to control "), "customer_id"))
+def _deliver_to_control_too(store: Store, day: date) -> pl.DataFrame:
+    """Plan for some of the control group what is planned for the treated, and deliver it."""
+    messages = store.lazy("outbound_messages", day).collect()
+    held_out = store.lazy("journey_assignments", day).filter((pl.col("arm") == CONTROL) & (_lot("sent") < SENT_TO))
+    planned = messages.unique(["journey_id", "step_day"], keep="first", maintain_order=True).drop("customer_id", "idempotency_key")
+    wrong = (
+        held_out.select("customer_id", "journey_id", step_day=pl.col("day_index").cast(pl.Int64))
         .collect()
+        .join(planned, on=["journey_id", "step_day"])
+        .with_columns(idempotency_key=pl.format("to-control-{}-{}", "customer_id", "step_day"), withheld=pl.lit(None, pl.String))
     )
-    if sent.height and silent.height:
-        copied = pl.concat([sent.head(1)] * silent.height).with_columns(
-            silent["customer_id"], silent["journey_id"], silent["key"].alias("idempotency_key")
-        )
-        broken.write("activation", day, pl.concat([sent, copied]).sort("idempotency_key", "customer_id"))
-
-
-def _leave(_store: Store, _broken: Store, _day: date) -> None:
-    """Break nothing."""
+    store.write("outbound_messages", day, pl.concat([messages, wrong.select(messages.columns)]).sort("idempotency_key", "customer_id"))
+    return deliver_all(store, day)
 
 
 FAULTS = (
-    Fault("a tenth of the treated entries is lost", "sample_ratio", _changing(_lose)),
-    Fault("three points of the customers are treated who are to be held out", "sample_ratio", _changing(_shift)),
-    Fault("one in a hundred of control is sent to", "control_is_silent", _send_to_control),
-    Fault("nothing", None, _leave),
+    Fault("a tenth of the treated entries is lost", _lose),
+    Fault("three points of the customers are treated who are to be held out", _shift),
+    Fault("one in a hundred of control is sent to", outbox=_deliver_to_control_too),
+    Fault("nothing", is_noticed=False),
 )
 """What goes wrong; last, nothing."""
