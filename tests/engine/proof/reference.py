@@ -103,9 +103,7 @@ class Known:
         """Return every metric of a customer over these days."""
         mine = self.between(customer, after, until)
         return {
-            f"{column}{suffix}": amount
-            for metric in metrics
-            for column, amount in zip(metric.columns, metric.amounts(mine), strict=True)
+            f"{column}{suffix}": amount for metric in metrics for column, amount in zip(metric.columns, metric.amounts(mine), strict=True)
         }
 
 
@@ -529,7 +527,9 @@ def told_of(journey: Journey, portfolio: Portfolio) -> list[tuple[str, bool]]:
     """Return the metrics that are told of a journey, and whether each is a ratio: its own if it names some, and what is built in."""
     every = {metric.id: metric.kind == "avg" for metric in measured(portfolio)}
     own = {metric.id for metric in portfolio.metrics}
-    named = [(name, ratio) for name, ratio in every.items() if not journey.measure.metrics or name in journey.measure.metrics or name not in own]
+    named = [
+        (name, ratio) for name, ratio in every.items() if not journey.measure.metrics or name in journey.measure.metrics or name not in own
+    ]
     if journey.goal is not None:
         named += [(GOAL, False)] + ([(GOAL_VALUE, False)] if journey.goal.value is not None else [])
     return named
@@ -644,7 +644,7 @@ def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) ->
 
 def variant_stratum(row: Row, other: str, journey: Journey) -> Any:
     """Return with whom a customer of a variant is compared: those who entered under the same shares, so far as their own says them."""
-    share = row["variant_probability"] if len(journey.variants) == 2 else None  # noqa: PLR2004  # of two, one says the other
+    share = row["variant_probability"] if len(journey.variants) == 2 else None  # of two, one says the other
     return row["holdout_version"], share if share is None or row["variant"] != other else round(1 - share, 6)
 
 
