@@ -424,4 +424,4 @@ JOURNEY_SATISFACTION = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries, journey_outcomes, long_outcomes)
+TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries, journey_outcomes, long_outcomes, UPLIFT)
