@@ -60,8 +60,8 @@ class News:
 def follow_paths(yesterday: pl.DataFrame | None, news: News, *, today: date, path_days: int) -> pl.DataFrame:
     """One row per step of the paths that are open today or close today, from those that were open yesterday and the day's news.
 
-    ``yesterday``: ``path_steps`` of the day before, in its order. Whoever there is no news of, and whose path is not over, is as they were: so a day
-    costs what happened on it. The open paths of merged customers are one path.
+    ``yesterday``: ``path_steps`` of the day before, in its order. Whoever there is no news of, and whose path is not over, is as they
+    were: so a day costs what happened on it. The open paths of merged customers are one path.
     """
     before = pl.DataFrame(schema=PATH_STEPS.schema) if yesterday is None else yesterday.filter(pl.col("closed_on").is_null())
     is_over = pl.col("last_entered_on").dt.offset_by(f"{path_days}d") <= today
