@@ -106,6 +106,8 @@ class Difference:
     """Treated less control, of each comparison: with its two variances, and what it was adjusted by.
 
     ``welch`` and ``pooled`` are variances of ``effect``; ``freedom`` the degrees of freedom of ``welch`` (Welch-Satterthwaite).
+    ``variance`` is made of the wider of the two in each stratum: a small control arm that missed its big spenders makes Welch's too
+    small (SPEC 11).
     ``treated`` and ``control`` are the arms' means as they are, ``treated_variance`` and ``control_variance`` of those.
     """
 
@@ -113,6 +115,7 @@ class Difference:
     effect: Numbers
     welch: Numbers
     pooled: Numbers
+    variance: Numbers
     freedom: Numbers
     theta: Numbers
     variance_left: Numbers
@@ -120,11 +123,6 @@ class Difference:
     control: Numbers
     treated_variance: Numbers
     control_variance: Numbers
-
-    @property
-    def variance(self) -> Numbers:
-        """Return the wider of the two: a small control arm that missed its big spenders makes Welch's too small (SPEC 11)."""
-        return np.maximum(self.welch, self.pooled)
 
     @property
     def error(self) -> Numbers:
@@ -159,6 +157,7 @@ def difference(treated: Moments, control: Moments, comparison: Places | None = N
         effect=add(weight * effect),
         welch=welch,
         pooled=add(weight**2 * pooled),
+        variance=add(weight**2 * np.maximum(share_t + share_c, pooled)),
         freedom=np.where(doubt > 0, quotient(welch**2, doubt), customers - 2),
         theta=add(weight * theta),
         variance_left=np.where(add(treated.yy + control.yy) > 0, quotient(add(left_t + left_c), add(treated.yy + control.yy)), 1.0),

@@ -30,6 +30,10 @@ TOGETHER = (
     ("audience_members", "audience_changes"),
     ("audience_syncs", "answers"),
     (
+        "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "journey_outcomes",
+        "long_outcomes",
+    ),
+    (
         "path_steps",
         "path_durations",
         "path_summary",
@@ -39,9 +43,8 @@ TOGETHER = (
         "journey_described",
         "journey_satisfaction",
     ),
-    ("scored_candidates", "journey_state", "journey_assignments", "journey_funnel"),
     (),
-)
+)  # fmt: skip
 """Tables that one step makes; any other is alone."""
 
 

@@ -31,6 +31,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "identity_map": {"id_type": WORDS},
     "identity_changes": {"id_type": WORDS, "change": WORDS},
     "customer_activity": {"events": COUNTS},
+    "customer_metrics": {"goal:Order Completed.n": COUNTS, "responses.n": COUNTS},
     "feature_coverage": {"part": (0,), "events": COUNTS, "matched": COUNTS, "read": COUNTS, "skipped": COUNTS},
     "customer_profiles": {
         "tenure_days": COUNTS,
@@ -70,6 +71,11 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
          "link", "pairwise", "resting", "frequency_cap", "in_flight", "outscored", "capacity", "chosen", "started", "wanted", "places"),
         COUNTS,
     ),
+    "journey_outcomes": {
+        "arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "entry_number": (0,), "variant_probability": SHARES, "window_days": (0,),
+        "delivered": COUNTS, "measured_days": COUNTS,
+    },
+    "long_outcomes": {"arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "long_days": (0,)},
     "path_steps": {"position": (0,), "sent": COUNTS, "responses": COUNTS},
     "path_durations": {
         "counted_from": WORDS, **dict.fromkeys(("days", "converted", "left", "sent", "responses"), COUNTS),

@@ -61,7 +61,18 @@ ENTRIES = {
 }
 SENT = {"date": pl.Date(), "customer_id": pl.String(), "journey_id": pl.String()}
 ABSORBED = {"date": pl.Date(), "absorbed": pl.String(), "customer_id": pl.String()}
+PAID = {"date": pl.Date(), "customer_id": pl.String(), "event_date": pl.Date()}
+OUTCOMES = {
+    "date": pl.Date(), "journey_id": pl.String(), "customer_id": pl.String(), "known_as": pl.String(), "entered_on": pl.Date(),
+    "window_days": pl.Int64(), "money": pl.Float64(),
+}  # fmt: skip
 TABLES = {
+    "paid": PAID | {"in_events": pl.Int64()},
+    "kept": PAID | {"kept": pl.Int64()},
+    "due": {"date": pl.Date(), "journey_id": pl.String(), "customer_id": pl.String(), "matures_on": pl.Date()},
+    "outcomes": OUTCOMES,
+    "with_money": OUTCOMES,
+    "paid_by_then": PAID | {"micro": pl.Int64()},
     "absorbed": ABSORBED,
     "activity": {"date": pl.Date(), "customer_id": pl.String(), "events": pl.Int64()},
     "activation": ACTIVATION.schema,
@@ -131,6 +142,18 @@ def answer(customer: str, decision: str, journey: str | None, **more: object) ->
 def flight(customer: str, journey: str, **more: object) -> Row:
     """Return what is remembered of a customer's only entry into a journey, today."""
     return {"customer_id": customer, "journey_id": journey, "entered_on": TODAY, "times_entered": 1, "recent_starts": [TODAY], **more}
+
+
+def paid(customer: str, days_ago: int = 1, **more: object) -> Row:
+    """Return what a customer paid on a date."""
+    return {"customer_id": customer, "event_date": TODAY - timedelta(days=days_ago), **more}
+
+
+def came_of(customer: str, money: float, **more: object) -> Row:
+    """Return an outcome of three days."""
+    return {
+        "journey_id": "once", "customer_id": customer, "known_as": customer, "entered_on": BEFORE, "window_days": 3, "money": money, **more,
+    }  # fmt: skip
 
 
 def entry(customer: str, journey: str, decision: str = "start", held_out_by: str | None = None, **more: object) -> Row:
@@ -328,6 +351,28 @@ SOUND: Mapping[str, Rows] = {
         ],
         "state": [flight("u", "once"), flight("v", "twice", times_entered=2), flight("w", "once"), flight("x", "once", ended_on=TODAY)],
     },
+    "money_apart": {
+        "paid": [paid("u", in_events=10_000_000), paid("u", in_events=-2_500_000), paid("u", 2, in_events=5), paid("w", in_events=0)],
+        "kept": [paid("u", kept=7_500_000), paid("u", 2, kept=5), paid("v", kept=0)],
+    },
+    "unmatched_outcomes": {
+        "due": [
+            {"date": BEFORE, "journey_id": "once", "customer_id": "u", "matures_on": TODAY},
+            {"date": YESTERDAY, "journey_id": "once", "customer_id": "u", "matures_on": TODAY},
+        ],
+        "outcomes": [came_of("u", 0.0), came_of("u", 0.0, entered_on=YESTERDAY)],
+    },
+    "misadded_money": {
+        "with_money": [came_of("u", 7.5), came_of("w", 0.0), came_of("v", 0.000001, known_as="v2")],
+        "paid_by_then": [
+            paid("u", micro=100, event_date=BEFORE),
+            paid("u", micro=7_000_000, event_date=BEFORE + timedelta(days=1)),
+            paid("u", micro=500_000, event_date=BEFORE + timedelta(days=3)),
+            paid("u", micro=100, event_date=BEFORE + timedelta(days=4)),
+            paid("v2", micro=1, event_date=BEFORE + timedelta(days=2)),
+            paid("v", micro=100, event_date=BEFORE + timedelta(days=2)),
+        ],
+    },
     "misnamed_controls": {
         "entries": [
             entry("u", "once"),
@@ -440,6 +485,20 @@ BROKEN = (
             "entry_number": 2,
         }.items()
     ),
+    Broken("money_apart", "less is kept", ["u"], {"kept": [paid("u", kept=7_499_999), paid("u", 2, kept=5)]}),
+    Broken("money_apart", "nothing is kept", ["u", "u"], {"kept": []}),
+    Broken("money_apart", "more is kept than there is", ["v"], {"kept": [*SOUND["money_apart"]["kept"], paid("v", 2, kept=1)]}),
+    Broken("unmatched_outcomes", "an entry without an outcome", ["u"], {"outcomes": [came_of("u", 0.0)]}),
+    Broken("unmatched_outcomes", "an outcome without an entry", ["u"], {"due": SOUND["unmatched_outcomes"]["due"][:1]}),
+    Broken(
+        "unmatched_outcomes",
+        "an outcome on another day",
+        ["u", "u"],
+        {"outcomes": [came_of("u", 0.0, date=YESTERDAY), came_of("u", 0.0, entered_on=YESTERDAY)]},
+    ),
+    Broken("misadded_money", "a micro-unit is missing", ["u"], {"with_money": [came_of("u", 7.499999)]}),
+    Broken("misadded_money", "a micro-unit too much", ["w"], {"with_money": [came_of("w", 0.000001)]}),
+    Broken("misadded_money", "under the older name", ["v"], {"with_money": [came_of("v", 0.000001)]}),
     Broken("misnamed_controls", "control that nobody holds out", ["u"], {"entries": [entry("u", "once", arm="control")]}),
     Broken("misnamed_controls", "treated and held out", ["u"], {"entries": [entry("u", "once", arm="treated", held_out_by="policy")]}),
     Broken(
