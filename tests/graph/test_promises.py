@@ -254,8 +254,8 @@ CONTENT_IS_TEA = pl.col("content") == "tea_2"
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "customer_metrics", "journey_entries", "segment_matrix", "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
-    "audience_syncs", "answers", "audience_changes", "sent_events",
+    "journey_funnel", "customer_metrics", "journey_entries", "segment_matrix", "outbound_messages", "rendered_messages", "content_library",
+    "activation", "audience_members", "audience_syncs", "answers", "audience_changes", "sent_events",
 )  # fmt: skip
 
 BROKEN: Mapping[str, Mapping[str, Break]] = {
