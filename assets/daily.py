@@ -18,6 +18,7 @@ from atc_pipeline.escaping import plain
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError
 from resources.storage.files import refusal
+from resources.storage.history import keep_open
 from resources.storage.lake import Lake, UnwritableError
 from resources.storage.landing import UnreadableFileError
 
@@ -81,6 +82,7 @@ def each_day(
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
     ``landed``: the signature of the landing zone's day, where that is read. ``days``: others than the run's.
     """
+    keep_open(context.instance)
     finished: list[tuple[str, date]] = []
     asked_for = days_of(context)
     days = asked_for if days is None else days

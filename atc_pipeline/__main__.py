@@ -29,7 +29,7 @@ if __name__ == "__main__" and sys.argv[1:2] == ["validate"] and not any(each.sta
 # ruff: noqa: E402
 import argparse
 
-from atc_pipeline.commands import applying, asking, planning, previewing, standing
+from atc_pipeline.commands import applying, asking, planning, previewing, proving, standing
 from atc_pipeline.commands.command import Command, Place, Refused
 from atc_pipeline.escaping import terminal
 from atc_pipeline.explanation.reading import UnansweredError
@@ -45,6 +45,8 @@ COMMANDS: tuple[Command, ...] = (
     applying.Apply(),
     planning.Plan(),
     planning.Replay(),
+    proving.Uplift(),
+    proving.Paths(),
     standing.Standing(),
 )
 

@@ -16,6 +16,10 @@ MODEL, RATES, PRIOR = "model", "rates", "prior"
 SYSTEM = "system"
 """What stands for all journeys together where a journey's name is expected: the portfolio as a whole."""
 SILENT, OTHER_PATHS = "(silent)", "(other)"
+TO = " > "
+"""Between the journeys of a path."""
+ENTRY, SIGHT = "entry", "sight"
+"""What the days of a path are counted from: its first entry, or when the customer was first seen."""
 
 BROKEN, NO_HOLDOUT, TOO_EARLY = "broken", "no_holdout", "too_early"
 HELPS, HARMS, HARMLESS, NEGLIGIBLE, UNDECIDED = "helps", "harms", "harmless", "negligible", "undecided"
@@ -73,6 +77,7 @@ def columns_of(metric: Metric) -> tuple[str, ...]:
 
 
 _BEFORE = "in the days up to the entry, that day included (measurement.before_days)"
+_BEFORE_IF_KNOWN = f"{_BEFORE}; null where the entry is older than the metric"
 
 
 def journey_entries(portfolio: Portfolio) -> Table:
@@ -148,13 +153,13 @@ def journey_outcomes(portfolio: Portfolio) -> Table:
             Column("goal_value", pl.Float64(), "What the goal's events were worth; null without a goal.value.", is_nullable=True),
             Column("ended_on", pl.Date(), "When the journey ended for the customer; null while it runs.", is_nullable=True),
             Column("ended_reason", pl.String(), "Why it ended; null while it runs.", is_nullable=True),
-            Column("delivered", pl.Int64(), "Messages of the entry that were delivered.", at_least=0),
-            Column("withheld", pl.Int64(), "Messages of the entry that were withheld.", at_least=0),
+            Column("delivered", pl.Int64(), "Messages of the entry that were delivered, as `Message Sent` says.", at_least=0),
+            Column("measured_days", pl.Int64(), "Days of the window on which something was measured, and had arrived.", at_least=0),
             Column("is_quiet", pl.Boolean(), "As of the entry."),
             Column("preferred_channel", pl.String(), "As of the entry.", is_nullable=True),
             _SEGMENTS,
             *_sums(portfolio.measured, "", "in the days after the entry (window_days)"),
-            *_sums(portfolio.measured, "_before", _BEFORE),
+            *_sums(portfolio.measured, "_before", _BEFORE_IF_KNOWN, is_nullable=True),
         ),
     )
 
@@ -175,11 +180,16 @@ def long_outcomes(portfolio: Portfolio) -> Table:
             _HELD_OUT_BY,
             *_STRATUM,
             Column("version", pl.String(), "The `version` of journeys.yaml at the entry."),
+            Column("long_days", pl.Int64(), "Days after the entry in which outcomes count.", at_least=1),
             Column("contaminated", pl.Boolean(), "Two first entries of one customer, by now, with different arms: not counted."),
             *_sums(portfolio.measured, "", "in the days after the entry (measurement.long_days)"),
-            *_sums(portfolio.measured, "_before", _BEFORE),
+            *_sums(portfolio.measured, "_before", _BEFORE_IF_KNOWN, is_nullable=True),
         ),
     )
+
+
+ALL, LONG, RUN_RATE = "all", "long", "run_rate"
+"""Slices: every first entry; the same in the long run; and what all who were ever in a journey did lately (SPEC 11)."""
 
 
 def _estimate(name: str, meaning: str) -> Column:
@@ -216,14 +226,20 @@ UPLIFT = Table(
         _estimate("relative", "The effect as a share of the mean of control; null where that is near 0."),
         _estimate("p_anytime", "1 / evidence, at most 1."),
         _estimate("p_adjusted", "The same after Benjamini-Hochberg over the family; null outside of it."),
+        Column("more_customers", pl.Int64(), "Customers until the anytime interval is half as wide.", is_nullable=True, at_least=0),
+        Column("more_days", pl.Int64(), "Days until then, at the pace of the last 28 days.", is_nullable=True, at_least=0),
         _estimate("smallest_visible", "The smallest effect visible now: 2.8 standard errors."),
         _estimate("total", "The effect times the treated customers."),
         _estimate("total_low", "Lower end of the anytime interval of it."),
         _estimate("total_high", "Upper end of it."),
+        _estimate("given_up", "The effect times the customers in control: what holding out costs."),
         _estimate("net", "Total times the margin, less the cost of delivered messages; money only."),
         _estimate("sample_ratio_p", "How likely so uneven a split would be by chance."),
         _estimate("before_p", "How likely so different arms before the entry would be by chance."),
         Column("contaminated", pl.Int64(), "First entries not counted because their customers merged across arms.", at_least=0),
+        Column("unstable", pl.Int64(), "Customers who are in both arms, beyond those.", at_least=0),
+        Column("sent_to_control", pl.Int64(), "Customers in control who were sent messages all the same.", at_least=0),
+        Column("delivered", pl.Int64(), "Messages delivered to the treated; null where it is not counted.", is_nullable=True, at_least=0),
         Column("verdict", pl.String(), "What can be said.", one_of=(*VERDICTS, EXPLORATORY)),
         Column("verdict_reason", pl.String(), "Why it is that.", is_nullable=True),
     ),
@@ -245,10 +261,31 @@ PATH_STEPS = Table(
         Column("closed_on", pl.Date(), "When the path closed; null while it is open.", is_nullable=True),
         Column("is_conversion", pl.Boolean(), "Whether it closed with an event of money; null while it is open.", is_nullable=True),
         Column("value", pl.Float64(), "The money of the day it closed with.", is_nullable=True),
+        Column("first_seen_on", pl.Date(), "First day on which the customer was seen.", is_nullable=True),
+        Column("sent", pl.Int64(), "Messages of the entry that were delivered so far.", at_least=0),
+        Column("responses", pl.Int64(), "Responses since the entry, before the next one.", at_least=0),
     ),
 )
 
-_MODELS = ("first", "last", "linear", "markov")
+PATH_DURATIONS = Table(
+    "path_durations",
+    "One row per path and duration: all that ever closed, carried from day to day. Described, not proved.",
+    key=("path", "counted_from", "days"),
+    columns=(
+        DATE,
+        Column("path", pl.String(), "Journeys in order, joined by ` > `; `(silent)`: in control only."),
+        Column("counted_from", pl.String(), "The path's first entry, or when the customer was first seen.", one_of=(ENTRY, SIGHT)),
+        Column("days", pl.Int64(), "Days until it closed.", at_least=0),
+        Column("converted", pl.Int64(), "Paths that closed with a conversion.", at_least=0),
+        Column("left", pl.Int64(), "Paths that closed without one.", at_least=0),
+        Column("value", pl.Float64(), "Money of the conversions."),
+        Column("sent", pl.Int64(), "Messages delivered on these paths.", at_least=0),
+        Column("responses", pl.Int64(), "Responses on these paths.", at_least=0),
+    ),
+)
+
+MODELS = ("first", "last", "linear", "markov")
+"""Ways to share credit, side by side."""
 JOURNEY_ATTRIBUTION = Table(
     "journey_attribution",
     "One row per journey: conversions and money of closed paths, attributed in four ways, beside what is proved. Described, not proved.",
@@ -256,8 +293,11 @@ JOURNEY_ATTRIBUTION = Table(
     columns=(
         DATE,
         JOURNEY_ID,
-        *(Column(f"conversions_{model}", pl.Float64(), f"Conversions attributed to it ({model}).") for model in _MODELS),
-        *(Column(f"value_{model}", pl.Float64(), f"Money attributed to it ({model}).") for model in _MODELS),
+        Column("paths", pl.Int64(), "Closed paths that it is on, whatever else is.", at_least=0),
+        Column("conversions", pl.Int64(), "Of these, with a conversion: journeys overlap, and are never summed.", at_least=0),
+        Column("value", pl.Float64(), "The money of these."),
+        *(Column(f"conversions_{model}", pl.Float64(), f"Conversions attributed to it ({model}).") for model in MODELS),
+        *(Column(f"value_{model}", pl.Float64(), f"Money attributed to it ({model}).") for model in MODELS),
         Column("removal_effect", pl.Float64(), "1 - P(conversion without it) / P(conversion).", is_nullable=True),
         Column("proved", pl.Float64(), "What the comparison with its control group says it made in all (uplift.total).", is_nullable=True),
         Column("proved_low", pl.Float64(), "Lower end of the interval.", is_nullable=True),
@@ -272,13 +312,19 @@ PATH_SUMMARY = Table(
     columns=(
         DATE,
         Column("path", pl.String(), "Journeys in order, joined by ` > `; `(silent)`: in control only; `(other)`: paths of fewer than 20."),
-        Column("customers", pl.Int64(), "Customers who took it.", at_least=0),
+        Column("customers", pl.Int64(), "Customers who took it to its end; who takes it again counts again.", at_least=0),
         Column("conversions", pl.Int64(), "Paths that closed with a conversion.", at_least=0),
         Column("value", pl.Float64(), "Money of these."),
         Column("median_days", pl.Float64(), "Days from its first entry to conversion, half of them; null: not reached.", is_nullable=True),
         Column("lower_days", pl.Float64(), "The same for a quarter.", is_nullable=True),
         Column("upper_days", pl.Float64(), "The same for three quarters.", is_nullable=True),
         Column("open", pl.Int64(), "Paths that are open.", at_least=0),
+        Column("seen_median_days", pl.Float64(), "Days from first sight to conversion, half of them; null: not reached.", is_nullable=True),
+        Column("seen_lower_days", pl.Float64(), "The same for a quarter.", is_nullable=True),
+        Column("seen_upper_days", pl.Float64(), "The same for three quarters.", is_nullable=True),
+        Column("journeys", pl.Float64(), "Distinct journeys on it: the mean, of `(other)`."),
+        Column("sent", pl.Int64(), "Messages delivered on these paths, those that are open aside.", at_least=0),
+        Column("responses", pl.Int64(), "Responses on them.", at_least=0),
     ),
 )
 
@@ -297,15 +343,88 @@ JOURNEY_MOVEMENT = Table(
                 "converted": "Of these, ended that day by reaching the goal.",
                 "exited": "Ended by exit_when, or because the journey was withdrawn.",
                 "interrupted": "Ended by another journey, or in a merge.",
-                "completed": "Ended because it was over.",
-                "unsubscribed": "Said no on a channel of the journey that day.",
-                "sent": "Messages delivered that day.",
+                "completed": "Ended because it was over: on the day after its last.",
+                "unsubscribed": "Said no on a channel of the journey that day, and are still in it.",
+                "sent": "Messages of that day that were delivered, once three days are over.",
                 "responded": "Of these, answered within 3 days.",
             }.items()
         ),
+        Column("survival", pl.Float64(), "The share that gets beyond that day.", at_least=0, at_most=1),
         _estimate("advance_treated", "Of treated first entries in it that day, the share that reached the goal within its days after it."),
         _estimate("advance_control", "The same of control."),
+        *(
+            Column(name, pl.Int64(), meaning, at_least=0)
+            for name, meaning in {
+                "watched_treated": "The treated first entries that share is of.",
+                "watched_control": "Those of control.",
+                "advanced_treated": "Of the treated, who reached the goal.",
+                "advanced_control": "Of control.",
+            }.items()
+        ),
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries)
+JOURNEY_ALTERNATIVES = Table(
+    "journey_alternatives",
+    "One row per journey, day of it and other journey: what those who dropped out that day could have had. Described, not proved.",
+    key=("journey_id", "day_index", "alternative"),
+    columns=(
+        DATE,
+        JOURNEY_ID,
+        Column("day_index", pl.Int64(), "Day of the journey on which they dropped out.", at_least=1),
+        Column("alternative", pl.String(), "A journey that failed no gate for them that day."),
+        Column("customers", pl.Int64(), "Treated customers who dropped out and could have had it.", at_least=0),
+        Column("taken", pl.Int64(), "Of these, who are in it now.", at_least=0),
+    ),
+)
+
+JOURNEY_DESCRIBED = Table(
+    "journey_described",
+    "One row per journey: where most drop out, and how many who were quiet came back. Described, not proved.",
+    key=("journey_id",),
+    columns=(
+        DATE,
+        JOURNEY_ID,
+        Column("worst_day", pl.Int64(), "The day of it with the largest loss but for goals and its end; null: no loss.", is_nullable=True),
+        Column("worst_lost", pl.Int64(), "Treated entries lost that day.", is_nullable=True),
+        Column("worst_at_risk", pl.Int64(), "Treated entries that were in it at the beginning of that day.", is_nullable=True),
+        *(
+            Column(name, pl.Int64(), meaning, at_least=0)
+            for name, meaning in {
+                "quiet_treated": "Mature first entries of treated customers who were quiet (paths.quiet_days).",
+                "quiet_control": "The same of control.",
+                "returned_treated": "Of the treated, with a response or money in the window.",
+                "returned_control": "Of control.",
+            }.items()
+        ),
+    ),
+)
+
+JOURNEY_SATISFACTION = Table(
+    "journey_satisfaction",
+    "One row per journey and metric that is an average: what treated customers and control answered. Described, not proved.",
+    key=("journey_id", "metric"),
+    columns=(
+        DATE,
+        JOURNEY_ID,
+        Column("metric", pl.String(), "A metric of journeys.yaml that is an average."),
+        *(
+            column
+            for arm in ("treated", "control")
+            for column in (
+                Column(f"{arm}", pl.Int64(), f"Mature first entries, {arm}.", at_least=0),
+                Column(f"answered_{arm}", pl.Int64(), "Of these, who answered in the window.", at_least=0),
+                Column(f"answers_{arm}", pl.Int64(), "How often they did.", at_least=0),
+                Column(f"sum_{arm}", pl.Float64(), "What their answers add up to."),
+                Column(f"average_{arm}", pl.Float64(), "Their average; null without an answer.", is_nullable=True),
+            )
+        ),
+        Column("answer_rate_p", pl.Float64(), "How likely so different shares of who answers would be by chance.", is_nullable=True),
+        Column("not_comparable", pl.Boolean(), "It is less than 0.001: the averages are of different people."),
+    ),
+)
+
+TABLES: tuple[Entry, ...] = (
+    SEGMENT_MATRIX, journey_entries, journey_outcomes, long_outcomes, PATH_STEPS, PATH_DURATIONS, PATH_SUMMARY, JOURNEY_ATTRIBUTION,
+    JOURNEY_MOVEMENT, JOURNEY_ALTERNATIVES, JOURNEY_DESCRIBED, JOURNEY_SATISFACTION,
+)  # fmt: skip

@@ -6,7 +6,7 @@ What belongs here: drawing. What does not: what is drawn, and writing files.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
-from atc_pipeline.escaping import xml
+from atc_pipeline.escaping import plain, xml
 
 FONT = 11
 LETTER = 6.1
@@ -17,11 +17,22 @@ _DARK = {"paper": "#0d1117", "ink": "#e6edf3", "faint": "#8b949e", "rule": "#252
 
 
 def svg(
-    width: float, height: float, title: str, parts: Iterable[str], light: Mapping[str, str], dark: Mapping[str, str] | None = None
+    width: float,
+    height: float,
+    title: str,
+    parts: Iterable[str],
+    light: Mapping[str, str],
+    dark: Mapping[str, str] | None = None,
+    *,
+    areas: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
-    """Lay a picture out on paper of its own; ``light`` and ``dark``: the colours its strokes have by class, in either scheme."""
+    """Lay a picture out on paper of its own; ``light`` and ``dark``: the colours its strokes have by class, in either scheme.
+
+    ``areas``: the colours that surfaces are filled with by class, by day and by night.
+    """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    style = f"{_style(_LIGHT, light)}\n@media (prefers-color-scheme: dark) {{{_style(_DARK, dark or {})}}}"
+    by_day, by_night = ("".join(f".{name}{{fill:{pair[at]}}}" for name, pair in (areas or {}).items()) for at in (0, 1))
+    style = f"{_style(_LIGHT, light)}{by_day}\n@media (prefers-color-scheme: dark) {{{_style(_DARK, dark or {})}{by_night}}}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="system-ui, sans-serif" font-size="{FONT}">',
@@ -87,3 +98,9 @@ def stretch(first: date, last: date) -> str:
 def day_of(day: date) -> str:
     """Write a day."""
     return f"{day.day} {day:%B %Y}"
+
+
+def shortened(words: str, most: int) -> str:
+    """Cut words that leave no room; what acts in them is written out first."""
+    visible = plain(words, None)
+    return visible if len(visible) <= most else f"{visible[: most - 1]}…"

@@ -3,8 +3,8 @@
 What belongs here: keeping frames by table and day, as the lake keeps files. What does not: what is in them.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import date
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -13,9 +13,14 @@ from resources.storage.code import code_version
 
 
 class Memory:
-    """A ``Store`` that keeps every table of every day as a frame."""
+    """A ``Store`` that keeps every table of every day as a frame, or only the last days of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, days_kept: int | None = None, whole: Collection[str] = ()) -> None:
+        """``days_kept``: of a table so many days are kept before the latest; all unless said, and all of those that are ``whole``.
+
+        What was forgotten is as if it had never been written: whoever needs it is told so.
+        """
+        self._days_kept, self._whole = days_kept, frozenset(whole)
         self._frames: dict[str, dict[date, pl.DataFrame]] = {}
         self._definitions: dict[tuple[str, date], dict[str, str]] = {}
         self._written_by: dict[tuple[str, date], WrittenBy] = {}
@@ -68,7 +73,11 @@ class Memory:
     ) -> None:
         """Replace a day of a table, with what its columns, and the table, were made by."""
         made = frame.lazy().collect()
-        self._frames.setdefault(table, {})[day] = made
+        frames = self._frames.setdefault(table, {})
+        frames[day] = made
+        if self._days_kept is not None and table not in self._whole:
+            for past in [past for past in frames if past < day - timedelta(days=self._days_kept)]:
+                del frames[past]
         self._definitions[table, day] = dict(definitions or {})
         self._written_by[table, day] = WrittenBy(portfolio, code_version())
 

@@ -1,0 +1,1 @@
+"""Whether what is said of journeys is right: claims, tried on worlds of which the truth is known."""

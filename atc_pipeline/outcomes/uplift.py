@@ -1,0 +1,348 @@
+"""Uplift: what treated customers did more than those who were held out (SPEC 11).
+
+What belongs here: who counts, what is compared with what, the table. What does not: sums and estimates (``comparing``, ``estimate``), what
+is said of a row (``verdicts``), outcomes of single customers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, RESPONSES, Journey, Portfolio
+from atc_pipeline.outcomes import estimate
+from atc_pipeline.outcomes.comparing import IS_TREATED, STRATUM, Asked, add_up, again, asked, compare
+from atc_pipeline.outcomes.tables import ALL, LONG, RUN_RATE, SYSTEM, UPLIFT
+from atc_pipeline.outcomes.verdicts import Known, judge
+from atc_pipeline.rules.arms import CONTROL, POLICY, TREATED
+
+UNCAPPED = ":uncapped"
+"""What the name of money ends with where it is told as it is, beside money that ``measurement.cap_at`` cuts off."""
+RUN_RATE_DAYS = 28
+"""Days up to today whose money is the run rate."""
+
+RECENT: Mapping[str, pl.DataType] = {
+    "customer_id": pl.String(),
+    "known_as": pl.String(),
+    "entered_on": pl.Date(),
+    "arm": pl.String(),
+    "holdout": pl.Float64(),
+    "money": pl.Float64(),
+    "money_before": pl.Float64(),
+}
+"""One row per customer who entered any journey since ``version`` began: ``arm`` is control of those whom the policy holds out, ``holdout``
+the share that it held out then, ``money`` what they brought in the last ``RUN_RATE_DAYS``, and ``money_before`` the entry."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an estimate stands on: all that is known by the end of a day.
+
+    ``entries``, ``outcomes``, ``long``: all of ``journey_entries``, ``journey_outcomes`` and ``long_outcomes``. ``recent``: as of
+    ``RECENT``; None: no run rate. ``cost``: of the messages that were delivered in these days. ``sent_to_control``: by journey, how many
+    customers in control were sent something all the same, as far as outcomes do not say so.
+    """
+
+    entries: pl.LazyFrame
+    outcomes: pl.LazyFrame
+    long: pl.LazyFrame
+    recent: pl.LazyFrame | None = None
+    cost: float | None = None
+    sent_to_control: Mapping[str, int] = field(default_factory=dict)
+
+
+def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
+    """One row per journey, metric and slice, and those of the system: ``UPLIFT``."""
+    mature, excluded, unstable = _mature(evidence.outcomes)
+    entered = _entered(evidence.entries)
+    recent = None if evidence.recent is None else evidence.recent.collect()
+    estimates = [
+        *_of_journeys(mature, portfolio),
+        *_in_the_long_run(evidence.long, portfolio),
+        *([] if recent is None else _of_late(recent, portfolio, today)),
+    ]
+    rows = pl.concat([*estimates, _unmeasured(portfolio)], how="diagonal_relaxed").unique(
+        ["journey_id", "metric", "slice"], keep="first", maintain_order=True
+    )
+    rows = (
+        rows.join(_counted(entered, recent, portfolio, today), on=["journey_id", "slice"], how="left")
+        .join(_ratios(entered, recent), on="journey_id", how="left")
+        .join(excluded, on="journey_id", how="left")
+        .join(unstable, on="journey_id", how="left")
+    )
+    known = Known(today, _began(entered, portfolio), _per_day(entered, recent, today), evidence.cost, evidence.sent_to_control)
+    return judge(rows, portfolio, known).select(*(pl.col(name).cast(dtype) for name, dtype in UPLIFT.schema.items())).sort(UPLIFT.key)
+
+
+def metrics_of(journey: Journey, portfolio: Portfolio) -> list[str]:
+    """Name what is told of a journey: the metrics that its ``measure`` names, or all; money, guardrails, its goal and responses anyway."""
+    named = journey.measure.metrics or tuple(metric.id for metric in portfolio.metrics)
+    kept = {*named, *portfolio.measurement.guardrails, portfolio.money, RESPONSES}
+    goal = [] if journey.goal is None else [GOAL, *([GOAL_VALUE] if journey.goal.value else [])]
+    return [*(metric.id for metric in portfolio.measured if metric.id in kept), *goal]
+
+
+def _mature(outcomes: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
+    """Return the first entries that count; and by journey how many do not, and customers who have two arms all the same.
+
+    A customer whose entries were found to be in two arms may have had one of them counted before that was known.
+    """
+    first = outcomes.filter((pl.col("entry_number") == 1) & pl.col("held_out_by").ne_missing(POLICY))
+    who = ["journey_id", "known_as"]
+    in_both = first.filter("contaminated").select(who).unique().collect()
+    if in_both.is_empty():
+        counted, left_out = first, first.clear()
+    else:
+        counted, left_out = first.join(in_both.lazy(), on=who, how="anti"), first.join(in_both.lazy(), on=who, how="semi")
+    excluded = left_out.group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64)).collect()
+    return counted, excluded, _in_two_arms(counted, who)
+
+
+def _in_two_arms(counted: pl.LazyFrame, who: Sequence[str]) -> pl.DataFrame:
+    """One row per journey with customers who are in both arms: how many."""
+    # Hashes first: to compare five million names with each other takes as long as all the sums.
+    digest = pl.sum_horizontal(*(pl.col(name).hash(number) // 2 for number, name in enumerate(who)))
+    hashed = counted.select(digest.alias("digest"), (pl.col("arm") == CONTROL).alias("is_control")).collect()
+    control = hashed.filter("is_control").select("digest").unique()
+    suspects = hashed.filter(~pl.col("is_control")).join(control, on="digest", how="semi")["digest"]
+    schema = {"journey_id": pl.String(), "unstable": pl.Int64()}
+    if suspects.is_empty():
+        return pl.DataFrame(schema=schema)
+    both = counted.filter(digest.is_in(suspects.implode())).group_by(*who).agg(arms=pl.col("arm").n_unique()).filter(pl.col("arms") > 1)
+    return both.group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64)).collect()
+
+
+def _entered(entries: pl.LazyFrame) -> pl.DataFrame:
+    """One row per journey, stratum, arm, version and day of first entries that the policy does not hold out: ``entries``, mature or not."""
+    first = entries.filter((pl.col("entry_number") == 1) & pl.col("held_out_by").ne_missing(POLICY))
+    return first.group_by("journey_id", *STRATUM, "arm", "version", "date", "matures_on").agg(entries=pl.len().cast(pl.Int64)).collect()
+
+
+def _read(portfolio: Portfolio, columns: Sequence[str]) -> list[Asked]:
+    """Say how each metric is read; one that no outcome has is not. A goal has no before: who had reached it does not enter."""
+    every = [*map(asked, portfolio.measured), Asked(GOAL, GOAL), Asked(GOAL_VALUE, GOAL_VALUE)]
+    if portfolio.measurement.cap_at is not None and portfolio.money is not None:
+        money = next(metric for metric in every if metric.id == portfolio.money)
+        capped = Asked(money.id, _CAPPED, money.x)
+        every = [capped, Asked(f"{money.id}{UNCAPPED}", money.y, money.x), *(metric for metric in every if metric is not money)]
+    return [metric for metric in every if metric.y in columns or metric.y == _CAPPED]
+
+
+_CAPPED = "money:capped"
+
+
+def _cut_off(rows: pl.LazyFrame, portfolio: Portfolio, money: str | None = None) -> pl.LazyFrame:
+    """Add money cut off at the quantile of both arms of its journey."""
+    name, at = money or portfolio.money, portfolio.measurement.cap_at
+    if name is None or at is None:
+        return rows
+    most = rows.group_by("journey_id").agg(pl.col(name).quantile(at, "linear").alias("most"))
+    return rows.join(most, on="journey_id", how="left").with_columns(pl.min_horizontal(name, "most").alias(_CAPPED)).drop("most")
+
+
+def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
+    """Yield every metric of every journey; and the primary one by what was true at entry, where there is something to compare."""
+    expected = portfolio.measurement.expected_customers
+    metrics = _read(portfolio, mature.collect_schema().names())
+    rows = _cut_off(mature, portfolio).with_columns(
+        (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.strftime("%Y-%m"), variant=_variant(portfolio)
+    )
+    stretch = (pl.col("from_on").min(), pl.col("to_on").max())
+    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
+    messages = (pl.col("delivered").sum().cast(pl.Int64), (pl.col("delivered") > 0).sum().cast(pl.Int64).alias("reached"))
+    arm = ["journey_id", *STRATUM, IS_TREATED]
+    cells = add_up(rows, [*arm, *_CUTS], metrics, *days, *messages)
+    whole = again(cells, arm, *stretch).with_columns(slice=pl.lit(ALL))
+    is_treated = pl.col(IS_TREATED)
+    facts = cells.group_by("journey_id").agg(
+        *stretch, pl.col("delivered").filter(is_treated).sum(), sent_to_control=pl.col("reached").filter(~is_treated).sum()
+    )
+    told = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
+    for metric in metrics:
+        journeys = [name for name, names in told.items() if metric.id.removesuffix(UNCAPPED) in names]
+        yield compare(whole.filter(pl.col("journey_id").is_in(journeys)), metric, expected).join(facts, on="journey_id")
+    primary = next((metric for metric in metrics if metric.id == (portfolio.money or GOAL)), None)
+    if primary is not None:
+        held_out = cells.filter(~is_treated)["journey_id"].unique().to_list()
+        slices = [*_cuts(cells, arm), _of_segments(rows, held_out, primary, arm), *_of_variants(cells, portfolio, arm)]
+        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told)))
+        compared = compare(sliced, primary, expected).filter(pl.col("effect").is_not_null())
+        yield compared.join(sliced.group_by("journey_id", "slice").agg(*stretch), on=["journey_id", "slice"])
+
+
+_CUTS = ("month", "preferred_channel", "variant", "variant_probability")
+
+
+def _variant(portfolio: Portfolio) -> pl.Expr:
+    """Return the variant of journeys that have some; a step's variant of others is but a label."""
+    names = [journey.id for journey in portfolio.journeys if journey.variants]
+    return pl.when(pl.col("journey_id").is_in(names)).then("variant")
+
+
+def _cuts(cells: pl.DataFrame, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Yield sums by the month of entry, and by the channel that was preferred then."""
+    for name, column in {"month": "month", "channel": "preferred_channel"}.items():
+        cut = cells.drop_nulls(column).with_columns(slice=pl.concat_str(pl.lit(f"{name}:"), column))
+        yield again(cut, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
+
+
+def _of_segments(rows: pl.LazyFrame, journeys: Sequence[str], metric: Asked, arm: Sequence[str]) -> pl.DataFrame:
+    """Add up by segment at entry, of journeys with somebody held out: combinations of segments first, which are fewer than customers."""
+    stretch = (pl.col("from_on").min(), pl.col("to_on").max())
+    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
+    combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(pl.col("segments").list.join(_BETWEEN))
+    cells = add_up(combined, [*arm, "segments"], [metric], *days)
+    sums = []
+    for part in cells.iter_slices(_AT_ONCE):
+        single = part.with_columns(pl.col("segments").str.split(_BETWEEN)).explode("segments").filter(pl.col("segments") != "")
+        sums.append(again(single, [*arm, "segments"], *stretch))
+    total = again(pl.concat(sums), [*arm, "segments"], *stretch) if sums else cells
+    return total.select(pl.concat_str(pl.lit("segment:"), "segments").alias("slice"), pl.exclude("segments"))
+
+
+_BETWEEN = "\n"
+_AT_ONCE = 200_000
+"""Combinations taken apart at once: where each customer has one of their own, all of them would not fit into memory."""
+
+
+def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Yield sums of the treated of each variant, and where control stands those of the first one listed."""
+    for journey in portfolio.journeys:
+        first, *others = [share.id for share in journey.variants] or [""]
+        treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if others else cells.clear()
+        is_first = pl.col("variant") == first
+        # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other.
+        share = pl.col("variant_probability").round(6) if len(others) == 1 else pl.lit(None, pl.Float64)
+        for other in others:
+            two = treated.filter(pl.col("variant").is_in([first, other])).with_columns(
+                (~is_first).alias(IS_TREATED),
+                slice=pl.lit(f"variant:{first}/{other}"),
+                holdout=pl.when(is_first).then(share).otherwise((1 - share).round(6)),
+            )
+            yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
+
+
+def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
+    """Yield the long run: of each journey its primary metric, of the system every metric that there is money or responses of."""
+    columns = long.collect_schema().names()
+    metrics = [metric for metric in _read(portfolio, columns) if metric.id not in {GOAL, GOAL_VALUE}]
+    is_system = pl.col("journey_id") == SYSTEM
+    is_held_out = pl.col("held_out_by").eq_missing(POLICY)
+    counted = long.filter(
+        ~pl.col("contaminated"), pl.when(is_system).then(pl.col("version") == portfolio.version).otherwise(~is_held_out)
+    ).with_columns(pl.when(is_system).then(~is_held_out).otherwise(pl.col("arm") == TREATED).alias(IS_TREATED))
+    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
+    sums = add_up(_cut_off(counted, portfolio), ["journey_id", *STRATUM, IS_TREATED], metrics, *days).with_columns(slice=pl.lit(LONG))
+    stretch = sums.group_by("journey_id").agg(pl.col("from_on").min(), pl.col("to_on").max())
+    ids = [journey.id for journey in portfolio.journeys]
+    for metric in metrics:
+        told = [SYSTEM, *ids] if metric.id == portfolio.money else [SYSTEM]
+        compared = compare(sums.filter(pl.col("journey_id").is_in(told)), metric, portfolio.measurement.expected_customers)
+        yield compared.filter(pl.col("effect").is_not_null() | (pl.col("journey_id") == SYSTEM)).join(stretch, on="journey_id")
+
+
+def _of_late(recent: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterator[pl.DataFrame]:
+    """Yield the run rate: what all who had been in any journey by then brought in the last days."""
+    if portfolio.money is None:
+        return
+    counted = _alone(recent).filter(pl.col("entered_on") <= today - timedelta(days=RUN_RATE_DAYS))
+    rows = counted.lazy().with_columns(
+        (pl.col("arm") == TREATED).alias(IS_TREATED),
+        journey_id=pl.lit(SYSTEM),
+        slice=pl.lit(RUN_RATE),
+        holdout_version=pl.lit(None, pl.String),
+    )
+    is_capped = portfolio.measurement.cap_at is not None
+    metric = Asked(portfolio.money, _CAPPED if is_capped else "money", "money_before")
+    days = counted.select(from_on=pl.col("entered_on").min(), to_on=pl.col("entered_on").max())
+    sums = add_up(_cut_off(rows, portfolio, "money"), ["journey_id", "slice", *STRATUM, IS_TREATED], [metric])
+    yield compare(sums, metric, portfolio.measurement.expected_customers).join(days, how="cross")
+
+
+def _alone(recent: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per customer there is by now: the first of those that became one; none where these were in two arms."""
+    arms = recent.group_by("known_as").agg(arms=pl.col("arm").n_unique())
+    return (
+        recent.join(arms.filter(pl.col("arms") == 1), on="known_as", how="semi")
+        .sort("entered_on", "customer_id")
+        .unique("known_as", keep="first", maintain_order=True)
+    )
+
+
+def _unmeasured(portfolio: Portfolio) -> pl.DataFrame:
+    """One row per journey and metric, and for the system: so that each has a verdict, if only that it is too early."""
+    rows = [
+        {"journey_id": journey.id, "metric": metric, "slice": ALL}
+        for journey in portfolio.journeys
+        for metric in metrics_of(journey, portfolio)
+    ]
+    rows += [{"journey_id": SYSTEM, "metric": portfolio.money, "slice": LONG}] if portfolio.money else []
+    counts = dict.fromkeys(("treated", "control", "treated_nonzero", "control_nonzero"), pl.lit(0, pl.Int64))
+    schema = {"journey_id": pl.String, "metric": pl.String, "slice": pl.String}
+    estimates = {column.name: pl.lit(None, pl.Float64) for column in UPLIFT.columns if column.dtype == pl.Float64() and column.is_nullable}
+    counted = {"delivered": pl.lit(None, pl.Int64), "sent_to_control": pl.lit(None, pl.Int64)}
+    hidden = dict.fromkeys(("customers", "freedom", "error_unadjusted", "half_customers"), pl.lit(None, pl.Float64))
+    return (
+        pl.DataFrame(rows, schema=schema)
+        .with_columns(**counts, **counted, **estimates, **hidden, from_on=pl.lit(None, pl.Date), to_on=pl.lit(None, pl.Date))
+        .drop(_JOINED)
+    )
+
+
+_JOINED = ["sample_ratio_p"]
+
+
+def _counted(entered: pl.DataFrame, recent: pl.DataFrame | None, portfolio: Portfolio, today: date) -> pl.DataFrame:
+    """One row per journey and slice: how many first entries have not matured yet."""
+    is_short = (pl.col("date") + pl.duration(days=portfolio.measurement.long_days + portfolio.measurement.late_days)) > today
+    immature = entered.group_by("journey_id").agg(
+        pl.col("entries").filter(pl.col("matures_on") > today).sum().alias(ALL), pl.col("entries").filter(is_short).sum().alias(LONG)
+    )
+    rows = immature.unpivot([ALL, LONG], index="journey_id", variable_name="slice", value_name="immature")
+    if recent is None:
+        return rows
+    days = {LONG: portfolio.measurement.long_days + portfolio.measurement.late_days, RUN_RATE: RUN_RATE_DAYS}
+    system = [(SYSTEM, name, int((recent["entered_on"] > today - timedelta(days=late)).sum())) for name, late in days.items()]
+    return pl.concat([rows, pl.DataFrame(system, schema=rows.schema, orient="row")])
+
+
+def _ratios(entered: pl.DataFrame, recent: pl.DataFrame | None) -> pl.DataFrame:
+    """One row per journey, and the system: how likely so uneven a split of first entries would be by chance."""
+    counts = [entered.group_by("journey_id", *STRATUM, "arm").agg(pl.col("entries").sum())]
+    if recent is not None:
+        system = recent.group_by("holdout", "arm").agg(entries=pl.len().cast(pl.Int64))
+        counts.append(system.with_columns(journey_id=pl.lit(SYSTEM), holdout_version=pl.lit(None, pl.String)))
+    strata = (
+        pl.concat(counts, how="diagonal_relaxed")
+        .group_by("journey_id", *STRATUM)
+        .agg(pl.col("entries").filter(pl.col("arm") == arm).sum().cast(pl.Float64).alias(arm) for arm in (TREATED, CONTROL))
+        .sort("journey_id", *STRATUM)
+    )
+    ids = strata["journey_id"].unique(maintain_order=True)
+    place = strata["journey_id"].rle_id().to_numpy().astype(np.int64)
+    treated, control, holdout = (strata[name].to_numpy() for name in (TREATED, CONTROL, "holdout"))
+    p = estimate.sample_ratio(treated, control, holdout, place)
+    return pl.DataFrame({"journey_id": ids, "sample_ratio_p": p}, schema={"journey_id": pl.String, "sample_ratio_p": pl.Float64}).fill_nan(
+        None
+    )
+
+
+def _per_day(entered: pl.DataFrame, recent: pl.DataFrame | None, today: date) -> Mapping[str, float]:
+    """Return how many customers enter a journey, or any of the system's, on a day, at the present pace."""
+    is_late = pl.col("date") > today - timedelta(days=RUN_RATE_DAYS)
+    rows = entered.filter(is_late).group_by("journey_id").agg(pl.col("entries").sum())
+    counts: dict[str, int] = dict(rows.iter_rows())
+    if recent is not None:
+        counts[SYSTEM] = int((recent["entered_on"] > today - timedelta(days=RUN_RATE_DAYS)).sum())
+    return {name: count / RUN_RATE_DAYS for name, count in counts.items()}
+
+
+def _began(entered: pl.DataFrame, portfolio: Portfolio) -> date | None:
+    """Return the day on which the version of today began, where another one was before it."""
+    earlier = entered.filter(pl.col("version") != portfolio.version)["date"].max()
+    if not isinstance(earlier, date):
+        return None
+    first = entered.filter((pl.col("version") == portfolio.version) & (pl.col("date") > earlier))["date"].min()
+    return first if isinstance(first, date) else earlier + timedelta(days=1)
