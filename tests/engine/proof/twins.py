@@ -67,7 +67,7 @@ def expected(made: Made) -> dict[str, list[Row]]:
 
     The reference decides once more, with every option on record, whoever got the places of a full journey by the engine.
     """
-    memory, history, sent, triggered, since = decision.Memory(), [], [], set(), made.world.days[0]
+    memory, history, sent, triggered, since = decision.Memory(), [], [], {}, made.world.days[0]
     tables: dict[str, list[Row]] = {table: [] for table in KEYS}
     for day in made.world.days:
         portfolio = made.loaded[day]
@@ -99,27 +99,25 @@ def expected(made: Made) -> dict[str, list[Row]]:
     return tables
 
 
-@dataclass(frozen=True)
-class Either:
-    """A value that the contract leaves open."""
-
-    of: tuple[Any, ...]
-
-
 def endings(memory: decision.Memory) -> reference.Ending:
-    """Return how to tell when a stay ended: by everything that was ever decided."""
+    """Return how to tell when a stay ended: by everything that was ever decided.
+
+    Of two stays that became one in a merge, what is left behind ends as it is, or as the one that goes on does.
+    """
 
     def ending(customer: str, journey: str, entered_on: date) -> tuple[Any, Any]:
         spells = [spell for spell in memory.of(customer, journey) if spell.entered_on == entered_on]
-        days, reasons = tuple(spell.ended_on for spell in spells), tuple(spell.ended_reason for spell in spells)
-        return (days[0], reasons[0]) if len(spells) == 1 else (Either(days), Either(reasons))
+        if len(spells) == 1 and not spells[0].is_behind:
+            return spells[0].ended_on, spells[0].ended_reason
+        every = memory.of(customer, journey)
+        return reference.Either(tuple(spell.ended_on for spell in every)), reference.Either(tuple(spell.ended_reason for spell in every))
 
     return ending
 
 
 def is_same(ours: Any, theirs: Any) -> bool:
     """Return whether two values are equal: floats to 1e-9."""
-    if isinstance(theirs, Either):
+    if isinstance(theirs, reference.Either):
         return ours in theirs.of
     if isinstance(ours, float) and isinstance(theirs, float):
         return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-9)
