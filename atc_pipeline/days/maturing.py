@@ -69,7 +69,7 @@ class Maturing:
         firsts = closed.filter(pl.col("entry_number") == 1)
         everybody = pl.concat([matured["customer_id"], firsts["customer_id"], triggers["customer_id"]]).unique()
         come, lasting = journey_outcomes(self.portfolio), long_outcomes(self.portfolio)
-        told: list[pl.DataFrame] = []
+        lasted: list[pl.DataFrame] = []
         outcomes: list[pl.DataFrame] = []
         if everybody.len():
             names = self._names(day, everybody)
@@ -77,12 +77,12 @@ class Maturing:
             if matured.height:
                 entered = pl.concat([*open_.values(), self._entries[day]])
                 outcomes.append(self._come_of(day, matured, rows, entered, state, assignments, names))
-            told += [self._in_the_long_run(day, firsts, rows, state, names)] if firsts.height else []
-            told += [self._of_all(day, triggers, rows, names)] if triggers.height else []
+            lasted += [self._in_the_long_run(day, firsts, rows, state, names)] if firsts.height else []
+            lasted += [self._of_all(day, triggers, rows, names)] if triggers.height else []
         self.measured.forget()
         return {
             "journey_outcomes": maturing.dated(outcomes, come.schema, come.key, day),
-            "long_outcomes": maturing.dated(told, lasting.schema, lasting.key, day),
+            "long_outcomes": maturing.dated(lasted, lasting.schema, lasting.key, day),
         }
 
     def _come_of(

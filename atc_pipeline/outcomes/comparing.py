@@ -77,7 +77,7 @@ def add_up(rows: pl.LazyFrame, by: Sequence[str], metrics: Sequence[Asked], *mor
         y = pl.col(read[metric.y])
         sums += [
             y.count().cast(pl.Int64).alias(f"{metric.id}.n"),
-            (pl.col(read[metric.p or metric.y]) != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
+            (y != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
             *(of(metric, value).cast(pl.Int128).sum().alias(f"{metric.id}.{value}") for value in metric.values),
             *(
                 (of(metric, a).cast(pl.Int128) * of(metric, b).cast(pl.Int128)).sum().alias(f"{metric.id}.{a}{b}")
@@ -88,10 +88,9 @@ def add_up(rows: pl.LazyFrame, by: Sequence[str], metrics: Sequence[Asked], *mor
     return numbers.group_by(*by).agg(*sums, *more).collect()
 
 
-def again(sums: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+def again(sums: pl.DataFrame, by: Sequence[str], *more: pl.Expr) -> pl.DataFrame:
     """Add sums up once more, by less."""
-    kept = pl.col("^.*\\..*$").sum()
-    return sums.group_by(*by).agg(kept)
+    return sums.group_by(*by).agg(pl.col(r"^.*\..*$").sum(), *more)
 
 
 def compare(sums: pl.DataFrame, metric: Asked, expected: float) -> pl.DataFrame:
@@ -162,6 +161,7 @@ def _estimates(strata: pl.DataFrame, metric: Asked, expected: float) -> pl.DataF
         "anytime_high": adjusted.effect + anytime,
         "relative": relative,
         "p_anytime": estimate.p_anytime(estimate.log_evidence(adjusted.effect, variance, customers, expected)),
+        "half_customers": np.where(variance > 0, estimate.customers_for_half(customers, expected), np.nan),
         "smallest_visible": estimate.smallest_visible(variance),
         "before_p": np.where(has_before, before_p, np.nan),
     }

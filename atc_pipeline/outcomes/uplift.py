@@ -60,7 +60,6 @@ def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) ->
     recent = None if evidence.recent is None else evidence.recent.collect()
     estimates = [
         *_of_journeys(mature, portfolio),
-        *_of_slices(mature, portfolio),
         *_in_the_long_run(evidence.long, portfolio),
         *([] if recent is None else _of_late(recent, portfolio, today)),
     ]
@@ -72,9 +71,8 @@ def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) ->
         .join(_ratios(entered, recent), on="journey_id", how="left")
         .join(excluded, on="journey_id", how="left")
         .join(unstable, on="journey_id", how="left")
-        .join(_sent_to_control(evidence, mature), on="journey_id", how="left")
     )
-    known = Known(today, began_on=_began(evidence.entries, portfolio), per_day=_per_day(entered, recent, today), cost=evidence.cost)
+    known = Known(today, _began(entered, portfolio), _per_day(entered, recent, today), evidence.cost, evidence.sent_to_control)
     return judge(rows, portfolio, known).select(*(pl.col(name).cast(dtype) for name, dtype in UPLIFT.schema.items())).sort(UPLIFT.key)
 
 
@@ -98,21 +96,28 @@ def _mature(outcomes: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.Data
         counted, left_out = first, first.clear()
     else:
         counted, left_out = first.join(in_both.lazy(), on=who, how="anti"), first.join(in_both.lazy(), on=who, how="semi")
-    control = counted.filter(pl.col("arm") == CONTROL).select(who)
-    twice = counted.filter(pl.col("arm") == TREATED).select(who).join(control, on=who, how="semi").unique()
-    excluded, unstable = pl.collect_all(
-        [
-            left_out.group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64)),
-            twice.group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64)),
-        ]
-    )
-    return counted, excluded, unstable
+    excluded = left_out.group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64)).collect()
+    return counted, excluded, _in_two_arms(counted, who)
+
+
+def _in_two_arms(counted: pl.LazyFrame, who: Sequence[str]) -> pl.DataFrame:
+    """One row per journey with customers who are in both arms: how many."""
+    # Hashes first: to compare five million names with each other takes as long as all the sums.
+    digest = pl.sum_horizontal(*(pl.col(name).hash(number) // 2 for number, name in enumerate(who)))
+    hashed = counted.select(digest.alias("digest"), (pl.col("arm") == CONTROL).alias("is_control")).collect()
+    control = hashed.filter("is_control").select("digest").unique()
+    suspects = hashed.filter(~pl.col("is_control")).join(control, on="digest", how="semi")["digest"]
+    schema = {"journey_id": pl.String(), "unstable": pl.Int64()}
+    if suspects.is_empty():
+        return pl.DataFrame(schema=schema)
+    both = counted.filter(digest.is_in(suspects.implode())).group_by(*who).agg(arms=pl.col("arm").n_unique()).filter(pl.col("arms") > 1)
+    return both.group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64)).collect()
 
 
 def _entered(entries: pl.LazyFrame) -> pl.DataFrame:
-    """One row per journey, stratum, arm and day of first entries that the policy does not hold out: ``entries``, mature or not."""
+    """One row per journey, stratum, arm, version and day of first entries that the policy does not hold out: ``entries``, mature or not."""
     first = entries.filter((pl.col("entry_number") == 1) & pl.col("held_out_by").ne_missing(POLICY))
-    return first.group_by("journey_id", *STRATUM, "arm", "date", "matures_on").agg(entries=pl.len().cast(pl.Int64)).collect()
+    return first.group_by("journey_id", *STRATUM, "arm", "version", "date", "matures_on").agg(entries=pl.len().cast(pl.Int64)).collect()
 
 
 def _read(portfolio: Portfolio, columns: Sequence[str]) -> list[Asked]:
@@ -138,72 +143,85 @@ def _cut_off(rows: pl.LazyFrame, portfolio: Portfolio, money: str | None = None)
 
 
 def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
-    """Yield every metric of every journey."""
+    """Yield every metric of every journey; and the primary one by what was true at entry, where there is something to compare."""
+    expected = portfolio.measurement.expected_customers
     metrics = _read(portfolio, mature.collect_schema().names())
-    rows = _cut_off(mature, portfolio).with_columns((pl.col("arm") == TREATED).alias(IS_TREATED))
-    more = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"), pl.col("delivered").sum())
-    sums = add_up(rows, ["journey_id", *STRATUM, IS_TREATED], metrics, *more).with_columns(slice=pl.lit(ALL))
+    rows = _cut_off(mature, portfolio).with_columns(
+        (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.strftime("%Y-%m"), variant=_variant(portfolio)
+    )
+    stretch = (pl.col("from_on").min(), pl.col("to_on").max())
+    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
+    messages = (pl.col("delivered").sum().cast(pl.Int64), (pl.col("delivered") > 0).sum().cast(pl.Int64).alias("reached"))
+    arm = ["journey_id", *STRATUM, IS_TREATED]
+    cells = add_up(rows, [*arm, *_CUTS], metrics, *days, *messages)
+    whole = again(cells, arm, *stretch).with_columns(slice=pl.lit(ALL))
+    is_treated = pl.col(IS_TREATED)
+    facts = cells.group_by("journey_id").agg(
+        *stretch, pl.col("delivered").filter(is_treated).sum(), sent_to_control=pl.col("reached").filter(~is_treated).sum()
+    )
     told = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
-    days = sums.group_by("journey_id").agg(
-        pl.col("from_on").min(), pl.col("to_on").max(), pl.col("delivered").filter(pl.col(IS_TREATED)).sum().cast(pl.Int64)
-    )
     for metric in metrics:
-        journeys = [name for name, metrics_told in told.items() if metric.id.removesuffix(UNCAPPED) in metrics_told]
-        yield compare(sums.filter(pl.col("journey_id").is_in(journeys)), metric, portfolio.measurement.expected_customers).join(
-            days, on="journey_id"
-        )
+        journeys = [name for name, names in told.items() if metric.id.removesuffix(UNCAPPED) in names]
+        yield compare(whole.filter(pl.col("journey_id").is_in(journeys)), metric, expected).join(facts, on="journey_id")
+    primary = next((metric for metric in metrics if metric.id == (portfolio.money or GOAL)), None)
+    if primary is not None:
+        held_out = cells.filter(~is_treated)["journey_id"].unique().to_list()
+        slices = [*_cuts(cells, arm), _of_segments(rows, held_out, primary, arm), *_of_variants(cells, portfolio, arm)]
+        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told)))
+        compared = compare(sliced, primary, expected).filter(pl.col("effect").is_not_null())
+        yield compared.join(sliced.group_by("journey_id", "slice").agg(*stretch), on=["journey_id", "slice"])
 
 
-def _of_slices(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
-    """Yield the primary metric of each journey by what was true at entry, and of its variants; where there is something to compare."""
-    held_out = mature.filter(pl.col("arm") == CONTROL).select("journey_id").unique().collect()["journey_id"].to_list()
-    with_variants = {journey.id: [share.id for share in journey.variants] for journey in portfolio.journeys if journey.variants}
-    ids = sorted({journey.id for journey in portfolio.journeys} & ({*held_out} | {*with_variants}))
-    primary = portfolio.money or GOAL
-    metric = next((metric for metric in _read(portfolio, mature.collect_schema().names()) if metric.id == primary), None)
-    if metric is None or not ids:
-        return
-    rows = _cut_off(mature.filter(pl.col("journey_id").is_in(ids)), portfolio).with_columns(
-        (pl.col("arm") == TREATED).alias(IS_TREATED),
-        pl.col("entered_on").dt.month_start().alias("month"),
-        pl.col("segments").list.join(_BETWEEN).alias("segments"),
-    )
-    by = ["journey_id", *STRATUM, IS_TREATED]
-    kinds = ["month", "preferred_channel", "segments", "variant", "variant_probability"]
-    cells = add_up(rows, [*by, *kinds], [metric], pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
-    slices = {
-        "month:": cells.with_columns(of=pl.col("month").dt.strftime("%Y-%m")),
-        "channel:": cells.with_columns(of=pl.col("preferred_channel")),
-        "segment:": cells.with_columns(of=pl.col("segments").str.split(_BETWEEN)).explode("of").filter(pl.col("of") != ""),
-    }
-    sums = [
-        again(cut.drop_nulls("of").with_columns(slice=pl.concat_str(pl.lit(name), "of")).drop(*kinds, "of"), [*by, "slice"])
-        for name, cut in slices.items()
-    ]
-    sums += [_of_variants(cells, name, variants, by) for name, variants in with_variants.items()]
-    compared = compare(pl.concat(sums, how="diagonal_relaxed"), metric, portfolio.measurement.expected_customers)
-    yield compared.filter(pl.col("effect").is_not_null())
+_CUTS = ("month", "preferred_channel", "variant", "variant_probability")
 
 
-def _of_variants(cells: pl.DataFrame, journey: str, variants: Sequence[str], by: Sequence[str]) -> pl.DataFrame:
-    """Add up the treated of each variant, and where control stands those of the first one listed."""
-    treated = cells.filter((pl.col("journey_id") == journey) & pl.col(IS_TREATED))
-    is_first = pl.col("variant") == variants[0]
-    # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other.
-    share = pl.col("variant_probability").round(6) if len(variants) == _TWO else pl.lit(None, pl.Float64)
-    pairs = [
-        treated.filter(pl.col("variant").is_in([variants[0], variant])).with_columns(
-            (~is_first).alias(IS_TREATED),
-            slice=pl.lit(f"variant:{variants[0]}/{variant}"),
-            holdout=pl.when(is_first).then(share).otherwise((1 - share).round(6)),
-        )
-        for variant in variants[1:]
-    ]
-    return again(pl.concat(pairs).drop("month", "preferred_channel", "segments", "variant", "variant_probability"), [*by, "slice"])
+def _variant(portfolio: Portfolio) -> pl.Expr:
+    """Return the variant of journeys that have some; a step's variant of others is but a label."""
+    names = [journey.id for journey in portfolio.journeys if journey.variants]
+    return pl.when(pl.col("journey_id").is_in(names)).then("variant")
 
 
-_TWO = 2
+def _cuts(cells: pl.DataFrame, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Yield sums by the month of entry, and by the channel that was preferred then."""
+    for name, column in {"month": "month", "channel": "preferred_channel"}.items():
+        cut = cells.drop_nulls(column).with_columns(slice=pl.concat_str(pl.lit(f"{name}:"), column))
+        yield again(cut, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
+
+
+def _of_segments(rows: pl.LazyFrame, journeys: Sequence[str], metric: Asked, arm: Sequence[str]) -> pl.DataFrame:
+    """Add up by segment at entry, of journeys with somebody held out: combinations of segments first, which are fewer than customers."""
+    stretch = (pl.col("from_on").min(), pl.col("to_on").max())
+    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
+    combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(pl.col("segments").list.join(_BETWEEN))
+    cells = add_up(combined, [*arm, "segments"], [metric], *days)
+    sums = []
+    for part in cells.iter_slices(_AT_ONCE):
+        single = part.with_columns(pl.col("segments").str.split(_BETWEEN)).explode("segments").filter(pl.col("segments") != "")
+        sums.append(again(single, [*arm, "segments"], *stretch))
+    total = again(pl.concat(sums), [*arm, "segments"], *stretch) if sums else cells
+    return total.select(pl.concat_str(pl.lit("segment:"), "segments").alias("slice"), pl.exclude("segments"))
+
+
 _BETWEEN = "\n"
+_AT_ONCE = 200_000
+"""Combinations taken apart at once: where each customer has one of their own, all of them would not fit into memory."""
+
+
+def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Yield sums of the treated of each variant, and where control stands those of the first one listed."""
+    for journey in portfolio.journeys:
+        first, *others = [share.id for share in journey.variants] or [""]
+        treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if others else cells.clear()
+        is_first = pl.col("variant") == first
+        # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other.
+        share = pl.col("variant_probability").round(6) if len(others) == 1 else pl.lit(None, pl.Float64)
+        for other in others:
+            two = treated.filter(pl.col("variant").is_in([first, other])).with_columns(
+                (~is_first).alias(IS_TREATED),
+                slice=pl.lit(f"variant:{first}/{other}"),
+                holdout=pl.when(is_first).then(share).otherwise((1 - share).round(6)),
+            )
+            yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
 
 
 def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
@@ -264,10 +282,11 @@ def _unmeasured(portfolio: Portfolio) -> pl.DataFrame:
     counts = dict.fromkeys(("treated", "control", "treated_nonzero", "control_nonzero"), pl.lit(0, pl.Int64))
     schema = {"journey_id": pl.String, "metric": pl.String, "slice": pl.String}
     estimates = {column.name: pl.lit(None, pl.Float64) for column in UPLIFT.columns if column.dtype == pl.Float64() and column.is_nullable}
-    hidden = dict.fromkeys(("customers", "freedom", "error_unadjusted"), pl.lit(None, pl.Float64))
+    counted = {"delivered": pl.lit(None, pl.Int64), "sent_to_control": pl.lit(None, pl.Int64)}
+    hidden = dict.fromkeys(("customers", "freedom", "error_unadjusted", "half_customers"), pl.lit(None, pl.Float64))
     return (
         pl.DataFrame(rows, schema=schema)
-        .with_columns(**counts, **estimates, **hidden, from_on=pl.lit(None, pl.Date), to_on=pl.lit(None, pl.Date))
+        .with_columns(**counts, **counted, **estimates, **hidden, from_on=pl.lit(None, pl.Date), to_on=pl.lit(None, pl.Date))
         .drop(_JOINED)
     )
 
@@ -310,14 +329,6 @@ def _ratios(entered: pl.DataFrame, recent: pl.DataFrame | None) -> pl.DataFrame:
     )
 
 
-def _sent_to_control(evidence: Evidence, mature: pl.LazyFrame) -> pl.DataFrame:
-    """One row per journey of which messages went to control: how many customers got some."""
-    is_sent = (pl.col("arm") == CONTROL) & (pl.col("delivered") > 0)
-    known = mature.filter(is_sent).group_by("journey_id").agg(sent_to_control=pl.len().cast(pl.Int64)).collect()
-    late = pl.DataFrame(list(evidence.sent_to_control.items()), schema=known.schema, orient="row")
-    return pl.concat([known, late]).group_by("journey_id").agg(pl.col("sent_to_control").sum())
-
-
 def _per_day(entered: pl.DataFrame, recent: pl.DataFrame | None, today: date) -> Mapping[str, float]:
     """Return how many customers enter a journey, or any of the system's, on a day, at the present pace."""
     is_late = pl.col("date") > today - timedelta(days=RUN_RATE_DAYS)
@@ -328,12 +339,10 @@ def _per_day(entered: pl.DataFrame, recent: pl.DataFrame | None, today: date) ->
     return {name: count / RUN_RATE_DAYS for name, count in counts.items()}
 
 
-def _began(entries: pl.LazyFrame, portfolio: Portfolio) -> date | None:
+def _began(entered: pl.DataFrame, portfolio: Portfolio) -> date | None:
     """Return the day on which the version of today began, where another one was before it."""
-    versions = entries.group_by("version").agg(first=pl.col("date").min(), last=pl.col("date").max()).collect()
-    earlier = versions.filter(pl.col("version") != portfolio.version)["last"].max()
-    if earlier is None:
+    earlier = entered.filter(pl.col("version") != portfolio.version)["date"].max()
+    if not isinstance(earlier, date):
         return None
-    first = versions.filter(pl.col("version") == portfolio.version)["first"].max()
-    assert isinstance(earlier, date)
-    return first if isinstance(first, date) and first > earlier else earlier + timedelta(days=1)
+    first = entered.filter((pl.col("version") == portfolio.version) & (pl.col("date") > earlier))["date"].min()
+    return first if isinstance(first, date) else earlier + timedelta(days=1)

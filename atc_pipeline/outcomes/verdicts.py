@@ -40,13 +40,15 @@ class Known:
     """What a verdict stands on besides its row.
 
     ``began_on``: when today's version began, where another was before it. ``per_day``: how many customers enter on a day, by journey.
-    ``cost``: of the messages of the run rate's days.
+    ``cost``: of the messages of the run rate's days. ``sent_to_control``: customers in control who got messages, by journey, beyond those
+    that rows say.
     """
 
     today: date
     began_on: date | None
     per_day: Mapping[str, float]
     cost: float | None
+    sent_to_control: Mapping[str, int]
 
 
 Row = dict[str, Any]
@@ -54,10 +56,11 @@ Row = dict[str, Any]
 
 def judge(rows: pl.DataFrame, portfolio: Portfolio, known: Known) -> pl.DataFrame:
     """Add to estimates what follows from them, and the verdict with its reason."""
+    lately = pl.col("journey_id").replace_strict(known.sent_to_control, default=0, return_dtype=pl.Int64)
     rows = rows.with_columns(
         pl.lit(known.today).alias("date"),
-        pl.col("immature", "contaminated", "unstable", "sent_to_control").fill_null(0),
-        delivered=(pl.col("delivered") if "delivered" in rows.columns else pl.lit(None, pl.Int64)),
+        pl.col("immature", "contaminated", "unstable").fill_null(0),
+        sent_to_control=pl.col("sent_to_control").fill_null(0) + lately,
         total=pl.col("effect") * pl.col("treated"),
         total_low=pl.col("anytime_low") * pl.col("treated"),
         total_high=pl.col("anytime_high") * pl.col("treated"),
@@ -211,10 +214,9 @@ class _Asked:
         return f"we cannot tell yet: {change} is the smallest change this control group could show{more}"
 
     def _until_half(self, row: Row) -> tuple[int | None, int | None]:
-        if row["customers"] is None or not row["std_error"]:
+        if row["half_customers"] is None:
             return None, None
-        customers = np.array([row["customers"]])
-        more = int(estimate.customers_for_half(customers, self.portfolio.measurement.expected_customers)[0] - row["customers"])
+        more = int(row["half_customers"] - row["customers"])
         per_day = self.known.per_day.get(row["journey_id"], 0.0) if row["slice"] in (ALL, LONG) else 0.0
         return more, math.ceil(more / per_day) if per_day > 0 else None
 
@@ -228,9 +230,7 @@ class _Asked:
             return None if row["slice"] != RUN_RATE or self.known.cost is None else row["total"] * margin - self.known.cost
         if row["slice"] != ALL:
             return None
-        used = {name for step in journey.steps for name in step.channels} or set(journey.channels)
-        dearest = max((channel.cost for channel in self.portfolio.channels if channel.id in used), default=0.0)
-        return float(row["total"] * margin - (row["delivered"] or 0) * dearest)
+        return float(row["total"] * margin - (row["delivered"] or 0) * price_of_message(journey, self.portfolio))
 
     def _disagreement(self, row: Row) -> str:
         """Say where the adjustment turned a difference round that one of the two intervals tells from none."""
@@ -244,6 +244,12 @@ class _Asked:
 
 _MORE_IS_HARM = ("count", "any")
 """Kinds of guardrail that suffer by becoming more (complaints, people who opted out); a sum or an average suffers by becoming less."""
+
+
+def price_of_message(journey: Journey, portfolio: Portfolio) -> float:
+    """Return what a delivered message of a journey costs: as much as on its dearest channel, since outcomes do not say on which."""
+    used = {name for step in journey.steps for name in step.channels} or {*journey.channels}
+    return max((channel.cost for channel in portfolio.channels if channel.id in used), default=0.0)
 
 
 def _number(value: float) -> str:

@@ -53,29 +53,29 @@ def unmatched_outcomes(due: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFram
     """
     key = ["date", "journey_id", "customer_id", "entered_on"]
     ripe = due.select("journey_id", "customer_id", entered_on="date", date="matures_on").select(*key, is_due=pl.lit(value=True))
-    told = outcomes.select(*key, is_told=pl.lit(value=True))
-    both = ripe.join(told, on=key, how="full", coalesce=True).filter(pl.col("is_due").is_null() | pl.col("is_told").is_null())
+    written = outcomes.select(*key, is_told=pl.lit(value=True))
+    both = ripe.join(written, on=key, how="full", coalesce=True).filter(pl.col("is_due").is_null() | pl.col("is_told").is_null())
     return both.with_columns(pl.col("is_due", "is_told").fill_null(value=False)).sort(key)
 
 
-def misadded_money(told: pl.LazyFrame, paid_by_then: pl.LazyFrame) -> pl.LazyFrame:
+def misadded_money(with_money: pl.LazyFrame, paid_by_then: pl.LazyFrame) -> pl.LazyFrame:
     """Return outcomes whose money is not what their customers' events of these days add up to.
 
-    ``told``: outcomes of a day, with their ``money``. ``paid_by_then``: ``customer_id`` as known on it, ``event_date`` and ``micro``, of
-    what had arrived.
+    ``with_money``: outcomes of a day, with their ``money``. ``paid_by_then``: ``customer_id`` as known on it, ``event_date`` and
+    ``micro``, of what had arrived.
     """
     key = ["journey_id", "customer_id", "entered_on"]
     theirs = paid_by_then.select(known_as="customer_id", event_date="event_date", micro=pl.col("micro").cast(pl.Int128))
     days = (pl.col("event_date") - pl.col("entered_on")).dt.total_days()
     in_events = (
-        told.join(theirs, on="known_as")
+        with_money.join(theirs, on="known_as")
         .filter(days.is_between(1, pl.col("window_days")))
         .group_by(key)
         .agg(in_events=pl.col("micro").sum())
     )
     apart = (pl.col("money") - pl.col("in_events")).abs()
     return (
-        told.select("date", *key, "known_as", "money")
+        with_money.select("date", *key, "known_as", "money")
         .join(in_events, on=key, how="left")
         .with_columns(in_events=pl.col("in_events").fill_null(0).cast(pl.Float64) / MICRO)
         .filter(apart > pl.max_horizontal(pl.lit(_OF_A_MICRO_UNIT), pl.col("in_events").abs() * 1e-15))
@@ -160,8 +160,8 @@ def _incomplete_outcomes(store: Store, portfolio: Portfolio, days: Sequence[date
         parts.append(unmatched_outcomes(due, outcomes).collect())
     money = _money(portfolio)
     if money is not None:
-        told = outcomes.select("date", "journey_id", "customer_id", "entered_on", "known_as", "window_days", money=money.id).collect()
-        parts += [_misadded(store, money, told.filter(pl.col("date") == day), day) for day in written]
+        money_of = outcomes.select("date", "journey_id", "customer_id", "entered_on", "known_as", "window_days", money=money.id).collect()
+        parts += [_misadded(store, money, money_of.filter(pl.col("date") == day), day) for day in written]
     return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
 
 
@@ -194,10 +194,10 @@ def _late_events(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFra
     if first is None:
         return pl.DataFrame()
     assert isinstance(first, date)
-    told = store.scan("journey_outcomes", [day for day in store.days("journey_outcomes") if first < day < last], may_lack=True)
-    if told is None:
+    every = store.scan("journey_outcomes", [day for day in store.days("journey_outcomes") if first <= day < last], may_lack=True)
+    if every is None:
         return pl.DataFrame()
-    over = told.select("arm", "window_days", "entered_on", matured_on="date", customer_id="known_as")
+    over = every.select("arm", "window_days", "entered_on", matured_on="date", customer_id="known_as")
     days_after = (pl.col("event_date") - pl.col("entered_on")).dt.total_days()
     too_late = (
         late.lazy()

@@ -74,7 +74,7 @@ class World:
         arrival, number = arrives or on, sum(map(len, self.events.values()))
         at = day_of(on)
         self.events.setdefault(arrival, []).append(
-            {"message_id": f"m{number:04}", "type": "track", "event": event, "user_id": customer, "event_date": at}
+            {"date": day_of(arrival), "message_id": f"m{number:04}", "type": "track", "event": event, "user_id": customer, "event_date": at}
             | {"timestamp": datetime(at.year, at.month, at.day, 9, tzinfo=UTC), "properties": json.dumps(properties)}
         )
 
