@@ -451,6 +451,8 @@ class Estimate:
     def p_anytime(self, expected: int) -> float:
         """Return 1 / evidence, at most 1."""
         n, r2 = self.treated + self.control, mixing(expected)
+        if self.error < 1e-12 * abs(self.effect):  # nobody differs from anybody else of their arm: nothing can be said
+            return 1.0
         z = self.effect / self.error if self.error else 0.0
         return min(1.0, math.exp(-r2 * n * z * z / (2 * (n * r2 + 1))) * math.sqrt(n * r2 + 1))
 
@@ -603,7 +605,9 @@ def arm_means(units: Sequence[Unit], *, is_ratio: bool) -> tuple[float | None, f
         return treated, control
     estimated = {unit.stratum for arms in strata for unit in arms[1]}
     ratio = as_they_are(unit for unit in units if not unit.is_treated and unit.stratum in estimated)
-    return None if ratio is None else ratio + treated - control, ratio
+    if ratio is None:
+        return as_they_are(unit for unit in units if unit.is_treated), None
+    return ratio + treated - control, ratio
 
 
 def error_of_control(units: Sequence[Unit], *, is_ratio: bool) -> float:
