@@ -3,7 +3,7 @@
 What belongs here: the one list of the modules. What does not: any promise (the module about its table).
 """
 
-from atc_pipeline.promises import activation, audiences, content, customers, decision, entries, identity, maturing, uplift, paths, uplift
+from atc_pipeline.promises import activation, audiences, content, customers, decision, entries, identity, maturing, paths, uplift
 
 MODULES = (identity, customers, decision, entries, maturing, uplift, paths, content, activation, audiences)
 
