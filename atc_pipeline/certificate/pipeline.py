@@ -115,12 +115,14 @@ def _slack(worlds: int) -> float:
     return 0.0 if worlds >= WORLDS[Scale.FULL] else 2.0 * (0.05 * 0.95 / worlds) ** 0.5
 
 
-def observe(scenario: str, worlds: Worlds, stores: Stores, *, count: int, seed: int) -> Observed:
+def observe(
+    scenario: str, worlds: Worlds, stores: Stores, *, count: int, seed: int, customers: int = CUSTOMERS, days: int = DAYS
+) -> Observed:
     """Drive so many worlds of a scenario, some of them side by side, and note what is said of each day."""
     together = min(TOGETHER, count)
     parts = []
     for batch in range(count // together):
-        world = worlds(scenario, 1_000 * seed + batch, count=together, customers=CUSTOMERS, days=DAYS)
+        world = worlds(scenario, 1_000 * seed + batch, count=together, customers=customers, days=days)
         parts.append(observe_together(Driven.into(stores.empty(), world, left_out=SHOWN)))
     offset = [pl.col("world") + batch * together for batch in range(len(parts))]
     return Observed(

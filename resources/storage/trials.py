@@ -13,6 +13,7 @@ LOOKED_BACK_ON = (
     "activation",
     "customer_activity",
     "customer_metrics",
+    "identity_map",
     "journey_entries",
     "journey_outcomes",
     "journey_state",
