@@ -43,7 +43,7 @@ def real_money_is_right(scale: Scale, households: Worlds, stores: Stores, *, see
             name="real money",
             how=f"{COPIES} copies of the Complete Journey's {HOUSEHOLDS:,} households with lots of their own, {DAYS} days; seed {seed}",
             bar=(
-                f"nothing planted: the fixed interval leaves 0 out in <= {REJECTED_AT_MOST:.0%} of journeys and copies; planted baskets: it "
+                f"nothing planted: the fixed interval leaves 0 out in <= {REJECTED_AT_MOST:.0%} of journeys and copies; planted: it "
                 f"covers in >= {COVERED_AT_LEAST:.0%}"
             ),
             figures=figures,
