@@ -14,6 +14,7 @@ LOOKED_BACK_ON = (
     "customer_activity",
     "customer_metrics",
     "identity_map",
+    "journey_assignments",
     "journey_entries",
     "journey_outcomes",
     "journey_state",
