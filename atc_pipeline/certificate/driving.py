@@ -1,6 +1,6 @@
 """A world driven through the pipeline day by day: its lines land, the course of the day is run, what is due is delivered the next day.
 
-What belongs here: the loop, and an outbox that needs no network. What does not: what is concluded (``pipeline``, ``looking``, ``faults``),
+What belongs here: the loop, and an outbox that needs no network. What does not: what is concluded (``pipeline``, ``faults``, ``future``, ``real``),
 any world, or any store.
 """
 
