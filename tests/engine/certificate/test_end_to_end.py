@@ -22,7 +22,7 @@ WORLDS = 200
 
 
 def observed(truth: float, *, missed: int = 0, false: int = 0, left: int = 0) -> Observed:
-    """Return what was seen of 200 worlds of two journeys: of so many the interval misses the truth, or a verdict is false, or looks miss."""
+    """Return what was seen of 200 worlds of two journeys: of so many the interval misses, a verdict is false, or looks miss."""
     rows = [
         {
             "world": world,
