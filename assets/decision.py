@@ -13,6 +13,11 @@ from resources.delivery.ledger import Ledger, LedgerError
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
+DECIDED = (
+    "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "journey_outcomes", "long_outcomes",
+)  # fmt: skip
+"""What the step of the decision makes."""
+
 
 class QueueConfig(dg.Config):
     """Which queues to rebuild; none named = all. The others' rows stay as they are."""
@@ -56,6 +61,14 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                     after(["journey_assignments", "journey_state", "micro_segment_memberships", "customer_metrics"]),
                 ),
             ),
+            dg.AssetSpec(
+                "journey_outcomes",
+                **spec(partitions, "decisions", after(["journey_entries", "journey_state", "customer_metrics", "identity_map"])),
+            ),
+            dg.AssetSpec(
+                "long_outcomes",
+                **spec(partitions, "decisions", after(["journey_entries", "journey_state", "customer_metrics", "identity_map"])),
+            ),
         ],
         **together(partitions),
     )
@@ -66,6 +79,6 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         except LedgerError as problem:
             raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
         each_day(context, lake, Decision(lake, journeys.load(), delivered, versions=journeys.find))
-        yield from made(context, ["scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries"])
+        yield from made(context, DECIDED)
 
     return [journey_queues, decided]

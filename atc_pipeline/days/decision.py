@@ -14,6 +14,7 @@ from atc_pipeline.customers.profiles import LATENESS_DAYS
 from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.entries import Entries, Versions
+from atc_pipeline.days.maturing import Maturing
 from atc_pipeline.days.measured import Measured
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
@@ -119,7 +120,9 @@ class Decision:
         self.store, self.portfolio, self.shard = store, portfolio, shard
         self.delivered = pl.DataFrame(schema=JOURNEY_ASSIGNMENTS.schema) if delivered is None else delivered
         self.goals = Goals(store, portfolio)
-        self.entries = Entries(store, portfolio, Measured(store, portfolio), versions) if is_measured else None
+        measured = Measured(store, portfolio)
+        self.entries = Entries(store, portfolio, measured, versions) if is_measured else None
+        self.maturing = Maturing(store, portfolio, measured)
         self.made_by = {CAP_DAYS: str(cap_days(portfolio))}
 
     def make(self, day: date) -> Tables:
@@ -145,7 +148,9 @@ class Decision:
             "journey_funnel": decided.funnel,
         }
         if self.entries is not None:
-            tables["journey_entries"] = self.entries.of(day, decided.assignments, decided.state)
+            entries = self.entries.of(day, decided.assignments, decided.state)
+            tables |= {"journey_entries": entries, **self.maturing.of(day, entries, decided.state, decided.assignments)}
+            self.made_by = {**self.made_by, **self.maturing.made_by}
         return tables
 
 

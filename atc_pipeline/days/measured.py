@@ -19,62 +19,102 @@ from atc_pipeline.rules.measured import SENT, SENT_TYPE, kept, kept_columns
 from atc_pipeline.tables.store import Store
 
 TABLE = "customer_metrics"
+AHEAD = 2
+"""Days by which an event may be dated after the day on which it arrived, rounded up (SPEC 1: ``from_the_future``)."""
+LARGEST_KEPT = 16 * 2**20
+"""Bytes of Parquet up to which the days are kept in memory: of more, few customers' rows are wanted, and a scan finds them for less."""
 
 
 class Measured:
-    """What metrics add up to for customers, whatever names they had; of days that follow each other it keeps what it has read."""
+    """What was measured of some customers; of days that follow each other it keeps what it has read, where that is little."""
 
     def __init__(self, store: Store, portfolio: Portfolio) -> None:
         self.store, self.portfolio = store, portfolio
-        self.definitions = {
-            metric.id: Definitions(store, metrics.definitions(portfolio, [metric]), portfolio.starts_on) for metric in kept(portfolio)
+        self.of_customers = Definitions(store, metrics.definitions(portfolio, portfolio.measured), portfolio.starts_on)
+        self.of_goals = {
+            metric.id: Definitions(store, metrics.definitions(portfolio, [metric]), portfolio.starts_on)
+            for metric in portfolio.goal_metrics
         }
         of = portfolio.measurement
         longest = max((portfolio.window_days(journey) for journey in portfolio.journeys), default=1)
-        self.days_before = max(of.before_days, of.long_days + of.late_days, longest + of.late_days) - 1
+        self.days_before = max(of.before_days, portfolio.paths.quiet_days, of.long_days + of.late_days, longest + of.late_days) + AHEAD
         self._rolling: Rolling | None = None
+        self._read: tuple[date, pl.LazyFrame] | None = None
 
     def sums(self, day: date, spans: pl.DataFrame, counted: Sequence[Metric]) -> pl.DataFrame:
         """Return ``windows.sums_in`` of these spans, of what arrived by the day; their customers as they are known on it.
 
-        Raises MissingDayError, and OutdatedDayError where a metric is new or defined otherwise since one of the days was made.
+        Raises what ``rows`` does.
         """
         if spans.is_empty():
-            return sums_in(pl.LazyFrame(schema=self.columns(counted)), spans.lazy(), counted)
-        return sums_in(self.rows(day, spans, counted), self.by_name(day, spans), counted)
+            rows = pl.DataFrame(schema=self._columns())
+        else:
+            after = spans["after"].min()
+            assert isinstance(after, date)
+            rows = self.rows(day, self.names(day, spans["customer_id"].unique()), after)
+        return sums_in(rows.lazy(), spans.lazy(), counted)
 
-    def rows(self, day: date, spans: pl.DataFrame, counted: Sequence[Metric]) -> pl.LazyFrame:
-        """Read what arrived from the first day of the spans on, under the names that customers had."""
-        after = spans["after"].min()
-        assert isinstance(after, date)
-        first = max(after + timedelta(days=1), self._since())
-        for metric in counted:
-            days = ((first + timedelta(days=number)) for number in range((day - first).days + 1))
-            self.definitions[metric.id].require(TABLE, days)
-        rows = self._until(day).select(*self.columns(counted))
-        covered = day - timedelta(days=self.days_before)
-        older = [first + timedelta(days=number) for number in range((covered - first).days)]
+    def names(self, day: date, customers: pl.Series) -> pl.DataFrame:
+        """One row per name that these customers, as they are known on the day, ever had: ``name``, ``customer_id``."""
+        asked = customers.alias("customer_id").to_frame().lazy()
+        older = absorbed(self.store.lazy("identity_map", day)).select(name="absorbed", customer_id="customer_id")
+        return pl.concat(
+            [asked.select(name="customer_id", customer_id="customer_id"), older.join(asked, on="customer_id", how="semi")]
+        ).collect()
+
+    def rows(self, day: date, names: pl.DataFrame, after: date) -> pl.DataFrame:
+        """One row of ``customer_metrics`` for each of what happened after a date to these customers, as far as it arrived by the day.
+
+        ``names``: ``name`` and ``customer_id``, of each customer every name that they ever had. The rows are under the ``customer_id``.
+        Raises MissingDayError, and OutdatedDayError where a metric is new or defined otherwise since one of the days was made.
+        """
+        first = self._first(after)
+        self.of_customers.require(TABLE, _days(first, day))
+        columns = [*self._columns(), SENT]
+        rows = self._until(day).select(columns)
+        older = _days(first, day - timedelta(days=self.days_before + 1))
         more = self.store.scan(TABLE, older, may_lack=True) if older else None
-        return rows if more is None else pl.concat([more.select(*self.columns(counted)), rows], how="diagonal")
+        if more is not None:
+            there = more.collect_schema()
+            rows = pl.concat([more.select(name for name in columns if name in there), rows], how="diagonal")
+        return (
+            rows.join(names.lazy().select(pl.col("name").alias("customer_id"), known_as="customer_id"), on="customer_id", how="inner")
+            .filter(pl.col("event_date") > after)
+            .with_columns(customer_id="known_as")
+            .drop("known_as")
+            .collect()
+        )
 
-    def by_name(self, day: date, spans: pl.DataFrame) -> pl.LazyFrame:
-        """Return the spans once for each name that their customers ever had: less to look up than all that happened."""
-        names = absorbed(self.store.lazy("identity_map", day)).select("customer_id", name="absorbed")
-        older = spans.lazy().join(names, on="customer_id", how="inner").with_columns(customer_id="name").select(spans.columns)
-        return pl.concat([spans.lazy(), older])
+    def forget(self) -> None:
+        """Let go of what was read for a day: made again it is read again."""
+        self._read = None
 
-    @staticmethod
-    def columns(counted: Sequence[Metric]) -> dict[str, pl.DataType]:
-        """Name what is read of ``customer_metrics``, with its type."""
-        return {"customer_id": pl.String(), "event_date": pl.Date(), **kept_columns(counted)}
+    def require_goals(self, goals: Sequence[Metric], after: date, day: date) -> None:
+        """Raise OutdatedDayError where days after a date were made before what is counted of goals was what it is."""
+        for metric in goals:
+            self.of_goals[metric.id].require(TABLE, _days(self._first(after), day))
+
+    def _columns(self) -> dict[str, pl.DataType]:
+        return {"customer_id": pl.String(), "event_date": pl.Date(), **kept_columns(kept(self.portfolio))}
+
+    def _first(self, after: date) -> date:
+        return max(after + timedelta(days=1 - AHEAD), self._since())
 
     def _until(self, day: date) -> pl.LazyFrame:
+        if self._read is not None and self._read[0] == day:
+            return self._read[1]
         if self._rolling is None:
-            columns = {"date": pl.Date(), **self.columns(kept(self.portfolio)), SENT: SENT_TYPE}
+            columns = {"date": pl.Date(), **self._columns(), SENT: SENT_TYPE}
             self._rolling = Rolling(self.store, TABLE, self.days_before, columns, since=self._since(), may_lack=True)
-        return self._rolling.until(day)
+            self._rolling.LARGEST_KEPT = LARGEST_KEPT
+        self._read = day, self._rolling.until(day)
+        return self._read[1]
 
     def _since(self) -> date:
         """Return the first day that there is: a lake that an older version began has none before, and they count as nothing."""
         days = self.store.days(TABLE)
         return max(self.portfolio.starts_on, days[0]) if days else self.portfolio.starts_on
+
+
+def _days(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]

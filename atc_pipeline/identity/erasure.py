@@ -40,7 +40,7 @@ MOST_VALUES = 200_000
 """Values that are looked at closely at a time."""
 _VALUE = ("row", "column", "field", "text")
 
-_CUSTOMERS = re.compile(r"(.+_)?customer_id|(.+_)?absorbed|(.+_)?survivor")
+_CUSTOMERS = re.compile(r"(.+_)?customer_id|(.+_)?absorbed|(.+_)?survivor|known_as")
 """Columns whose text is a customer, in any table: those of today and those to come."""
 _FIELDS = {"userId": "user_id", "anonymousId": "anonymous_id", "previousId": "previous_id"}
 _BLOCKED = re.compile(BLOCKED_IDENTITY)

@@ -77,7 +77,7 @@ def add_up(rows: pl.LazyFrame, by: Sequence[str], metrics: Sequence[Asked], *mor
         y = pl.col(read[metric.y])
         sums += [
             y.count().cast(pl.Int64).alias(f"{metric.id}.n"),
-            (pl.col(read[metric.p or metric.y]) != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
+            (y != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
             *(of(metric, value).cast(pl.Int128).sum().alias(f"{metric.id}.{value}") for value in metric.values),
             *(
                 (of(metric, a).cast(pl.Int128) * of(metric, b).cast(pl.Int128)).sum().alias(f"{metric.id}.{a}{b}")

@@ -77,6 +77,7 @@ def columns_of(metric: Metric) -> tuple[str, ...]:
 
 
 _BEFORE = "in the days up to the entry, that day included (measurement.before_days)"
+_BEFORE_IF_KNOWN = f"{_BEFORE}; null where the entry is older than the metric"
 
 
 def journey_entries(portfolio: Portfolio) -> Table:
@@ -152,13 +153,13 @@ def journey_outcomes(portfolio: Portfolio) -> Table:
             Column("goal_value", pl.Float64(), "What the goal's events were worth; null without a goal.value.", is_nullable=True),
             Column("ended_on", pl.Date(), "When the journey ended for the customer; null while it runs.", is_nullable=True),
             Column("ended_reason", pl.String(), "Why it ended; null while it runs.", is_nullable=True),
-            Column("delivered", pl.Int64(), "Messages of the entry that were delivered.", at_least=0),
-            Column("withheld", pl.Int64(), "Messages of the entry that were withheld.", at_least=0),
+            Column("delivered", pl.Int64(), "Messages of the entry that were delivered, as `Message Sent` says.", at_least=0),
+            Column("measured_days", pl.Int64(), "Days of the window on which something was measured, and had arrived.", at_least=0),
             Column("is_quiet", pl.Boolean(), "As of the entry."),
             Column("preferred_channel", pl.String(), "As of the entry.", is_nullable=True),
             _SEGMENTS,
             *_sums(portfolio.measured, "", "in the days after the entry (window_days)"),
-            *_sums(portfolio.measured, "_before", _BEFORE),
+            *_sums(portfolio.measured, "_before", _BEFORE_IF_KNOWN, is_nullable=True),
         ),
     )
 
@@ -179,9 +180,10 @@ def long_outcomes(portfolio: Portfolio) -> Table:
             _HELD_OUT_BY,
             *_STRATUM,
             Column("version", pl.String(), "The `version` of journeys.yaml at the entry."),
+            Column("long_days", pl.Int64(), "Days after the entry in which outcomes count.", at_least=1),
             Column("contaminated", pl.Boolean(), "Two first entries of one customer, by now, with different arms: not counted."),
             *_sums(portfolio.measured, "", "in the days after the entry (measurement.long_days)"),
-            *_sums(portfolio.measured, "_before", _BEFORE),
+            *_sums(portfolio.measured, "_before", _BEFORE_IF_KNOWN, is_nullable=True),
         ),
     )
 
@@ -422,4 +424,7 @@ JOURNEY_SATISFACTION = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries)
+TABLES: tuple[Entry, ...] = (
+    SEGMENT_MATRIX, journey_entries, journey_outcomes, long_outcomes, PATH_STEPS, PATH_DURATIONS, PATH_SUMMARY, JOURNEY_ATTRIBUTION,
+    JOURNEY_MOVEMENT, JOURNEY_ALTERNATIVES, JOURNEY_DESCRIBED, JOURNEY_SATISFACTION,
+)  # fmt: skip

@@ -230,9 +230,7 @@ class _Asked:
             return None if row["slice"] != RUN_RATE or self.known.cost is None else row["total"] * margin - self.known.cost
         if row["slice"] != ALL:
             return None
-        used = {name for step in journey.steps for name in step.channels} or set(journey.channels)
-        dearest = max((channel.cost for channel in self.portfolio.channels if channel.id in used), default=0.0)
-        return float(row["total"] * margin - (row["delivered"] or 0) * dearest)
+        return float(row["total"] * margin - (row["delivered"] or 0) * price_of_message(journey, self.portfolio))
 
     def _disagreement(self, row: Row) -> str:
         """Say where the adjustment turned a difference round that one of the two intervals tells from none."""
@@ -246,6 +244,12 @@ class _Asked:
 
 _MORE_IS_HARM = ("count", "any")
 """Kinds of guardrail that suffer by becoming more (complaints, people who opted out); a sum or an average suffers by becoming less."""
+
+
+def price_of_message(journey: Journey, portfolio: Portfolio) -> float:
+    """Return what a delivered message of a journey costs: as much as on its dearest channel, since outcomes do not say on which."""
+    used = {name for step in journey.steps for name in step.channels} or {*journey.channels}
+    return max((channel.cost for channel in portfolio.channels if channel.id in used), default=0.0)
 
 
 def _number(value: float) -> str:

@@ -3,8 +3,8 @@
 What belongs here: the one list of the modules. What does not: any promise (the module about its table).
 """
 
-from atc_pipeline.promises import activation, audiences, content, customers, decision, entries, identity
+from atc_pipeline.promises import activation, audiences, content, customers, decision, entries, identity, maturing, paths
 
-MODULES = (identity, customers, decision, entries, content, activation, audiences)
+MODULES = (identity, customers, decision, entries, maturing, paths, content, activation, audiences)
 
 PROMISES = tuple(promise for module in MODULES for promise in module.PROMISES)

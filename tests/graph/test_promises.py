@@ -31,6 +31,11 @@ FULL = (
         "  post: {consent: none, to: last_city}\n"
         "audiences: {of_tea: {journey: tea_club, channel: app, match: [last_city], to: [there]}}\npublish: {to: [crm]}\ntraits:",
     )
+    .replace(
+        "traits:",
+        "metrics: {revenue: {sum: revenue, of: Order Completed}}\n"
+        "measurement: {money: revenue, window_days: 1, long_days: 1, late_days: 0}\ntraits:",
+    )
     .replace("policy: {", "policy: {suppress: [{from: 2026-05-01, to: 2026-05-01}], ")
 )
 """As many enter the last journey on the last day as may, and who is in another is told of; a channel has hours, a cap and places."""
@@ -200,6 +205,32 @@ def a_residual_beside_another(world: World) -> str:
     return str(world.lake.read("micro_segment_memberships", LAST)["customer_id"][0])
 
 
+def a_first_row(table: str) -> Break:
+    """Take the first row out of a table."""
+
+    def broken(world: World) -> str:
+        customer = str(world.lake.read(table, LAST)["customer_id"][0])
+        world.drop(table, customer == CUSTOMER)
+        return customer
+
+    return broken
+
+
+def an_outcome_otherwise(world: World) -> str:
+    """Its money is more, by a micro-unit."""
+    row = world.lake.read("journey_outcomes", LAST).row(0, named=True)
+    world.set("journey_outcomes", row["customer_id"] == CUSTOMER, revenue=row["revenue"] + 0.000001)
+    return str(row["customer_id"])
+
+
+def something_comes_too_late(world: World) -> str:
+    """On the last day, of a window that was over on the day before."""
+    over = world.lake.read("journey_outcomes", DAYS[-2]).row(0, named=True)
+    late = {"date": LAST, "customer_id": over["known_as"], "event_date": over["entered_on"] + timedelta(days=1)}
+    world.edit("customer_metrics", lambda rows: pl.concat([rows.head(1).with_columns(**{k: pl.lit(v) for k, v in late.items()}), rows]))
+    return str(over["arm"])
+
+
 def a_key_twice(table: str) -> Break:
     """Repeat a row."""
 
@@ -254,7 +285,8 @@ CONTENT_IS_TEA = pl.col("content") == "tea_2"
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "customer_metrics", "journey_entries", "segment_matrix", "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
+    "journey_funnel", "customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "segment_matrix",
+    "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
     "audience_syncs", "answers", "audience_changes", "sent_events",
 )  # fmt: skip
 
@@ -322,6 +354,15 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "unknown to the memory": dropped("journey_state", "c00"),
         "entered too often": edited("journey_state", "c03", times_entered=9),
     },
+    "customer_metrics.money_is_that_of_the_events": {
+        "more": edited("customer_metrics", "c05", **{"revenue.micro": 1}),
+        "nothing": dropped("customer_metrics", "c05"),
+    },
+    "journey_outcomes.outcomes_complete": {
+        "one is lost": a_first_row("journey_outcomes"),
+        "other money": an_outcome_otherwise,
+    },
+    "journey_outcomes.late_share": {"it comes too late": something_comes_too_late},
     "journey_entries.one_entry_per_start": {
         "a start without an entry": an_entry_otherwise(),
         "another number": an_entry_otherwise(entry_number=9),
@@ -395,6 +436,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
 """By check: what is wrong, and how to make it so."""
 
 YELLOW = {
+    "journey_outcomes.late_share",
     "raw_events.files_passed_over",
     "raw_events.lines_arrived",
     "audience_members.identifiers_are_plain",

@@ -31,6 +31,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "identity_map": {"id_type": WORDS},
     "identity_changes": {"id_type": WORDS, "change": WORDS},
     "customer_activity": {"events": COUNTS},
+    "customer_metrics": {"goal:Order Completed.n": COUNTS, "responses.n": COUNTS},
     "feature_coverage": {"part": (0,), "events": COUNTS, "matched": COUNTS, "read": COUNTS, "skipped": COUNTS},
     "customer_profiles": {
         "tenure_days": COUNTS,
@@ -69,6 +70,31 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         ("queued", "carried", "not_live", "blackout", "would_overrun", "suppressed", "no_channel", "unscored", "reentry", "max_entries",
          "link", "pairwise", "resting", "frequency_cap", "in_flight", "outscored", "capacity", "chosen", "started", "wanted", "places"),
         COUNTS,
+    ),
+    "journey_outcomes": {
+        "arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "entry_number": (0,), "variant_probability": SHARES, "window_days": (0,),
+        "delivered": COUNTS, "measured_days": COUNTS,
+    },
+    "long_outcomes": {"arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "long_days": (0,)},
+    "path_steps": {"position": (0,), "sent": COUNTS, "responses": COUNTS},
+    "path_durations": {
+        "counted_from": WORDS, **dict.fromkeys(("days", "converted", "left", "sent", "responses"), COUNTS),
+    },
+    "path_summary": dict.fromkeys(("customers", "conversions", "open", "sent", "responses"), COUNTS),
+    "journey_attribution": {"paths": COUNTS, "conversions": COUNTS},
+    "journey_movement": {
+        "day_index": (0,),
+        "survival": SHARES,
+        **dict.fromkeys(
+            ("at_risk", "converted", "exited", "interrupted", "completed", "unsubscribed", "sent", "responded", "watched_treated",
+             "watched_control", "advanced_treated", "advanced_control"),
+            COUNTS,
+        ),
+    },
+    "journey_alternatives": {"day_index": (0,), "customers": COUNTS, "taken": COUNTS},
+    "journey_described": dict.fromkeys(("quiet_treated", "quiet_control", "returned_treated", "returned_control"), COUNTS),
+    "journey_satisfaction": dict.fromkeys(
+        ("treated", "control", "answered_treated", "answered_control", "answers_treated", "answers_control"), COUNTS
     ),
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
     "journey_entries": {

@@ -50,7 +50,9 @@ def assert_same(ours: Mapping[str, pl.DataFrame], theirs: Mapping[str, pl.DataFr
 
 def told(world: World, change: Callable[[dict[str, Any]], dict[str, Any]]) -> World:
     """Return a world in which every event is told otherwise."""
-    files = {name: b"\n".join(json.dumps(change(json.loads(line))).encode() for line in data.split(b"\n")) for name, data in world.files.items()}
+    files = {
+        name: b"\n".join(json.dumps(change(json.loads(line))).encode() for line in data.split(b"\n")) for name, data in world.files.items()
+    }
     return replace(world, files=files)
 
 

@@ -189,7 +189,9 @@ def action(random: Random) -> dict[str, Any]:
     event = random.choice([ORDER, ORDER, ORDER, REFUND, VIEW, OPENED, OPENED, SURVEY, LEFT])
     properties: dict[str, Any] = {}
     if event == ORDER:
-        products = [{"quantity": random.choice([1, 2, "3", None]), "price": random.choice([0.1, 7.25])} for _ in range(random.choice([0, 1, 2]))]
+        products = [
+            {"quantity": random.choice([1, 2, "3", None]), "price": random.choice([0.1, 7.25])} for _ in range(random.choice([0, 1, 2]))
+        ]
         properties = {"revenue": random.choice([0.1, 0.2, 12.5, 25.25, 99.99, 0.1234567, "4.5", None]), "products": products}
     elif event == REFUND:
         properties = {"revenue": random.choice([-0.1, -12.5, -99.99])}
@@ -211,6 +213,9 @@ def draw_world(seed: int, *, size: int = 24, length: int = 16) -> World:
     edits: dict[date, str] = {}
     if random.random() < 0.7:
         once = edited(random, document)
-        edits = {days[length // 3]: to_yaml(once), days[2 * length // 3]: to_yaml(edited(random, once if random.random() < 0.5 else document))}
+        edits = {
+            days[length // 3]: to_yaml(once),
+            days[2 * length // 3]: to_yaml(edited(random, once if random.random() < 0.5 else document)),
+        }
     files = {f"{day}/events.ndjson": b"\n".join(arrived) for day, arrived in lines(random, days, size).items() if arrived}
     return World(to_yaml(document), edits, days, files)
