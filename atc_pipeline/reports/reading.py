@@ -30,7 +30,7 @@ from atc_pipeline.outcomes.tables import (
 )
 from atc_pipeline.outcomes.uplift import estimate_uplift
 from atc_pipeline.outcomes.velocity import curves
-from atc_pipeline.reports.findings import CURVES, FUNNEL, VELOCITY, Findings
+from atc_pipeline.reports.findings import CURVES, FUNNEL, Findings
 from atc_pipeline.rules.arms import TREATED
 from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.tables.store import Store
