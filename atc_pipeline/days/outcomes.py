@@ -56,10 +56,13 @@ class Uplift:
 
     def make(self, day: date) -> Tables:
         """Return ``uplift``."""
+        return {"uplift": estimate_uplift(self.evidence(day), self.portfolio, today=day)}
+
+    def evidence(self, day: date) -> Evidence:
+        """Return what the estimates of a day stand on."""
         entries = self.entries.until(day)
         recent, cost, sent_to_control = self.late.of(day, entries)
-        evidence = Evidence(entries, self.outcomes.until(day), self.long.until(day), recent.lazy(), cost, sent_to_control)
-        return {"uplift": estimate_uplift(evidence, self.portfolio, today=day)}
+        return Evidence(entries, self.outcomes.until(day), self.long.until(day), recent.lazy(), cost, sent_to_control)
 
 
 _UNREAD = {
