@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.daily import after, each_day, made, spec, together
+from assets.daily import after, chosen, days_of, each_day, made, spec, together
+from assets.shown.proof import paths_of
 from atc_pipeline.days.paths import Described
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
@@ -35,8 +36,12 @@ def path_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefin
         **together(partitions),
     )
     def describe(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> Iterator[dg.MaterializeResult]:
-        """Follow paths and movement day by day, in order."""
-        each_day(context, lake, Described(lake, journeys.load()))
+        """Follow paths and movement day by day, in order; the last day of a run carries what is described, and writes the report."""
+        portfolio, last = journeys.load(), days_of(context)[-1]
+        each_day(context, lake, Described(lake, portfolio))
+        shown = paths_of(lake, portfolio, last)
+        if "path_summary" in chosen(context):
+            context.add_asset_metadata(shown, asset_key="path_summary", partition_key=last.isoformat())
         yield from made(context, list(_READ))
 
     return [describe]

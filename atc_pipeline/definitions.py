@@ -29,6 +29,7 @@ from assets.jobs.landing import landing_sensor, seconds_between
 from assets.jobs.purposes import jobs_by_purpose
 from assets.jobs.schedule import schedule
 from assets.outcomes import outcome_assets
+from assets.paths import path_assets
 from assets.sent import sent_assets
 from assets.shown.catalog import with_tables
 from atc_pipeline.journeys.problems import JourneysError
@@ -64,6 +65,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
         *customer_assets(partitions),
         *decision_assets(partitions),
         *outcome_assets(partitions),
+        *path_assets(partitions),
         *activation_assets(partitions),
         *audience_assets(partitions),
         *sent_assets(partitions),

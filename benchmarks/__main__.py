@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import audiences, decision, history, ingest, plan, rendering, smtp, stages
+from benchmarks import audiences, decision, history, ingest, outcomes, plan, rendering, smtp, stages
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -48,13 +48,18 @@ def main() -> None:
     curves.add_argument("--typical-customers", type=int, default=1_000_000, help="customers while journeys vary (default 1000000)")
     curves.add_argument("--typical-journeys", type=int, default=100, help="journeys while customers vary (default 100)")
     curves.add_argument("--picture", type=Path, default=PICTURE, help="where to draw (default docs/pictures/speed.svg)")
+    came = commands.add_parser("outcomes", help="a day of entries and of what came of them, after some months and after a year")
+    came.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    came.add_argument("--entries", type=int, default=50_000, help="open ones; default 50000")
+    came.add_argument("--days", type=int, nargs="+", default=[100, 365], help="default 100 365; the long run is known from 94 on")
+    came.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
     mail = commands.add_parser("smtp", help="e-mail to a relay on loopback, against smtplib.sendmail of finished bytes")
     mail.add_argument("--messages", type=int, default=2_000, help="default 2000")
     mail.add_argument("--connections", type=int, default=4, help="default 4")
     for command in (single, curves, day, profiles, mail, members):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth, texts, members):
+    for command in (single, curves, day, profiles, growth, texts, members, came):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
@@ -71,6 +76,9 @@ def main() -> None:
     if given.command == "growth":
         with _home(given.home) as home:
             history.measure_growth(home, given.customers, given.events, given.days)
+    if given.command == "outcomes":
+        with _home(given.home) as home:
+            outcomes.measure_outcomes(home, given.customers, given.entries, given.days, given.runs)
     if given.command == "messages":
         plan.measure_plan(given.customers, given.runs)
     if given.command == "rendering":

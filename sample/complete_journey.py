@@ -23,7 +23,7 @@ import argparse
 import gzip
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib.util import find_spec
@@ -158,6 +158,15 @@ def orders() -> pl.LazyFrame:
             )
         )
     )
+
+
+def baskets(departments: Sequence[str]) -> pl.DataFrame:
+    """One row per basket, in order of time: ``household_id``, ``at`` (UTC), its local day ``arrives_on``, ``revenue``, and what of it each
+    of the departments sold."""
+    lines = _transactions().join(_table("products").select("product_id", "department"), on="product_id", how="left")
+    sold = [pl.col("sales_value").filter(pl.col("department") == name).sum().round(2).alias(name) for name in departments]
+    of_basket = lines.group_by("basket_id", "household_id", "arrives_on", "at")
+    return of_basket.agg(pl.col("sales_value").sum().round(2).alias("revenue"), *sold).sort("at", "basket_id").collect()
 
 
 def redemptions() -> pl.LazyFrame:

@@ -131,7 +131,7 @@ def summary(home: Path) -> str:
         return answer
 
     with duckdb.connect() as connection:
-        for path in sorted((home / "lake").glob("*")):
+        for path in sorted({file.parent.parent for file in (home / "lake").glob("*/date=*/part.parquet")}):
             files = f"{path}/date=*/part.parquet"
             connection.execute(f"create view {path.name} as from read_parquet('{files}', hive_partitioning = true)")
         days, customers = ask("select count(distinct date), count(distinct customer_id) from journey_assignments").row(0)
@@ -149,6 +149,14 @@ def summary(home: Path) -> str:
             f"select customer_id, date, subject, text from rendered_messages where {EXAMPLE_MESSAGE} order by date, customer_id limit 1"
         )
         audiences = ask(f"select audience_id, {of_last.format('audience_members')}")
+        system = ask(
+            "select treated, control, immature, verdict_reason from uplift "
+            f"where date = '{last}' and journey_id = 'system' and slice = 'long' and verdict != 'exploratory'"
+        )
+        verdicts = ask(
+            "select verdict, count(*) from uplift "
+            f"where date = '{last}' and journey_id != 'system' and slice = 'all' and metric = 'revenue' group by all order by 2 desc, 1"
+        )
     width = 3
     parts = [
         f"{days} days · {customers:,} customers · {events:,} events accepted · {rejected:,} lines rejected",
@@ -162,11 +170,14 @@ def summary(home: Path) -> str:
         f"   {rendered[0]:,} e-mails were rendered: {rendered[1]:,} texts, of {rendered[2]:,} combinations of variants. One of them:\n",
         *(f"   To customer {customer}, {day}: {subject}\n{quoted(text)}" for customer, day, subject, text in example.iter_rows()),
         f"\nMembers of audiences on {last}\n{columns(audiences, width)}",
+        f"\nWhat journeys earned, by {last}, against customers who were held out\n{verdict(sent[1], system, verdicts)}",
         f"\nTables       {shown(home / 'lake')}/<table>/date=<day>/part.parquet",
         f"Dagster UI   make ui, then http://127.0.0.1:3000{'' if not os.environ.get('ATC_HOME') else '  (with the same ATC_HOME)'}",
         "SQL          " + EXAMPLE_QUERY,
         "Explain      " + EXAMPLE_QUESTION,
         "Preview      .venv/bin/python -m atc_pipeline preview we_miss_you",
+        "Proof        .venv/bin/python -m atc_pipeline uplift",
+        f"Report       {shown(home / 'lake' / 'reports' / f'{last}.html')}",
     ]
     return "\n".join(parts)
 
@@ -181,6 +192,28 @@ EXAMPLE_MESSAGE = "content = 'we_miss_you' and len(guardrails) = 0 and subject n
 
 
 EXAMPLE_QUESTION = ".venv/bin/python -m atc_pipeline explain 2462 --day 2017-04-20"
+
+
+def verdict(delivered: int, system: pl.DataFrame, verdicts: pl.DataFrame) -> str:
+    """Say what can be said of all journeys together, and how many of them have which verdict."""
+    lines = [] if delivered else ["nothing was sent, so that nothing was earned by sending: both groups were left alone alike"]
+    for treated, control, immature, reason in system.iter_rows():
+        who = f"{treated:,} customers against {control:,} held out, {immature:,} more not matured"
+        lines.append(f"all journeys together: {reason} ({who})")
+    if verdicts.height:
+        lines.append(f"journeys: {', '.join(f'{number} {WORDS.get(name, name)}' for name, number in verdicts.iter_rows())}")
+    return "\n".join(f"   {line}" for line in lines)
+
+
+WORDS = {
+    "undecided": "where we cannot tell yet",
+    "too_early": "too early to say",
+    "no_holdout": "without a control group",
+    "harmless": "that do no harm",
+    "negligible": "that change next to nothing",
+    "helps": "that help",
+    "harms": "that harm",
+}
 
 
 def quoted(text: str) -> str:

@@ -26,7 +26,7 @@ import polars as pl
 
 FIRST = date(2026, 1, 5)
 """A Monday."""
-WINDOW_DAYS = 28
+WINDOW_DAYS, LONG_DAYS = 28, 56
 KINDS = ("few", "some", "many")
 SYSTEM = "system"
 NEVER = np.int32(1_000_000)
@@ -92,6 +92,7 @@ PESTER = Planted("pester", "poker", steps=(1, 2, 3, 4), effect=Effect(rate=_same
 
 SCENARIOS: Mapping[str, Scenario] = {
     "planted": Scenario((WELCOME, CARE, NEWS, PESTER)),
+    "busy": Scenario((WELCOME,), policy_holdout=0.05, views=0.25),
     "nothing": Scenario(tuple(Planted(journey.id, journey.viewed, journey.steps) for journey in (WELCOME, CARE, NEWS, PESTER))),
 }
 
@@ -124,7 +125,7 @@ class World:
         self.rate: Floats = self._chance("rate").standard_gamma(2.0, self.size).ravel() / 2.0 * mean
         usual = np.exp(0.3 * self._chance("basket").standard_normal(self.size).ravel() - 0.3**2 / 2)
         self.basket: Floats = usual * np.array(scenario.basket)[self.kind]
-        later = (self._uniform("joined") * 2 - 1) * (days - WINDOW_DAYS)
+        later = (self._uniform("joined") * 2 - 1) * max(days - WINDOW_DAYS, 0)
         self.joined: Ints = np.maximum(later, 0).astype(np.int32)
         self.consents: Flags = self._uniform("consents") < 0.85
         self.opted_out: Ints = self.joined + 1 + _geometric(self._uniform("opt out"), scenario.opt_out)
@@ -373,7 +374,7 @@ traits:
 {traits}
 metrics:
   revenue: {{sum: revenue, of: Order Completed}}
-measurement: {{money: revenue, window_days: {WINDOW_DAYS}, before_days: {WINDOW_DAYS}, expected_customers: 400}}
+measurement: {{money: revenue, window_days: {WINDOW_DAYS}, before_days: {WINDOW_DAYS}, long_days: {LONG_DAYS}, expected_customers: 400}}
 journeys:
 {"".join(_journey(journey) for journey in journeys)}policy: {{holdout: {self.scenario.policy_holdout}, none: "0"}}
 """

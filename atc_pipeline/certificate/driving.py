@@ -4,7 +4,7 @@ What belongs here: the loop, and an outbox that needs no network. What does not:
 any world, or any store.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -14,6 +14,7 @@ from atc_pipeline.activation.tables import ACTIVATION
 from atc_pipeline.certificate.claim import World
 from atc_pipeline.days.course import Course
 from atc_pipeline.days.sent import SentEvents
+from atc_pipeline.days.step import write_day
 from atc_pipeline.events.lines import Lines
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import resolve_text
@@ -48,13 +49,14 @@ class Driven:
     store: Store
     portfolio: Portfolio
     outbox: Outbox = deliver_all
+    left_out: Collection[str] = ()
     heard: Sequence[bytes] = ()
     delivered: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DELIVERED))
 
     @classmethod
-    def into(cls, store: Store, world: World, outbox: Outbox = deliver_all) -> "Driven":
-        """Drive a world into an empty store."""
-        return cls(world, store, resolve_text(world.portfolio, "the world's journeys.yaml"), outbox)
+    def into(cls, store: Store, world: World, outbox: Outbox = deliver_all, left_out: Collection[str] = ()) -> "Driven":
+        """Drive a world into an empty store. ``left_out``: steps of the course of a day that nothing stands on that is looked at."""
+        return cls(world, store, resolve_text(world.portfolio, "the world's journeys.yaml"), outbox, left_out)
 
     def landed(self, _day: date) -> Iterator[Sequence[Lines]]:
         """Return what arrives on the day that is being made: the world's events, and ours of what was sent."""
@@ -66,7 +68,9 @@ class Driven:
         ours = b""
         for day in self.world.days:
             self.heard = (self.world.arriving(day, self.delivered), ours)
-            course.run(day)
+            for name, step in course.steps.items():
+                if name not in self.left_out:
+                    write_day(self.store, step, day)
             delivered = self.outbox(self.store, day)
             self.store.write("activation", day, delivered.select(*ACTIVATION.schema).sort("idempotency_key", "customer_id"))
             self.delivered = delivered.select(*DELIVERED)
@@ -82,3 +86,7 @@ class Driven:
         frame = self.store.scan(table, days)
         assert frame is not None, f"{table} has no day up to {until}"
         return frame
+
+
+SHOWN = ("matrix", "members", "uplift", "paths")
+"""Steps of which no entry and no outcome is made."""

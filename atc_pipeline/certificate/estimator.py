@@ -16,7 +16,7 @@ from atc_pipeline.certificate.scenarios import SCENARIOS
 from atc_pipeline.outcomes.uplift import estimate_uplift
 
 SEED = 13
-TABLES = {Scale.QUICK: 200, Scale.FULL: 2_000}
+TABLES = {Scale.QUICK: 100, Scale.FULL: 2_000}
 AT_ONCE = 100
 """Tables of one call: enough that a call costs nothing, few enough that half a million rows are held."""
 

@@ -11,7 +11,7 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.certificate.claim import Claim, Scale, Stores, Worlds
-from atc_pipeline.certificate.driving import Driven
+from atc_pipeline.certificate.driving import SHOWN, Driven
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.outcomes.tables import ALL, HARMS, HELPS, LONG, SYSTEM
 from atc_pipeline.outcomes.uplift import Evidence, estimate_uplift
@@ -118,12 +118,10 @@ def _slack(worlds: int) -> float:
 def observe(scenario: str, worlds: Worlds, stores: Stores, *, count: int, seed: int) -> Observed:
     """Drive so many worlds of a scenario, some of them side by side, and note what is said of each day."""
     together = min(TOGETHER, count)
-    parts = [
-        observe_together(
-            Driven.into(stores.empty(), worlds(scenario, seed * 1_000 + batch, count=together, customers=CUSTOMERS, days=DAYS))
-        )
-        for batch in range(count // together)
-    ]
+    parts = []
+    for batch in range(count // together):
+        world = worlds(scenario, 1_000 * seed + batch, count=together, customers=CUSTOMERS, days=DAYS)
+        parts.append(observe_together(Driven.into(stores.empty(), world, left_out=SHOWN)))
     offset = [pl.col("world") + batch * together for batch in range(len(parts))]
     return Observed(
         pl.concat(part.last.with_columns(more) for part, more in zip(parts, offset, strict=True)),

@@ -43,14 +43,14 @@ SPARSE = Scenario(
     holdouts=(0.1,),
     is_even=True,
 )
-SILENT_TABLES = {Scale.QUICK: 200, Scale.FULL: 2_000}
+SILENT_TABLES = {Scale.QUICK: 100, Scale.FULL: 2_000}
 
 LOOKED_AT = Scenario("looks", "skewed money, a fifth held out", SHOP, customers=1_500, lift=0.15, days=120)
-LOOKED_TABLES = {Scale.QUICK: 100, Scale.FULL: 1_000}
+LOOKED_TABLES = {Scale.QUICK: 50, Scale.FULL: 500}
 LOOKS_EVERY = {Scale.QUICK: 7, Scale.FULL: 1}
 
 WITH_EFFECT, WITHOUT_EFFECT, ALIKE = 5, 15, 5
-MANY = Scenario("many", "20 journeys, 15 without effect", SHOP, customers=3_000, lift=0.5)
+MANY = Scenario("many", "20 journeys, 15 without effect", SHOP, customers=3_000, lift=0.3)
 FAMILIES = {Scale.QUICK: 20, Scale.FULL: 400}
 
 CALM = Bell()
@@ -58,7 +58,7 @@ SPLITS = (
     Scenario("a tenth", "a tenth held out", CALM, customers=20_000, lift=0.0, holdouts=(0.1,)),
     Scenario("half", "half held out", CALM, customers=20_000, lift=0.0, holdouts=(0.5,)),
 )
-SPLIT_TABLES = {Scale.QUICK: 40, Scale.FULL: 400}
+SPLIT_TABLES = {Scale.QUICK: 20, Scale.FULL: 400}
 LOST, SHIFTED = 0.1, 0.03
 SURE, Z_SAMPLE_RATIO = 0.9999, 3.2905
 """How likely a fault must show for it to have to; standard errors at which a two-sided test at 0.001 does."""
@@ -68,9 +68,9 @@ CRIED_AT_MOST = 0.01
 """Of experiments that are whole, how many may be called broken: the checks' level is 0.001 each."""
 
 
-def knows_when_it_cannot(scale: Scale, estimate: Estimating = estimate_uplift) -> Claim:
+def knows_when_it_cannot(scale: Scale, estimate: Estimating = estimate_uplift, *, tables: int | None = None) -> Claim:
     """Hardly anybody buys: nothing is said, whether messages double it or do nothing."""
-    count = SILENT_TABLES[scale]
+    count = tables or SILENT_TABLES[scale]
     figures, are_silent = {}, []
     for scenario in (replace(SPARSE, lift=0.0), SPARSE):
         verdicts = pl.concat(rows_of(estimate, drawn, scenario) for drawn in draws(scenario, count))["verdict"]
@@ -86,9 +86,9 @@ def knows_when_it_cannot(scale: Scale, estimate: Estimating = estimate_uplift) -
     )
 
 
-def looking_is_safe(scale: Scale, estimate: Estimating = estimate_uplift) -> Claim:
-    """A look every day, at entries that mature day by day: whether ever a false word, and whether the interval ever lets go of the truth."""
-    count, every = LOOKED_TABLES[scale], LOOKS_EVERY[scale]
+def looking_is_safe(scale: Scale, estimate: Estimating = estimate_uplift, *, tables: int | None = None) -> Claim:
+    """A look every day, at entries that mature day by day: is there ever a false word, does the interval ever let go of the truth."""
+    count, every = tables or LOOKED_TABLES[scale], LOOKS_EVERY[scale]
     first = WINDOW_DAYS + LATE_DAYS
     looks = [STARTS_ON + timedelta(days=day) for day in range(first, first + LOOKED_AT.days, every)]
     null, lifted = (
@@ -137,9 +137,9 @@ def _looked_at(scenario: Scenario, drawn: Drawn, estimate: Estimating, looks: Se
     )
 
 
-def many_are_safe(scale: Scale, estimate: Estimating = estimate_uplift) -> Claim:
+def many_are_safe(scale: Scale, estimate: Estimating = estimate_uplift, *, tables: int | None = None) -> Claim:
     """Families of twenty journeys: how many of those that are said to help or harm do nothing."""
-    count = FAMILIES[scale]
+    count = tables or FAMILIES[scale]
     figures, are_met = {}, []
     for name, is_shared in (("customers of their own", False), ("journeys without effect share customers and arms, five each", True)):
         families = [_family(number, estimate, is_shared=is_shared) for number in range(count)]
@@ -198,9 +198,9 @@ def _sharing(number: int) -> Drawn:
     )
 
 
-def broken_is_noticed(scale: Scale, estimate: Estimating = estimate_uplift) -> Claim:
+def broken_is_noticed(scale: Scale, estimate: Estimating = estimate_uplift, *, tables: int | None = None) -> Claim:
     """Treated entries get lost, or more are held out than the file says: the verdict is ``broken``; and of what is whole it is not."""
-    count = SPLIT_TABLES[scale]
+    count = tables or SPLIT_TABLES[scale]
     figures, are_met = {}, []
     for split in SPLITS:
         shifted = replace(split, id=f"{split.id}, shifted", holdouts=(split.holdouts[0] + SHIFTED,))

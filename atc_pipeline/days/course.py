@@ -8,7 +8,7 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.days import activation, audiences, customers, decision, events, identity, outcomes
+from atc_pipeline.days import activation, audiences, customers, decision, events, identity, outcomes, paths
 from atc_pipeline.days.step import Step, write_day
 from atc_pipeline.decision.decide import SHARD
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -44,6 +44,7 @@ class Course:
             "decision": decision.Decision(store, portfolio, delivered, shard=shard),
             "matrix": outcomes.Matrix(store, portfolio),
             "uplift": outcomes.Uplift(store, portfolio),
+            "paths": paths.Described(store, portfolio),
             "messages": activation.Messages(store, portfolio),
             "members": audiences.Members(store, portfolio),
         }

@@ -149,7 +149,7 @@ class Decision:
         }
         if self.entries is not None:
             entries = self.entries.of(day, decided.assignments, decided.state)
-            tables |= {"journey_entries": entries, **self.maturing.of(day, entries, decided.state)}
+            tables |= {"journey_entries": entries, **self.maturing.of(day, entries, decided.state, decided.assignments)}
             self.made_by = {**self.made_by, **self.maturing.made_by}
         return tables
 

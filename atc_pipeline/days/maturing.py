@@ -47,8 +47,11 @@ class Maturing:
         """What the day made last says beside its tables, for the next one."""
         self._entries: dict[date, pl.DataFrame] = {}
 
-    def of(self, day: date, entries: pl.DataFrame, state: pl.DataFrame) -> Tables:
-        """Return ``journey_outcomes`` and ``long_outcomes``; ``entries``: those of the day; ``state``: the memory after its decision."""
+    def of(self, day: date, entries: pl.DataFrame, state: pl.DataFrame, assignments: pl.DataFrame) -> Tables:
+        """Return ``journey_outcomes`` and ``long_outcomes``; ``entries``, ``assignments``: those of the day, which nobody has written yet.
+
+        ``state``: the memory after its decision.
+        """
         known = self._said_on(day - timedelta(days=1)) if day > self.portfolio.starts_on else {}
         open_ = self._open(day, known)
         long_ = self._closed_in_the_long_run(day, known)
@@ -73,7 +76,7 @@ class Maturing:
             rows = self.measured.rows(day, names.every, _earliest(pl.concat([matured, firsts, triggers])))
             if matured.height:
                 entered = pl.concat([*open_.values(), self._entries[day]])
-                outcomes.append(self._come_of(day, matured, rows, entered, state, names))
+                outcomes.append(self._come_of(day, matured, rows, entered, state, assignments, names))
             lasted += [self._in_the_long_run(day, firsts, rows, state, names)] if firsts.height else []
             lasted += [self._of_all(day, triggers, rows, names)] if triggers.height else []
         self.measured.forget()
@@ -83,14 +86,21 @@ class Maturing:
         }
 
     def _come_of(
-        self, day: date, matured: pl.DataFrame, rows: pl.DataFrame, entered: pl.DataFrame, state: pl.DataFrame, names: Names
+        self,
+        day: date,
+        matured: pl.DataFrame,
+        rows: pl.DataFrame,
+        entered: pl.DataFrame,
+        state: pl.DataFrame,
+        assignments: pl.DataFrame,
+        names: Names,
     ) -> pl.DataFrame:
         entries = maturing.known_by_now(matured, names.absorbed)
         self._require_goals(day, entries)
         theirs = names.every.lazy().select(customer_id="name", known_as="customer_id")
         later = entered.lazy().select("customer_id", "journey_id", "date").join(theirs, on="customer_id").collect()
         again = maturing.next_entries(entries, later)
-        ended = maturing.endings(entries, state, self._endings_before(entries, again, names))
+        ended = maturing.endings(entries, state, self._endings_before(entries, again, {day: assignments}, names))
         contaminated = self._in_two_arms(day, entries, state, names)
         return maturing.mature(entries, rows, again, ended, contaminated, self.portfolio)
 
@@ -166,8 +176,11 @@ class Maturing:
         for (journey_id,), theirs in entries.group_by("journey_id"):
             self.measured.require_goals(maturing.goals_of(self.portfolio, [str(journey_id)]), _earliest(theirs), day)
 
-    def _endings_before(self, entries: pl.DataFrame, again: pl.DataFrame, names: Names) -> pl.DataFrame:
-        """Read how entries ended of which the memory knows a later one: from the memory of the day before that."""
+    def _endings_before(self, entries: pl.DataFrame, again: pl.DataFrame, made: Mapping[date, pl.DataFrame], names: Names) -> pl.DataFrame:
+        """Read how entries ended of which the memory knows a later one: from the memory of the day before that.
+
+        ``made``: answers of a day that are not written yet, or were before it was decided again.
+        """
         parts = [pl.DataFrame(schema=_NO_ENDINGS)]
         now = names.every.lazy().select(customer_id="name", known_as="customer_id")
         for (next_on,), rows in entries.join(again, on="row").group_by("next_on"):
@@ -181,7 +194,8 @@ class Maturing:
             parts.append(ended.drop_nulls("ended_on"))
             # What ended on the very day on which it was entered again is in that day's answers.
             that_day = wanted.filter(~pl.col("row").is_in(ended.drop_nulls("ended_on")["row"].implode()))
-            answers = self.store.lazy("journey_assignments", next_on).filter(pl.col("ended_journey_id").is_not_null())
+            answers = made[next_on].lazy() if next_on in made else self.store.lazy("journey_assignments", next_on)
+            answers = answers.filter(pl.col("ended_journey_id").is_not_null())
             there = answers.select("customer_id", "ended_reason", journey_id="ended_journey_id").join(now, on="customer_id")
             parts.append(
                 that_day.join(there, on=["known_as", "journey_id"]).select("row", "ended_reason", ended_on=pl.lit(next_on))

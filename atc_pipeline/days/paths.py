@@ -21,6 +21,7 @@ from atc_pipeline.outcomes.paths import News, add_closed, follow_paths, paths_of
 from atc_pipeline.outcomes.tables import columns_of
 from atc_pipeline.outcomes.windows import sums_in
 from atc_pipeline.rules.arms import POLICY
+from atc_pipeline.rules.measured import MESSAGE_SENT, SENT, kept_columns, micro_of, number_of
 from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.rules.ours import is_ours
 from atc_pipeline.rules.people import survivors, whose
@@ -28,7 +29,6 @@ from atc_pipeline.tables.store import Store, Tables, yesterday_of
 
 RESPONSE_DAYS = 3
 """Days after a message in which a response counts as one to it (SPEC 13)."""
-MESSAGE_SENT = "Message Sent"
 
 _DAY = timedelta(days=1)
 _SPELL = ("customer_id", "journey_id", "entered_on", "arm")
@@ -48,6 +48,7 @@ class Described:
         self.late = portfolio.measurement.late_days
         self.metrics = {metric.id: metric for metric in (*portfolio.measured, *portfolio.goal_metrics)}
         self._rolling: Rolling | None = None
+        self._metrics: tuple[date, pl.LazyFrame] | None = None
 
     def make(self, day: date) -> Tables:
         """Return the seven tables of paths and movement."""
@@ -95,7 +96,7 @@ class Described:
             entries=entries.join(seen, on="customer_id", how="left").collect(),
             money=self._arrived(day, self.portfolio.money, "micro", _NO_MONEY),
             endings=state.select(_ENDING).collect(),
-            sent=self._messages(day).group_by("customer_id", "journey_id").agg(sent=pl.len().cast(pl.Int64)),
+            sent=self._sent(day),
             responses=self._arrived(day, RESPONSES, "responses", _NO_RESPONSES),
         )
 
@@ -103,10 +104,16 @@ class Described:
         """Return what arrived on the day of a metric: money in micro-units, of what is counted one unit each."""
         if metric is None or metric not in self.metrics:
             return nothing
-        is_sum = self.metrics[metric].kind == "sum"
-        value = pl.col(f"{metric}.micro") if is_sum else pl.col(f"{metric}.n") * (MICRO if name == "micro" else 1)
+        measured = self.metrics[metric]
+        value = pl.col(micro_of(measured)) if measured.kind == "sum" else pl.col(number_of(measured)) * (MICRO if name == "micro" else 1)
         rows = self.store.lazy("customer_metrics", day).select("customer_id", "event_date", value.cast(pl.Int64).alias(name))
         return rows.filter(pl.col(name) != 0).collect()
+
+    def _sent(self, day: date) -> pl.DataFrame:
+        """Count by customer and journey the messages that our events of the day say were delivered."""
+        rows = self.store.lazy("customer_metrics", day).select("customer_id", pl.col(SENT).alias("journey_id")).explode("journey_id")
+        sent = rows.drop_nulls().unnest("journey_id").group_by("customer_id", "journey_id").agg(sent=pl.col("n").sum())
+        return sent.collect()
 
     def _messages(self, arrived_on: date) -> pl.DataFrame:
         """One row per message that our events of a day say was delivered: ``customer_id, journey_id, day_index, sent_on``."""
@@ -196,22 +203,23 @@ class Described:
         """Add up one metric in each span: ``row`` and ``summed``."""
         if metric is None:
             return pl.DataFrame(schema={"row": pl.UInt32(), "summed": pl.Float64()})
-        metrics = survivors(self._kept().until(day), absorbed(self.store.lazy("identity_map", day)))
-        return sums_in(metrics, spans, (metric,)).select("row", summed=pl.col(columns_of(metric)[0]))
+        if self._metrics is None or self._metrics[0] != day:
+            self._metrics = day, survivors(self._kept().until(day), absorbed(self.store.lazy("identity_map", day)))
+        return sums_in(self._metrics[1], spans, (metric,)).select("row", summed=pl.col(columns_of(metric)[0]))
 
     def _kept(self) -> Rolling:
         """Return the days of metrics that responses and goals are looked for in."""
         if self._rolling is None:
             goals = [(journey.goal.within_days, goal_metric(journey.goal.event)) for journey in self.portfolio.journeys if journey.goal]
-            counted = sorted({name for _, name in goals} | ({RESPONSES} & self.metrics.keys()))
+            names = {name for _, name in goals} | ({RESPONSES} & self.metrics.keys())
             days = max([RESPONSE_DAYS, *(within for within, _ in goals)]) + self.late
             columns = {
                 "date": pl.Date(),
                 "customer_id": pl.String(),
                 "event_date": pl.Date(),
-                **{f"{name}.n": pl.Int64() for name in counted},
+                **kept_columns(self.metrics[name] for name in sorted(names)),
             }
-            self._rolling = Rolling(self.store, "customer_metrics", days, columns, since=self.first_day("customer_metrics"))
+            self._rolling = Rolling(self.store, "customer_metrics", days, columns, since=self.first_day("customer_metrics"), may_lack=True)
         return self._rolling
 
 

@@ -424,4 +424,7 @@ JOURNEY_SATISFACTION = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (SEGMENT_MATRIX, journey_entries, journey_outcomes, long_outcomes, UPLIFT)
+TABLES: tuple[Entry, ...] = (
+    SEGMENT_MATRIX, journey_entries, journey_outcomes, long_outcomes, UPLIFT, PATH_STEPS, PATH_DURATIONS, PATH_SUMMARY,
+    JOURNEY_ATTRIBUTION, JOURNEY_MOVEMENT, JOURNEY_ALTERNATIVES, JOURNEY_DESCRIBED, JOURNEY_SATISFACTION,
+)  # fmt: skip

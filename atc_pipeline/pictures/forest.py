@@ -11,7 +11,7 @@ from atc_pipeline.pictures import drawing, marks
 from atc_pipeline.pictures.axis import Axis, round_step
 
 _ROW, _TOP, _PLOT, _GAP = 40, 76, 500, 22
-_MOST_NAME, _MOST_BENEATH = 34, 46
+_MOST_NAME, _LEAST_WIDTH = 34, 900
 
 LIGHT = {"fo-up": "#1a7f37", "fo-down": "#bc2f1a", "fo-calm": "#2166a8", "fo-open": "#57606a"}
 DARK = {"fo-up": "#3fb950", "fo-down": "#f0883e", "fo-calm": "#58a6ff", "fo-open": "#9da7b1"}
@@ -44,7 +44,7 @@ def draw(title: str, unit: str, rows: Sequence[Row], words: Callable[[float], st
     axis = Axis(-limit, limit, left, _PLOT)
     right, bottom = left + _PLOT + _GAP, _TOP + _ROW * len(rows)
     most = max((len(words) for row in rows for words in (row.words, row.figures)), default=0)
-    width = max(right + drawing.LETTER * (most + 1) + 8, left + _PLOT + 320)
+    width = max(right + drawing.LETTER * (most + 1) + 8, _LEAST_WIDTH)
     parts = [
         drawing.text(12, 42, unit, ink="faint"),
         drawing.text(axis.at(0) - 12, _TOP - 12, "← less", ink="faint", anchor="end"),
@@ -108,6 +108,6 @@ def _legend(legend: Sequence[tuple[str, str]], y: float, width: float) -> Iterat
             return
         yield marks.draw(mark, x, y, f"fo-{marks.FAMILY[mark]}")
         yield drawing.text(x + 12, y, words, ink="faint")
-        x += 34 + drawing.LETTER * 0.92 * len(words)
+        x += 36 + drawing.LETTER * len(words)
     yield f'<rect class="fo-unseen" x="{x - 6:.5g}" y="{y - 6:.5g}" width="18" height="12"/>'
     yield drawing.text(x + 18, y, "too small to be seen", ink="faint")

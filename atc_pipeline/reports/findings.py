@@ -75,7 +75,7 @@ class Findings:
     @cached_property
     def estimates(self) -> list[Estimate]:
         """List the rows of ``uplift``."""
-        return estimates(self.uplift)
+        return estimates(self.uplift, self.portfolio, self.day)
 
     @cached_property
     def journeys(self) -> Mapping[str, Journey]:

@@ -17,7 +17,8 @@ _STYLE = """
   :root { --paper: #0d1117; --ink: #e6edf3; --faint: #9198a1; --rule: #30363d; --wash: #161b22; --mark: #79c0ff; }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }
+body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 28px 24px 72px; }
 header { border-bottom: 2px solid var(--ink); padding-bottom: 14px; margin-bottom: 8px; }
 h1 { font-size: 25px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }

@@ -9,10 +9,10 @@ import polars as pl
 
 from atc_pipeline.explanation.words import all_of
 from atc_pipeline.journeys.portfolio import Journey
-from atc_pipeline.outcomes.tables import EXPLORATORY, NO_HOLDOUT
+from atc_pipeline.outcomes.tables import ALL, EXPLORATORY, LONG, NO_HOLDOUT
 from atc_pipeline.pictures import curves, fates, figures, funnel
 from atc_pipeline.reports import wording
-from atc_pipeline.reports.estimates import ALL, LONG, Estimate, primary_metric
+from atc_pipeline.reports.estimates import Estimate, primary_metric
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.page import Page, Picture, Section, Table
 from atc_pipeline.reports.proof import forest_of
@@ -35,7 +35,7 @@ def journey(journey_id: str, findings: Findings) -> Page:
     """Tell what is known of a journey."""
     rows = [row for row in findings.estimates if row.journey_id == journey_id]
     name, resolved = called(journey_id, findings.portfolio), findings.journeys.get(journey_id)
-    shown = next((row for row in rows if row.metric == primary_metric(findings.estimates) and row.slice == ALL), None)
+    shown = next((row for row in rows if row.metric == primary_metric(findings.portfolio) and row.slice == ALL), None)
     sections = [
         *_verdict(shown, rows, findings),
         *_funnel(journey_id, findings),
@@ -53,7 +53,7 @@ def journey(journey_id: str, findings: Findings) -> Page:
 
 def headline(journey_id: str, findings: Findings) -> str:
     """Say in a sentence what is known of a journey."""
-    primary = primary_metric(findings.estimates)
+    primary = primary_metric(findings.portfolio)
     row = next((row for row in findings.estimates if (row.journey_id, row.metric, row.slice) == (journey_id, primary, ALL)), None)
     name = called(journey_id, findings.portfolio)
     if row is None:
@@ -73,7 +73,7 @@ def _verdict(shown: Estimate | None, rows: Sequence[Estimate], findings: Finding
         days = findings.portfolio.measurement.long_days
         lines.append(
             f"In the {days} days after the first entry, re-entries included: {unit.change(long.effect)} "
-            f"({unit.between(long.anytime_low, long.anytime_high)}), {wording.arms_of(long)}."
+            f"({unit.between(long.low, long.high)}), {wording.arms_of(long)}."
         )
     if shown.given_up is not None:
         lines.append(f"Held out, {shown.control:,} customers did without {figures.signed(shown.given_up)} {unit.noun} in all.")
@@ -125,7 +125,7 @@ def _curves(journey_id: str, shown: Estimate | None, findings: Findings) -> Iter
         return
     lines = [_line(arm, points) for arm, points in by_arm.items()]
     numbers = {arm: int(points["customers"][-1]) for arm, points in by_arm.items()}
-    unit = unit_of("money", findings.portfolio)
+    unit = unit_of(primary_metric(findings.portfolio), findings.portfolio)
     title = f"{called(journey_id, findings.portfolio)}: {unit.noun} per customer since the entry"
     caption = "cumulated; bands: 95 % at each single day, without the adjustment; only the verdict is right at every look"
     drawn = curves.draw(title, caption, lines, figures.round_value, "days after the entry")
@@ -319,7 +319,7 @@ def _variants(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]
 
 
 def _slices(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
-    primary = primary_metric(findings.estimates)
+    primary = primary_metric(findings.portfolio)
     slices = [row for row in rows if row.slice.startswith(("segment:", "month:", "channel:")) and row.metric == primary]
     if not slices:
         return
@@ -334,7 +334,7 @@ def _slices(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
                 unit.value(row.mean_treated),
                 unit.value(row.mean_control),
                 unit.change(row.effect),
-                unit.between(row.anytime_low, row.anytime_high),
+                unit.between(row.low, row.high),
             )
             for row in slices
         ),
@@ -346,7 +346,7 @@ def _slices(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
 
 
 def _metrics(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
-    primary = primary_metric(findings.estimates)
+    primary = primary_metric(findings.portfolio)
     others = [row for row in rows if row.slice == ALL and row.metric != primary and row.effect is not None]
     if not others:
         return
@@ -360,7 +360,7 @@ def _metrics(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
                 unit.value(row.mean_treated),
                 unit.value(row.mean_control),
                 unit.change(row.effect),
-                unit.between(row.anytime_low, row.anytime_high),
+                unit.between(row.low, row.high),
                 wording.WORDS.get(row.verdict, row.verdict),
             )
             for row in others
@@ -374,7 +374,7 @@ def _metrics(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
 
 def _compared(row: Estimate, findings: Findings) -> tuple[str, ...]:
     unit = unit_of(row.metric, findings.portfolio)
-    variant, _, first = row.slice.removeprefix("variant:").partition("/")
+    first, _, variant = row.slice.removeprefix("variant:").partition("/")
     return (
         f"{variant} against {first}",
         unit.noun,
@@ -383,7 +383,7 @@ def _compared(row: Estimate, findings: Findings) -> tuple[str, ...]:
         unit.value(row.mean_treated),
         unit.value(row.mean_control),
         unit.change(row.effect),
-        unit.between(row.anytime_low, row.anytime_high),
+        unit.between(row.low, row.high),
     )
 
 

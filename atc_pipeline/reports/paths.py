@@ -13,6 +13,7 @@ from atc_pipeline.explanation.words import count
 from atc_pipeline.outcomes.tables import OTHER_PATHS, SILENT, TO
 from atc_pipeline.pictures import attribution, curves, figures
 from atc_pipeline.reports import wording
+from atc_pipeline.reports.estimates import primary_metric
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.page import Page, Picture, Section, Table
 from atc_pipeline.reports.wording import called, unit_of
@@ -52,7 +53,7 @@ def _headline(rows: pl.DataFrame) -> str:
 def _conversion(rows: pl.DataFrame, findings: Findings) -> Iterator[Section]:
     if rows.is_empty():
         return
-    unit = unit_of("money", findings.portfolio)
+    unit = unit_of(primary_metric(findings.portfolio), findings.portfolio)
     table = Table(
         ("path", "customers", "converted", "share", unit.noun, "a quarter by day", "half", "three quarters", "open", "sent", "answers"),
         tuple(
@@ -115,7 +116,7 @@ def _attribution(journey_id: str | None, findings: Findings) -> Iterator[Section
         rows = rows.filter(pl.col("journey_id") == journey_id)
     if rows.is_empty():
         return
-    unit = unit_of("money", findings.portfolio)
+    unit = unit_of(primary_metric(findings.portfolio), findings.portfolio)
     every = list(rows.iter_rows(named=True))
     drawn = [
         attribution.Row(

@@ -6,16 +6,15 @@ What belongs here: which of it is said, and in which order. What does not: words
 from collections.abc import Iterator, Sequence
 
 from atc_pipeline.explanation.words import all_of, count
-from atc_pipeline.outcomes.tables import BROKEN, HARMLESS, HARMS, HELPS, NEGLIGIBLE, NO_HOLDOUT, TOO_EARLY, UNDECIDED
+from atc_pipeline.outcomes.tables import BROKEN, HARMLESS, HARMS, HELPS, LONG, NEGLIGIBLE, NO_HOLDOUT, RUN_RATE, TOO_EARLY, UNDECIDED
+from atc_pipeline.outcomes.uplift import RUN_RATE_DAYS
 from atc_pipeline.pictures import figures, forest
 from atc_pipeline.reports import wording
-from atc_pipeline.reports.estimates import LONG, RUN_RATE, Estimate, guarded, of_journeys, of_system, primary_metric
+from atc_pipeline.reports.estimates import Estimate, guarded, of_journeys, of_system, primary_metric
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.page import Figure, Page, Picture, Section, Table
 from atc_pipeline.reports.wording import Unit, called, unit_of
 
-RUN_RATE_DAYS = 28
-"""Days of money that the run rate is of (SPEC 11)."""
 RARE = 0.001
 """How rare a split or a difference before the entry may be by chance, before nothing is believed any more (SPEC 11)."""
 
@@ -29,12 +28,12 @@ HOW_TO_READ = (
 def proof(findings: Findings) -> Page:
     """Tell what is proved of the system and of each journey."""
     rows = findings.estimates
-    system, journeys = of_system(rows), of_journeys(rows, findings.portfolio)
-    unit = unit_of(primary_metric(rows), findings.portfolio)
+    system, journeys = of_system(rows, findings.portfolio), of_journeys(rows, findings.portfolio)
+    unit = unit_of(primary_metric(findings.portfolio), findings.portfolio)
     sections = [
         *_system(system, unit, findings),
         *_journeys(journeys, unit, findings),
-        *_guardrails(guarded(rows), findings),
+        *_guardrails(guarded(rows, findings.portfolio), findings),
         *_observed(journeys, unit, findings),
         *_checks([*system[:1], *journeys], findings),
         Section("How to read this", lines=HOW_TO_READ),
@@ -47,7 +46,7 @@ def headline(findings: Findings) -> str:
     """Say in a sentence what is known of the whole system."""
     if nothing_was_sent(findings):
         return "Nothing was sent, so that nothing was earned by sending: who was held out and who was not were left alone alike."
-    system, unit = of_system(findings.estimates), unit_of(primary_metric(findings.estimates), findings.portfolio)
+    system, unit = of_system(findings.estimates, findings.portfolio), unit_of(primary_metric(findings.portfolio), findings.portfolio)
     if not system:
         return "Nothing can be said of all journeys together yet: nobody's first entry has matured."
     return f"All journeys together: {wording.verdict_of(system[0], unit)}."
@@ -64,7 +63,7 @@ def _system(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Iterato
         return
     shown = rows[0]
     made = tuple(
-        Figure(f"{figures.signed(row.total)} {unit.noun}", f"{_of_slice(row, findings)}: {_made(row)}")
+        Figure(f"{figures.signed(row.total)} {unit.noun}", f"{_of_slice(row, findings)}: {_made(row, shown.verdict)}")
         for row in rows
         if row.total is not None
     )
@@ -99,10 +98,10 @@ def _of_slice(row: Estimate, findings: Findings) -> str:
     return names.get(row.slice, "in the days after the first entry")
 
 
-def _made(row: Estimate) -> str:
+def _made(row: Estimate, verdict: str) -> str:
     net = "" if row.net is None else f"; net of margin and cost {figures.signed(row.net)}"
     between = figures.between(row.total_low, row.total_high)
-    if row.verdict in {HELPS, HARMS}:
+    if verdict in {HELPS, HARMS}:
         return f"made by it in all ({between}){net}"
     return f"the best guess, where anything from {between} is possible{net}"
 
@@ -163,13 +162,25 @@ _ORDER = (HELPS, HARMS, HARMLESS, NEGLIGIBLE, UNDECIDED, TOO_EARLY, BROKEN)
 
 
 def _pace(row: Estimate) -> str:
-    """Say what an undecided verdict would take, as far as it is not in its words already."""
-    return f" ({row.verdict_reason})" if row.verdict_reason and row.verdict not in {TOO_EARLY, BROKEN} else ""
+    """Say what an undecided verdict would take."""
+    if row.verdict != UNDECIDED or row.more_customers is None:
+        return ""
+    days = f", some {count(row.more_days, 'day')} at the present pace," if row.more_days is not None else ""
+    return f"; {count(row.more_customers, 'more customer')}{days} make the interval half as wide"
 
 
 def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_slice: bool = False) -> str:
     """Draw journeys under each other, as shares of what control did; where that is near nothing, words alone."""
-    drawn = [
+    what = f"What {called(rows[0].journey_id, findings.portfolio)} changes in slices" if by_slice else "What each journey changes"
+    title = f"{what}: {unit.noun}{'' if unit.is_share else ' per customer'}, against being left alone"
+    caption = f"in percent of what held-out customers did; as of {wording.on(findings.day)}; intervals are right at every look"
+    drawn = forest_rows(rows, unit, findings, by_slice=by_slice)
+    return forest.draw(title, caption, drawn, figures.signed_share, [] if by_slice else wording.LEGEND)
+
+
+def forest_rows(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_slice: bool = False) -> list[forest.Row]:
+    """Word the rows of a forest."""
+    return [
         forest.Row(
             name=row.slice.replace(":", " ", 1) if by_slice else called(row.journey_id, findings.portfolio),
             beneath=wording.arms_of(row),
@@ -177,24 +188,20 @@ def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_sl
             figures=_figures(row, unit),
             mark=wording.MARKS.get(row.verdict) if row.scale is not None else None,
             effect=row.shared(row.effect),
-            low=row.shared(row.anytime_low),
-            high=row.shared(row.anytime_high),
+            low=row.shared(row.low),
+            high=row.shared(row.high),
             visible=row.visible_share,
         )
         for row in rows
     ]
-    what = f"What {called(rows[0].journey_id, findings.portfolio)} changes in slices" if by_slice else "What each journey changes"
-    title = f"{what}: {unit.noun}{'' if unit.is_share else ' per customer'}, against being left alone"
-    said = f"in percent of what held-out customers did; as of {wording.on(findings.day)}; intervals are right at every look"
-    return forest.draw(title, said, drawn, figures.signed_share, [] if by_slice else wording.LEGEND)
 
 
 def _figures(row: Estimate, unit: Unit) -> str:
     if row.effect is None:
         return "nothing to compare yet"
     if row.scale is None:
-        return f"{unit.change(row.effect)} ({unit.between(row.anytime_low, row.anytime_high)})"
-    interval = figures.between(row.shared(row.anytime_low), row.shared(row.anytime_high), as_share=True)
+        return f"{unit.change(row.effect)} ({unit.between(row.low, row.high)})"
+    interval = figures.between(row.shared(row.low), row.shared(row.high), as_share=True)
     return f"{figures.signed_share(row.relative)} ({interval})"
 
 
@@ -204,7 +211,7 @@ def _change(row: Estimate, unit: Unit) -> str:
 
 
 def _interval(row: Estimate, unit: Unit) -> str:
-    return unit.between(row.anytime_low, row.anytime_high)
+    return unit.between(row.low, row.high)
 
 
 def _visible(row: Estimate, unit: Unit) -> str:
@@ -262,13 +269,23 @@ def _checks(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
     if not broken:
         lines.append(f"All {count(len(rows), 'comparison')} hold: arms as they were drawn, alike before, and control left alone.")
     table = Table(
-        ("comparison", "the split by chance", "as different before by chance", "left out: merged across arms", "checks"),
+        (
+            "comparison",
+            "the split by chance",
+            "as different before by chance",
+            "merged across arms",
+            "in both arms",
+            "control sent to",
+            "checks",
+        ),
         tuple(
             (
                 called(row.journey_id, findings.portfolio),
                 _chance(row.sample_ratio_p),
                 _chance(row.before_p),
                 f"{row.contaminated:,}",
+                f"{row.unstable:,}",
+                f"{row.sent_to_control:,}",
                 "broken" if row.verdict == BROKEN else "hold",
             )
             for row in rows

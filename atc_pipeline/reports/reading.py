@@ -26,6 +26,7 @@ from atc_pipeline.outcomes.tables import (
 from atc_pipeline.outcomes.velocity import curves
 from atc_pipeline.reports.findings import CURVES, FUNNEL, VELOCITY, Findings
 from atc_pipeline.rules.arms import TREATED
+from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.tables.store import Store
 from atc_pipeline.tables.table import Table
 
@@ -56,7 +57,7 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
         funnel=_funnel(store, matured, day),
         curves=_curves(store, portfolio, matured, day),
         velocity=_velocity(store, day),
-        delivered=_delivered(store, matured, day),
+        delivered=_delivered(store, matured, of_day(JOURNEY_MOVEMENT), day),
     )
 
 
@@ -77,11 +78,11 @@ _MATURED = pl.Schema(
 )
 
 
-def _delivered(store: Store, matured: pl.LazyFrame, day: date) -> int | None:
-    """Count the messages that were delivered; None where nobody knows as nothing was handed over by this lake."""
+def _delivered(store: Store, matured: pl.LazyFrame, movement: pl.DataFrame, day: date) -> int | None:
+    """Count messages that were delivered, by whoever knows of most; None where nobody was ever asked to hand one over."""
     days = [known for known in store.days("activation") if known <= day]
     handed = store.scan("activation", days, may_lack=True)
-    of_entries = int(matured.select(pl.col("delivered").sum()).collect().item() or 0)
+    of_entries = max(int(matured.select(pl.col("delivered").sum()).collect().item() or 0), int(movement["sent"].sum()))
     if handed is None:
         return of_entries or None
     return max(of_entries, int(handed.filter(pl.col("status") == "delivered").select(pl.len()).collect().item()))
@@ -116,7 +117,7 @@ def _funnel(store: Store, matured: pl.LazyFrame, day: date) -> pl.DataFrame:
 
 def _curves(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date) -> pl.DataFrame:
     """Add up money since the entry, of first entries that have matured, whatever names their customers had."""
-    metric = portfolio.money
+    metric = next((metric for metric in portfolio.measured if metric.id == portfolio.money), None)
     days = [known for known in store.days("customer_metrics") if known <= day]
     entries = comparable(matured.collect()).sort("journey_id", "entered_on", "known_as")
     kept = store.scan("customer_metrics", days, may_lack=True)
@@ -128,7 +129,8 @@ def _curves(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date
     names = absorbed(store.lazy("identity_map", day)).select("customer_id", name="absorbed")
     known = names.join(spans.lazy().select("customer_id").unique(), on="customer_id", how="semi").collect()
     older = spans.join(known, on="customer_id").with_columns(customer_id="name").select(spans.columns)
-    money = kept.select("date", "customer_id", "event_date", micro=f"{metric}.micro")
+    value = pl.col(f"{metric.id}.micro") if metric.kind == "sum" else pl.col(f"{metric.id}.n") * MICRO
+    money = kept.select("date", "customer_id", "event_date", micro=value.fill_null(0).cast(pl.Int64))
     return cumulate(pl.concat([spans, older]), money).select(*CURVES)
 
 

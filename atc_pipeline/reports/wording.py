@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.words import count
 from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, MONEY, RESPONSES, Portfolio
 from atc_pipeline.outcomes.tables import (
@@ -22,6 +23,7 @@ from atc_pipeline.outcomes.tables import (
     TOO_EARLY,
     UNDECIDED,
 )
+from atc_pipeline.outcomes.uplift import UNCAPPED
 from atc_pipeline.pictures import figures
 from atc_pipeline.reports.estimates import Estimate
 
@@ -64,6 +66,8 @@ MARKS: Mapping[str, str | None] = {
 
 LEGEND = tuple((mark, WORDS[verdict]) for verdict in (HELPS, HARMS, HARMLESS, NEGLIGIBLE, UNDECIDED, TOO_EARLY) if (mark := MARKS[verdict]))
 
+_MOST_NAME = 80
+
 FORBIDDEN = ("significant", "confidence", "p-value", "p value")
 """Words that are not used: they are read as something else than they mean."""
 
@@ -97,13 +101,15 @@ class Unit:
 def unit_of(metric: str, portfolio: Portfolio) -> Unit:
     """Return the unit of a metric."""
     built_in = {
-        MONEY: Unit(portfolio.measurement.money or "money"),
+        MONEY: Unit("money"),
         GOAL: Unit("reaching the goal", is_share=True),
         GOAL_VALUE: Unit("worth of the goal"),
         RESPONSES: Unit("responses"),
     }
     if metric in built_in:
         return built_in[metric]
+    if metric.endswith(UNCAPPED):
+        return Unit(f"{metric.removesuffix(UNCAPPED)}, not cut off")
     kinds = {measured.id: measured.kind for measured in portfolio.metrics}
     kind = kinds.get(metric)
     return Unit(metric, is_share=kind == "any")
@@ -128,7 +134,7 @@ def _change(row: Estimate, unit: Unit) -> str:
     if row.effect is None:
         return "nothing could be estimated"
     relative = f"{figures.signed_share(row.relative)}, " if row.relative is not None else ""
-    return f"{relative}{unit.change(row.effect)} {_each(unit)} ({unit.between(row.anytime_low, row.anytime_high)})"
+    return f"{relative}{unit.change(row.effect)} {_each(unit)} ({unit.between(row.low, row.high)})"
 
 
 def _each(unit: Unit) -> str:
@@ -136,7 +142,7 @@ def _each(unit: Unit) -> str:
 
 
 def _interval(row: Estimate, unit: Unit) -> str:
-    return f"{unit.between(row.anytime_low, row.anytime_high)} {_each(unit)}"
+    return f"{unit.between(row.low, row.high)} {_each(unit)}"
 
 
 def _could_show(row: Estimate, unit: Unit) -> str:
@@ -165,10 +171,10 @@ def arms_of(row: Estimate) -> str:
 
 
 def called(journey_id: str, portfolio: Portfolio) -> str:
-    """Return what a journey is called, as people know it."""
+    """Return what a journey is called, as people know it; a name of many letters is cut, and says so."""
     if journey_id == SYSTEM:
         return "All journeys together"
-    return next((journey.name for journey in portfolio.journeys if journey.id == journey_id), journey_id)
+    return plain(next((journey.name for journey in portfolio.journeys if journey.id == journey_id), journey_id), _MOST_NAME)
 
 
 def on(day: date | None) -> str:

@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import polars as pl
@@ -107,6 +107,19 @@ class Foreign:
 
     def remove(self, person: Person) -> None:
         """Leave it alone."""
+
+
+@dataclass(frozen=True)
+class Page(Foreign):
+    """A picture or a report of ours, which is all figures: a bare number in it is one of them, and no id."""
+
+    file: kept.KeptPage
+
+    def find(self, person: Person) -> Trace:
+        """Search it for ids that are no numbers."""
+        users, visitors = (frozenset(id for id in ids if not id.isdecimal()) for ids in (person.users, person.visitors))
+        named = replace(person, users=users, visitors=visitors)
+        return super().find(named) if named.ids else Trace(self.place, self.name)
 
 
 @dataclass(frozen=True)
@@ -248,6 +261,8 @@ def _keeper(zone: str, file: kept.KeptFile) -> Keeper:
             return Frame(place, file)
         case kept.KeptLines():
             return Lines(place, file)
+        case kept.KeptPage():
+            return Page(place, file)
         case _:
             return Foreign(place, file)
 

@@ -43,6 +43,11 @@ class KeptFile:
 
 
 @dataclass(frozen=True)
+class KeptPage(KeptFile):
+    """A picture or a report of ours: made of sums, it names nobody."""
+
+
+@dataclass(frozen=True)
 class LeftBehind(KeptFile):
     """An unfinished file that nobody will ever read."""
 

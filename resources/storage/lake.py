@@ -19,7 +19,7 @@ from atc_pipeline.tables.store import DamagedDayError, WrittenBy, require
 from resources.storage import seal
 from resources.storage.code import code_version
 from resources.storage.files import refusal, replacing
-from resources.storage.kept import KeptFile, KeptTable, LeftBehind, all_files
+from resources.storage.kept import KeptFile, KeptPage, KeptTable, LeftBehind, all_files
 from resources.storage.mirror import mirror_of
 from resources.storage.objects import BucketError
 from resources.storage.origins import Origins
@@ -32,6 +32,8 @@ DEFINITIONS = "atc_definitions"
 
 
 _LEFT_BEHIND = r"\..+\.\d+|\..+\.erasing"
+_PAGES = {".html", ".svg"}
+"""What is kept beside tables (``Lake.put``)."""
 _NO_FOOTER = "Invalid thrift: transport error"
 """What Polars says when the system refuses the end of a file, whatever the system said."""
 _tested: dict[Path, tuple[int, int, int]] = {}
@@ -219,6 +221,8 @@ class Lake(dg.ConfigurableResource):
                 yield LeftBehind(name, path)
             elif path.suffix == ".parquet" and not path.name.startswith("."):
                 yield KeptTable(name, path, _rewriting)
+            elif path.suffix in _PAGES and not path.name.startswith("."):
+                yield KeptPage(name, path)
             else:
                 yield KeptFile(name, path)
 

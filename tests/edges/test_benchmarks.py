@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.journeys.resolution import load_portfolio
-from benchmarks import engine, history, population, rendering, smtp
+from benchmarks import engine, history, outcomes, population, rendering, smtp
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
@@ -89,3 +89,12 @@ def test_messages_one_by_one_say_the_same(tmp_path: Path, capsys: pytest.Capture
     """Jinja2 is timed on the bytes that the engine makes."""
     rendering.measure_rendering(tmp_path, 500, 100)
     assert "500 messages of 6 blocks" in capsys.readouterr().out
+
+
+def test_a_day_of_outcomes_is_one_of_many(tmp_path: Path) -> None:
+    """A thirty-first of the open entries matures, once a month is over."""
+    made = outcomes.Made(tmp_path, 1_000, 62)
+    outcomes.make(made, [30, 130])
+    figures = {number: outcomes.run(made, number) for number in (30, 130)}
+    assert (figures[30]["rows of journey_outcomes"], figures[130]["rows of journey_outcomes"]) == (0, 2)
+    assert made.lake.read("journey_entries", outcomes.day_of(99))["matures_on"].unique().to_list() == [outcomes.day_of(130)]

@@ -21,13 +21,19 @@ from tests.graph.small_world import DAYS, FIRST, JOURNEYS, line, make_world, run
 pytestmark = pytest.mark.slow
 
 THIRD, LAST = DAYS[2:]
+MEASURED = JOURNEYS.replace(
+    "traits:",
+    "metrics: {revenue: {sum: revenue, of: Order Completed}}\n"
+    "measurement: {money: revenue, window_days: 1, long_days: 1, late_days: 0}\ntraits:",
+)
+"""What is measured is known on the day after."""
 HERS = ("c03", "c04", "phone", "anon:phone")
 """c04 became c03, whose phone it is; c05 used it once."""
 
 
 def make_merging_world(folder: Path) -> dict[str, str]:
     """Write the small world, with a visitor who turns out to be c03, an alias of c04, and a device that c05 borrows."""
-    environment = make_world(folder, JOURNEYS)
+    environment = make_world(folder, MEASURED)
     bought = {"event": "Order Completed", "properties": {"revenue": 5}}
     for day in DAYS:
         lines = [
@@ -106,7 +112,18 @@ def test_a_dry_run_tells_everything_and_changes_nothing(world: dict[str, str], i
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     told = erase(world, instance, customer_id="c03")
     assert told["ids"] == "2 of users, 1 of anonymous visitors"
-    for table in ("raw_events", "rejected_events", "identity_map", "customer_profiles", "journey_state", "landing", "outbox", "ledger"):
+    measured = ("customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes")
+    for table in (
+        "raw_events",
+        "rejected_events",
+        "identity_map",
+        "customer_profiles",
+        "journey_state",
+        "landing",
+        "outbox",
+        "ledger",
+        *measured,
+    ):
         assert f"| {table} |" in str(told["would_be_removed"])
     assert "left" not in told
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before

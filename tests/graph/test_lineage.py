@@ -33,6 +33,16 @@ TOGETHER = (
         "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "journey_outcomes",
         "long_outcomes",
     ),
+    (
+        "path_steps",
+        "path_durations",
+        "path_summary",
+        "journey_attribution",
+        "journey_movement",
+        "journey_alternatives",
+        "journey_described",
+        "journey_satisfaction",
+    ),
     (),
 )  # fmt: skip
 """Tables that one step makes; any other is alone."""

@@ -81,6 +81,26 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
          "delivered", "more_customers", "more_days"),
         COUNTS,
     ) | {"verdict": WORDS},
+    "path_steps": {"position": (0,), "sent": COUNTS, "responses": COUNTS},
+    "path_durations": {
+        "counted_from": WORDS, **dict.fromkeys(("days", "converted", "left", "sent", "responses"), COUNTS),
+    },
+    "path_summary": dict.fromkeys(("customers", "conversions", "open", "sent", "responses"), COUNTS),
+    "journey_attribution": {"paths": COUNTS, "conversions": COUNTS},
+    "journey_movement": {
+        "day_index": (0,),
+        "survival": SHARES,
+        **dict.fromkeys(
+            ("at_risk", "converted", "exited", "interrupted", "completed", "unsubscribed", "sent", "responded", "watched_treated",
+             "watched_control", "advanced_treated", "advanced_control"),
+            COUNTS,
+        ),
+    },
+    "journey_alternatives": {"day_index": (0,), "customers": COUNTS, "taken": COUNTS},
+    "journey_described": dict.fromkeys(("quiet_treated", "quiet_control", "returned_treated", "returned_control"), COUNTS),
+    "journey_satisfaction": dict.fromkeys(
+        ("treated", "control", "answered_treated", "answered_control", "answers_treated", "answers_control"), COUNTS
+    ),
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
     "journey_entries": {
         "entry_number": (0,),

@@ -214,6 +214,7 @@ def test_rows_are_theirs_by_the_columns_a_table_has() -> None:
     """By customer, whatever the column is called; by the ids of events; by an id and its type. Rows of others stay."""
     assert rows(customer_id=["ann", "bob", "anon:phone", None], spend=[1.0, 2.0, 3.0, 4.0]) == [(0, "theirs", None), (2, "theirs", None)]
     assert rows(absorbed=["ann-maiden", "x"], survivor_customer_id=["ann", "bob"]) == [(0, "theirs", None)]
+    assert rows(customer_id=["a name of before", "bob"], known_as=["ann", "bob"]) == [(0, "theirs", None)]
     assert rows(user_id=["bob", None, "-1", "ann"], anonymous_id=["phone", "phone", "phone", None]) == [
         (0, "shared", None),
         (1, "theirs", None),

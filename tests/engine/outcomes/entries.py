@@ -12,7 +12,7 @@ import polars as pl
 from atc_pipeline.journeys.document import parse_document
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import resolve
-from atc_pipeline.outcomes.tables import SYSTEM, columns_of, journey_entries, journey_outcomes, long_outcomes
+from atc_pipeline.outcomes.tables import journey_entries, journey_outcomes, long_outcomes
 from atc_pipeline.outcomes.uplift import Evidence
 
 FIRST = date(2026, 1, 1)

@@ -112,10 +112,11 @@ class World:
         write_day(self.store, Metrics(self.store, self.portfolio), day)
         state = self._state(number)
         self.store.write("journey_state", day, state)
-        self.store.write("journey_assignments", day, self._answers(number))
+        answers = self._answers(number)
         self.maturing = self.maturing or Maturing(self.store, self.portfolio)
         entries = pl.DataFrame(self.entered.get(number, []), schema=journey_entries(self.portfolio).schema).sort("customer_id")
-        tables = {name: frame.lazy().collect() for name, frame in self.maturing.of(day, entries, state).items()}
+        tables = {name: frame.lazy().collect() for name, frame in self.maturing.of(day, entries, state, answers).items()}
+        self.store.write("journey_assignments", day, answers)
         for name, frame in {"journey_entries": entries, **tables}.items():
             self.store.write(name, day, frame, self.maturing.made_by)
         return tables

@@ -22,7 +22,7 @@ from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.outcomes.tables import UPLIFT
+from atc_pipeline.outcomes.tables import ENTRY, JOURNEY_ATTRIBUTION, MODELS, PATH_DURATIONS, PATH_STEPS, SIGHT, SILENT, UPLIFT
 from atc_pipeline.promises.catalog import MODULES
 
 TODAY = date(2026, 3, 10)
@@ -77,8 +77,10 @@ TABLES = {
     "activity": {"date": pl.Date(), "customer_id": pl.String(), "events": pl.Int64()},
     "activation": ACTIVATION.schema,
     "assignments": JOURNEY_ASSIGNMENTS.schema,
+    "attribution": JOURNEY_ATTRIBUTION.schema,
     "candidates": SCORED_CANDIDATES.schema,
     "coverage": FEATURE_COVERAGE.schema,
+    "durations": PATH_DURATIONS.schema,
     "entries": ENTRIES,
     "events": RAW_EVENTS.schema,
     "identity_map": IDENTITY_MAP.schema,
@@ -89,6 +91,7 @@ TABLES = {
     "queues": JOURNEY_QUEUES.schema,
     "rendered": RENDERED_MESSAGES.schema,
     "sent": SENT,
+    "steps": PATH_STEPS.schema,
     "state": JOURNEY_STATE.schema,
     "syncs": AUDIENCE_SYNCS.schema,
     "uplift": UPLIFT.schema,
@@ -98,6 +101,7 @@ OF_YESTERDAY = {
     "broken_identities": "identity_map",
     "broken_rules": "state",
     "lost_customers": "profiles",
+    "lost_paths": "steps",
     "unaccounted_journeys": "assignments",
 }
 
@@ -113,6 +117,7 @@ RULES: Mapping[str, Callable[..., pl.LazyFrame]] = {
 }
 KEYS = {
     "miscounted_events": "date",
+    "uncredited_conversions": "date",
     "overfull_journeys": "journey_id",
     "unreadable": "feature",
     "unclear_consent": "feature",
@@ -204,12 +209,71 @@ def feature(name: str, skipped: int, read: int, **more: object) -> Row:
     return {"feature": name, "part": 1, "event": "Bought", "events": skipped + read, "skipped": skipped, "read": read, **more}
 
 
+def touch(customer: str, position: int, journey: str = "once", **more: object) -> Row:
+    """Return a step of a customer's path, which began five days ago."""
+    entered_on = BEFORE + timedelta(days=position - 1)
+    step = {"customer_id": customer, "path_started_on": BEFORE, "position": position, "journey_id": journey, "entered_on": entered_on}
+    return {**step, **more}
+
+
+def closed(customer: str, position: int, **more: object) -> Row:
+    """Return a step of a path that closed today."""
+    return touch(customer, position, **{"closed_on": TODAY, "is_conversion": True, "value": 5.0, **more})
+
+
+def duration(path: str, counted_from: str, converted: int, left: int, value: float) -> Row:
+    """Return how many times a path closed after three days."""
+    return {"path": path, "counted_from": counted_from, "days": 3, "converted": converted, "left": left, "value": value}
+
+
+def credit(journey: str, conversions: float, value: float, **more: float) -> Row:
+    """Return what a journey is given of paths, by every model alike but where told otherwise."""
+    shares = {f"{what}_{model}": of for what, of in (("conversions", conversions), ("value", value)) for model in MODELS}
+    return {"journey_id": journey, **shares, **more}
+
+
 def people(*names: str) -> list[Row]:
     """Return customers who were first seen before yesterday."""
     return [{"customer_id": name, "first_seen_on": BEFORE} for name in names]
 
 
 SOUND: Mapping[str, Rows] = {
+    "broken_paths": {
+        "steps": [
+            touch("u", 1),
+            touch("u", 2, "twice"),
+            *(closed("v", position) for position in (1, 2, 3)),
+            touch("v", 1, path_started_on=TODAY, entered_on=TODAY),
+            touch("w", 1, SILENT),
+            touch("w", 2, SILENT),
+        ]
+    },
+    "lost_paths": {
+        "steps": [touch("u", 1), closed("v", 1), touch("x", 1)],
+        "yesterday": [touch("u", 1), touch("v", 1), touch("w", 1), touch("x", 1), closed("y", 1)],
+        "absorbed": [{"absorbed": "w", "customer_id": "u"}],
+    },
+    "unfollowed_entries": {
+        "steps": [
+            touch("u", 1, entered_on=TODAY),
+            touch("v", 1, SILENT, entered_on=TODAY),
+            touch("w", 1),
+            touch("w", 2, "twice", entered_on=TODAY),
+        ],
+        "entries": [
+            {"customer_id": "u", "journey_id": "once", "arm": "treated"},
+            {"customer_id": "v", "journey_id": "once", "arm": "control"},
+            {"customer_id": "w", "journey_id": "twice", "arm": "treated"},
+        ],
+    },
+    "uncredited_conversions": {
+        "attribution": [credit("once", 1.5, 20.0), credit("twice", 0.5, 10.0)],
+        "durations": [
+            duration("once > twice", ENTRY, 2, 3, 30.0),
+            duration("once > twice", SIGHT, 2, 3, 30.0),
+            duration(SILENT, ENTRY, 1, 1, 7.0),
+        ],
+    },
     "wrong_members": {
         "members": [member("u"), member("v", "buying"), member("w", "buying")],
         "assignments": [answer("u", "start", "once"), answer("v", "none", None), answer("w", "start", "twice")],
@@ -831,6 +895,45 @@ BROKEN = (
     Broken("unexpected_messages", "to one who is held out", ["v"], {"messages": [message("v", "once")]}),
     Broken("unexpected_messages", "of another journey", ["u"], {"messages": [message("u", "twice")]}),
     Broken("unexpected_messages", "of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
+    Broken("broken_paths", "a place twice", ["u"], {"steps": [touch("u", 1), touch("u", 1, "twice"), touch("u", 3)]}),
+    Broken("broken_paths", "a place is missing", ["u"], {"steps": [touch("u", 1), touch("u", 3)]}),
+    Broken("broken_paths", "it began on another day", ["u"], {"steps": [touch("u", 1, entered_on=YESTERDAY)]}),
+    Broken("broken_paths", "it closed in two ways", ["u"], {"steps": [closed("u", 1), closed("u", 2, value=6.0)]}),
+    Broken("broken_paths", "a step on the day it closed", ["u"], {"steps": [closed("u", 1), closed("u", 2, entered_on=TODAY)]}),
+    Broken("broken_paths", "control beside a touch", ["u"], {"steps": [touch("u", 1), touch("u", 2, SILENT)]}),
+    Broken(
+        "broken_paths",
+        "two that are open",
+        ["u", "u"],
+        {"steps": [touch("u", 1), touch("u", 1, path_started_on=YESTERDAY, entered_on=YESTERDAY), touch("v", 1)]},
+    ),
+    Broken("lost_paths", "it is neither open nor closed", ["v"], {"steps": [touch("u", 1), touch("x", 1)]}),
+    Broken("lost_paths", "absorbed by nobody", ["w"], {"absorbed": []}),
+    Broken("lost_paths", "whose name is another one by now", ["x"], {"steps": [touch("u", 1), closed("v", 1), touch("w", 1)]}),
+    Broken("unfollowed_entries", "an entry is no step", ["u"], {"steps": [touch("w", 2, "twice", entered_on=TODAY)]}),
+    Broken("unfollowed_entries", "a step that nobody entered", ["u", "w"], {"entries": []}),
+    Broken(
+        "unfollowed_entries",
+        "entered in control",
+        ["u"],
+        {
+            "entries": [
+                {"customer_id": "u", "journey_id": "once", "arm": "control"},
+                {"customer_id": "w", "journey_id": "twice", "arm": "treated"},
+            ]
+        },
+    ),
+    *(
+        Broken(
+            "uncredited_conversions",
+            f"{what} by {model}",
+            [TODAY],
+            {"attribution": [credit("once", 2.0, 30.0, **{f"{what}_{model}": 3.5})]},
+        )
+        for what in ("conversions", "value")
+        for model in MODELS
+    ),
+    Broken("uncredited_conversions", "no credit at all", [TODAY], {"attribution": []}),
     Broken("unplanned_deliveries", "a message that nobody planned", ["u"], {"messages": [message("u", "twice")]}),
     Broken("unplanned_deliveries", "one of another day", ["u"], {"messages": [message("u", "once", date=YESTERDAY)]}),
     Broken(

@@ -88,7 +88,7 @@ def draw(seed: int, folder: Path) -> Drawn:
     for name, size in JOURNEYS.items():
         shares = [(0.3, None), (0.3, None), (0.5, None), (0.3, "b")][: 1 if name == "nobody_out" else 4]
         for number in range(size):
-            entry = first_entry(random, of, name, f"c{number:04}", *random.choice(shares))
+            entry = first_entry(random, name, f"c{number:04}", *random.choice(shares))
             if name == "nobody_out":
                 entry |= {"holdout": 0.0} | ({} if entry["held_out_by"] == "policy" else {"arm": "treated", "held_out_by": None})
             again = [{**entry, "entry_number": 2, "date": entry["date"] + 9 * DAY}] if random.random() < 0.1 else []
@@ -96,12 +96,12 @@ def draw(seed: int, folder: Path) -> Drawn:
                 each["matures_on"] = each["date"] + 9 * DAY
                 drawn.entries.append(each)
                 if each["matures_on"] <= TODAY:
-                    drawn.outcomes.append(outcome(random, of, each))
-            drawn.long += [long_outcome(random, of, entry)] if entry["date"] + 92 * DAY <= TODAY else []
+                    drawn.outcomes.append(outcome(random, each))
+            drawn.long += [long_outcome(random, entry)] if entry["date"] + 92 * DAY <= TODAY else []
     return drawn
 
 
-def first_entry(random: Random, of: Portfolio, journey: str, customer: str, holdout: float, version: str | None) -> Row:
+def first_entry(random: Random, journey: str, customer: str, holdout: float, version: str | None) -> Row:
     """Draw a first entry."""
     chance = random.random()
     by = "policy" if chance < 0.1 else "journey" if random.random() < holdout else None
@@ -134,7 +134,7 @@ def first_entry(random: Random, of: Portfolio, journey: str, customer: str, hold
     }
 
 
-def amounts(random: Random, of: Portfolio, entry: Row) -> Row:
+def amounts(random: Random, entry: Row) -> Row:
     """Draw what a customer did, of whom more is to be expected who did more before, and who is treated."""
     factor = 0.0 if entry["journey_id"] == "silent" else 1.3 if entry["arm"] == "treated" else 1.0
     buys = random.random() < (0.1 if entry["journey_id"] == "skewed" else 0.5)
@@ -157,9 +157,9 @@ def before(entry: Row) -> Row:
     return {name: value for name, value in entry.items() if name.endswith("_before")}
 
 
-def outcome(random: Random, of: Portfolio, entry: Row) -> Row:
+def outcome(random: Random, entry: Row) -> Row:
     """Draw what came of an entry."""
-    did = amounts(random, of, entry)
+    did = amounts(random, entry)
     has_goal = entry["goal_within_days"] is not None
     return {
         "date": entry["matures_on"],
@@ -179,7 +179,7 @@ def outcome(random: Random, of: Portfolio, entry: Row) -> Row:
     }
 
 
-def long_outcome(random: Random, of: Portfolio, entry: Row) -> Row:
+def long_outcome(random: Random, entry: Row) -> Row:
     """Draw what came of a first entry in the long run."""
     names = ("journey_id", "customer_id", "arm", "held_out_by", "holdout", "holdout_version", "version")
     return {
@@ -188,6 +188,6 @@ def long_outcome(random: Random, of: Portfolio, entry: Row) -> Row:
         "known_as": entry["customer_id"],
         **{name: entry[name] for name in names},
         "contaminated": False,
-        **amounts(random, of, entry),
+        **amounts(random, entry),
         **before(entry),
     }

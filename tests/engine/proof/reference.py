@@ -257,6 +257,20 @@ def contaminated(entry: Row, all_entries: Iterable[Row], known: Known) -> bool:
     )
 
 
+def in_two_arms(entry: Row, every: Iterable[tuple[str, Row]], name: str, known: Known) -> bool:
+    """Return whether a first entry's customer is by now one with another in a different arm."""
+
+    def is_control(one: Row) -> bool:
+        return bool(one["held_out_by"] == "policy" if name == SYSTEM else one["arm"] == "control")
+
+    mine = known.now(entry["customer_id"])
+    return any(
+        other_name == name and known.now(other["customer_id"]) == mine and is_control(other) != is_control(entry)
+        for other_name, other in every
+        if name != SYSTEM or other["version"] == entry["version"]
+    )
+
+
 def goal_of(entry: Row, known: Known, portfolio: Portfolio) -> Row:
     """Return what came of an entry's goal, in its own days."""
     journey = next((journey for journey in portfolio.journeys if journey.id == entry["journey_id"]), None)
@@ -310,23 +324,27 @@ def before(entry: Row, portfolio: Portfolio) -> Row:
     return {column: entry.get(column, 0.0) for column in columns}
 
 
-def triggers(all_entries: Iterable[Row], known: Known) -> list[Row]:
-    """Return each customer's first entry into any journey since the version in force then began, under the name it was made by."""
-    first: dict[tuple[str, str], Row] = {}
-    for entry in sorted(all_entries, key=lambda row: (row["date"], row["customer_id"])):
-        if entry["date"] <= known.day:
-            first.setdefault((entry["version"], entry["customer_id"]), entry)
-    return list(first.values())
+def triggers(todays: Iterable[Row], earlier: Iterable[Row], since: date, known: Known) -> set[tuple[str, date]]:
+    """Return (customer, day) of the entries of a day that are the first into any journey since the version of that day began.
+
+    ``earlier``: the entries of the days before, of customers as they were called then; who has logged in since is no new customer.
+    """
+    been = {known.now(entry["customer_id"]) for entry in earlier if since <= entry["date"] < known.day}
+    return {(entry["customer_id"], known.day) for entry in todays if entry["customer_id"] not in been}
 
 
-def long_outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio) -> list[Row]:
-    """Return ``long_outcomes`` of a day: first entries, into a journey or into any, whose long window closed on it."""
+def long_outcomes(all_entries: Sequence[Row], triggered: set[tuple[str, date]], known: Known, portfolio: Portfolio) -> list[Row]:
+    """Return ``long_outcomes`` of a day: first entries, into a journey or into any, whose long window closed on it.
+
+    Of the system, control is whom the policy holds out: who is held out by a journey alone is sent what others say.
+    """
     of = portfolio.measurement
     entered_on = known.day - (of.long_days + of.late_days) * DAY
-    every = [(entry["journey_id"], entry, entry["held_out_by"]) for entry in all_entries if entry["entry_number"] == 1]
-    every += [(SYSTEM, entry, entry["held_out_by"]) for entry in triggers(all_entries, known)]
+    every = [(entry["journey_id"], entry) for entry in all_entries if entry["entry_number"] == 1]
+    every += [(SYSTEM, entry) for entry in all_entries if (entry["customer_id"], entry["date"]) in triggered]
     found = []
-    for name, entry, by in every:
+    for name, entry in every:
+        by = entry["held_out_by"] if name != SYSTEM or entry["held_out_by"] == "policy" else None
         if entry["date"] != entered_on:
             continue
         found.append(
@@ -336,9 +354,12 @@ def long_outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio
                 "customer_id": entry["customer_id"],
                 "entered_on": entered_on,
                 "known_as": known.now(entry["customer_id"]),
-                "arm": entry["arm"],
+                "arm": "treated" if by is None else "control",
                 "held_out_by": by,
+                "holdout": entry["policy_holdout" if name == SYSTEM else "holdout"],
+                "holdout_version": None if name == SYSTEM else entry["holdout_version"],
                 "version": entry["version"],
+                "contaminated": in_two_arms(entry, every, name, known),
                 **known.sums(measured(portfolio), entry["customer_id"], entered_on, entered_on + of.long_days * DAY),
                 **before(entry, portfolio),
             }
@@ -623,7 +644,7 @@ def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) ->
 
 def variant_stratum(row: Row, other: str, journey: Journey) -> Any:
     """Return with whom a customer of a variant is compared: those who entered under the same shares, so far as their own says them."""
-    share = row["variant_probability"] if len(journey.variants) == 2 else None  # noqa: PLR2004  # of two, one says the other
+    share = row["variant_probability"] if len(journey.variants) == 2 else None  # of two, one says the other
     return row["holdout_version"], share if share is None or row["variant"] != other else round(1 - share, 6)
 
 

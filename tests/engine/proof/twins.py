@@ -11,8 +11,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from atc_pipeline.days.course import Course
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
@@ -21,7 +19,7 @@ from resources.storage.memory import Memory
 from tests.engine import reference as decision
 from tests.engine.comparison import placements
 from tests.engine.proof import reference
-from tests.engine.reference import Row
+from tests.engine.reference import DAY, Row
 from tests.engine.worlds import World
 
 KEYS = {
@@ -69,7 +67,7 @@ def expected(made: Made) -> dict[str, list[Row]]:
 
     The reference decides once more, with every option on record, whoever got the places of a full journey by the engine.
     """
-    memory, history, sent = decision.Memory(), [], []
+    memory, history, sent, triggered, since = decision.Memory(), [], [], set(), made.world.days[0]
     tables: dict[str, list[Row]] = {table: [] for table in KEYS}
     for day in made.world.days:
         portfolio = made.loaded[day]
@@ -82,7 +80,9 @@ def expected(made: Made) -> dict[str, list[Row]]:
         decided = decision.decide_day(memory, history, profiles, queues, every, day, (), chosen, earlier)
         assert not decided["objections"], decided["objections"][:5]
         sent += decided["outbound_messages"]
-        tables["journey_entries"] += reference.entries(
+        if day - DAY in made.loaded and made.loaded[day - DAY].version != portfolio.version:
+            since = day
+        entries = reference.entries(
             [{**row, "portfolio": portfolio.fingerprint} for row in decided["journey_assignments"]],
             decided["scored_candidates"],
             decided["journey_state"],
@@ -92,8 +92,10 @@ def expected(made: Made) -> dict[str, list[Row]]:
             known,
             portfolio,
         )
+        triggered |= reference.triggers(entries, tables["journey_entries"], since, known)
+        tables["journey_entries"] += entries
         tables["journey_outcomes"] += reference.outcomes(tables["journey_entries"], known, portfolio, endings(memory))
-        tables["long_outcomes"] += reference.long_outcomes(tables["journey_entries"], known, portfolio)
+        tables["long_outcomes"] += reference.long_outcomes(tables["journey_entries"], triggered, known, portfolio)
     return tables
 
 
