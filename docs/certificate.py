@@ -21,9 +21,10 @@ from atc_pipeline.certificate.estimator import estimator_is_right
 from atc_pipeline.certificate.faults import broken_worlds_are_noticed
 from atc_pipeline.certificate.future import future_is_not_seen
 from atc_pipeline.certificate.pipeline import pipeline_claims
+from atc_pipeline.certificate.real import real_money_is_right
 from atc_pipeline.certificate.verdicts import broken_is_noticed, knows_when_it_cannot, looking_is_safe, many_are_safe
 from resources.storage.trials import Trials
-from sample import world
+from sample import households, world
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -35,6 +36,7 @@ def _on_worlds(scale: Scale) -> Iterator[Claim]:
     yield from pipeline_claims(scale, world.make, Trials())
     yield broken_worlds_are_noticed(scale, world.make, Trials())
     yield future_is_not_seen(scale, world.make, Trials())
+    yield from real_money_is_right(scale, households.make, Trials())
 
 
 CLAIMS: tuple[Trying, ...] = (estimator_is_right, knows_when_it_cannot, many_are_safe, looking_is_safe, broken_is_noticed, _on_worlds)
