@@ -124,7 +124,7 @@ def test_dagster_keeps_pictures_and_words_and_where_the_file_is(lake: Lake, tmp_
     for facts in (proved, described):
         assert facts["picture"].value.startswith("![")
         assert len(facts["picture"].value) <= KEPT_LETTERS + 100
-        assert len(dg.serialize_value(dg.AssetMaterialization("one", metadata=facts))) < 120_000
+        assert len(dg.serialize_value(dg.AssetMaterialization("one", metadata=facts))) < 100_000
 
 
 def test_what_dagster_keeps_is_bounded(tmp_path: Path) -> None:
