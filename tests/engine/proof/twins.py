@@ -67,7 +67,7 @@ def expected(made: Made) -> dict[str, list[Row]]:
 
     The reference decides once more, with every option on record, whoever got the places of a full journey by the engine.
     """
-    memory, history, sent, triggered, since = decision.Memory(), [], [], set(), made.world.days[0]
+    memory, history, sent, triggered, since = decision.Memory(), [], [], {}, made.world.days[0]
     tables: dict[str, list[Row]] = {table: [] for table in KEYS}
     for day in made.world.days:
         portfolio = made.loaded[day]
@@ -99,30 +99,28 @@ def expected(made: Made) -> dict[str, list[Row]]:
     return tables
 
 
-@dataclass(frozen=True)
-class Either:
-    """A value that the contract leaves open."""
-
-    of: tuple[Any, ...]
-
-
 def endings(memory: decision.Memory) -> reference.Ending:
-    """Return how to tell when a stay ended: by everything that was ever decided."""
+    """Return how to tell when a stay ended: by everything that was ever decided.
+
+    Of two stays that became one in a merge, what is left behind ends as it is, or as the one that goes on does.
+    """
 
     def ending(customer: str, journey: str, entered_on: date) -> tuple[Any, Any]:
         spells = [spell for spell in memory.of(customer, journey) if spell.entered_on == entered_on]
-        days, reasons = tuple(spell.ended_on for spell in spells), tuple(spell.ended_reason for spell in spells)
-        return (days[0], reasons[0]) if len(spells) == 1 else (Either(days), Either(reasons))
+        if len(spells) == 1 and not spells[0].is_behind:
+            return spells[0].ended_on, spells[0].ended_reason
+        every = memory.of(customer, journey)
+        return reference.Either(tuple(spell.ended_on for spell in every)), reference.Either(tuple(spell.ended_reason for spell in every))
 
     return ending
 
 
 def is_same(ours: Any, theirs: Any) -> bool:
-    """Return whether two values are equal: floats to 1e-9."""
-    if isinstance(theirs, Either):
+    """Return whether two values are equal: floats to 1e-8, of which scores have nine digits."""
+    if isinstance(theirs, reference.Either):
         return ours in theirs.of
     if isinstance(ours, float) and isinstance(theirs, float):
-        return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-9)
+        return math.isclose(ours, theirs, rel_tol=1e-8, abs_tol=1e-9)
     return bool(ours == theirs) and type(ours) is type(theirs)
 
 
@@ -145,6 +143,35 @@ def differences(table: str, rows: Iterable[Row], wanted_rows: Sequence[Row]) -> 
     return sorted(says)
 
 
+def report(made: Made, day: date) -> reference.Report:
+    """Return what is known of all entries by a day."""
+    days = [at for at in made.world.days if at <= day]
+    known = reference.Known.by(day, [event for at in days for event in made.rows("raw_events", at)])
+    rows = [[row for at in days for row in made.rows(table, at)] for table in KEYS]
+    return reference.Report(*rows, known.now, made.loaded[day], day)
+
+
+def disagreements(rows: Iterable[Row], of: reference.Report) -> list[str]:
+    """Say where estimates of the engine are not the reference's, of journeys: figures of each row, and rows that are missing."""
+    journeys = {journey.id: journey for journey in of.portfolio.journeys}
+    made = {(row["journey_id"], row["metric"], row["slice"]): row for row in rows if row["journey_id"] in journeys}
+    wanted = {(journey, metric, slice_): of.figures(journeys[journey], metric, slice_) for journey, metric, slice_ in made}
+    wanted |= {(*at, "all"): figures for at, figures in of.all().items()}
+    says = [f"row {at} is missing: {wanted[at]}" for at in wanted.keys() - made.keys()]
+    for at in wanted.keys() & made.keys():
+        names = {name for name, value in made[at].items() if isinstance(value, float)} & ESTIMATES | wanted[at].keys()
+        says += [
+            f"{at} {name}: the engine says {made[at][name]!r}, the reference {wanted[at].get(name)!r}"
+            for name in sorted(names)
+            if not is_same(made[at][name], wanted[at].get(name))
+        ]
+    return sorted(says)
+
+
+ESTIMATES = {"effect", "effect_unadjusted", "std_error", "p_anytime", "fixed_low", "anytime_high", "relative", "before_p", "total"}
+"""What is null in the engine where there is no estimate in the reference."""
+
+
 def compare(made: Made) -> None:
     """Compare table by table."""
     wanted = expected(made)
@@ -152,6 +179,9 @@ def compare(made: Made) -> None:
         rows = [row for day in made.world.days if made.store.has(table, day) for row in made.rows(table, day)]
         says = differences(table, rows, wanted[table])
         assert not says, "\n".join([f"{table} of the engine is not the reference's:", *says[:10]])
+    for day in made.world.days[6::4] + made.world.days[-1:]:
+        says = disagreements(made.rows("uplift", day), report(made, day))
+        assert not says, "\n".join([f"uplift of {day} of the engine is not the reference's:", *says[:10]])
 
 
 Check = Callable[[Made], None]
