@@ -62,14 +62,9 @@ class Uplift:
         """Return what the estimates of a day stand on."""
         entries = self.entries.until(day)
         recent, cost, sent_to_control = self.late.of(day, entries)
-<<<<<<< HEAD
         names = absorbed(self.store.lazy("identity_map", day)).collect()
         outcomes, long = (_known_by_now(rows, names) for rows in (self.outcomes.until(day), self.long.until(day)))
-        evidence = Evidence(entries, outcomes, long, recent.lazy(), cost, sent_to_control)
-        return {"uplift": estimate_uplift(evidence, self.portfolio, today=day)}
-=======
-        return Evidence(entries, self.outcomes.until(day), self.long.until(day), recent.lazy(), cost, sent_to_control)
->>>>>>> reports
+        return Evidence(entries, outcomes, long, recent.lazy(), cost, sent_to_control)
 
 
 def _known_by_now(rows: pl.LazyFrame, names: pl.DataFrame) -> pl.LazyFrame:
