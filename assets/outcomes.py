@@ -1,16 +1,16 @@
-"""What came of it: the segment matrix, what a marketer looks at first, a small table of each day and a picture of a stretch of them."""
+"""What came of it: the segment matrix, what a marketer looks at first; and what journeys are worth, against who was held out."""
 
 import dagster as dg
 
 from assets.daily import after, daily, days_of, each_day
 from assets.shown.matrix import picture_of
-from atc_pipeline.days.outcomes import Matrix
+from atc_pipeline.days.outcomes import Matrix, Uplift
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
 
 def outcome_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``segment_matrix``."""
+    """Build ``segment_matrix`` and ``uplift``."""
 
     @dg.asset(name="segment_matrix", **daily(partitions, "decisions", after(["micro_segment_memberships", "journey_assignments"])))
     def matrix(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
@@ -21,4 +21,12 @@ def outcome_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
         context.add_asset_metadata(picture, asset_key="segment_matrix", partition_key=days[-1].isoformat())
         return dg.MaterializeResult()
 
-    return [matrix]
+    @dg.asset(
+        **daily(partitions, "proof", after(["journey_entries", "journey_outcomes", "long_outcomes", "customer_metrics", "identity_map"]))
+    )
+    def uplift(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+        """Estimated anew each day, of all that has matured; nothing decides from it."""
+        each_day(context, lake, Uplift(lake, journeys.load()))
+        return dg.MaterializeResult()
+
+    return [matrix, uplift]

@@ -43,6 +43,7 @@ class Course:
             "queues": decision.Queues(store, portfolio),
             "decision": decision.Decision(store, portfolio, delivered, shard=shard),
             "matrix": outcomes.Matrix(store, portfolio),
+            "uplift": outcomes.Uplift(store, portfolio),
             "paths": paths.Described(store, portfolio),
             "messages": activation.Messages(store, portfolio),
             "members": audiences.Members(store, portfolio),

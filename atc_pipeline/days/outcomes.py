@@ -136,8 +136,15 @@ class Late:
 
 
 def _in_control(entries: pl.LazyFrame, sent: pl.DataFrame, names: pl.LazyFrame, day: date) -> dict[str, int]:
-    """Count customers in control, of entries that have not matured, who were sent messages for the journey after they entered it."""
-    held_out = entries.filter((pl.col("arm") == CONTROL) & (pl.col("matures_on") > day)).select("customer_id", "journey_id", "date")
-    wrong = survivors(held_out, names).join(sent.lazy(), on=["customer_id", "journey_id"]).filter(pl.col("event_date") > pl.col("date"))
+    """Count customers in control, of entries that have not matured, who were sent messages for the journey after they entered it.
+
+    Whoever was ever treated in it too, perhaps under another name, was sent them for that.
+    """
+    who = ["customer_id", "journey_id"]
+    # Few were sent anything lately: first theirs.
+    theirs = survivors(entries.select(*who, "date", "arm", "matures_on"), names).join(sent.lazy(), on=who, how="semi")
+    held_out = theirs.filter((pl.col("arm") == CONTROL) & (pl.col("matures_on") > day))
+    never_treated = held_out.join(theirs.filter(pl.col("arm") == TREATED), on=who, how="anti")
+    wrong = never_treated.join(sent.lazy(), on=who).filter(pl.col("event_date") > pl.col("date"))
     counts = wrong.group_by("journey_id").agg(pl.col("customer_id").n_unique().cast(pl.Int64)).collect()
     return dict(counts.iter_rows())

@@ -231,6 +231,20 @@ def something_comes_too_late(world: World) -> str:
     return str(over["arm"])
 
 
+def of_a_journey(**values: object) -> Break:
+    """Say something else of a journey than was estimated."""
+    return edited("uplift", "rescue", pl.col("journey_id") == "rescue", **values)
+
+
+def delivered_to_control(world: World) -> str:
+    """A customer is held out, and was sent a message all the same."""
+    row = world.lake.read("activation", LAST).row(0, named=True)
+    world.set("activation", pl.col("idempotency_key") == row["idempotency_key"], status="delivered")
+    in_it = (CUSTOMER == row["customer_id"]) & (pl.col("journey_id") == row["journey_id"])
+    world.set("journey_assignments", in_it, arm="control")
+    return str(row["customer_id"])
+
+
 def a_key_twice(table: str) -> Break:
     """Repeat a row."""
 
@@ -285,7 +299,7 @@ CONTENT_IS_TEA = pl.col("content") == "tea_2"
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "segment_matrix",
+    "journey_funnel", "customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "uplift", "segment_matrix",
     "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
     "audience_syncs", "answers", "audience_changes", "sent_events",
 )  # fmt: skip
@@ -363,6 +377,14 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "other money": an_outcome_otherwise,
     },
     "journey_outcomes.late_share": {"it comes too late": something_comes_too_late},
+    "uplift.control_is_silent": {
+        "an event of ours says so": of_a_journey(sent_to_control=1),
+        "it was delivered": delivered_to_control,
+    },
+    "uplift.sample_ratio": {"an arm is short of some": of_a_journey(sample_ratio_p=0.0001)},
+    "uplift.alike_before": {"they were not": of_a_journey(before_p=0.000001)},
+    "uplift.arms_are_stable": {"one is in both": of_a_journey(unstable=1)},
+    "uplift.null_effect": {"of nothing": of_a_journey(verdict="helps")},
     "journey_entries.one_entry_per_start": {
         "a start without an entry": an_entry_otherwise(),
         "another number": an_entry_otherwise(entry_number=9),
@@ -437,6 +459,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
 
 YELLOW = {
     "journey_outcomes.late_share",
+    "uplift.null_effect",
     "raw_events.files_passed_over",
     "raw_events.lines_arrived",
     "audience_members.identifiers_are_plain",
@@ -452,6 +475,9 @@ YELLOW = {
 """Checks that warn; the others are red."""
 STOPS_NOTHING = {
     *YELLOW,
+    "uplift.sample_ratio",
+    "uplift.alike_before",
+    "uplift.arms_are_stable",
     "outbound_messages.keys_are_unique",
     "activation.messages_are_delivered",
     "audience_syncs.audience_shrinks",

@@ -96,6 +96,11 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "journey_satisfaction": dict.fromkeys(
         ("treated", "control", "answered_treated", "answered_control", "answers_treated", "answers_control"), COUNTS
     ),
+    "uplift": dict.fromkeys(
+        ("treated", "control", "treated_nonzero", "control_nonzero", "immature", "contaminated", "unstable", "sent_to_control",
+         "delivered", "more_customers", "more_days"),
+        COUNTS,
+    ) | {"verdict": WORDS},
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
     "journey_entries": {
         "entry_number": (0,),

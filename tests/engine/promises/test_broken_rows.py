@@ -22,7 +22,7 @@ from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
-from atc_pipeline.outcomes.tables import ENTRY, JOURNEY_ATTRIBUTION, MODELS, PATH_DURATIONS, PATH_STEPS, SIGHT, SILENT
+from atc_pipeline.outcomes.tables import ENTRY, JOURNEY_ATTRIBUTION, MODELS, PATH_DURATIONS, PATH_STEPS, SIGHT, SILENT, UPLIFT
 from atc_pipeline.promises.catalog import MODULES
 
 TODAY = date(2026, 3, 10)
@@ -94,6 +94,7 @@ TABLES = {
     "steps": PATH_STEPS.schema,
     "state": JOURNEY_STATE.schema,
     "syncs": AUDIENCE_SYNCS.schema,
+    "uplift": UPLIFT.schema,
 }
 """The columns of a rule's argument; ``yesterday`` is the rule's first table but where a rule says otherwise."""
 OF_YESTERDAY = {
@@ -120,12 +121,18 @@ KEYS = {
     "overfull_journeys": "journey_id",
     "unreadable": "feature",
     "unclear_consent": "feature",
-}
+} | dict.fromkeys(("messages_in_control", "uneven_splits", "unlike_before", "unstable_arms", "proved_of_nothing"), "journey_id")
 """What the rows of a rule are about, other than customers."""
 
 OURS = '{"library": {"name": "atc_pipeline"}}'
 Row = Mapping[str, object]
 Rows = Mapping[str, Sequence[Row]]
+
+
+def told_of(journey: str, metric: str = "money", **more: object) -> Row:
+    """Return an estimate of a journey about which there is nothing to object."""
+    fine = {"slice": "all", "sample_ratio_p": 0.4, "before_p": 0.5, "unstable": 0, "sent_to_control": 0, "delivered": 3}
+    return {"journey_id": journey, "metric": metric, "verdict": "undecided", **fine, **more}
 
 
 def option(journey: str, ruling: str, *failed: str, **more: object) -> Row:
@@ -380,6 +387,29 @@ SOUND: Mapping[str, Rows] = {
             entry("w", "once", held_out_by="journey", policy_holdout=0.0),
             entry("x", "once", holdout=0.0, policy_holdout=0.0),
         ]
+    },
+    "messages_to_control": {
+        "activation": [
+            {"customer_id": name, "journey_id": "once", "status": status} for name, status in (("u", "delivered"), ("v", "failed"))
+        ],
+        "assignments": [
+            answer("u", "start", "once"),
+            answer("v", "start", "once", arm="control"),
+            answer("w", "start", "once", arm="control"),
+        ],
+    },
+    **{
+        rule: {
+            "uplift": [
+                told_of("once"),
+                told_of("twice", sample_ratio_p=None, before_p=None, delivered=None),
+                told_of("daily", "orders", before_p=0.0004, verdict="helps"),
+                told_of("daily", slice="segment:a", sample_ratio_p=0.0, before_p=0.0, verdict="harms"),
+                told_of("system", slice="long", verdict="helps", delivered=None),
+                told_of("system", slice="run_rate", sample_ratio_p=0.0),
+            ]
+        }
+        for rule in ("messages_in_control", "uneven_splits", "unlike_before", "unstable_arms", "proved_of_nothing")
     },
     "overfull_journeys": {
         "assignments": [
@@ -764,6 +794,49 @@ BROKEN = (
             "assignments": [answer(name, "start", "daily") for name in "uv"],
             "sent": [{"customer_id": name, "journey_id": "daily"} for name in "uv"],
         },
+    ),
+    Broken(
+        "messages_to_control",
+        "who is held out was written to",
+        ["v"],
+        {"activation": [{"customer_id": name, "journey_id": "once", "status": "delivered"} for name in "uv"]},
+    ),
+    Broken(
+        "messages_to_control",
+        "for another journey, or on another day",
+        [],
+        {
+            "activation": [
+                {"customer_id": "v", "journey_id": "twice", "status": "delivered"},
+                {"customer_id": "v", "journey_id": "once", "status": "delivered", "date": YESTERDAY},
+            ]
+        },
+    ),
+    Broken(
+        "messages_in_control",
+        "two were told something",
+        ["twice"],
+        {"uplift": [told_of("once"), *(told_of("twice", metric, sent_to_control=2) for metric in ("money", "orders"))]},
+    ),
+    Broken(
+        "uneven_splits", "a journey", ["once"], {"uplift": [told_of("once", sample_ratio_p=0.0009), told_of("twice", sample_ratio_p=0.001)]}
+    ),
+    Broken("uneven_splits", "the system", ["system"], {"uplift": [told_of("system", slice="long", sample_ratio_p=0.0)]}),
+    Broken(
+        "unlike_before", "the only one looked at", ["once"], {"uplift": [told_of("once", before_p=0.0009), told_of("twice", before_p=None)]}
+    ),
+    Broken("unlike_before", "one of two looked at", [], {"uplift": [told_of("once", before_p=0.0009), told_of("twice")]}),
+    Broken(
+        "unstable_arms", "somebody is in both", ["once"], {"uplift": [told_of("once", unstable=1), told_of("once", "orders", unstable=1)]}
+    ),
+    *(
+        Broken(
+            "proved_of_nothing",
+            f"it {verdict}",
+            ["once"],
+            {"uplift": [told_of("once", verdict=verdict, delivered=0), told_of("twice", delivered=0, verdict="harmless")]},
+        )
+        for verdict in ("helps", "harms")
     ),
     *(
         Broken("unfit_texts", f"{part}: {text[:20]!r}", ["u"], {"rendered": [said("u", **{part: text}), said("v")]})
