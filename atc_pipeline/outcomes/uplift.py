@@ -160,15 +160,15 @@ def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.Data
     facts = cells.group_by("journey_id").agg(
         *stretch, pl.col("delivered").filter(is_treated).sum(), sent_to_control=pl.col("reached").filter(~is_treated).sum()
     )
-    told = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
+    told_of = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
     for metric in metrics:
-        journeys = [name for name, names in told.items() if metric.id.removesuffix(UNCAPPED) in names]
+        journeys = [name for name, names in told_of.items() if metric.id.removesuffix(UNCAPPED) in names]
         yield compare(whole.filter(pl.col("journey_id").is_in(journeys)), metric, expected).join(facts, on="journey_id")
     primary = next((metric for metric in metrics if metric.id == (portfolio.money or GOAL)), None)
     if primary is not None:
         held_out = cells.filter(~is_treated)["journey_id"].unique().to_list()
         slices = [*_cuts(cells, arm), _of_segments(rows, held_out, primary, arm), *_of_variants(cells, portfolio, arm)]
-        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told)))
+        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told_of)))
         compared = compare(sliced, primary, expected).filter(pl.col("effect").is_not_null())
         yield compared.join(sliced.group_by("journey_id", "slice").agg(*stretch), on=["journey_id", "slice"])
 
@@ -211,15 +211,15 @@ _AT_ONCE = 200_000
 def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Yield sums of the treated of each variant, and where control stands those of the first one listed."""
     for journey in portfolio.journeys:
-        first, *others = [share.id for share in journey.variants] or [""]
-        treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if others else cells.clear()
+        first, *further = [share.id for share in journey.variants] or [""]
+        treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if further else cells.clear()
         is_first = pl.col("variant") == first
         # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other.
-        share = pl.col("variant_probability").round(6) if len(others) == 1 else pl.lit(None, pl.Float64)
-        for other in others:
-            two = treated.filter(pl.col("variant").is_in([first, other])).with_columns(
+        share = pl.col("variant_probability").round(6) if len(further) == 1 else pl.lit(None, pl.Float64)
+        for variant in further:
+            two = treated.filter(pl.col("variant").is_in([first, variant])).with_columns(
                 (~is_first).alias(IS_TREATED),
-                slice=pl.lit(f"variant:{first}/{other}"),
+                slice=pl.lit(f"variant:{first}/{variant}"),
                 holdout=pl.when(is_first).then(share).otherwise((1 - share).round(6)),
             )
             yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
@@ -239,8 +239,8 @@ def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.Da
     stretch = sums.group_by("journey_id").agg(pl.col("from_on").min(), pl.col("to_on").max())
     ids = [journey.id for journey in portfolio.journeys]
     for metric in metrics:
-        told = [SYSTEM, *ids] if metric.id == portfolio.money else [SYSTEM]
-        compared = compare(sums.filter(pl.col("journey_id").is_in(told)), metric, portfolio.measurement.expected_customers)
+        told_of = [SYSTEM, *ids] if metric.id == portfolio.money else [SYSTEM]
+        compared = compare(sums.filter(pl.col("journey_id").is_in(told_of)), metric, portfolio.measurement.expected_customers)
         yield compared.filter(pl.col("effect").is_not_null() | (pl.col("journey_id") == SYSTEM)).join(stretch, on="journey_id")
 
 
