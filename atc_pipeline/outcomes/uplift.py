@@ -146,21 +146,22 @@ def _cut_off(rows: pl.LazyFrame, portfolio: Portfolio, money: str | None = None)
 def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
     """Yield every metric of every journey; and the primary one by what was true at entry, where there is something to compare."""
     expected = portfolio.measurement.expected_customers
-    metrics = _read(portfolio, mature.collect_schema().names())
+    told_of = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
+    wanted = set().union(*told_of.values())
+    metrics = [metric for metric in _read(portfolio, mature.collect_schema().names()) if metric.id.removesuffix(UNCAPPED) in wanted]
     rows = _cut_off(mature, portfolio).with_columns(
-        (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.strftime("%Y-%m"), variant=_variant(portfolio)
+        (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.month_start(), **_variant(portfolio)
     )
     stretch = (pl.col("from_on").min(), pl.col("to_on").max())
     days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
     messages = (pl.col("delivered").sum().cast(pl.Int64), (pl.col("delivered") > 0).sum().cast(pl.Int64).alias("reached"))
     arm = ["journey_id", *STRATUM, IS_TREATED]
-    cells = add_up(rows, [*arm, *_CUTS], metrics, *days, *messages)
+    cells = add_up(rows, [*arm, "month", "preferred_channel", *_variant(portfolio)], metrics, *days, *messages)
     whole = again(cells, arm, *stretch).with_columns(slice=pl.lit(ALL))
     is_treated = pl.col(IS_TREATED)
     facts = cells.group_by("journey_id").agg(
         *stretch, pl.col("delivered").filter(is_treated).sum(), sent_to_control=pl.col("reached").filter(~is_treated).sum()
     )
-    told_of = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
     for metric in metrics:
         journeys = [name for name, names in told_of.items() if metric.id.removesuffix(UNCAPPED) in names]
         yield compare(whole.filter(pl.col("journey_id").is_in(journeys)), metric, expected).join(facts, on="journey_id")
@@ -173,19 +174,19 @@ def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.Data
         yield compared.join(sliced.group_by("journey_id", "slice").agg(*stretch), on=["journey_id", "slice"])
 
 
-_CUTS = ("month", "preferred_channel", "variant", "variant_probability")
-
-
-def _variant(portfolio: Portfolio) -> pl.Expr:
-    """Return the variant of journeys that have some; a step's variant of others is but a label."""
+def _variant(portfolio: Portfolio) -> dict[str, pl.Expr]:
+    """Return the variant, and its share, of journeys that have some; a step's variant of others is but a label."""
     names = [journey.id for journey in portfolio.journeys if journey.variants]
-    return pl.when(pl.col("journey_id").is_in(names)).then("variant")
+    return {name: pl.when(pl.col("journey_id").is_in(names)).then(name) for name in ("variant", "variant_probability") if names}
 
 
 def _cuts(cells: pl.DataFrame, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Yield sums by the month of entry, and by the channel that was preferred then."""
-    for name, column in {"month": "month", "channel": "preferred_channel"}.items():
-        cut = cells.drop_nulls(column).with_columns(slice=pl.concat_str(pl.lit(f"{name}:"), column))
+    for column, name in {
+        "month": pl.col("month").dt.strftime("month:%Y-%m"),
+        "preferred_channel": "channel:" + pl.col("preferred_channel"),
+    }.items():
+        cut = cells.drop_nulls(column).with_columns(slice=name)
         yield again(cut, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
 
 
@@ -193,17 +194,18 @@ def _of_segments(rows: pl.LazyFrame, journeys: Sequence[str], metric: Asked, arm
     """Add up by segment at entry, of journeys with somebody held out: combinations of segments first, which are fewer than customers."""
     stretch = (pl.col("from_on").min(), pl.col("to_on").max())
     days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
-    combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(pl.col("segments").list.join(_BETWEEN))
-    cells = add_up(combined, [*arm, "segments"], [metric], *days)
+    # By a hash of each list: to group by lists, or by what they look like as text, takes half as long again.
+    digest = pl.col("segments").list.eval(pl.element().hash()).list.sum().alias("digest")
+    combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(digest)
+    cells = add_up(combined, [*arm, "digest"], [metric], pl.col("segments").first(), *days).drop("digest")
     sums = []
     for part in cells.iter_slices(_AT_ONCE):
-        single = part.with_columns(pl.col("segments").str.split(_BETWEEN)).explode("segments").filter(pl.col("segments") != "")
+        single = part.filter(pl.col("segments").list.len() > 0).explode("segments")
         sums.append(again(single, [*arm, "segments"], *stretch))
     total = again(pl.concat(sums), [*arm, "segments"], *stretch) if sums else cells
     return total.select(pl.concat_str(pl.lit("segment:"), "segments").alias("slice"), pl.exclude("segments"))
 
 
-_BETWEEN = "\n"
 _AT_ONCE = 200_000
 """Combinations taken apart at once: where each customer has one of their own, all of them would not fit into memory."""
 

@@ -75,9 +75,12 @@ def test_whom_the_policy_holds_out_is_of_no_journey() -> None:
     """Those of them who come to a journey are other people than those who are held out of it alone."""
     evidence = World(PLAIN).evidence()
     expected = row_of(evidence)
-    more = [evidence.outcomes, evidence.outcomes.with_columns(arm=pl.lit("control"), held_out_by=pl.lit("policy"), revenue=pl.lit(9e6))]
-    entries = [evidence.entries, evidence.entries.with_columns(arm=pl.lit("control"), held_out_by=pl.lit("policy"))]
-    assert row_of(replace(evidence, outcomes=pl.concat(more), entries=pl.concat(entries))) == expected
+
+    def with_more(rows: pl.LazyFrame) -> pl.LazyFrame:
+        names = {name: pl.concat_str(name, pl.lit("'")) for name in ("customer_id", "known_as") if name in rows.collect_schema()}
+        return pl.concat([rows, rows.with_columns(**names, arm=pl.lit("control"), held_out_by=pl.lit("policy"))])
+
+    assert row_of(replace(evidence, outcomes=with_more(evidence.outcomes), entries=with_more(evidence.entries))) == expected
 
 
 def test_entries_again_are_no_customers_more() -> None:
