@@ -94,10 +94,11 @@ def _merged(entries: pl.LazyFrame) -> pl.DataFrame:
     first = entries.filter(pl.col("entry_number") == 1).select("journey_id", "customer_id", "arm", "held_out_by", "date", known_as=known)
     # Hashes first: to compare five million names with each other takes as long as all the sums.
     digest = pl.sum_horizontal(pl.col("journey_id").hash() // 2, pl.col("known_as").hash(1) // 2)
-    who = ["journey_id", "known_as"]
+    who, is_ours = ["journey_id", "known_as"], pl.col("held_out_by").ne_missing(POLICY)
     theirs = first.filter(digest.is_duplicated()).sort("date", "customer_id").collect()
-    counts = theirs.group_by(who).agg(arms=pl.col("arm").n_unique(), names=pl.col("customer_id").n_unique())
-    is_ours = pl.col("held_out_by").ne_missing(POLICY)
+    counts = theirs.group_by(who).agg(
+        arms=pl.col("arm").n_unique(), own_arms=pl.col("arm").filter(is_ours).n_unique(), names=pl.col("customer_id").n_unique()
+    )
     again = (
         theirs.filter(is_ours).with_columns(is_again=pl.int_range(pl.len()).over(who) > 0).select("journey_id", "customer_id", "is_again")
     )
@@ -119,7 +120,7 @@ def _mature(outcomes: pl.LazyFrame, merged: pl.DataFrame) -> tuple[pl.LazyFrame,
     out = pl.concat([left_out, again]).unique()
     counted = first if out.is_empty() else first.join(out.lazy(), on=who, how="anti")
     excluded = left_out.unique().group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64))
-    unstable = merged.filter((pl.col("arms") > 1) & (pl.col("names") == 1)).group_by("journey_id")
+    unstable = merged.filter((pl.col("own_arms") > 1) & (pl.col("names") == 1)).group_by("journey_id")
     return counted, excluded, unstable.agg(unstable=pl.col("known_as").n_unique().cast(pl.Int64))
 
 
