@@ -55,12 +55,13 @@ class Evidence:
 
 def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """One row per journey, metric and slice, and those of the system: ``UPLIFT``."""
-    mature, excluded, unstable = _mature(evidence.outcomes)
+    merged = _merged(evidence.entries)
+    mature, excluded, unstable = _mature(evidence.outcomes, merged)
     entered = _entered(evidence.entries)
     recent = None if evidence.recent is None else evidence.recent.collect()
     estimates = [
         *_of_journeys(mature, portfolio),
-        *_in_the_long_run(evidence.long, portfolio),
+        *_in_the_long_run(_once(evidence.long, merged, recent), portfolio),
         *([] if recent is None else _of_late(recent, portfolio, today)),
     ]
     rows = pl.concat([*estimates, _unmeasured(portfolio)], how="diagonal_relaxed").unique(
@@ -84,35 +85,43 @@ def metrics_of(journey: Journey, portfolio: Portfolio) -> list[str]:
     return [*(metric.id for metric in portfolio.measured if metric.id in kept), *goal]
 
 
-def _mature(outcomes: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
+def _merged(entries: pl.LazyFrame) -> pl.DataFrame:
+    """One row per first entry of customers who have several into the same journey, under as many ``names`` and in so many ``arms``.
+
+    ``is_again``: another one of them came before. ``entries`` say who is ``known_as`` whom today, or else everybody is who they were.
+    """
+    known = pl.col("known_as" if "known_as" in entries.collect_schema() else "customer_id")
+    first = entries.filter(pl.col("entry_number") == 1).select("journey_id", "customer_id", "arm", "held_out_by", "date", known_as=known)
+    # Hashes first: to compare five million names with each other takes as long as all the sums.
+    digest = pl.sum_horizontal(pl.col("journey_id").hash() // 2, pl.col("known_as").hash(1) // 2)
+    who, is_ours = ["journey_id", "known_as"], pl.col("held_out_by").ne_missing(POLICY)
+    theirs = first.filter(digest.is_duplicated()).sort("date", "customer_id").collect()
+    counts = theirs.group_by(who).agg(
+        arms=pl.col("arm").n_unique(), own_arms=pl.col("arm").filter(is_ours).n_unique(), names=pl.col("customer_id").n_unique()
+    )
+    again = (
+        theirs.filter(is_ours).with_columns(is_again=pl.int_range(pl.len()).over(who) > 0).select("journey_id", "customer_id", "is_again")
+    )
+    return theirs.join(counts, on=who).join(again, on=["journey_id", "customer_id"], how="left").unique(["journey_id", "customer_id"])
+
+
+def _mature(outcomes: pl.LazyFrame, merged: pl.DataFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
     """Return the first entries that count; and by journey how many do not, and customers who have two arms all the same.
 
-    Two customers may have become one after both entries had matured, or one of them, and whom the policy holds out is one of them, too:
-    ``known_as`` says who is who today.
+    Two customers may have become one after one of their entries, or both, had matured. In one arm they count once.
     """
-    every, who = outcomes.filter(pl.col("entry_number") == 1), ["journey_id", "known_as"]
-    first, both = every.filter(pl.col("held_out_by").ne_missing(POLICY)), _in_two_arms(every, who)
-    merged = both.filter(pl.col("names") > 1).select(who)
-    in_both = pl.concat([every.filter("contaminated").select(who).collect(), merged]).unique()
-    if in_both.is_empty():
-        counted, left_out = first, first.clear()
-    else:
-        counted, left_out = first.join(in_both.lazy(), on=who, how="anti"), first.join(in_both.lazy(), on=who, how="semi")
-    excluded = left_out.group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64)).collect()
-    unstable = both.join(in_both, on=who, how="anti").group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64))
-    return counted, excluded, unstable
-
-
-def _in_two_arms(every: pl.LazyFrame, who: Sequence[str]) -> pl.DataFrame:
-    """One row per journey and customer who is in both arms: under how many ``names``."""
-    # Hashes first: to compare five million names with each other takes as long as all the sums.
-    digest = pl.sum_horizontal(*(pl.col(name).hash(number) // 2 for number, name in enumerate(who)))
-    hashed = every.select(digest.alias("digest"), (pl.col("arm") == CONTROL).alias("is_control")).collect()
-    control = hashed.filter("is_control").select("digest").unique()
-    suspects = hashed.filter(~pl.col("is_control")).join(control, on="digest", how="semi")["digest"]
-    theirs = every.filter(digest.is_in(suspects.implode())) if suspects.len() else every.clear()
-    both = theirs.group_by(*who).agg(arms=pl.col("arm").n_unique(), names=pl.col("customer_id").n_unique())
-    return both.filter(pl.col("arms") > 1).select(*who, "names").collect()
+    first = outcomes.filter((pl.col("entry_number") == 1) & pl.col("held_out_by").ne_missing(POLICY))
+    who, is_in_both = ["journey_id", "customer_id"], (pl.col("arms") > 1) & (pl.col("names") > 1)
+    in_both = merged.filter(is_in_both).select(who)
+    again = merged.filter(pl.col("is_again") & ~is_in_both).select(who)
+    left_out = first.filter("contaminated").select(who).collect()
+    if in_both.height:
+        left_out = pl.concat([left_out, first.select(who).join(in_both.lazy(), on=who, how="semi").collect()])
+    out = pl.concat([left_out, again]).unique()
+    counted = first if out.is_empty() else first.join(out.lazy(), on=who, how="anti")
+    excluded = left_out.unique().group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64))
+    unstable = merged.filter((pl.col("own_arms") > 1) & (pl.col("names") == 1)).group_by("journey_id")
+    return counted, excluded, unstable.agg(unstable=pl.col("known_as").n_unique().cast(pl.Int64))
 
 
 def _entered(entries: pl.LazyFrame) -> pl.DataFrame:
@@ -227,15 +236,27 @@ def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) 
             yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
 
 
+def _once(long: pl.LazyFrame, merged: pl.DataFrame, recent: pl.DataFrame | None) -> pl.LazyFrame:
+    """Keep one row per customer there is by now, journey by journey and of the system; none of those who are in two arms."""
+    is_out = ((pl.col("arms") > 1) & (pl.col("names") > 1)) | pl.col("is_again")
+    who = ["journey_id", "customer_id"]
+    kept = long.filter(~pl.col("contaminated")).join(merged.filter(is_out).select(who).lazy(), on=who, how="anti")
+    if recent is None:
+        return kept
+    alone = _alone(recent).lazy().select("customer_id", "entered_on")
+    is_system = pl.col("journey_id") == SYSTEM
+    return pl.concat([kept.filter(~is_system), kept.filter(is_system).join(alone, on=["customer_id", "entered_on"], how="semi")])
+
+
 def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
     """Yield the long run: of each journey its primary metric, of the system every metric that there is money or responses of."""
     columns = long.collect_schema().names()
     metrics = [metric for metric in _read(portfolio, columns) if metric.id not in {GOAL, GOAL_VALUE}]
     is_system = pl.col("journey_id") == SYSTEM
     is_held_out = pl.col("held_out_by").eq_missing(POLICY)
-    counted = long.filter(
-        ~pl.col("contaminated"), pl.when(is_system).then(pl.col("version") == portfolio.version).otherwise(~is_held_out)
-    ).with_columns(pl.when(is_system).then(~is_held_out).otherwise(pl.col("arm") == TREATED).alias(IS_TREATED))
+    counted = long.filter(pl.when(is_system).then(pl.col("version") == portfolio.version).otherwise(~is_held_out)).with_columns(
+        pl.when(is_system).then(~is_held_out).otherwise(pl.col("arm") == TREATED).alias(IS_TREATED)
+    )
     days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
     sums = add_up(_cut_off(counted, portfolio), ["journey_id", *STRATUM, IS_TREATED], metrics, *days).with_columns(slice=pl.lit(LONG))
     stretch = sums.group_by("journey_id").agg(pl.col("from_on").min(), pl.col("to_on").max())
