@@ -64,7 +64,9 @@ class Uplift:
         recent, cost, sent_to_control = self.late.of(day, entries)
         # Some became one with others after their entries had matured.
         names = absorbed(self.store.lazy("identity_map", day)).collect().lazy()
-        known = survivors(entries.with_columns(entered_as="customer_id"), names).rename({"customer_id": "known_as", "entered_as": "customer_id"})
+        known = survivors(entries.with_columns(entered_as="customer_id"), names).rename(
+            {"customer_id": "known_as", "entered_as": "customer_id"}
+        )
         return Evidence(known, self.outcomes.until(day), self.long.until(day), recent.lazy(), cost, sent_to_control)
 
 

@@ -92,10 +92,12 @@ def _merged(entries: pl.LazyFrame) -> pl.DataFrame:
     """
     known = pl.col("known_as" if "known_as" in entries.collect_schema() else "customer_id")
     first = entries.filter(pl.col("entry_number") == 1).select("journey_id", "customer_id", "arm", "held_out_by", "date", known_as=known)
-    # Hashes first: to compare five million names with each other takes as long as all the sums.
-    digest = pl.sum_horizontal(pl.col("journey_id").hash() // 2, pl.col("known_as").hash(1) // 2)
     who, is_ours = ["journey_id", "known_as"], pl.col("held_out_by").ne_missing(POLICY)
-    theirs = first.filter(digest.is_duplicated()).sort("date", "customer_id").collect()
+    # Hashes first: to compare five million names with each other takes as long as all the sums.
+    digest = (pl.col("journey_id").hash() // 2 + pl.col("known_as").hash(1) // 2).alias("digest")
+    hashed = first.select(digest).collect()["digest"]
+    twice = hashed.clear() if hashed.n_unique() == hashed.len() else hashed.filter(hashed.is_duplicated()).unique()
+    theirs = (first.filter(digest.is_in(twice.implode())) if twice.len() else first.clear()).sort("date", "customer_id").collect()
     counts = theirs.group_by(who).agg(
         arms=pl.col("arm").n_unique(), own_arms=pl.col("arm").filter(is_ours).n_unique(), names=pl.col("customer_id").n_unique()
     )
