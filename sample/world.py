@@ -481,9 +481,9 @@ class _Work:
 def _fatigue(day: Ints, counts: Flags) -> Floats:
     """Return how fresh each message finds its reader, by rows of messages of one; only those count that ``counts``."""
     before = np.zeros(day.shape, np.int32)
-    for other in range(day.shape[1]):
-        ago = day - day[:, other : other + 1]
-        before += (ago > 0) & (ago <= FATIGUE_DAYS) & counts[:, other : other + 1]
+    for column in range(day.shape[1]):
+        ago = day - day[:, column : column + 1]
+        before += (ago > 0) & (ago <= FATIGUE_DAYS) & counts[:, column : column + 1]
     return np.asarray((1 - FATIGUE) ** before)
 
 

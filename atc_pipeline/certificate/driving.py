@@ -1,7 +1,7 @@
 """A world driven through the pipeline day by day: its lines land, the course of the day is run, what is due is delivered the next day.
 
-What belongs here: the loop, and an outbox that needs no network. What does not: what is concluded (``pipeline``, ``looking``, ``faults``),
-any world, or any store.
+What belongs here: the loop, and an outbox that needs no network. What does not: what is concluded (``pipeline``, ``faults``, ``future``,
+``real``), any world, or any store.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -81,8 +81,8 @@ def _noticed_on(driven: Driven, broken: Store, fault: Fault) -> int | None:
         if fault.change is not None:
             entries = fault.change(driven.store.lazy("journey_entries", day))
             broken.write("journey_entries", day, entries, driven.store.definitions("journey_entries", day))
-        said = uplift.make(day)["uplift"].lazy().collect()
-        if (said["verdict"] == BROKEN).any():
+        rows = uplift.make(day)["uplift"].lazy().collect()
+        if (rows["verdict"] == BROKEN).any():
             return number
     return None
 

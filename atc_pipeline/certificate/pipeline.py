@@ -115,12 +115,14 @@ def _slack(worlds: int) -> float:
     return 0.0 if worlds >= WORLDS[Scale.FULL] else 2.0 * (0.05 * 0.95 / worlds) ** 0.5
 
 
-def observe(scenario: str, worlds: Worlds, stores: Stores, *, count: int, seed: int) -> Observed:
+def observe(
+    scenario: str, worlds: Worlds, stores: Stores, *, count: int, seed: int, customers: int = CUSTOMERS, days: int = DAYS
+) -> Observed:
     """Drive so many worlds of a scenario, some of them side by side, and note what is said of each day."""
     together = min(TOGETHER, count)
     parts = []
     for batch in range(count // together):
-        world = worlds(scenario, 1_000 * seed + batch, count=together, customers=CUSTOMERS, days=DAYS)
+        world = worlds(scenario, 1_000 * seed + batch, count=together, customers=customers, days=days)
         parts.append(observe_together(Driven.into(stores.empty(), world, left_out=SHOWN)))
     offset = [pl.col("world") + batch * together for batch in range(len(parts))]
     return Observed(
@@ -134,8 +136,8 @@ def observe_together(driven: Driven) -> Observed:
     looked = [look for day in driven.run() for look in [_look(driven, day)] if look is not None]
     today = driven.world.days[-1]
     truth = truths(driven, today)
-    said = pl.concat(looked) if looked else pl.DataFrame(schema=_LOOK)
-    judged = said.join(_on_days(truth, said), on=["world", "journey_id", "date"], how="inner").with_columns(
+    seen = pl.concat(looked) if looked else pl.DataFrame(schema=_LOOK)
+    judged = seen.join(_on_days(truth, seen), on=["world", "journey_id", "date"], how="inner").with_columns(
         covers=pl.col("truth").is_between("anytime_low", "anytime_high"),
         is_false=((pl.col("verdict") == HELPS) & (pl.col("truth") <= 0)) | ((pl.col("verdict") == HARMS) & (pl.col("truth") >= 0)),
     )
@@ -181,8 +183,8 @@ def _look(driven: Driven, today: date) -> pl.DataFrame | None:
         )
         for world in may_be_said
     ]
-    said = pl.concat([pl.DataFrame(schema={name: _LOOK[name] for name in ("world", "journey_id", "verdict")}), *verdicts])
-    looked = rows.drop("verdict").join(said, on=["world", "journey_id"], how="left").with_columns(pl.lit(today).alias("date"))
+    verdict = pl.concat([pl.DataFrame(schema={name: _LOOK[name] for name in ("world", "journey_id", "verdict")}), *verdicts])
+    looked = rows.drop("verdict").join(verdict, on=["world", "journey_id"], how="left").with_columns(pl.lit(today).alias("date"))
     return looked.select(*_LOOK).filter(pl.col("anytime_low").is_not_null())
 
 
@@ -205,11 +207,11 @@ def truths(driven: Driven, today: date) -> pl.DataFrame:
     return rows.with_columns(driven.world.planted(rows))
 
 
-def _on_days(truth: pl.DataFrame, said: pl.DataFrame) -> pl.DataFrame:
+def _on_days(truth: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     """One row per world, journey and day of a look: the mean of what was planted for the entries that had matured by then."""
     by_day = truth.group_by("world", "journey_id", "date").agg(pl.col("planted").sum(), count=pl.len()).sort("date")
     so_far = by_day.with_columns(pl.col("planted", "count").cum_sum().over("world", "journey_id"))
-    looks = said.select("world", "journey_id", "date").sort("date")
+    looks = seen.select("world", "journey_id", "date").sort("date")
     known = looks.join_asof(so_far, on="date", by=["world", "journey_id"], check_sortedness=False)
     return known.select("world", "journey_id", "date", truth=pl.col("planted") / pl.col("count"))
 
@@ -221,8 +223,8 @@ def _last(driven: Driven, today: date, truth: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for world in sorted(journeys["world"].unique()):
         uplift = estimate_uplift(evidence_of(driven, today, world), driven.portfolio, today=today)
-        told = (_told(uplift, driven.portfolio), _told(uplift, driven.portfolio, SYSTEM, of=LONG))
-        rows.append(pl.concat(told).with_columns(world=pl.lit(world, pl.Int64), customers=pl.col("treated") + pl.col("control")))
+        of_money = (_told(uplift, driven.portfolio), _told(uplift, driven.portfolio, SYSTEM, of=LONG))
+        rows.append(pl.concat(of_money).with_columns(world=pl.lit(world, pl.Int64), customers=pl.col("treated") + pl.col("control")))
     return (
         pl.concat(rows)
         .join(pl.concat([journeys, system]), on=["world", "journey_id"], how="inner")

@@ -33,7 +33,7 @@ def attribute_closed(closed: pl.DataFrame, uplift: pl.DataFrame, money: str | No
         .agg(taken=pl.col("converted").sum() + pl.col("left").sum(), conversions=pl.col("converted").sum(), value=pl.col("value").sum())
         .with_columns(journeys=pl.col("path").str.split(TO))
     )
-    is_whole = (pl.col("slice") == "all") & (pl.col("metric") == money)
+    is_whole = (pl.col("slice") == "all") & (pl.col("metric") == pl.lit(money, pl.String))
     proved = uplift.filter(is_whole).select("journey_id", proved="total", proved_low="total_low", proved_high="total_high")
     rows = attribute(paths).join(proved, on="journey_id", how="left", maintain_order="left")
     return rows.with_columns(pl.lit(today).alias("date")).select(*JOURNEY_ATTRIBUTION.schema).sort("journey_id")

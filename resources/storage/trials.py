@@ -13,6 +13,8 @@ LOOKED_BACK_ON = (
     "activation",
     "customer_activity",
     "customer_metrics",
+    "identity_map",
+    "journey_assignments",
     "journey_entries",
     "journey_outcomes",
     "journey_state",

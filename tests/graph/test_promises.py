@@ -240,7 +240,7 @@ def delivered_to_control(world: World) -> str:
     """A customer is held out, and was sent a message all the same."""
     row = world.lake.read("activation", LAST).row(0, named=True)
     world.set("activation", pl.col("idempotency_key") == row["idempotency_key"], status="delivered")
-    in_it = (CUSTOMER == row["customer_id"]) & (pl.col("journey_id") == row["journey_id"])
+    in_it = (row["customer_id"] == CUSTOMER) & (pl.col("journey_id") == row["journey_id"])
     world.set("journey_assignments", in_it, arm="control")
     return str(row["customer_id"])
 
@@ -380,8 +380,8 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "entered too often": edited("journey_state", "c03", times_entered=9),
     },
     "customer_metrics.money_is_that_of_the_events": {
-        "more": edited("customer_metrics", "c05", **{"revenue.micro": 1}),
-        "nothing": dropped("customer_metrics", "c05"),
+        "more": edited("customer_metrics", "c03", **{"revenue.micro": 1}),
+        "nothing": dropped("customer_metrics", "c03"),
     },
     "journey_outcomes.outcomes_complete": {
         "one is lost": a_first_row("journey_outcomes"),
