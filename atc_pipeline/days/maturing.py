@@ -25,7 +25,7 @@ LONG_UNTIL = "measurement.long_until"
 """The last day of entry of which the long run is told."""
 VERSION, VERSION_SINCE = "version", "version.since"
 """The portfolio's ``version``, and the first day that was decided by it."""
-_NO_ENDINGS = {"row": pl.UInt32(), "ended_on": pl.Date(), "ended_reason": pl.String()}
+_NO_ENDINGS = pl.Schema({"row": pl.UInt32(), "ended_on": pl.Date(), "ended_reason": pl.String()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,29 @@ class Names:
 
     absorbed: pl.LazyFrame
     every: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Entered:
+    """A day's entries, and when the first and the last of them mature; there is neither where nobody entered."""
+
+    rows: pl.DataFrame
+    first: date | None
+    last: date | None
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> "Entered":
+        """Look when they mature."""
+        first, last = rows["matures_on"].min(), rows["matures_on"].max()
+        assert first is None or isinstance(first, date)
+        assert last is None or isinstance(last, date)
+        return cls(rows, first, last)
+
+    def maturing_on(self, day: date) -> pl.DataFrame | None:
+        """Return those that mature on the day; None where nothing can."""
+        if self.first is None or self.last is None or not self.first <= day <= self.last:
+            return None
+        return self.rows.filter(pl.col("matures_on") == day)
 
 
 class Maturing:
@@ -45,7 +68,7 @@ class Maturing:
         self.measured = Measured(store, portfolio) if measured is None else measured
         self.made_by: Mapping[str, str] = {}
         """What the day made last says beside its tables, for the next one."""
-        self._entries: dict[date, pl.DataFrame] = {}
+        self._entries: dict[date, Entered] = {}
 
     def of(self, day: date, entries: pl.DataFrame, state: pl.DataFrame, assignments: pl.DataFrame) -> Tables:
         """Return ``journey_outcomes`` and ``long_outcomes``; ``entries``, ``assignments``: those of the day, which nobody has written yet.
@@ -55,15 +78,16 @@ class Maturing:
         known = self._said_on(day - timedelta(days=1)) if day > self.portfolio.starts_on else {}
         open_ = self._open(day, known)
         long_ = self._closed_in_the_long_run(day, known)
-        self._entries[day] = entries.select(*self._schema)
-        still_open = [at for at, rows in (*open_.items(), (day, entries)) if (rows["matures_on"] > day).any()]
+        self._entries[day] = Entered.of(entries.select(*self._schema))
+        still_open = [at for at, entered in (*open_.items(), (day, self._entries[day])) if entered.last is not None and entered.last > day]
         self.made_by = {
             OPEN_SINCE: min(still_open, default=day).isoformat(),
             LONG_UNTIL: self._long_until(day, known).isoformat(),
             VERSION: self.portfolio.version,
             VERSION_SINCE: self._version_since(day, known).isoformat(),
         }
-        matured = _together([rows.filter(pl.col("matures_on") == day) for rows in open_.values()], self._schema)
+        ripe = (entered.maturing_on(day) for entered in open_.values())
+        matured = _together([rows for rows in ripe if rows is not None], self._schema)
         closed = _together(list(long_.values()), self._schema)
         triggers = _together([self._triggers(at, rows) for at, rows in long_.items()], self._schema)
         firsts = closed.filter(pl.col("entry_number") == 1)
@@ -75,7 +99,7 @@ class Maturing:
             names = self._names(day, everybody)
             rows = self.measured.rows(day, names.every, _earliest(pl.concat([matured, firsts, triggers])))
             if matured.height:
-                entered = pl.concat([*open_.values(), self._entries[day]])
+                entered = pl.concat(of_day.rows for of_day in (*open_.values(), self._entries[day]))
                 outcomes.append(self._come_of(day, matured, rows, entered, state, assignments, names))
             lasted += [self._in_the_long_run(day, firsts, rows, state, names)] if firsts.height else []
             lasted += [self._of_all(day, triggers, rows, names)] if triggers.height else []
@@ -119,20 +143,20 @@ class Maturing:
     def _said_on(self, day: date) -> Mapping[str, str]:
         return self.store.definitions(ENTRIES, day) if self.store.has(ENTRIES, day) else {}
 
-    def _open(self, day: date, known: Mapping[str, str]) -> dict[date, pl.DataFrame]:
+    def _open(self, day: date, known: Mapping[str, str]) -> dict[date, Entered]:
         """Return the days of entry that may have entries that have not matured; of a lake without, all that there are."""
         since = date.fromisoformat(known[OPEN_SINCE]) if OPEN_SINCE in known else self.portfolio.starts_on
         self._entries = {at: rows for at, rows in self._entries.items() if since <= at < day}
-        written = [at for at in self.store.days(ENTRIES) if since <= at < day]
-        return {at: self._read(at) for at in written}
+        days = [since + timedelta(days=number) for number in range((day - since).days)]
+        return {at: self._read(at) for at in days if at in self._entries or self.store.has(ENTRIES, at)}
 
-    def _read(self, day: date) -> pl.DataFrame:
+    def _read(self, day: date) -> Entered:
         """Read a day's entries, with nulls for what they were written without."""
         if day not in self._entries:
             rows = self.store.lazy(ENTRIES, day)
             there = rows.collect_schema()
             lacking = {name: pl.lit(None, dtype) for name, dtype in self._schema.items() if name not in there}
-            self._entries[day] = rows.with_columns(**lacking).select(*self._schema).cast(self._schema).collect()
+            self._entries[day] = Entered.of(rows.with_columns(**lacking).select(*self._schema).cast(self._schema).collect())
         return self._entries[day]
 
     def _long_until(self, day: date, known: Mapping[str, str]) -> date:
@@ -144,7 +168,7 @@ class Maturing:
         until = self._long_until(day, known)
         before = date.fromisoformat(known[LONG_UNTIL]) if LONG_UNTIL in known else until - timedelta(days=1)
         days = [before + timedelta(days=number) for number in range(1, (until - before).days + 1)]
-        return {at: self._read(at) for at in days if self.store.has(ENTRIES, at)}
+        return {at: self._read(at).rows for at in days if self.store.has(ENTRIES, at)}
 
     def _version_since(self, day: date, known: Mapping[str, str]) -> date:
         """Return the first day decided by this ``version``; of a lake that was decided before that was kept, its first day."""
@@ -190,17 +214,19 @@ class Maturing:
             if not self.store.has("journey_state", before):
                 continue
             then = self.store.lazy("journey_state", before).join(now, on="customer_id")
-            ended = then.join(wanted, on=["known_as", "journey_id", "entered_on"]).select("row", "ended_on", "ended_reason").collect()
-            parts.append(ended.drop_nulls("ended_on"))
+            ended = then.join(wanted, on=["known_as", "journey_id", "entered_on"]).select("customer_id", *_NO_ENDINGS).collect()
+            parts.append(ended.drop_nulls("ended_on").select(*_NO_ENDINGS))
             # What ended on the very day on which it was entered again is in that day's answers.
             that_day = wanted.filter(~pl.col("row").is_in(ended.drop_nulls("ended_on")["row"].implode()))
             answers = made[next_on].lazy() if next_on in made else self.store.lazy("journey_assignments", next_on)
-            answers = answers.filter(pl.col("ended_journey_id").is_not_null())
-            there = answers.select("customer_id", "ended_reason", journey_id="ended_journey_id").join(now, on="customer_id")
+            there = answers.select("customer_id", "ended_reason", journey_id="ended_journey_id").drop_nulls().join(now, on="customer_id")
             parts.append(
                 that_day.join(there, on=["known_as", "journey_id"]).select("row", "ended_reason", ended_on=pl.lit(next_on))
                 .select(*_NO_ENDINGS).collect()
             )  # fmt: skip
+            # Where they do not say it of somebody who became another that day, another ending stood before it.
+            gone = ended.lazy().filter(pl.col("ended_on").is_null()).join(answers, on="customer_id", how="anti")
+            parts.append(gone.select("row", ended_on=pl.lit(next_on), ended_reason=pl.lit("merged")).cast(_NO_ENDINGS).collect())
         return pl.concat(parts).unique("row", keep="first", maintain_order=True).sort("row")
 
     def _in_two_arms(self, day: date, entries: pl.DataFrame, state: pl.DataFrame, names: Names) -> pl.Series:
@@ -236,7 +262,7 @@ class Maturing:
         columns = ["date", "customer_id", "journey_id", "entry_number", "arm", "held_out_by", "policy_holdout", "version"]
         theirs = names.every.lazy().join(customers.unique(), left_on="customer_id", right_on="known_as", how="semi")
         wanted = theirs.select(customer_id="name", known_as="customer_id").collect()
-        today = self._entries[day].lazy().select(columns)
+        today = self._entries[day].rows.lazy().select(columns)
         days = [] if wanted.is_empty() else [at for at in self.store.days(ENTRIES) if at < day]
         past = self.store.scan(ENTRIES, days, may_lack=True) if days else None
         rows = today if past is None else pl.concat([past.select(columns), today])

@@ -40,6 +40,7 @@ class Measured:
         self.days_before = max(of.before_days, portfolio.paths.quiet_days, of.long_days + of.late_days, longest + of.late_days) + AHEAD
         self._rolling: Rolling | None = None
         self._read: tuple[date, pl.LazyFrame] | None = None
+        self._begun: date | None = None
 
     def sums(self, day: date, spans: pl.DataFrame, counted: Sequence[Metric]) -> pl.DataFrame:
         """Return ``windows.sums_in`` of these spans, of what arrived by the day; their customers as they are known on it.
@@ -112,8 +113,12 @@ class Measured:
 
     def _since(self) -> date:
         """Return the first day that there is: a lake that an older version began has none before, and they count as nothing."""
-        days = self.store.days(TABLE)
-        return max(self.portfolio.starts_on, days[0]) if days else self.portfolio.starts_on
+        if self._begun is None:
+            days = self.store.days(TABLE)
+            if not days:
+                return self.portfolio.starts_on
+            self._begun = max(self.portfolio.starts_on, days[0])
+        return self._begun
 
 
 def _days(first: date, last: date) -> list[date]:

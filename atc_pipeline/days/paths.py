@@ -17,7 +17,7 @@ from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import RESPONSES, Metric, Portfolio, goal_metric
 from atc_pipeline.outcomes.attribution import attribute_closed
 from atc_pipeline.outcomes.movement import Moves, count_alternatives, count_moves, describe_answers, describe_journeys, dropped
-from atc_pipeline.outcomes.paths import News, add_closed, follow_paths, paths_of, summarise
+from atc_pipeline.outcomes.paths import News, add_closed, follow_paths, open_paths, summarise
 from atc_pipeline.outcomes.tables import columns_of
 from atc_pipeline.outcomes.windows import sums_in
 from atc_pipeline.rules.arms import POLICY
@@ -55,7 +55,6 @@ class Described:
         news = self._news(day)
         steps = follow_paths(self._carried("path_steps", day), news, today=day, path_days=self.portfolio.paths.path_days)
         closed = add_closed(self._carried("path_durations", day), steps, today=day)
-        still = paths_of(steps.filter(pl.col("closed_on").is_null()))
         uplift = self.store.lazy("uplift", day).collect()
         moves = self._moves(day, news.endings)
         movement = count_moves(self._carried("journey_movement", day), moves, today=day)
@@ -65,7 +64,7 @@ class Described:
         return {
             "path_steps": steps,
             "path_durations": closed,
-            "path_summary": summarise(closed, still, today=day),
+            "path_summary": summarise(closed, open_paths(steps), today=day),
             "journey_attribution": attribute_closed(closed, uplift, self.portfolio.money, today=day),
             "journey_movement": movement,
             "journey_alternatives": count_alternatives(self._carried("journey_alternatives", day), lost, options, today=day),
@@ -78,12 +77,9 @@ class Described:
         return max([self.portfolio.starts_on, *self.store.days(table)[:1]])
 
     def _carried(self, table: str, day: date) -> pl.DataFrame | None:
-        """Read the day before, of customers as they are known on the day."""
+        """Read the day before; None on the first day."""
         yesterday = yesterday_of(self.store, table, day, self.first_day("journey_entries"))
-        if yesterday is None:
-            return None
-        whole = survivors(yesterday, self._absorbed(day, since=day)) if "customer_id" in yesterday.collect_schema() else yesterday
-        return whole.collect()
+        return None if yesterday is None else yesterday.collect()
 
     def _absorbed(self, day: date, since: date) -> pl.LazyFrame:
         return absorbed(self.store.lazy("identity_map", day), since=since)
@@ -98,6 +94,7 @@ class Described:
             endings=state.select(_ENDING).collect(),
             sent=self._sent(day),
             responses=self._arrived(day, RESPONSES, "responses", _NO_RESPONSES),
+            absorbed=self._absorbed(day, since=day).select("absorbed", "customer_id").collect(),
         )
 
     def _arrived(self, day: date, metric: str | None, name: str, nothing: pl.DataFrame) -> pl.DataFrame:

@@ -6,14 +6,17 @@ What belongs here: how credit is shared. What does not: which paths there are (`
 (``outcomes.estimate``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
+from typing import Self
 
 import numpy as np
 import polars as pl
 
 from atc_pipeline.outcomes.tables import ENTRY, JOURNEY_ATTRIBUTION, MODELS, SILENT, TO
 
+_CREDIT = [name for name in JOURNEY_ATTRIBUTION.schema if name != "date" and not name.startswith("proved")]
 _DIGITS = 12
 """Of a removal effect: what a solver does in another order differs in the last bits."""
 
@@ -30,7 +33,7 @@ def attribute_closed(closed: pl.DataFrame, uplift: pl.DataFrame, money: str | No
         .agg(taken=pl.col("converted").sum() + pl.col("left").sum(), conversions=pl.col("converted").sum(), value=pl.col("value").sum())
         .with_columns(journeys=pl.col("path").str.split(TO))
     )
-    is_whole = (pl.col("slice") == "all") & (pl.col("metric") == money)
+    is_whole = (pl.col("slice") == "all") & (pl.col("metric") == pl.lit(money, pl.String))
     proved = uplift.filter(is_whole).select("journey_id", proved="total", proved_low="total_low", proved_high="total_high")
     rows = attribute(paths).join(proved, on="journey_id", how="left", maintain_order="left")
     return rows.with_columns(pl.lit(today).alias("date")).select(*JOURNEY_ATTRIBUTION.schema).sort("journey_id")
@@ -43,58 +46,90 @@ def attribute(paths: pl.DataFrame) -> pl.DataFrame:
     Each model's columns add up to the paths' conversions and value. Beside them, of all paths that a journey is on: ``paths``,
     ``conversions``, ``value``, which overlap. The removal effect is null while nothing was converted.
     """
-    rows = paths.sort(pl.col("journeys").list.join("\n"))
-    journeys = sorted(set(rows["journeys"].explode().drop_nulls()))
-    place = {journey: number for number, journey in enumerate(journeys)}
-    taken = [[place[journey] for journey in path] for path in rows["journeys"]]
-    counts = {what: rows[what].to_numpy().astype(float) for what in ("taken", "conversions", "value")}
-    effects = removal_effects(taken, counts["taken"], counts["conversions"], len(journeys))
+    if paths.is_empty():
+        return pl.DataFrame(schema={name: dtype for name, dtype in JOURNEY_ATTRIBUTION.schema.items() if name in _CREDIT})
+    touched = _Touched.of(paths)
+    effects = removal_effects(touched)
     shares = {
-        "first": _shared([{path[0]: 1.0} for path in taken], counts, len(journeys)),
-        "last": _shared([{path[-1]: 1.0} for path in taken], counts, len(journeys)),
-        "linear": _shared([_evenly(path) for path in taken], counts, len(journeys)),
-        "markov": _by_effect(effects, counts, len(journeys)),
+        "first": touched.shared(touched.rows[touched.is_first], touched.codes[touched.is_first]),
+        "last": touched.shared(touched.rows[touched.is_last], touched.codes[touched.is_last]),
+        "linear": touched.shared(touched.rows, touched.codes, 1 / touched.lengths),
+        "markov": _by_effect(effects, touched),
     }
-    on = _shared([dict.fromkeys(path, 1.0) for path in taken], counts, len(journeys))
+    on = touched.shared(*np.unique(np.stack([touched.rows, touched.codes]), axis=1))
     columns = {f"{what}_{model}": shares[model][what] for what in ("conversions", "value") for model in MODELS}
-    schema = {"journey_id": pl.String(), "paths": pl.Int64(), "conversions": pl.Int64(), "value": pl.Float64()}
     return pl.DataFrame(
         {
-            "journey_id": journeys,
+            "journey_id": touched.journeys,
             "paths": on["taken"].astype(int),
             "conversions": on["conversions"].astype(int),
             "value": on["value"],
             **columns,
-            "removal_effect": [None] * len(journeys) if effects is None else effects,
+            "removal_effect": [None] * len(touched.journeys) if effects is None else effects,
         },
-        schema={**schema, **dict.fromkeys(columns, pl.Float64()), "removal_effect": pl.Float64()},
+        schema={name: dtype for name, dtype in JOURNEY_ATTRIBUTION.schema.items() if name in _CREDIT},
     )
 
 
-def removal_effects(paths: Sequence[Sequence[int]], taken: np.ndarray, conversions: np.ndarray, journeys: int) -> np.ndarray | None:
+@dataclass(frozen=True, eq=False)
+class _Touched:
+    """The touches of paths, one after the other: the number of the path, and of the journey, of each."""
+
+    journeys: list[str]
+    rows: np.ndarray
+    codes: np.ndarray
+    counts: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, paths: pl.DataFrame) -> Self:
+        """Number paths in their order, whatever order they come in, so that sums are the same."""
+        sorted_paths = paths.sort(pl.col("journeys").list.join("\n"))
+        touches = sorted_paths.with_row_index("row").select("row", "journeys").explode("journeys")
+        journeys = touches["journeys"].unique().sort()
+        codes = touches["journeys"].replace_strict(journeys, pl.int_range(len(journeys), eager=True), return_dtype=pl.Int64())
+        counts = {what: sorted_paths[what].to_numpy().astype(float) for what in ("taken", "conversions", "value")}
+        return cls(journeys.to_list(), touches["row"].to_numpy().astype(np.int64), codes.to_numpy(), counts)
+
+    @property
+    def is_first(self) -> np.ndarray:
+        return np.asarray(np.diff(self.rows, prepend=-1) != 0)
+
+    @property
+    def is_last(self) -> np.ndarray:
+        return np.asarray(np.diff(self.rows, append=-1) != 0)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of the path of each touch."""
+        return np.asarray(np.bincount(self.rows)[self.rows])
+
+    def shared(self, rows: np.ndarray, codes: np.ndarray, share: np.ndarray | float = 1.0) -> dict[str, np.ndarray]:
+        """Add up by journey what paths have, times the share of each touch, in their order."""
+        return {what: np.bincount(codes, values[rows] * share, len(self.journeys)) for what, values in self.counts.items()}
+
+
+def removal_effects(touched: _Touched) -> np.ndarray | None:
     """Return ``1 - P(conversion without the journey) / P(conversion)`` of each, by a chain of first order; None without a conversion.
 
     ``start -> journeys -> conversion | null``. ``P`` is solved for: ``(I - Q) x = r``. Without a journey, what leads to it is lost.
     """
-    start = journeys
-    moves, reached = np.zeros((journeys + 1, journeys)), np.zeros(journeys + 1)
-    left = np.zeros(journeys + 1)
-    for path, times, converted in zip(paths, taken, conversions, strict=True):
-        for origin, target in zip([start, *path[:-1]], path, strict=True):
-            moves[origin, target] += times
-        reached[path[-1]] += converted
-        left[path[-1]] += times - converted
-    out = moves.sum(axis=1) + reached + left
+    journeys = len(touched.journeys)
+    origins = np.where(touched.is_first, journeys, np.roll(touched.codes, 1))
+    taken, conversions = (touched.counts[what][touched.rows] for what in ("taken", "conversions"))
+    moves = np.bincount(origins * journeys + touched.codes, taken, (journeys + 1) * journeys).reshape(journeys + 1, journeys)
+    ends = touched.is_last
+    reached, ended = (np.bincount(touched.codes[ends], of[ends], journeys + 1) for of in (conversions, taken))
+    out = moves.sum(axis=1) + ended
     known = np.where(out > 0, out, 1.0)
-    moves, reached = moves / known[:, None], reached / known
-    whole = _probability(moves, reached)
+    chance, arrives = moves / known[:, None], reached / known
+    whole = _probability(chance, arrives)
     if whole <= 0:
         return None
     effects = []
     for journey in range(journeys):
-        without = moves.copy()
+        without = chance.copy()
         without[:, journey] = 0.0
-        effects.append(round(1 - _probability(without, reached) / whole, _DIGITS))
+        effects.append(round(1 - _probability(without, arrives) / whole, _DIGITS))
     return np.array(effects)
 
 
@@ -104,23 +139,6 @@ def _probability(moves: np.ndarray, reached: np.ndarray) -> float:
     return float(moves[-1] @ chances + reached[-1])
 
 
-def _evenly(path: Sequence[int]) -> Mapping[int, float]:
-    shares: dict[int, float] = {}
-    for journey in path:
-        shares[journey] = shares.get(journey, 0.0) + 1 / len(path)
-    return shares
-
-
-def _shared(shares: Sequence[Mapping[int, float]], counts: Mapping[str, np.ndarray], journeys: int) -> dict[str, np.ndarray]:
-    """Add up what each journey gets of each path, in the order of paths."""
-    sums = {what: np.zeros(journeys) for what in counts}
-    for row, path in enumerate(shares):
-        for journey, share in path.items():
-            for what, values in counts.items():
-                sums[what][journey] += share * values[row]
-    return sums
-
-
-def _by_effect(effects: np.ndarray | None, counts: Mapping[str, np.ndarray], journeys: int) -> dict[str, np.ndarray]:
-    whole = np.zeros(journeys) if effects is None else effects / effects.sum()
-    return {what: whole * values.sum() for what, values in counts.items()}
+def _by_effect(effects: np.ndarray | None, touched: _Touched) -> dict[str, np.ndarray]:
+    whole = np.zeros(len(touched.journeys)) if effects is None else effects / effects.sum()
+    return {what: whole * values.sum() for what, values in touched.counts.items()}

@@ -22,6 +22,7 @@ from atc_pipeline.outcomes.tables import (
 from atc_pipeline.outcomes.velocity import QUARTILES, quartiles
 from atc_pipeline.rules.arms import TREATED
 from atc_pipeline.rules.numbers import MICRO, quotient
+from atc_pipeline.rules.people import survivors
 
 FEWEST = 20
 """Customers who took a path, below which it is told with others (SPEC 13)."""
@@ -38,7 +39,7 @@ class News:
     ``entries``: ``customer_id, journey_id, arm, first_seen_on``, of today. ``money``: ``customer_id, event_date, micro``, what arrived
     today, one row per customer and day. ``endings``: ``customer_id, journey_id, entered_on, ended_on, ended_reason``, of today.
     ``sent``: ``customer_id, journey_id, sent``, messages told of today to have been delivered. ``responses``: ``customer_id, event_date,
-    responses``, what arrived today.
+    responses``, what arrived today. ``absorbed``: who was ``absorbed`` by which ``customer_id`` today; yesterday's steps have their names.
     """
 
     entries: pl.DataFrame
@@ -46,29 +47,54 @@ class News:
     endings: pl.DataFrame
     sent: pl.DataFrame
     responses: pl.DataFrame
+    absorbed: pl.DataFrame
+
+    @property
+    def whose(self) -> pl.Series:
+        """Everybody whom it is about."""
+        frames = (self.entries, self.money, self.endings, self.sent, self.responses, self.absorbed)
+        names = [frame["customer_id"] for frame in frames]
+        return pl.concat([*names, self.absorbed["absorbed"].alias("customer_id")]).unique()
 
 
 def follow_paths(yesterday: pl.DataFrame | None, news: News, *, today: date, path_days: int) -> pl.DataFrame:
     """One row per step of the paths that are open today or close today, from those that were open yesterday and the day's news.
 
-    ``yesterday``: ``path_steps`` of the day before, under the names of today; those of merged customers are one path.
+    ``yesterday``: ``path_steps`` of the day before, in its order. Whoever there is no news of, and whose path is not over, is as they
+    were: so a day costs what happened on it. The open paths of merged customers are one path.
     """
     before = pl.DataFrame(schema=PATH_STEPS.schema) if yesterday is None else yesterday.filter(pl.col("closed_on").is_null())
-    steps = pl.concat([_brought_up(before.select(_STEP), news), _begun(news.entries, today)])
+    is_over = pl.col("last_entered_on").dt.offset_by(f"{path_days}d") <= today
+    moves = before.select(is_over | pl.col("customer_id").is_in(news.whose.implode())).to_series()
+    moved = survivors(before.filter(moves).lazy(), news.absorbed.lazy()).select(_STEP).collect()
+    stays = before.filter(~moves).with_columns(pl.lit(today).alias("date"))
+    steps = pl.concat([_brought_up(moved, news), _begun(news.entries, today)])
     steps = steps.sort(*_ORDER, *_STEP[3:]).unique(list(_ORDER), keep="first", maintain_order=True)
+    return stays.merge_sorted(_closed_and_open(steps, news, today, path_days), "customer_id")
+
+
+def _closed_and_open(steps: pl.DataFrame, news: News, today: date, path_days: int) -> pl.DataFrame:
+    """Part steps into paths: those that money closes, those that are over, and those that are open."""
     closed, steps = _converted(steps, news.money.filter(pl.col("micro") > 0))
-    steps = _without_control(steps, ("customer_id",))
     over = pl.col("entered_on").max().over("customer_id").dt.offset_by(f"{path_days}d")
     is_over = over <= today
-    rest = steps.with_columns(
+    rest = _without_control(steps, ("customer_id",)).with_columns(
         closed_on=pl.when(is_over).then(over), is_conversion=pl.when(is_over).then(statement=False), value=pl.lit(None, pl.Float64())
     )
     whose = ("customer_id", "closed_on")
+    path = pl.col("journey_id").str.join(TO).over(*_PATH)
     return (
         _without_control(pl.concat([*closed, rest]), whose)
-        .with_columns(pl.lit(today).alias("date"), path_started_on=pl.col("entered_on").min().over(*whose))
+        .with_columns(
+            pl.lit(today).alias("date"),
+            path_started_on=pl.col("entered_on").min().over(*whose),
+            last_entered_on=pl.col("entered_on").max().over(*whose),
+        )
         .sort(*_PATH, *_ORDER[1:])
-        .with_columns(position=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(*_PATH))
+        .with_columns(
+            position=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(*_PATH),
+            path=pl.when(pl.col("journey_id") == SILENT).then(pl.lit(SILENT)).otherwise(path),
+        )
         .select(*PATH_STEPS.schema)
     )
 
@@ -159,20 +185,16 @@ def _converted(steps: pl.DataFrame, money: pl.DataFrame) -> tuple[list[pl.DataFr
 
 
 def paths_of(steps: pl.DataFrame) -> pl.DataFrame:
-    """One row per path: its journeys in order as one text, when it began and closed, and what was sent on it and answered."""
-    return (
-        steps.sort(*_PATH, "position")
-        .group_by(*_PATH, maintain_order=True)
-        .agg(
-            pl.col("journey_id").str.join(TO).alias("path"),
-            (pl.col("journey_id") == SILENT).all().alias("is_silent"),
-            pl.col("closed_on", "is_conversion", "value").first(),
-            pl.col("first_seen_on").min(),
-            pl.col("sent", "responses").sum(),
-        )
-        .with_columns(path=pl.when("is_silent").then(pl.lit(SILENT)).otherwise("path"))
-        .drop("is_silent")
-    )
+    """One row per path, with its ``path`` as text, how it closed, and what was sent on it and answered."""
+    of_all = pl.col("path", "closed_on", "is_conversion", "value", "first_seen_on").first()
+    return steps.group_by(*_PATH, maintain_order=True).agg(of_all, pl.col("sent", "responses").sum())
+
+
+def open_paths(steps: pl.DataFrame) -> pl.DataFrame:
+    """One row per path that is open, with the same columns; what was sent on it is not counted yet."""
+    rows = steps.filter(pl.col("closed_on").is_null() & (pl.col("position") == 1))
+    nothing = [pl.lit(0, pl.Int64()).alias(name) for name in ("sent", "responses")]
+    return rows.select(*_PATH, "path", "closed_on", "is_conversion", "value", "first_seen_on", *nothing)
 
 
 def durations(paths: pl.DataFrame, *, until: date) -> pl.DataFrame:
@@ -200,14 +222,14 @@ def durations(paths: pl.DataFrame, *, until: date) -> pl.DataFrame:
     )
 
 
-def summarise(closed: pl.DataFrame, open_paths: pl.DataFrame, *, today: date) -> pl.DataFrame:
+def summarise(closed: pl.DataFrame, running: pl.DataFrame, *, today: date) -> pl.DataFrame:
     """One row per path: how many took it, how many converted, and after how many days; rare ones are one row.
 
-    ``closed``: ``path_durations``. ``open_paths``: ``paths_of`` the steps of those that are open, which are looked at until today.
+    ``closed``: ``path_durations``. ``running``: ``open_paths``, which are looked at until today.
     """
-    running = durations(open_paths, until=today).with_columns(pl.col("sent", "responses") * 0, value=pl.lit(0.0), open="left")
+    still = durations(running, until=today).with_columns(open="left")
     ended = closed.drop("date").with_columns(open=pl.lit(0, pl.Int64()))
-    rows = pl.concat([ended, running.select(ended.columns)])
+    rows = pl.concat([ended, still.select(ended.columns)])
     taken = pl.col("converted") + pl.col("left") - pl.col("open")
     is_entry = pl.col("counted_from") == ENTRY
     is_rare = taken.filter(is_entry).sum().over("path") < FEWEST

@@ -87,31 +87,32 @@ def metrics_of(journey: Journey, portfolio: Portfolio) -> list[str]:
 def _mature(outcomes: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
     """Return the first entries that count; and by journey how many do not, and customers who have two arms all the same.
 
-    A customer whose entries were found to be in two arms may have had one of them counted before that was known.
+    Two customers may have become one after both entries had matured, or one of them, and whom the policy holds out is one of them, too:
+    ``known_as`` says who is who today.
     """
-    first = outcomes.filter((pl.col("entry_number") == 1) & pl.col("held_out_by").ne_missing(POLICY))
-    who = ["journey_id", "known_as"]
-    in_both = first.filter("contaminated").select(who).unique().collect()
+    every, who = outcomes.filter(pl.col("entry_number") == 1), ["journey_id", "known_as"]
+    first, both = every.filter(pl.col("held_out_by").ne_missing(POLICY)), _in_two_arms(every, who)
+    merged = both.filter(pl.col("names") > 1).select(who)
+    in_both = pl.concat([every.filter("contaminated").select(who).collect(), merged]).unique()
     if in_both.is_empty():
         counted, left_out = first, first.clear()
     else:
         counted, left_out = first.join(in_both.lazy(), on=who, how="anti"), first.join(in_both.lazy(), on=who, how="semi")
     excluded = left_out.group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64)).collect()
-    return counted, excluded, _in_two_arms(counted, who)
+    unstable = both.join(in_both, on=who, how="anti").group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64))
+    return counted, excluded, unstable
 
 
-def _in_two_arms(counted: pl.LazyFrame, who: Sequence[str]) -> pl.DataFrame:
-    """One row per journey with customers who are in both arms: how many."""
+def _in_two_arms(every: pl.LazyFrame, who: Sequence[str]) -> pl.DataFrame:
+    """One row per journey and customer who is in both arms: under how many ``names``."""
     # Hashes first: to compare five million names with each other takes as long as all the sums.
     digest = pl.sum_horizontal(*(pl.col(name).hash(number) // 2 for number, name in enumerate(who)))
-    hashed = counted.select(digest.alias("digest"), (pl.col("arm") == CONTROL).alias("is_control")).collect()
+    hashed = every.select(digest.alias("digest"), (pl.col("arm") == CONTROL).alias("is_control")).collect()
     control = hashed.filter("is_control").select("digest").unique()
     suspects = hashed.filter(~pl.col("is_control")).join(control, on="digest", how="semi")["digest"]
-    schema = {"journey_id": pl.String(), "unstable": pl.Int64()}
-    if suspects.is_empty():
-        return pl.DataFrame(schema=schema)
-    both = counted.filter(digest.is_in(suspects.implode())).group_by(*who).agg(arms=pl.col("arm").n_unique()).filter(pl.col("arms") > 1)
-    return both.group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64)).collect()
+    theirs = every.filter(digest.is_in(suspects.implode())) if suspects.len() else every.clear()
+    both = theirs.group_by(*who).agg(arms=pl.col("arm").n_unique(), names=pl.col("customer_id").n_unique())
+    return both.filter(pl.col("arms") > 1).select(*who, "names").collect()
 
 
 def _entered(entries: pl.LazyFrame) -> pl.DataFrame:

@@ -32,7 +32,7 @@ def svg(
     """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     by_day, by_night = ("".join(f".{name}{{fill:{pair[at]}}}" for name, pair in (areas or {}).items()) for at in (0, 1))
-    style = f"{_style(_LIGHT, light)}{by_day}\n@media (prefers-color-scheme: dark) {{{_style(_DARK, dark or {})}{by_night}}}"
+    style = f"{_style(_LIGHT, light)}{by_day}\n@media screen and (prefers-color-scheme: dark) {{{_style(_DARK, dark or {})}{by_night}}}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="system-ui, sans-serif" font-size="{FONT}">',

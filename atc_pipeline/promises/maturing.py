@@ -194,7 +194,7 @@ def _late_events(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFra
     if first is None:
         return pl.DataFrame()
     assert isinstance(first, date)
-    every = store.scan("journey_outcomes", [day for day in store.days("journey_outcomes") if first < day < last], may_lack=True)
+    every = store.scan("journey_outcomes", [day for day in store.days("journey_outcomes") if first <= day < last], may_lack=True)
     if every is None:
         return pl.DataFrame()
     over = every.select("arm", "window_days", "entered_on", matured_on="date", customer_id="known_as")

@@ -13,7 +13,7 @@ MOST_LETTERS = 1000
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1f2328; --faint: #59636e; --rule: #d8dee4; --wash: #f6f8fa; --mark: #0b5394; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --paper: #0d1117; --ink: #e6edf3; --faint: #9198a1; --rule: #30363d; --wash: #161b22; --mark: #79c0ff; }
 }
 * { box-sizing: border-box; }
@@ -44,6 +44,7 @@ figure svg { display: block; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; margin: 12px 0; }
 table { border-collapse: collapse; font-size: 13.5px; min-width: 50%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 0 5px 18px; border-bottom: 1px solid var(--rule); vertical-align: top; }
+th, td { overflow-wrap: normal; }
 th { font-weight: 600; color: var(--faint); vertical-align: bottom; border-bottom-color: var(--faint); }
 th.word, td.word { text-align: left; }
 th:first-child, td:first-child { padding-left: 0; }
@@ -57,7 +58,7 @@ footer { color: var(--faint); font-size: 13px; border-top: 1px solid var(--rule)
   @page { size: A4; margin: 14mm; }
   body { font-size: 10.5pt; }
   main { max-width: none; padding: 0; }
-  nav { display: none; }
+  nav, details { display: none; }
   article + article { break-before: page; border-top: 0; margin-top: 0; padding-top: 0; }
   figure, tr, h3 { break-inside: avoid; }
   figure, .wide { overflow: visible; }

@@ -347,8 +347,8 @@ def _slices(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
 
 def _metrics(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
     primary = primary_metric(findings.portfolio)
-    others = [row for row in rows if row.slice == ALL and row.metric != primary and row.effect is not None]
-    if not others:
+    secondary = [row for row in rows if row.slice == ALL and row.metric != primary and row.effect is not None]
+    if not secondary:
         return
     table = Table(
         ("metric", "treated", "held out", "of these", "of those", "change", "interval", "verdict"),
@@ -363,7 +363,7 @@ def _metrics(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
                 unit.between(row.low, row.high),
                 wording.WORDS.get(row.verdict, row.verdict),
             )
-            for row in others
+            for row in secondary
             for unit in [unit_of(row.metric, findings.portfolio)]
         ),
         frozenset({"verdict"}),

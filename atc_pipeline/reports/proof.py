@@ -12,7 +12,7 @@ from atc_pipeline.pictures import figures, forest
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.estimates import Estimate, guarded, of_journeys, of_system, primary_metric
 from atc_pipeline.reports.findings import Findings
-from atc_pipeline.reports.page import Figure, Page, Picture, Section, Table
+from atc_pipeline.reports.page import Figure, Page, Picture, Section, Standing, Table
 from atc_pipeline.reports.wording import Unit, called, unit_of
 
 RARE = 0.001
@@ -89,7 +89,8 @@ def _system(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Iterato
             for row in rows
         ),
     )
-    yield Section("The whole system", "proved", f"{wording.standing_of(shown)}.", made, tuple(lines), table=table)
+    standing: Standing = "described" if shown.verdict == NO_HOLDOUT else "proved"
+    yield Section("The whole system", standing, f"{wording.standing_of(shown)}.", made, tuple(lines), table=table)
 
 
 def _of_slice(row: Estimate, findings: Findings) -> str:

@@ -3,15 +3,18 @@
 What belongs here: which days of which tables are read. What does not: what is said of them (``proof``, ``journey``, ``paths``).
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
 
+from atc_pipeline.days.outcomes import Uplift
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.outcomes.attribution import attribute_closed
 from atc_pipeline.outcomes.cumulated import cumulate
 from atc_pipeline.outcomes.movement import comparable
-from atc_pipeline.outcomes.paths import durations, paths_of
+from atc_pipeline.outcomes.paths import add_closed, durations, paths_of, summarise
 from atc_pipeline.outcomes.tables import (
     ENTRY,
     JOURNEY_ALTERNATIVES,
@@ -20,11 +23,14 @@ from atc_pipeline.outcomes.tables import (
     JOURNEY_MOVEMENT,
     JOURNEY_SATISFACTION,
     OTHER_PATHS,
+    PATH_DURATIONS,
+    PATH_STEPS,
     PATH_SUMMARY,
     UPLIFT,
 )
+from atc_pipeline.outcomes.uplift import estimate_uplift
 from atc_pipeline.outcomes.velocity import curves
-from atc_pipeline.reports.findings import CURVES, FUNNEL, VELOCITY, Findings
+from atc_pipeline.reports.findings import CURVES, FUNNEL, Findings
 from atc_pipeline.rules.arms import TREATED
 from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.tables.store import Store
@@ -34,11 +40,16 @@ FUNNEL_DAYS = 91
 """Days of entries that a funnel is of: thirteen weeks."""
 
 
-def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = None) -> Findings:
-    """Read what is known at the end of a day, of entries from ``since`` on; what was not made is left out."""
+def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = None, *, with_journeys: bool = True) -> Findings:
+    """Read what is known at the end of a day, of entries from ``since`` on; what was not made is left out.
+
+    ``with_journeys``: also what pages of single journeys alone have, funnels and curves, which take the longest.
+    """
     days = [known for known in store.days("journey_outcomes") if known <= day]
     outcomes = store.scan("journey_outcomes", days, may_lack=True)
     matured = pl.LazyFrame(schema=_MATURED) if outcomes is None else outcomes.select(*_MATURED)
+    if since is not None:
+        return _narrowed(store, portfolio, matured.filter(pl.col("entered_on") >= since), day, since, with_journeys=with_journeys)
 
     def of_day(table: Table) -> pl.DataFrame:
         return store.lazy(table.name, day).collect() if store.has(table.name, day) else pl.DataFrame(schema=table.schema)
@@ -46,7 +57,6 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
     return Findings(
         day,
         portfolio,
-        since=since,
         uplift=of_day(UPLIFT),
         attribution=of_day(JOURNEY_ATTRIBUTION),
         paths=of_day(PATH_SUMMARY),
@@ -54,11 +64,52 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
         described=of_day(JOURNEY_DESCRIBED),
         satisfaction=of_day(JOURNEY_SATISFACTION),
         alternatives=of_day(JOURNEY_ALTERNATIVES),
-        funnel=_funnel(store, matured, day),
-        curves=_curves(store, portfolio, matured, day),
-        velocity=_velocity(store, day),
+        funnel=_funnel(store, matured, day, day - timedelta(days=FUNNEL_DAYS - 1)) if with_journeys else pl.DataFrame(schema=FUNNEL),
+        curves=_curves(store, portfolio, matured, day) if with_journeys else pl.DataFrame(schema=CURVES),
+        velocity=_velocity(*_durations(store, day), of_day(PATH_SUMMARY), day),
         delivered=_delivered(store, matured, of_day(JOURNEY_MOVEMENT), day),
     )
+
+
+def _narrowed(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date, since: date, *, with_journeys: bool) -> Findings:
+    """Estimate and describe anew, of entries and paths from a day on; what is only carried from day to day is left out."""
+    uplift = estimated(store, portfolio, day, since)
+    days = [known for known in store.days("path_steps") if since <= known <= day]
+    steps = store.scan("path_steps", days, may_lack=True)
+    if steps is None:
+        return Findings(day, portfolio, uplift=uplift, since=since)
+    begun = steps.filter(pl.col("path_started_on") >= since)
+    closed = add_closed(None, begun.filter(pl.col("closed_on").is_not_null()).collect(), today=day)
+    running = paths_of(begun.filter(pl.col("closed_on").is_null(), pl.col("date") == day).collect())
+    paths = summarise(closed, running, today=day)
+    return Findings(
+        day,
+        portfolio,
+        uplift=uplift,
+        attribution=attribute_closed(closed, uplift, portfolio.money, today=day),
+        paths=paths,
+        funnel=_funnel(store, matured, day, since) if with_journeys else pl.DataFrame(schema=FUNNEL),
+        curves=_curves(store, portfolio, matured, day) if with_journeys else pl.DataFrame(schema=CURVES),
+        velocity=_velocity(closed, running, paths, day),
+        delivered=_delivered(store, matured, pl.DataFrame(schema=JOURNEY_MOVEMENT.schema), day),
+        since=since,
+    )
+
+
+def estimated(store: Store, portfolio: Portfolio, day: date, since: date) -> pl.DataFrame:
+    """Estimate ``uplift`` of a day anew, of entries from ``since`` on."""
+    if not store.has("journey_entries", day):
+        return pl.DataFrame(schema=UPLIFT.schema)
+    whole = Uplift(store, portfolio).evidence(day)
+    is_later, entered = pl.col("date") >= since, pl.col("entered_on") >= since
+    evidence = replace(
+        whole,
+        entries=whole.entries.filter(is_later),
+        outcomes=whole.outcomes.filter(entered),
+        long=whole.long.filter(entered),
+        recent=None if whole.recent is None else whole.recent.filter(entered),
+    )
+    return estimate_uplift(evidence, portfolio, today=day)
 
 
 _MATURED = pl.Schema(
@@ -88,9 +139,8 @@ def _delivered(store: Store, matured: pl.LazyFrame, movement: pl.DataFrame, day:
     return max(of_entries, int(handed.filter(pl.col("status") == "delivered").select(pl.len()).collect().item()))
 
 
-def _funnel(store: Store, matured: pl.LazyFrame, day: date) -> pl.DataFrame:
-    """Count by journey who came into its queue and what became of them, of entries of the last ``FUNNEL_DAYS``."""
-    first = day - timedelta(days=FUNNEL_DAYS - 1)
+def _funnel(store: Store, matured: pl.LazyFrame, day: date, first: date) -> pl.DataFrame:
+    """Count by journey who came into its queue and what became of them, of entries from a day on."""
     days = [known for known in store.days("journey_entries") if first <= known <= day]
     entries, queues = (store.scan(table, days, may_lack=True) for table in ("journey_entries", "journey_queues"))
     if entries is None:
@@ -134,15 +184,19 @@ def _curves(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date
     return cumulate(pl.concat([spans, older]), money).select(*CURVES)
 
 
-def _velocity(store: Store, day: date) -> pl.DataFrame:
-    """Draw the curve of each path that is told by name: of all that closed, and of those open as far as they go."""
-    if not all(store.has(table, day) for table in ("path_durations", "path_summary", "path_steps")):
-        return pl.DataFrame(schema=VELOCITY)
-    named = store.lazy("path_summary", day).filter(pl.col("path") != OTHER_PATHS).select("path").collect()
-    names = ["path", "counted_from", "days", "converted", "left"]
+def _durations(store: Store, day: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return ``path_durations`` of a day, and the paths that are open on it."""
+    if not store.has("path_durations", day) or not store.has("path_steps", day):
+        return pl.DataFrame(schema=PATH_DURATIONS.schema), paths_of(pl.DataFrame(schema=PATH_STEPS.schema))
     running = store.lazy("path_steps", day).filter(pl.col("closed_on").is_null()).collect()
-    ended = store.lazy("path_durations", day).select(names).collect()
-    days = pl.concat([ended, durations(paths_of(running), until=day).select(names)])
+    return store.lazy("path_durations", day).collect(), paths_of(running)
+
+
+def _velocity(closed: pl.DataFrame, running: pl.DataFrame, paths: pl.DataFrame, day: date) -> pl.DataFrame:
+    """Draw the curve of each path that is told by name: of all that closed, and of those open as far as they go."""
+    named = paths.filter(pl.col("path") != OTHER_PATHS).select("path")
+    names = ["path", "counted_from", "days", "converted", "left"]
+    days = pl.concat([closed.select(names), durations(running, until=day).select(names)])
     counted = days.filter(pl.col("counted_from") == ENTRY).join(named, on="path", how="semi")
     drawn = curves(counted, ["path"]).select("path", "days", converted=1 - pl.col("survival"))
     return drawn.cast({"days": pl.Int64()}).sort("path", "days")

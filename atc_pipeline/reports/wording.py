@@ -124,10 +124,16 @@ def verdict_of(row: Estimate, unit: Unit) -> str:
         NEGLIGIBLE: f"changes next to nothing: {_interval(row, unit)}",
         UNDECIDED: f"we cannot tell yet: {_could_show(row, unit)}",
         TOO_EARLY: "it is too early to say" + _because(row),
-        NO_HOLDOUT: "nobody is held out of it, so that nothing can be proved: give it a holdout",
+        NO_HOLDOUT: _NO_CONTROL[row.journey_id == SYSTEM],
         BROKEN: "the comparison is broken and not to be read" + _because(row),
         EXPLORATORY: f"{_change(row, unit)}; nobody asked it in advance, so that it is only a hint",
     }.get(row.verdict, f"is ruled {row.verdict!r}, which this version has no words for")
+
+
+_NO_CONTROL = (
+    "nobody is held out of it, so that nothing can be proved: give it a holdout",
+    "nobody is held out of everything, so that nothing can be proved: set policy.holdout",
+)
 
 
 def _change(row: Estimate, unit: Unit) -> str:

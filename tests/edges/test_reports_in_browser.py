@@ -96,6 +96,12 @@ def test_words_of_a_picture_do_not_run_out_of_it(page: Browser, file: Path) -> N
 def test_it_prints_on_white_paper_whatever_the_scheme(page: Browser, file: Path) -> None:
     """On pages of A4, also from a screen that is dark."""
     seen(page, file, "dark")
+    page.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    grounds = page.ask(
+        "[document.body, ...document.querySelectorAll('svg .paper')].map(part => getComputedStyle(part))"
+        ".map(style => style.fill === 'rgb(0, 0, 0)' ? style.backgroundColor : style.fill)"
+    )
+    assert set(grounds) == {"rgb(255, 255, 255)"}
     printed = base64.b64decode(page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
     sizes = {tuple(map(float, match)) for match in re.findall(rb"/MediaBox ?\[0 0 ([\d.]+) ([\d.]+)\]", printed)}
 

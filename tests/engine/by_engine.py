@@ -76,6 +76,6 @@ def decide_by_engine(
 
     They also say what has ended, and are options though nobody queues for them any more: see ``reference.kept_rows``.
     """
-    for step in (Decision(store, portfolio, delivered, shard=shard), Messages(store, portfolio)):
+    for step in (Decision(store, portfolio, delivered, is_measured=False, shard=shard), Messages(store, portfolio)):
         write_day(store, step, day)
     return {table: store.read(table, day) for table in DECIDED}

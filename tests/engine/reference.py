@@ -1067,6 +1067,8 @@ class Spell:
     entered_on: date
     entry_score: float | None
     arm: str
+    held_out_by: str | None = None
+    variant: str | None = None
     ended_on: date | None = None
     ended_reason: str | None = None
     is_behind: bool = False
@@ -1165,6 +1167,11 @@ class Memory:
         """Return the journey that a customer completed or converted in last."""
         done = [(spell.ended_on, journey) for journey, spell in self.all_of(customer) if spell.ended_reason in {"completed", "converted"}]
         return max(done)[1] if done else None
+
+
+def spell_of(row: Row, day: date) -> Spell:
+    """Return the stay that begins with an answer that was delivered."""
+    return Spell(day, row["score"], row["arm"], row.get("held_out_by"), row.get("variant"))
 
 
 def kept_rows(
@@ -1423,11 +1430,24 @@ def may_interrupt(challenger: Row, incumbent: Row, challenging: Journey, running
 
 def arm_of(arm_id: str, journey: Journey, portfolio: Portfolio) -> str:
     """Return ``control`` for the customers held out of everything or of this journey, else ``treated``."""
+    return "treated" if held_out_by(arm_id, journey, portfolio) is None else "control"
+
+
+def held_out_by(arm_id: str, journey: Journey, portfolio: Portfolio) -> str | None:
+    """Return who holds a customer out: the policy, of everything; else the journey; else nobody."""
     of_journey = journey.id if journey.holdout_version is None else f"{journey.id}:{journey.holdout_version}"
-    for salt, share in ((portfolio.version, portfolio.policy.holdout), (of_journey, journey.holdout)):
-        if xxh64(f"{salt}:{arm_id}") % 10_000 < round(share * 10_000):
-            return "control"
-    return "treated"
+    lots = {"policy": (portfolio.version, portfolio.policy.holdout), "journey": (of_journey, journey.holdout)}
+    return next((who for who, (salt, share) in lots.items() if xxh64(f"{salt}:{arm_id}") % 10_000 < round(share * 10_000)), None)
+
+
+def variant_of(arm_id: str, journey: Journey) -> str | None:
+    """Return the variant of a journey that a customer is in: the first whose shares, added up to it, are beyond the bucket."""
+    place, share = xxh64(f"variant:{journey.id}:{arm_id}") % 10_000, 0.0
+    for variant in journey.variants:
+        share += variant.share
+        if place < round(share * 10_000) or variant is journey.variants[-1]:
+            return variant.id
+    return None
 
 
 @dataclass
@@ -1445,6 +1465,10 @@ class Choice:
     """The probability with which these wishes came first, by the draw."""
     kept: Row | None
     """The row that was delivered today, if it stands."""
+    competing: int = 0
+    """How many journeys fail no gate and outrank "none", whether or not they may interrupt."""
+    is_drawn: bool = False
+    """Whether what is wished was drawn."""
 
 
 def choices(
@@ -1470,14 +1494,30 @@ def choices(
         for row in challengers:
             row["failed_gates"] += memory_gates(row, journeys[row["journey_id"]], allowed, memory, day, portfolio)
         eligible = [row for row in challengers if not row["failed_gates"] and (row["mandatory"] or row["score"] > none["score"])]
+        competing, is_drawn = len(eligible), False
         if incumbent is not None:
             running = journeys[incumbent["journey_id"]]
             eligible = [row for row in eligible if may_interrupt(row, incumbent, journeys[row["journey_id"]], running, memory, portfolio)]
         eligible.sort(key=total_order)
         wishes, chances = eligible, 1.0
         if incumbent is None and not any(row["mandatory"] for row in eligible):
-            wishes, chances = explored(known.arm_of(customer), eligible, day, policy.explore)
-        found.append(Choice(customer, known.arm_of(customer), options, none, incumbent, wishes, chances, kept.get(customer)))
+            arm_id = known.arm_of(customer)
+            wishes, chances = explored(arm_id, eligible, day, policy.explore)
+            is_drawn = bool(eligible) and explores(arm_id, day, policy.explore)
+        found.append(
+            Choice(
+                customer,
+                known.arm_of(customer),
+                options,
+                none,
+                incumbent,
+                wishes,
+                chances,
+                kept.get(customer),
+                competing,
+                is_drawn=is_drawn,
+            )
+        )
     return found
 
 
@@ -1487,10 +1527,15 @@ def explored(arm_id: str, eligible: list[Row], day: date, explore: float) -> tup
         return eligible, 1.0
     by_name = sorted(eligible, key=lambda row: row["journey_id"])
     wishes = eligible
-    if xxh64(f"explore:{arm_id}:{day.isoformat()}") % 10_000 < round(explore * 10_000):
+    if explores(arm_id, day, explore):
         wishes = [by_name[xxh64(f"pick:{arm_id}:{day.isoformat()}") % len(by_name)]]
     by_chance = explore / len(by_name)
     return wishes, 1 - explore + by_chance if wishes[0] is eligible[0] else by_chance
+
+
+def explores(arm_id: str, day: date, explore: float) -> bool:
+    """Return whether a customer's choice is drawn on a day."""
+    return xxh64(f"explore:{arm_id}:{day.isoformat()}") % 10_000 < round(explore * 10_000)
 
 
 def places(found: Sequence[Choice], given_up: Sequence[Row], memory: Memory, portfolio: Portfolio) -> dict[str, int]:
@@ -1649,8 +1694,12 @@ def decide(
             memory.end(customer, ended_journey, day, ended_reason)
         if decision in {"start", "switch"}:
             journey = journeys[chosen["journey_id"]]
-            score, arm = (kept["score"], kept["arm"]) if kept is not None else (chosen["score"], arm_of(one.arm_id, journey, portfolio))
-            memory.enter(customer, journey.id, Spell(day, score, arm))
+            if kept is not None:
+                spell = spell_of(kept, day)
+            else:
+                lots = held_out_by(one.arm_id, journey, portfolio), variant_of(one.arm_id, journey)
+                spell = Spell(day, chosen["score"], arm_of(one.arm_id, journey, portfolio), *lots)
+            memory.enter(customer, journey.id, spell)
         if kept is not None:
             assignments.append({**kept, "stands": True})
             continue
@@ -1667,6 +1716,10 @@ def decide(
                 "day_index": (day - spell.entered_on).days + 1 if spell else None,
                 "ends_on": spell.entered_on + (journeys[chosen["journey_id"]].length_days - 1) * DAY if spell else None,
                 "arm": spell.arm if spell else None,
+                "held_out_by": spell.held_out_by if spell else None,
+                "variant": spell.variant if spell else None,
+                "is_drawn": one.is_drawn if decision in {"start", "switch"} else None,
+                "options": one.competing if decision in {"start", "switch"} else None,
                 "score": chosen["score"] if chosen else None,
                 "runner_up": runner_up["journey_id"] if runner_up else None,
                 "runner_up_score": runner_up["score"] if runner_up else None,
@@ -1700,6 +1753,8 @@ def state_rows(memory: Memory, day: date, portfolio: Portfolio) -> list[Row]:
                 "times_completed": sum(spell.ended_reason in {"completed", "converted"} for spell in spells),
                 "entry_score": last.entry_score,
                 "arm": last.arm,
+                "held_out_by": last.held_out_by,
+                "variant": last.variant,
                 "recent_starts": recent,
             }
         )
@@ -1812,7 +1867,8 @@ def due_letters(assignment_rows: Sequence[Row], profile_rows: Sequence[Row], day
         journey = journeys[row["journey_id"]]
         profile, is_suppressed = known[row["customer_id"]]
         for step in journey.steps:
-            if step.day != row["day_index"] or not holds(step.when, [profile], without=True)[0]:
+            is_of_another = bool(journey.variants) and step.variant not in {None, row["variant"]}
+            if step.day != row["day_index"] or is_of_another or not holds(step.when, [profile], without=True)[0]:
                 continue
             order = list(step.channels)
             preferred = profile.get("preferred_channel")
@@ -1956,7 +2012,7 @@ def decide_day(
     ended = advance(memory, events_so_far, profile_rows, day, portfolio, kept)
     given_up = kept_after_all(kept, given_up, memory, ended)
     for customer, row in given_up:
-        if memory.give_up(customer, row["journey_id"], Spell(day, row["score"], row["arm"])):
+        if memory.give_up(customer, row["journey_id"], spell_of(row, day)):
             merged[customer] = min(row["journey_id"], merged.get(customer, row["journey_id"]))
     ended = {**{customer: (journey, "merged") for customer, journey in merged.items()}, **ended}
     option_rows = candidates(profile_rows, queue_rows, memory, day, portfolio, kept)

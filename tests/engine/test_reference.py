@@ -152,7 +152,13 @@ def decided(
 
 def stay(entered: int, ended: int | None = None, reason: str | None = None, score: float = 1.0) -> Spell:
     """Return a stay by days ago."""
-    return Spell(ago(entered), score, "treated", None if ended is None else ago(ended), reason or (None if ended is None else "completed"))
+    return Spell(
+        ago(entered),
+        score,
+        "treated",
+        ended_on=None if ended is None else ago(ended),
+        ended_reason=reason or (None if ended is None else "completed"),
+    )
 
 
 # --- SPEC 1 ----------------------------------------------------------------------------------------------------------

@@ -353,6 +353,9 @@ def journeys(
     steps = draw(st.lists(step, max_size=4, unique_by=lambda one: (one["day"], *one.get("channels", [one.get("channel")]))))
     if steps:
         steps[0] |= draw(st.sampled_from([{}, {"variant": "b"}]))
+        if "variant" in steps[0] and length != 2:  # a variant of the journey; of one of two days it stays a label
+            journey["variants"] = {"shares": {"a": 0.5, "b": 0.5} if index else {"a": 0.1, "b": 0.2, "c": 0.7}}
+            steps += [{**steps[0], "variant": "a"}]
         journey["steps"] = steps
     return journey
 

@@ -369,8 +369,8 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "entered too often": edited("journey_state", "c03", times_entered=9),
     },
     "customer_metrics.money_is_that_of_the_events": {
-        "more": edited("customer_metrics", "c05", **{"revenue.micro": 1}),
-        "nothing": dropped("customer_metrics", "c05"),
+        "more": edited("customer_metrics", "c03", **{"revenue.micro": 1}),
+        "nothing": dropped("customer_metrics", "c03"),
     },
     "journey_outcomes.outcomes_complete": {
         "one is lost": a_first_row("journey_outcomes"),

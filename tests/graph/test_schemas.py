@@ -76,11 +76,6 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "delivered": COUNTS, "measured_days": COUNTS,
     },
     "long_outcomes": {"arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "long_days": (0,)},
-    "uplift": dict.fromkeys(
-        ("treated", "control", "treated_nonzero", "control_nonzero", "immature", "contaminated", "unstable", "sent_to_control",
-         "delivered", "more_customers", "more_days"),
-        COUNTS,
-    ) | {"verdict": WORDS},
     "path_steps": {"position": (0,), "sent": COUNTS, "responses": COUNTS},
     "path_durations": {
         "counted_from": WORDS, **dict.fromkeys(("days", "converted", "left", "sent", "responses"), COUNTS),
@@ -101,6 +96,11 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "journey_satisfaction": dict.fromkeys(
         ("treated", "control", "answered_treated", "answered_control", "answers_treated", "answers_control"), COUNTS
     ),
+    "uplift": dict.fromkeys(
+        ("treated", "control", "treated_nonzero", "control_nonzero", "immature", "contaminated", "unstable", "sent_to_control",
+         "delivered", "more_customers", "more_days"),
+        COUNTS,
+    ) | {"verdict": WORDS},
     "segment_matrix": {"customers": COUNTS, "entered": COUNTS, "served": COUNTS, "served_most": COUNTS},
     "journey_entries": {
         "entry_number": (0,),

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from atc_pipeline.outcomes.paths import News, add_closed, follow_paths, paths_of, summarise
+from atc_pipeline.outcomes.paths import News, add_closed, follow_paths, open_paths, summarise
 from atc_pipeline.outcomes.tables import ENTRY, OTHER_PATHS, PATH_STEPS, SIGHT, SILENT
 
 FIRST = date(2026, 1, 1)
@@ -22,7 +22,7 @@ def at(number: int) -> date:
     return FIRST + timedelta(days=number - 1)
 
 
-def news(entries: Rows = (), money: Money = (), endings: Rows = (), sent: Rows = (), responses: Rows = ()) -> News:
+def news(entries: Rows = (), money: Money = (), endings: Rows = (), sent: Rows = (), responses: Rows = (), absorbed: Rows = ()) -> News:
     """Return a day's news: entries ``customer, journey, arm``; money ``customer, day, units``; the others as the tables have them."""
     who = {"customer_id": pl.String(), "journey_id": pl.String()}
     return News(
@@ -39,6 +39,7 @@ def news(entries: Rows = (), money: Money = (), endings: Rows = (), sent: Rows =
         responses=pl.DataFrame(
             list(responses), {"customer_id": pl.String(), "event_date": pl.Date(), "responses": pl.Int64()}, orient="row"
         ),
+        absorbed=pl.DataFrame(list(absorbed), {"absorbed": pl.String(), "customer_id": pl.String()}, orient="row"),
     )
 
 
@@ -130,8 +131,8 @@ def test_merged_customers_have_one_path_in_order() -> None:
         news([("ann", "b", "treated"), ("cid", "x", "control")]), news([("anon:1", "a", "treated")]), news([("ann", "c", "treated")])
     )[-1]
     seen = pl.when(pl.col("journey_id") == "a").then(pl.lit(date(2025, 1, 1))).otherwise("first_seen_on")
-    merged = before.with_columns(customer_id=pl.lit("ann"), first_seen_on=seen)
-    after = follow_paths(merged, news(), today=at(4), path_days=60)
+    merging = news(absorbed=[("anon:1", "ann"), ("cid", "ann")])
+    after = follow_paths(before.with_columns(first_seen_on=seen), merging, today=at(4), path_days=60)
     assert [row[:4] for row in steps(after)] == [("ann", 1, 1, "b"), ("ann", 1, 2, "a"), ("ann", 1, 3, "c")]
     assert after["first_seen_on"].unique().to_list() == [date(2025, 1, 1)]
 
@@ -151,13 +152,13 @@ def test_how_each_step_ended_what_was_sent_and_who_answered_is_kept() -> None:
 
 
 def test_the_order_of_rows_does_not_count() -> None:
-    """Entries, money and yesterday's steps the other way round: the same rows in the same order."""
+    """Entries and money the other way round: the same rows in the same order."""
     entries = [(f"c{number % 7}", f"j{number % 3}", "treated" if number % 4 else "control") for number in range(14)]
     money = [(f"c{number}", at(day), 1.1 * number) for number in range(5) for day in (2, 3)]
     made = []
     for turn in (1, -1):
-        first = follow(news(entries[::turn]))[0][::turn]
-        second = follow_paths(first, news(entries[5:][::turn]), today=at(2), path_days=60)[::turn]
+        first = follow(news(entries[::turn]))[0]
+        second = follow_paths(first, news(entries[5:][::turn]), today=at(2), path_days=60)
         made.append(follow_paths(second, news(money=money[::turn]), today=at(3), path_days=60))
     assert made[0].equals(made[1])
     assert made[0].height
@@ -192,8 +193,7 @@ def test_a_summary_says_how_many_and_after_how_many_days() -> None:
     days = follow(
         begun, news([(name, "a", "treated") for name in many[25:]], [(name, at(2), 1) for name in many[:20]]), news(), path_days=2
     )
-    still = days[-1].filter(pl.col("closed_on").is_null())
-    summary = summarise(closed_of(days), paths_of(still), today=at(3))
+    summary = summarise(closed_of(days), open_paths(days[-1]), today=at(3))
     assert summary.select("path", "customers", "conversions", "value", "open", "lower_days", "median_days", "upper_days").rows() == [
         (OTHER_PATHS, 2, 0, 0.0, 0, None, None, None),
         ("a", 25, 20, 20.0, 5, 1.0, 1.0, None),
@@ -203,4 +203,4 @@ def test_a_summary_says_how_many_and_after_how_many_days() -> None:
 
 def test_a_summary_of_nothing_is_nothing() -> None:
     """Before anybody entered anything there is no path, and no row."""
-    assert summarise(closed_of(follow(news())), paths_of(follow(news())[0]), today=FIRST).is_empty()
+    assert summarise(closed_of(follow(news())), open_paths(follow(news())[0]), today=FIRST).is_empty()

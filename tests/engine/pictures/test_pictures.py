@@ -327,6 +327,6 @@ def test_a_path_without_any_journey_says_so(portfolio: Portfolio) -> None:
 def test_pictures_read_in_the_dark(portfolio: Portfolio) -> None:
     """Every colour of ink and paper is given for both schemes, and nothing is fetched from elsewhere."""
     for svg in (matrix.draw(STRETCH, portfolio), path.draw(walked(portfolio, WEEK))):
-        light, dark = svg.split("@media (prefers-color-scheme: dark)")
+        light, dark = svg.split("@media screen and (prefers-color-scheme: dark)")
         assert all(f".{name}{{" in light and f".{name}{{" in dark for name in ("paper", "ink", "faint", "rule"))
         assert re.findall(r"https?://[^\"]+", svg) == ["http://www.w3.org/2000/svg"]

@@ -245,6 +245,17 @@ FROM_THE_ENTRY = (
 )
 
 
+@dataclass(frozen=True)
+class Either:
+    """A value that the contract leaves open."""
+
+    of: tuple[Any, ...]
+
+
+Triggers = dict[tuple[str, date], date]
+"""(Customer, day) of an entry that is the first into any journey since a version began -> the day on which that was."""
+
+
 def contaminated(entry: Row, all_entries: Iterable[Row], known: Known) -> bool:
     """Return whether a first entry's customer has another first entry into the same journey by now, in another arm."""
     mine = known.now(entry["customer_id"])
@@ -257,18 +268,29 @@ def contaminated(entry: Row, all_entries: Iterable[Row], known: Known) -> bool:
     )
 
 
-def in_two_arms(entry: Row, every: Iterable[tuple[str, Row]], name: str, known: Known) -> bool:
+def is_doubtful(entry: Row, all_entries: Sequence[Row], name: str, triggered: Triggers, known: Known) -> bool | Either:
+    """Return whether a first entry, into a journey or into any, is contaminated.
+
+    Of the system it is open where another of the customer's names entered something only after both were one, in another arm.
+    """
+    if name != SYSTEM:
+        firsts = [other for other in all_entries if other["entry_number"] == 1 and other["journey_id"] == name]
+        return in_two_arms(entry, firsts, name, known)
+    since = triggered[entry["customer_id"], entry["date"]]
+    firsts = [other for other in all_entries if triggered.get((other["customer_id"], other["date"])) == since]
+    later = [other for other in all_entries if other["date"] >= since and other["version"] == entry["version"]]
+    of_letter, of_spirit = in_two_arms(entry, firsts, name, known), in_two_arms(entry, later, name, known)
+    return of_letter if of_letter == of_spirit else Either((True, False))
+
+
+def in_two_arms(entry: Row, others: Iterable[Row], name: str, known: Known) -> bool:
     """Return whether a first entry's customer is by now one with another in a different arm."""
 
-    def is_control(one: Row) -> bool:
-        return bool(one["held_out_by"] == "policy" if name == SYSTEM else one["arm"] == "control")
+    def is_control(row: Row) -> bool:
+        return bool(row["held_out_by"] == "policy" if name == SYSTEM else row["arm"] == "control")
 
     mine = known.now(entry["customer_id"])
-    return any(
-        other_name == name and known.now(other["customer_id"]) == mine and is_control(other) != is_control(entry)
-        for other_name, other in every
-        if name != SYSTEM or other["version"] == entry["version"]
-    )
+    return any(known.now(other["customer_id"]) == mine and is_control(other) != is_control(entry) for other in others)
 
 
 def goal_of(entry: Row, known: Known, portfolio: Portfolio) -> Row:
@@ -284,8 +306,8 @@ def goal_of(entry: Row, known: Known, portfolio: Portfolio) -> Row:
     return {"goal": bool(reached), "goal_on": min((one["event_date"] for one in reached), default=None), "goal_value": value}
 
 
-Ending = Callable[[str, str, date], tuple[date | None, str | None]]
-"""Of a customer of now, a journey and the day of entry: when and why it ended."""
+Ending = Callable[[Row], tuple[Any, Any]]
+"""Of an entry: when and why it ended."""
 
 
 def outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio, ending: Ending) -> list[Row]:
@@ -298,7 +320,7 @@ def outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio, end
         if entry["matures_on"] != known.day:
             continue
         customer, entered_on = entry["customer_id"], entry["date"]
-        ended_on, reason = ending(known.now(customer), entry["journey_id"], entered_on)
+        ended_on, reason = ending(entry)
         found.append(
             {
                 "date": known.day,
@@ -324,16 +346,16 @@ def before(entry: Row, portfolio: Portfolio) -> Row:
     return {column: entry.get(column, 0.0) for column in columns}
 
 
-def triggers(todays: Iterable[Row], earlier: Iterable[Row], since: date, known: Known) -> set[tuple[str, date]]:
-    """Return (customer, day) of the entries of a day that are the first into any journey since the version of that day began.
+def triggers(todays: Iterable[Row], earlier: Iterable[Row], since: date, known: Known) -> Triggers:
+    """Return which entries of a day are the first into any journey since the version of that day began.
 
     ``earlier``: the entries of the days before, of customers as they were called then; who has logged in since is no new customer.
     """
     been = {known.now(entry["customer_id"]) for entry in earlier if since <= entry["date"] < known.day}
-    return {(entry["customer_id"], known.day) for entry in todays if entry["customer_id"] not in been}
+    return {(entry["customer_id"], known.day): since for entry in todays if entry["customer_id"] not in been}
 
 
-def long_outcomes(all_entries: Sequence[Row], triggered: set[tuple[str, date]], known: Known, portfolio: Portfolio) -> list[Row]:
+def long_outcomes(all_entries: Sequence[Row], triggered: Triggers, known: Known, portfolio: Portfolio) -> list[Row]:
     """Return ``long_outcomes`` of a day: first entries, into a journey or into any, whose long window closed on it.
 
     Of the system, control is whom the policy holds out: who is held out by a journey alone is sent what others say.
@@ -359,7 +381,7 @@ def long_outcomes(all_entries: Sequence[Row], triggered: set[tuple[str, date]], 
                 "holdout": entry["policy_holdout" if name == SYSTEM else "holdout"],
                 "holdout_version": None if name == SYSTEM else entry["holdout_version"],
                 "version": entry["version"],
-                "contaminated": in_two_arms(entry, every, name, known),
+                "contaminated": is_doubtful(entry, all_entries, name, triggered, known),
                 **known.sums(measured(portfolio), entry["customer_id"], entered_on, entered_on + of.long_days * DAY),
                 **before(entry, portfolio),
             }
@@ -429,6 +451,8 @@ class Estimate:
     def p_anytime(self, expected: int) -> float:
         """Return 1 / evidence, at most 1."""
         n, r2 = self.treated + self.control, mixing(expected)
+        if self.error < 1e-12 * abs(self.effect):  # nobody differs from anybody else of their arm: nothing can be said
+            return 1.0
         z = self.effect / self.error if self.error else 0.0
         return min(1.0, math.exp(-r2 * n * z * z / (2 * (n * r2 + 1))) * math.sqrt(n * r2 + 1))
 
@@ -581,7 +605,9 @@ def arm_means(units: Sequence[Unit], *, is_ratio: bool) -> tuple[float | None, f
         return treated, control
     estimated = {unit.stratum for arms in strata for unit in arms[1]}
     ratio = as_they_are(unit for unit in units if not unit.is_treated and unit.stratum in estimated)
-    return None if ratio is None else ratio + treated - control, ratio
+    if ratio is None:
+        return as_they_are(unit for unit in units if unit.is_treated), None
+    return ratio + treated - control, ratio
 
 
 def error_of_control(units: Sequence[Unit], *, is_ratio: bool) -> float:
@@ -712,9 +738,9 @@ class Report:
 
     def counts(self, journey: Journey) -> Row:
         """Return what is told beside every figure of a journey."""
-        doubted, first = self.doubted(), self.first(journey.id)
+        first = self.first(journey.id)
         return {
-            "immature": sum(entry["matures_on"] > self.today and (journey.id, entry["customer_id"]) not in doubted for entry in first),
+            "immature": sum(entry["matures_on"] > self.today for entry in first),
             "sample_ratio_p": sample_ratio(
                 ((entry["holdout"], entry["holdout_version"]), entry["holdout"], entry["arm"] == "treated") for entry in first
             ),

@@ -132,7 +132,7 @@ def edited(random: Random, document: dict[str, Any]) -> dict[str, Any]:
         elif kind == "window":
             each["measure"] = {"window_days": 5}
         elif kind == "draft":
-            each["status"] = "draft"
+            each["status"] = random.choice(["draft", "paused"])
         elif kind == "length":
             each["length_days"] = 6
         elif kind == "goal" and "goal" in each:
@@ -213,9 +213,7 @@ def draw_world(seed: int, *, size: int = 24, length: int = 16) -> World:
     edits: dict[date, str] = {}
     if random.random() < 0.7:
         once = edited(random, document)
-        edits = {
-            days[length // 3]: to_yaml(once),
-            days[2 * length // 3]: to_yaml(edited(random, once if random.random() < 0.5 else document)),
-        }
+        # What is edited once stays: a goal that nobody counted for a while would have to be caught up on, which is not in question here.
+        edits = {days[length // 3]: to_yaml(once), days[2 * length // 3]: to_yaml(edited(random, once))}
     files = {f"{day}/events.ndjson": b"\n".join(arrived) for day, arrived in lines(random, days, size).items() if arrived}
     return World(to_yaml(document), edits, days, files)

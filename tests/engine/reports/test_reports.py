@@ -106,6 +106,14 @@ def test_a_total_that_may_be_nothing_is_called_a_guess(findings: Findings) -> No
     assert "the best guess, where anything from" in proof(unsure).sections[0].figures[0].says
 
 
+def test_without_a_policy_holdout_nothing_of_the_system_is_called_proved(findings: Findings) -> None:
+    """It says which key is missing."""
+    without = of(findings, estimate("system", "no_holdout", (41_870, 0), slice="long"))
+
+    assert headline(without).endswith("so that nothing can be proved: set policy.holdout.")
+    assert proof(without).sections[0].standing == "described"
+
+
 def test_where_nothing_was_sent_the_report_says_so(findings: Findings) -> None:
     """Who was held out and who was not were left alone alike: no verdict of the system is told as one."""
     assert headline(replace(findings, delivered=0)).startswith("Nothing was sent")
