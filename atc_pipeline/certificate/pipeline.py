@@ -18,7 +18,7 @@ from atc_pipeline.outcomes.uplift import Evidence, estimate_uplift
 from atc_pipeline.rules.arms import POLICY
 
 SEED = 16
-WORLDS = {Scale.QUICK: 20, Scale.FULL: 200}
+WORLDS = {Scale.QUICK: 10, Scale.FULL: 200}
 TOGETHER = 20
 """Worlds that are driven as one: their customers have nothing to do with each other, and a day costs a third."""
 CUSTOMERS, DAYS = 2_000, 120
