@@ -45,7 +45,7 @@ def proof(findings: Findings) -> Page:
 def headline(findings: Findings) -> str:
     """Say in a sentence what is known of the whole system."""
     if nothing_was_sent(findings):
-        return "Nothing was sent, so that nothing was earned by sending: who was held out and who was not were left alone alike."
+        return "Nothing was sent, as far as we were told, so that nothing was earned by sending: both groups were left alone alike."
     system, unit = of_system(findings.estimates, findings.portfolio), unit_of(primary_metric(findings.portfolio), findings.portfolio)
     if not system:
         return "Nothing can be said of all journeys together yet: nobody's first entry has matured."
