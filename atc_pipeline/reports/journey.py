@@ -55,10 +55,9 @@ def headline(journey_id: str, findings: Findings) -> str:
     """Say in a sentence what is known of a journey."""
     primary = primary_metric(findings.portfolio)
     row = next((row for row in findings.estimates if (row.journey_id, row.metric, row.slice) == (journey_id, primary, ALL)), None)
-    name = called(journey_id, findings.portfolio)
     if row is None:
-        return f"{name}: nothing is known yet, as no first entry has matured."
-    return f"{name}: {wording.verdict_of(row, unit_of(primary, findings.portfolio))}."
+        return f"{called(journey_id, findings.portfolio)}: nothing is known yet, as no first entry has matured."
+    return f"{wording.sentence_of(row, unit_of(primary, findings.portfolio), findings.portfolio)}."
 
 
 def _verdict(shown: Estimate | None, rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
