@@ -242,8 +242,7 @@ def _steps(journey_id: str, resolved: Journey | None, findings: Findings) -> Ite
                 f"{row['day_index']}",
                 f"{row['sent']:,}",
                 f"{row['responded']:,}" + (f" ({figures.share(row['responded'] / row['sent'])})" if row["sent"] else ""),
-                figures.share(row["advance_treated"]),
-                figures.share(row["advance_control"]),
+                *(_advanced(row[f"advance_{arm}"], row[f"watched_{arm}"]) for arm in (TREATED, CONTROL)),
                 _points(row["advance_treated"], row["advance_control"]),
             )
             for row in rows.iter_rows(named=True)
@@ -260,6 +259,10 @@ def _steps(journey_id: str, resolved: Journey | None, findings: Findings) -> Ite
 def _step(day_index: int, resolved: Journey | None) -> str:
     contents = [step.content for step in resolved.steps if step.day == day_index] if resolved else []
     return ", ".join(contents) or "sent on another day than planned"
+
+
+def _advanced(share: float | None, watched: int | None) -> str:
+    return figures.NOTHING if share is None else f"{figures.share(share)} of {watched:,}"
 
 
 def _points(treated: float | None, control: float | None) -> str:
