@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.daily import after, daily, days_of, each_day
 from assets.shown.matrix import picture_of
+from assets.shown.proof import proof_of
 from atc_pipeline.days.outcomes import Matrix, Uplift
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
@@ -25,8 +26,10 @@ def outcome_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
         **daily(partitions, "proof", after(["journey_entries", "journey_outcomes", "long_outcomes", "customer_metrics", "identity_map"]))
     )
     def uplift(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
-        """Estimated anew each day, of all that has matured; nothing decides from it."""
-        each_day(context, lake, Uplift(lake, journeys.load()))
+        """Estimated anew each day, of all that has matured; nothing decides from it. The last day of a run carries it in words."""
+        portfolio, last = journeys.load(), days_of(context)[-1]
+        each_day(context, lake, Uplift(lake, portfolio))
+        context.add_asset_metadata(proof_of(lake, portfolio, last), asset_key="uplift", partition_key=last.isoformat())
         return dg.MaterializeResult()
 
     return [matrix, uplift]

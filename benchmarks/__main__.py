@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import audiences, decision, history, ingest, outcomes, plan, rendering, smtp, stages
+from benchmarks import audiences, decision, history, ingest, outcomes, plan, rendering, smtp, stages, uplift
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -48,6 +48,10 @@ def main() -> None:
     curves.add_argument("--typical-customers", type=int, default=1_000_000, help="customers while journeys vary (default 1000000)")
     curves.add_argument("--typical-journeys", type=int, default=100, help="journeys while customers vary (default 100)")
     curves.add_argument("--picture", type=Path, default=PICTURE, help="where to draw (default docs/pictures/speed.svg)")
+    worth = commands.add_parser("uplift", help="what many journeys are worth, of all entries that ever matured")
+    worth.add_argument("--entries", type=int, default=5_000_000, help="default 5000000")
+    worth.add_argument("--journeys", type=int, default=100, help="default 100")
+    worth.add_argument("--runs", type=int, default=3, help="medians of so many (default 3)")
     came = commands.add_parser("outcomes", help="a day of entries and of what came of them, after some months and after a year")
     came.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     came.add_argument("--entries", type=int, default=50_000, help="open ones; default 50000")
@@ -76,6 +80,8 @@ def main() -> None:
     if given.command == "growth":
         with _home(given.home) as home:
             history.measure_growth(home, given.customers, given.events, given.days)
+    if given.command == "uplift":
+        uplift.measure_uplift(given.entries, given.journeys, given.runs)
     if given.command == "outcomes":
         with _home(given.home) as home:
             outcomes.measure_outcomes(home, given.customers, given.entries, given.days, given.runs)

@@ -208,8 +208,8 @@ def _answers(made: Made, number: int) -> pl.DataFrame:
     """Make up the answers of a day: those who enter, and everybody else, who is in none."""
     schema = JOURNEY_ASSIGNMENTS.schema
     entered = made.lake.read("journey_entries", day_of(number)).select("customer_id", "journey_id", "decision", "arm", "held_out_by")
-    others = pl.DataFrame({"customer_id": _names(np.arange(made.customers))}).join(entered, on="customer_id", how="anti")
-    rows = pl.concat([entered, others.with_columns(decision=pl.lit("none"))], how="diagonal")
+    everybody_else = pl.DataFrame({"customer_id": _names(np.arange(made.customers))}).join(entered, on="customer_id", how="anti")
+    rows = pl.concat([entered, everybody_else.with_columns(decision=pl.lit("none"))], how="diagonal")
     rows = rows.with_columns(pl.lit(day_of(number)).alias("date"), stands=pl.lit(value=False), is_drawn=pl.lit(value=False), options=1)
     rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in rows.columns)
     return rows.select(*schema).cast(schema).sort("customer_id")

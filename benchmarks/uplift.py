@@ -44,7 +44,8 @@ def measure_uplift(entries: int, journeys: int, runs: int) -> None:
 
 def _portfolio(journeys: int) -> Portfolio:
     listed = "".join(
-        f"\n  - {{id: j{number:03}, length_days: 7, queue: {{where: 'true'}}, holdout: 0.1, goal: {{event: Order Completed, within_days: 14}}}}"
+        f"\n  - {{id: j{number:03}, length_days: 7, queue: {{where: 'true'}}, holdout: 0.1, "
+        f"goal: {{event: Order Completed, within_days: 14}}}}"
         for number in range(journeys)
     )
     text = f"""

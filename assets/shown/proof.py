@@ -26,7 +26,7 @@ FOLDER = "reports"
 
 def proof_of(lake: Lake, portfolio: Portfolio, day: date) -> Facts:
     """Show what is proved by the end of a day."""
-    findings = gather(lake, portfolio, day)
+    findings = gather(lake, portfolio, day, with_journeys=False)
     return {"says": headline(findings), **_shown(proof(findings))}
 
 

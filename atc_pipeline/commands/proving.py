@@ -36,7 +36,7 @@ class Uplift:
 
     def run(self, asked: Namespace, place: Place) -> Answer:
         """Tell it."""
-        findings = _findings(place, "uplift", asked)
+        findings = _findings(place, "uplift", asked, with_journeys=asked.journey not in {None, SYSTEM})
         if asked.format == "json":
             return Answer(numbers.proved(findings, asked.journey).rstrip("\n"))
         page = proof(findings) if asked.journey in {None, SYSTEM} else journey(asked.journey, findings)
@@ -55,7 +55,7 @@ class Paths:
 
     def run(self, asked: Namespace, place: Place) -> Answer:
         """Tell it."""
-        findings = _findings(place, "path_summary", asked)
+        findings = _findings(place, "path_summary", asked, with_journeys=False)
         if asked.format == "json":
             return Answer(numbers.described(findings, of_journey(findings.paths, asked.journey), asked.journey).rstrip("\n"))
         return Answer(_laid_out([paths(findings, asked.journey)], asked.format))
@@ -68,12 +68,12 @@ def _expect(parser: ArgumentParser, since: str) -> None:
     parser.add_argument("--format", choices=FORMATS, default="text", help="text, md (for a page or a message) or json")
 
 
-def _findings(place: Place, table: str, asked: Namespace) -> Findings:
+def _findings(place: Place, table: str, asked: Namespace, *, with_journeys: bool) -> Findings:
     day = _day(place.lake.days(table), table, asked.last)
     portfolio = place.portfolio_of(day)
     first = None if asked.first is None else _first(asked.first, day)
     try:
-        findings = gather(place.lake, portfolio, day, first)
+        findings = gather(place.lake, portfolio, day, first, with_journeys=with_journeys)
     except (MissingDayError, OlderDayError, DamagedDayError) as problem:
         raise Refused(str(problem)) from None
     _check_journey(asked.journey, findings)

@@ -25,7 +25,7 @@ LONG_UNTIL = "measurement.long_until"
 """The last day of entry of which the long run is told."""
 VERSION, VERSION_SINCE = "version", "version.since"
 """The portfolio's ``version``, and the first day that was decided by it."""
-_NO_ENDINGS = {"row": pl.UInt32(), "ended_on": pl.Date(), "ended_reason": pl.String()}
+_NO_ENDINGS = pl.Schema({"row": pl.UInt32(), "ended_on": pl.Date(), "ended_reason": pl.String()})
 
 
 @dataclass(frozen=True, eq=False)

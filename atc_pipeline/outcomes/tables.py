@@ -261,6 +261,8 @@ PATH_STEPS = Table(
         Column("closed_on", pl.Date(), "When the path closed; null while it is open.", is_nullable=True),
         Column("is_conversion", pl.Boolean(), "Whether it closed with an event of money; null while it is open.", is_nullable=True),
         Column("value", pl.Float64(), "The money of the day it closed with.", is_nullable=True),
+        Column("path", pl.String(), "The whole path so far: its journeys in order, joined by ` > `, or `(silent)`."),
+        Column("last_entered_on", pl.Date(), "Day of its last entry so far."),
         Column("first_seen_on", pl.Date(), "First day on which the customer was seen.", is_nullable=True),
         Column("sent", pl.Int64(), "Messages of the entry that were delivered so far.", at_least=0),
         Column("responses", pl.Int64(), "Responses since the entry, before the next one.", at_least=0),

@@ -10,15 +10,19 @@ from datetime import date
 import polars as pl
 
 from atc_pipeline.days.decision import Decision
+from atc_pipeline.days.entries import Versions
 from atc_pipeline.decision import tables
 from atc_pipeline.explanation.reading import PortfolioOf
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.outcomes.tables import journey_entries, journey_outcomes, long_outcomes
 from atc_pipeline.tables.store import Store
 from atc_pipeline.tables.table import Table
 
 DECIDED = (tables.SCORED_CANDIDATES, tables.JOURNEY_STATE, tables.JOURNEY_ASSIGNMENTS, tables.JOURNEY_FUNNEL)
 """What is compared."""
-STANDS_ON = ("customer_profiles", "micro_segment_memberships", "journey_queues")
+MEASURED = (journey_entries, journey_outcomes, long_outcomes)
+"""What is compared as well, on days that have it: those of older versions have none."""
+STANDS_ON = ("customer_profiles", "micro_segment_memberships", "journey_queues", "customer_metrics")
 """What is read as it was recorded, and may have been made again by another version since."""
 DIFFERENCES = pl.Schema(
     {"table": pl.String, "date": pl.Date, "key": pl.String, "column": pl.String, "recorded": pl.String, "replayed": pl.String}
@@ -42,19 +46,22 @@ class ReplayedDay:
         return bool(self.number) and not self.reasons
 
 
-def replay(store: Store, portfolio_of: PortfolioOf, days: Iterable[date], code: str) -> Iterator[ReplayedDay]:
+def replay(
+    store: Store, portfolio_of: PortfolioOf, days: Iterable[date], code: str, versions: Versions | None = None
+) -> Iterator[ReplayedDay]:
     """Decide each day again on the recorded day before, and compare all columns; ``code``: which code does so.
 
-    Raises MissingDayError where what a day stands on is not there.
+    ``versions``: what decided answers that stand. Raises MissingDayError where what a day stands on is not there.
     """
     step: Decision | None = None
     for day in days:
         portfolio = portfolio_of(day)
         if step is None or step.portfolio.fingerprint != portfolio.fingerprint:
-            step = Decision(store, portfolio)
+            step = Decision(store, portfolio, versions=versions)
         step.delivered = standing(store, day)
         made = step.make(day)
-        cells = [differences(table, store.lazy(table.name, day).collect(), made[table.name].lazy().collect()) for table in DECIDED]
+        compared = [*DECIDED, *(table for table in (of(portfolio) for of in MEASURED) if store.has(table.name, day))]
+        cells = [differences(table, store.lazy(table.name, day).collect(), made[table.name].lazy().collect()) for table in compared]
         yield ReplayedDay(
             day,
             pl.concat([rows.head(_MOST) for rows in cells]),
@@ -68,7 +75,9 @@ def standing(store: Store, day: date) -> pl.DataFrame:
     recorded = store.lazy("journey_assignments", day)
     if "stands" not in recorded.collect_schema():  # recorded before this was: nobody can say
         return pl.DataFrame(schema=tables.JOURNEY_ASSIGNMENTS.schema)
-    return recorded.filter("stands").select(*tables.JOURNEY_ASSIGNMENTS.schema).collect()
+    there = recorded.collect_schema()
+    lacking = [pl.lit(None, dtype).alias(name) for name, dtype in tables.JOURNEY_ASSIGNMENTS.schema.items() if name not in there]
+    return recorded.filter("stands").with_columns(lacking).select(*tables.JOURNEY_ASSIGNMENTS.schema).collect()
 
 
 def differences(table: Table, recorded: pl.DataFrame, replayed: pl.DataFrame) -> pl.DataFrame:
@@ -123,6 +132,6 @@ def reasons(store: Store, day: date, portfolio: Portfolio, code: str) -> Iterato
     elif wrote.portfolio is None:
         yield "nobody said by which version of the portfolio it was decided"
     for table in STANDS_ON:
-        made = store.written_by(table, day).portfolio
+        made = store.written_by(table, day).portfolio if store.has(table, day) else None
         if made is not None and made != portfolio.fingerprint:
             yield f"{table} was made again by version {made}, after version {portfolio.fingerprint} had decided the day"

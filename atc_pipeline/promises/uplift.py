@@ -94,8 +94,8 @@ PROMISES = (
     Promise(
         "uplift",
         "alike_before",
-        "Treated and control were alike in every metric before they entered, but for what chance does once in a thousand, of so many looked "
-        f"at (SPEC 11). If it fails, something but the lots decides who is held out; {_LOOK}.",
+        "Treated and control were alike in every metric before they entered, but for what chance does once in a thousand, of so many "
+        f"looked at (SPEC 11). If it fails, something but the lots decides who is held out; {_LOOK}.",
         between(unlike_before, table("uplift")),
         is_blocking=False,
         is_error=True,
@@ -103,8 +103,8 @@ PROMISES = (
     Promise(
         "uplift",
         "arms_are_stable",
-        "Nobody is counted in both arms of one journey; who merged with somebody of the other is not counted (SPEC 11). If it fails, the lots "
-        f"were drawn anew, as by another `holdout_version`, for entries that are counted as one; {_LOOK}.",
+        "Nobody is counted in both arms of one journey; who merged with somebody of the other is not counted (SPEC 11). If it fails, the "
+        f"lots were drawn anew, as by another `holdout_version`, for entries that are counted as one; {_LOOK}.",
         between(unstable_arms, table("uplift")),
         is_blocking=False,
         is_error=True,
@@ -112,8 +112,8 @@ PROMISES = (
     Promise(
         "uplift",
         "null_effect",
-        "Where nothing was ever delivered, no journey is said to help or to harm (SPEC 11): it would be an effect of nothing. If it fails on "
-        "more than one day in a row, tell us: an estimate is wrong.",
+        "Where nothing was ever delivered, no journey is said to help or to harm (SPEC 11): it would be an effect of nothing. If it fails "
+        "on more than one day in a row, tell us: an estimate is wrong.",
         between(proved_of_nothing, table("uplift")),
         is_blocking=False,
     ),

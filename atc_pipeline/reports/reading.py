@@ -40,13 +40,16 @@ FUNNEL_DAYS = 91
 """Days of entries that a funnel is of: thirteen weeks."""
 
 
-def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = None) -> Findings:
-    """Read what is known at the end of a day, of entries from ``since`` on; what was not made is left out."""
+def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = None, *, with_journeys: bool = True) -> Findings:
+    """Read what is known at the end of a day, of entries from ``since`` on; what was not made is left out.
+
+    ``with_journeys``: also what pages of single journeys alone have, funnels and curves, which take the longest.
+    """
     days = [known for known in store.days("journey_outcomes") if known <= day]
     outcomes = store.scan("journey_outcomes", days, may_lack=True)
     matured = pl.LazyFrame(schema=_MATURED) if outcomes is None else outcomes.select(*_MATURED)
     if since is not None:
-        return _narrowed(store, portfolio, matured.filter(pl.col("entered_on") >= since), day, since)
+        return _narrowed(store, portfolio, matured.filter(pl.col("entered_on") >= since), day, since, with_journeys=with_journeys)
 
     def of_day(table: Table) -> pl.DataFrame:
         return store.lazy(table.name, day).collect() if store.has(table.name, day) else pl.DataFrame(schema=table.schema)
@@ -61,14 +64,14 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
         described=of_day(JOURNEY_DESCRIBED),
         satisfaction=of_day(JOURNEY_SATISFACTION),
         alternatives=of_day(JOURNEY_ALTERNATIVES),
-        funnel=_funnel(store, matured, day, day - timedelta(days=FUNNEL_DAYS - 1)),
-        curves=_curves(store, portfolio, matured, day),
+        funnel=_funnel(store, matured, day, day - timedelta(days=FUNNEL_DAYS - 1)) if with_journeys else pl.DataFrame(schema=FUNNEL),
+        curves=_curves(store, portfolio, matured, day) if with_journeys else pl.DataFrame(schema=CURVES),
         velocity=_velocity(*_durations(store, day), of_day(PATH_SUMMARY), day),
         delivered=_delivered(store, matured, of_day(JOURNEY_MOVEMENT), day),
     )
 
 
-def _narrowed(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date, since: date) -> Findings:
+def _narrowed(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date, since: date, *, with_journeys: bool) -> Findings:
     """Estimate and describe anew, of entries and paths from a day on; what is only carried from day to day is left out."""
     uplift = estimated(store, portfolio, day, since)
     days = [known for known in store.days("path_steps") if since <= known <= day]
@@ -85,8 +88,8 @@ def _narrowed(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: da
         uplift=uplift,
         attribution=attribute_closed(closed, uplift, portfolio.money, today=day),
         paths=paths,
-        funnel=_funnel(store, matured, day, since),
-        curves=_curves(store, portfolio, matured, day),
+        funnel=_funnel(store, matured, day, since) if with_journeys else pl.DataFrame(schema=FUNNEL),
+        curves=_curves(store, portfolio, matured, day) if with_journeys else pl.DataFrame(schema=CURVES),
         velocity=_velocity(closed, running, paths, day),
         delivered=_delivered(store, matured, pl.DataFrame(schema=JOURNEY_MOVEMENT.schema), day),
         since=since,

@@ -21,6 +21,7 @@ from resources.storage.memory import Memory
 from resources.storage.outbox import Outbox
 from tests.engine.reports import hand_made
 from tests.engine.reports.hand_made import TODAY
+from tests.graph.small_world import DAYS, FIRST, JOURNEYS, make_world, run
 
 
 @pytest.fixture
@@ -185,3 +186,40 @@ def test_of_a_day_is_read_what_is_there(tmp_path: Path) -> None:
     assert findings.funnel.row(0, named=True) == {
         "journey_id": "welcome", "queued": 2, "entered": 2, "control": 1, "treated": 1, "matured": 2, "sent": 2, "goal": 2,
     }  # fmt: skip
+
+
+MEASURED = JOURNEYS.replace(
+    "    goal: {event: Order Completed}\n",
+    "    goal: {event: Order Completed, within_days: 1}\n    holdout: 0.4\n    measure: {window_days: 1}\n",
+).replace("traits:\n", "metrics: {revenue: {sum: revenue, of: Order Completed}}\nmeasurement: {money: revenue, late_days: 0}\ntraits:\n", 1)
+
+
+@pytest.mark.slow
+def test_a_run_carries_proof_and_writes_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On its last day: pictures and words with `uplift` and `path_summary`, and one file; the commands say the same of the lake."""
+    environment = make_world(tmp_path, MEASURED)
+    for name, setting in environment.items():
+        monkeypatch.setenv(name, setting)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(environment, FIRST, DAYS[-1], instance=instance).success
+        events = {name: instance.get_latest_materialization_event(dg.AssetKey(name)) for name in ("uplift", "path_summary")}
+        facts = {name: event.asset_materialization.metadata for name, event in events.items() if event and event.asset_materialization}
+    report = Path(environment["ATC_HOME"], "lake", "reports", f"{DAYS[-1]}.html")
+
+    assert str(facts["uplift"]["says"].value).startswith("Nothing was sent")
+    assert "(proved)" in str(facts["uplift"]["report"].value)
+    assert facts["path_summary"]["file"].value == str(report)
+    assert [path.name for path in report.parent.iterdir()] == [report.name], "of the last day alone"
+    assert "Nothing was sent" in report.read_text()
+    for command in (["uplift"], ["uplift", "welcome"], ["uplift", "--from", str(DAYS[1])], ["paths"], ["paths", "--from", str(DAYS[1])]):
+        code, page, _ = told(capsys, *command)
+        assert (code, len(page) > 100) == (0, True), command
+    _, every, _ = told(capsys, "uplift", "--format", "json")
+    _, later, _ = told(capsys, "uplift", "--from", str(FIRST), "--format", "json")
+    assert json.loads(later)["uplift"] == json.loads(every)["uplift"], "from the first day on is all there is"
+    _, whole, _ = told(capsys, "paths", "--format", "json")
+    _, narrowed, _ = told(capsys, "paths", "--from", str(FIRST), "--format", "json")
+    assert json.loads(narrowed)["paths"] == json.loads(whole)["paths"]
+    assert json.loads(narrowed)["attribution"] == json.loads(whole)["attribution"]

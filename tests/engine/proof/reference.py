@@ -306,8 +306,8 @@ def goal_of(entry: Row, known: Known, portfolio: Portfolio) -> Row:
     return {"goal": bool(reached), "goal_on": min((one["event_date"] for one in reached), default=None), "goal_value": value}
 
 
-Ending = Callable[[str, str, date], tuple[date | None, str | None]]
-"""Of a customer of now, a journey and the day of entry: when and why it ended."""
+Ending = Callable[[Row], tuple[Any, Any]]
+"""Of an entry: when and why it ended."""
 
 
 def outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio, ending: Ending) -> list[Row]:
@@ -320,7 +320,7 @@ def outcomes(all_entries: Sequence[Row], known: Known, portfolio: Portfolio, end
         if entry["matures_on"] != known.day:
             continue
         customer, entered_on = entry["customer_id"], entry["date"]
-        ended_on, reason = ending(known.now(customer), entry["journey_id"], entered_on)
+        ended_on, reason = ending(entry)
         found.append(
             {
                 "date": known.day,
@@ -738,9 +738,9 @@ class Report:
 
     def counts(self, journey: Journey) -> Row:
         """Return what is told beside every figure of a journey."""
-        doubted, first = self.doubted(), self.first(journey.id)
+        first = self.first(journey.id)
         return {
-            "immature": sum(entry["matures_on"] > self.today and (journey.id, entry["customer_id"]) not in doubted for entry in first),
+            "immature": sum(entry["matures_on"] > self.today for entry in first),
             "sample_ratio_p": sample_ratio(
                 ((entry["holdout"], entry["holdout_version"]), entry["holdout"], entry["arm"] == "treated") for entry in first
             ),

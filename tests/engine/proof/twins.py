@@ -69,11 +69,12 @@ def expected(made: Made) -> dict[str, list[Row]]:
     """
     memory, history, sent, triggered, since = decision.Memory(), [], [], {}, made.world.days[0]
     tables: dict[str, list[Row]] = {table: [] for table in KEYS}
+    knowledge: dict[date, reference.Known] = {}
     for day in made.world.days:
         portfolio = made.loaded[day]
         history += made.rows("raw_events", day)
         profiles, queues = made.rows("customer_profiles", day), made.rows("journey_queues", day)
-        known = reference.Known.by(day, history)
+        known = knowledge[day] = reference.Known.by(day, history)
         earlier = [{**row, "customer_id": known.now(row["customer_id"])} for row in sent]
         every = replace(portfolio, policy=replace(portfolio.policy, keep_candidates=None))
         chosen = placements(made.store.read("journey_assignments", day))
@@ -94,23 +95,33 @@ def expected(made: Made) -> dict[str, list[Row]]:
         )
         triggered |= reference.triggers(entries, tables["journey_entries"], since, known)
         tables["journey_entries"] += entries
-        tables["journey_outcomes"] += reference.outcomes(tables["journey_entries"], known, portfolio, endings(memory))
+        ending = endings(memory, tables["journey_entries"], knowledge)
+        tables["journey_outcomes"] += reference.outcomes(tables["journey_entries"], known, portfolio, ending)
         tables["long_outcomes"] += reference.long_outcomes(tables["journey_entries"], triggered, known, portfolio)
     return tables
 
 
-def endings(memory: decision.Memory) -> reference.Ending:
+def endings(memory: decision.Memory, entries: Sequence[Row], knowledge: Mapping[date, reference.Known]) -> reference.Ending:
     """Return how to tell when a stay ended: by everything that was ever decided.
 
-    Of two stays that became one in a merge, what is left behind ends as it is, or as the one that goes on does.
+    It is open where two names were in one journey at a time and became one customer later: there may be one stay, or two.
     """
 
-    def ending(customer: str, journey: str, entered_on: date) -> tuple[Any, Any]:
-        spells = [spell for spell in memory.of(customer, journey) if spell.entered_on == entered_on]
-        if len(spells) == 1 and not spells[0].is_behind:
-            return spells[0].ended_on, spells[0].ended_reason
-        every = memory.of(customer, journey)
-        return reference.Either(tuple(spell.ended_on for spell in every)), reference.Either(tuple(spell.ended_reason for spell in every))
+    def ending(entry: Row) -> tuple[Any, Any]:
+        name, journey = entry["customer_id"], entry["journey_id"]
+        customer = knowledge[max(knowledge)].now(name)
+        spells = memory.of(customer, journey)
+        mine = [spell for spell in spells if spell.entered_on == entry["date"]]
+        were_two = any(
+            (other["journey_id"], other["date"] > entry["date"]) == (journey, True)
+            and knowledge[max(knowledge)].now(other["customer_id"]) == customer
+            and knowledge[other["date"]].now(name) != other["customer_id"]
+            for other in entries
+        )
+        if len(mine) == 1 and not mine[0].is_behind and not were_two:
+            return mine[0].ended_on, mine[0].ended_reason
+        days, reasons = [spell.ended_on for spell in spells], [spell.ended_reason for spell in spells]
+        return reference.Either((*days, None)), reference.Either((*reasons, None))
 
     return ending
 
