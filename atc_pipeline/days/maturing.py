@@ -229,7 +229,8 @@ class Maturing:
             )  # fmt: skip
             # Where they do not say it of somebody who became another that day, another ending stood before it.
             gone = ended.lazy().filter(pl.col("ended_on").is_null()).join(answers, on="customer_id", how="anti")
-            parts.append(gone.select("row", ended_on=pl.lit(next_on), ended_reason=pl.lit("merged")).cast(_NO_ENDINGS).collect())
+            merged = gone.select("row", ended_on=pl.lit(next_on), ended_reason=pl.lit("merged"))
+            parts.append(merged.cast(pl.Schema(_NO_ENDINGS)).collect())
         return pl.concat(parts).unique("row", keep="first", maintain_order=True).sort("row")
 
     def _in_two_arms(self, day: date, entries: pl.DataFrame, state: pl.DataFrame, names: Names) -> pl.Series:
