@@ -194,7 +194,7 @@ def _sharing(number: int) -> Drawn:
     return Drawn(
         replace(drawn.evidence, entries=repeat(drawn.evidence.entries), outcomes=repeat(drawn.evidence.outcomes)),
         portfolio_of(MANY.law, len(copies), holdout=MANY.holdouts[-1]),
-        repeat(drawn.truth.lazy()).collect(),
+        repeat(drawn.truth.lazy()).collect().sort("journey_id"),
     )
 
 
