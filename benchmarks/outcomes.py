@@ -223,7 +223,7 @@ def run(made: Made, number: int) -> Figures:
     measured = Measured(lake, portfolio)
     entries = Entries(lake, portfolio, measured).of(day, answers, state)
     entered = _cpu()
-    tables = Maturing(lake, portfolio, measured).of(day, entries, state)
+    tables = Maturing(lake, portfolio, measured).of(day, entries, state, answers)
     ended = _cpu()
     rows = {f"rows of {name}": float(frame.lazy().select(pl.len()).collect().item()) for name, frame in tables.items()}
     return {"entries": entered - began, "maturing": ended - entered, "seconds": ended - began, "more_bytes": peak_bytes() - held, **rows}

@@ -18,7 +18,7 @@ from atc_pipeline.outcomes.uplift import Evidence, estimate_uplift
 from atc_pipeline.rules.arms import POLICY
 
 SEED = 16
-WORLDS = {Scale.QUICK: 20, Scale.FULL: 200}
+WORLDS = {Scale.QUICK: 10, Scale.FULL: 200}
 TOGETHER = 20
 """Worlds that are driven as one: their customers have nothing to do with each other, and a day costs a third."""
 CUSTOMERS, DAYS = 2_000, 120
@@ -138,8 +138,10 @@ def observe_together(driven: Driven) -> Observed:
     truth = truths(driven, today)
     seen = pl.concat(looked) if looked else pl.DataFrame(schema=_LOOK)
     judged = seen.join(_on_days(truth, seen), on=["world", "journey_id", "date"], how="inner").with_columns(
-        covers=pl.col("truth").is_between("anytime_low", "anytime_high"),
-        is_false=((pl.col("verdict") == HELPS) & (pl.col("truth") <= 0)) | ((pl.col("verdict") == HARMS) & (pl.col("truth") >= 0)),
+        covers=pl.col("truth").is_between("anytime_low", "anytime_high")
+    )
+    judged = judged.join(_false_verdicts(driven, judged), on=["world", "journey_id", "date"], how="left").with_columns(
+        pl.col("is_false").fill_null(value=False)
     )
     looks = judged.group_by("world", "journey_id").agg(
         days=pl.len().cast(pl.Int64), is_always_covered=pl.col("covers").all(), is_ever_false=pl.col("is_false").any()
@@ -153,7 +155,8 @@ _LOOK = {
     "date": pl.Date(),
     "anytime_low": pl.Float64(),
     "anytime_high": pl.Float64(),
-    "verdict": pl.String(),
+    "effect": pl.Float64(),
+    "p_anytime": pl.Float64(),
 }
 
 
@@ -165,10 +168,9 @@ def evidence_of(driven: Driven, today: date, world: int | None = None) -> Eviden
 
 
 def _look(driven: Driven, today: date) -> pl.DataFrame | None:
-    """One row per world and journey: its anytime interval of the day, and the verdict where one might be that it helps or harms.
+    """One row per world and journey: its anytime interval of the day.
 
-    Intervals of all worlds are estimated at once, as if each had journeys of its own. A verdict is about all journeys of a world, so it
-    is asked for by world, where there may be one: nothing is said to help or harm whose own evidence is not enough by itself.
+    All worlds are estimated at once, as if each had journeys of its own: an interval has nothing to do with other journeys.
     """
     if driven.all_of("journey_outcomes", today).select(pl.len()).collect().item() == 0:
         return None
@@ -176,16 +178,28 @@ def _look(driven: Driven, today: date) -> pl.DataFrame | None:
     rows = _told(estimate_uplift(every, portfolio, today=today), portfolio).with_columns(
         world=pl.col("journey_id").str.extract(r"^(\d+)_", 1).cast(pl.Int64), journey_id=pl.col("journey_id").str.replace(r"^\d+_", "")
     )
-    may_be_said = rows.filter(pl.col("p_anytime") <= driven.portfolio.measurement.false_discoveries)["world"].unique().sort()
-    verdicts = [
-        _told(estimate_uplift(evidence_of(driven, today, world), driven.portfolio, today=today), driven.portfolio).select(
-            pl.lit(world, pl.Int64).alias("world"), "journey_id", "verdict"
+    return rows.with_columns(pl.lit(today).alias("date")).select(*_LOOK).filter(pl.col("anytime_low").is_not_null())
+
+
+def _false_verdicts(driven: Driven, looks: pl.DataFrame) -> pl.DataFrame:
+    """One row per world, journey and day of which it was said that it helps or harms while the truth is another: ``is_false``.
+
+    A verdict is about all journeys of a world, so it is asked for by world: where it may be false, which is where the evidence of a
+    journey is enough by itself, and of the wrong sign. With others beside it a journey needs more evidence, never less.
+    """
+    is_wrong = ((pl.col("effect") > 0) & (pl.col("truth") <= 0)) | ((pl.col("effect") < 0) & (pl.col("truth") >= 0))
+    doubtful = looks.filter(is_wrong & (pl.col("p_anytime") <= driven.portfolio.measurement.false_discoveries))
+    verdicts = [pl.DataFrame(schema={"world": pl.Int64, "journey_id": pl.String, "date": pl.Date, "verdict": pl.String})]
+    for world, day in doubtful.select("world", "date").unique().sort("world", "date").iter_rows():
+        uplift = estimate_uplift(evidence_of(driven, day, world), driven.portfolio, today=day)
+        verdicts.append(
+            _told(uplift, driven.portfolio).select(
+                pl.lit(world, pl.Int64).alias("world"), "journey_id", pl.lit(day).alias("date"), "verdict"
+            )
         )
-        for world in may_be_said
-    ]
-    verdict = pl.concat([pl.DataFrame(schema={name: _LOOK[name] for name in ("world", "journey_id", "verdict")}), *verdicts])
-    looked = rows.drop("verdict").join(verdict, on=["world", "journey_id"], how="left").with_columns(pl.lit(today).alias("date"))
-    return looked.select(*_LOOK).filter(pl.col("anytime_low").is_not_null())
+    is_false = pl.col("verdict").is_in([HELPS, HARMS]).alias("is_false")
+    keys = ["world", "journey_id", "date"]
+    return doubtful.select(keys).join(pl.concat(verdicts), on=keys).select(*keys, is_false)
 
 
 def _apart(driven: Driven, today: date) -> tuple[Evidence, Portfolio]:

@@ -62,15 +62,12 @@ class Uplift:
         """Return what the estimates of a day stand on."""
         entries = self.entries.until(day)
         recent, cost, sent_to_control = self.late.of(day, entries)
-        names = absorbed(self.store.lazy("identity_map", day)).collect()
-        outcomes, long = (_known_by_now(rows, names) for rows in (self.outcomes.until(day), self.long.until(day)))
-        return Evidence(entries, outcomes, long, recent.lazy(), cost, sent_to_control)
-
-
-def _known_by_now(rows: pl.LazyFrame, names: pl.DataFrame) -> pl.LazyFrame:
-    """Say who everybody is today: some became one with others after their entries had matured."""
-    known = survivors(rows.rename({"customer_id": "name", "known_as": "customer_id"}), names.lazy())
-    return known.rename({"customer_id": "known_as", "name": "customer_id"}) if names.height else rows
+        # Some became one with others after their entries had matured.
+        names = absorbed(self.store.lazy("identity_map", day)).collect().lazy()
+        known = survivors(entries.with_columns(entered_as="customer_id"), names).rename(
+            {"customer_id": "known_as", "entered_as": "customer_id"}
+        )
+        return Evidence(known, self.outcomes.until(day), self.long.until(day), recent.lazy(), cost, sent_to_control)
 
 
 _UNREAD = {

@@ -87,15 +87,29 @@ class Described:
     def _news(self, day: date) -> News:
         entries = self.store.lazy("journey_entries", day).select("customer_id", "journey_id", "arm")
         seen = self.store.lazy("customer_profiles", day).select("customer_id", "first_seen_on")
-        state = self.store.lazy("journey_state", day).filter(pl.col("ended_on") == day)
         return News(
             entries=entries.join(seen, on="customer_id", how="left").collect(),
             money=self._arrived(day, self.portfolio.money, "micro", _NO_MONEY),
-            endings=state.select(_ENDING).collect(),
+            endings=self._endings(day),
             sent=self._sent(day),
             responses=self._arrived(day, RESPONSES, "responses", _NO_RESPONSES),
             absorbed=self._absorbed(day, since=day).select("absorbed", "customer_id").collect(),
         )
+
+    def _endings(self, day: date) -> pl.DataFrame:
+        """Return the spells that ended on the day, and those that two merged customers had of one journey, where only the other is kept."""
+        state = self.store.lazy("journey_state", day)
+        ended = state.filter(pl.col("ended_on") == day).select(_ENDING).collect()
+        before, names = self._before("journey_assignments", day), self._absorbed(day, since=day).collect()
+        if before is None or names.is_empty():
+            return ended
+        involved = pl.concat([names["absorbed"].alias("customer_id"), names["customer_id"]]).unique()
+        inside = before.filter(pl.col("customer_id").is_in(involved.implode())).select(_SPELL).drop_nulls("journey_id")
+        gone = survivors(inside, names.lazy()).join(state, on=["customer_id", "journey_id", "entered_on"], how="anti").unique()
+        return pl.concat([ended, gone.with_columns(ended_on=pl.lit(day), ended_reason=pl.lit("merged")).select(_ENDING).collect()])
+
+    def _before(self, table: str, day: date) -> pl.LazyFrame | None:
+        return yesterday_of(self.store, table, day, self.portfolio.starts_on)
 
     def _arrived(self, day: date, metric: str | None, name: str, nothing: pl.DataFrame) -> pl.DataFrame:
         """Return what arrived on the day of a metric: money in micro-units, of what is counted one unit each."""
@@ -127,8 +141,7 @@ class Described:
         )
 
     def _moves(self, day: date, endings: pl.DataFrame) -> Moves:
-        before = yesterday_of(self.store, "journey_assignments", day, self.portfolio.starts_on)
-        today = self.store.lazy("journey_assignments", day)
+        before, today = self._before("journey_assignments", day), self.store.lazy("journey_assignments", day)
         begun = today.filter((pl.col("entered_on") == day) & pl.col("decision").is_in(["start", "switch"]))
         present = [frame.select(_SPELL[1:]).drop_nulls("journey_id") for frame in (begun, *([] if before is None else [before]))]
         return Moves(

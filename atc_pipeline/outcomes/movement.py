@@ -104,9 +104,9 @@ def _reached(today: date) -> tuple[pl.Expr, pl.Expr]:
 def dropped(moves: Moves, *, today: date) -> pl.DataFrame:
     """One row per treated customer and journey that was left today though neither the goal nor its end explains it.
 
-    ``customer_id, journey_id, day_index``. Who says no and stays has not left.
+    ``customer_id, journey_id, day_index``. Who says no and stays has not left, and nobody has whose journey was withdrawn, or who merged.
     """
-    is_lost = pl.col("ended_reason").replace_strict(ENDINGS, return_dtype=pl.String()).is_in(LOSSES)
+    is_lost = pl.col("ended_reason").is_in(["exited", "interrupted"])
     lost = moves.endings.filter((pl.col("arm") == TREATED) & is_lost)
     return lost.select("customer_id", *_reached(today)).unique(["customer_id", "journey_id"])
 

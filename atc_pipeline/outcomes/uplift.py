@@ -55,12 +55,13 @@ class Evidence:
 
 def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """One row per journey, metric and slice, and those of the system: ``UPLIFT``."""
-    mature, excluded, unstable = _mature(evidence.outcomes)
+    merged = _merged(evidence.entries)
+    mature, excluded, unstable = _mature(evidence.outcomes, merged)
     entered = _entered(evidence.entries)
     recent = None if evidence.recent is None else evidence.recent.collect()
     estimates = [
         *_of_journeys(mature, portfolio),
-        *_in_the_long_run(evidence.long, portfolio),
+        *_in_the_long_run(_once(evidence.long, merged, recent), portfolio),
         *([] if recent is None else _of_late(recent, portfolio, today)),
     ]
     rows = pl.concat([*estimates, _unmeasured(portfolio)], how="diagonal_relaxed").unique(
@@ -84,35 +85,45 @@ def metrics_of(journey: Journey, portfolio: Portfolio) -> list[str]:
     return [*(metric.id for metric in portfolio.measured if metric.id in kept), *goal]
 
 
-def _mature(outcomes: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
+def _merged(entries: pl.LazyFrame) -> pl.DataFrame:
+    """One row per first entry of customers who have several into the same journey, under as many ``names`` and in so many ``arms``.
+
+    ``is_again``: another one of them came before. ``entries`` say who is ``known_as`` whom today, or else everybody is who they were.
+    """
+    known = pl.col("known_as" if "known_as" in entries.collect_schema() else "customer_id")
+    first = entries.filter(pl.col("entry_number") == 1).select("journey_id", "customer_id", "arm", "held_out_by", "date", known_as=known)
+    who, is_ours = ["journey_id", "known_as"], pl.col("held_out_by").ne_missing(POLICY)
+    # Hashes first: to compare five million names with each other takes as long as all the sums.
+    digest = (pl.col("journey_id").hash() // 2 + pl.col("known_as").hash(1) // 2).alias("digest")
+    hashed = first.select(digest).collect()["digest"]
+    twice = hashed.clear() if hashed.n_unique() == hashed.len() else hashed.filter(hashed.is_duplicated()).unique()
+    theirs = (first.filter(digest.is_in(twice.implode())) if twice.len() else first.clear()).sort("date", "customer_id").collect()
+    counts = theirs.group_by(who).agg(
+        arms=pl.col("arm").n_unique(), own_arms=pl.col("arm").filter(is_ours).n_unique(), names=pl.col("customer_id").n_unique()
+    )
+    again = (
+        theirs.filter(is_ours).with_columns(is_again=pl.int_range(pl.len()).over(who) > 0).select("journey_id", "customer_id", "is_again")
+    )
+    return theirs.join(counts, on=who).join(again, on=["journey_id", "customer_id"], how="left").unique(["journey_id", "customer_id"])
+
+
+def _mature(outcomes: pl.LazyFrame, merged: pl.DataFrame) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
     """Return the first entries that count; and by journey how many do not, and customers who have two arms all the same.
 
-    Two customers may have become one after both entries had matured, or one of them, and whom the policy holds out is one of them, too:
-    ``known_as`` says who is who today.
+    Two customers may have become one after one of their entries, or both, had matured. In one arm they count once.
     """
-    every, who = outcomes.filter(pl.col("entry_number") == 1), ["journey_id", "known_as"]
-    first, both = every.filter(pl.col("held_out_by").ne_missing(POLICY)), _in_two_arms(every, who)
-    merged = both.filter(pl.col("names") > 1).select(who)
-    in_both = pl.concat([every.filter("contaminated").select(who).collect(), merged]).unique()
-    if in_both.is_empty():
-        counted, left_out = first, first.clear()
-    else:
-        counted, left_out = first.join(in_both.lazy(), on=who, how="anti"), first.join(in_both.lazy(), on=who, how="semi")
-    excluded = left_out.group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64)).collect()
-    unstable = both.join(in_both, on=who, how="anti").group_by("journey_id").agg(unstable=pl.len().cast(pl.Int64))
-    return counted, excluded, unstable
-
-
-def _in_two_arms(every: pl.LazyFrame, who: Sequence[str]) -> pl.DataFrame:
-    """One row per journey and customer who is in both arms: under how many ``names``."""
-    # Hashes first: to compare five million names with each other takes as long as all the sums.
-    digest = pl.sum_horizontal(*(pl.col(name).hash(number) // 2 for number, name in enumerate(who)))
-    hashed = every.select(digest.alias("digest"), (pl.col("arm") == CONTROL).alias("is_control")).collect()
-    control = hashed.filter("is_control").select("digest").unique()
-    suspects = hashed.filter(~pl.col("is_control")).join(control, on="digest", how="semi")["digest"]
-    theirs = every.filter(digest.is_in(suspects.implode())) if suspects.len() else every.clear()
-    both = theirs.group_by(*who).agg(arms=pl.col("arm").n_unique(), names=pl.col("customer_id").n_unique())
-    return both.filter(pl.col("arms") > 1).select(*who, "names").collect()
+    first = outcomes.filter((pl.col("entry_number") == 1) & pl.col("held_out_by").ne_missing(POLICY))
+    who, is_in_both = ["journey_id", "customer_id"], (pl.col("arms") > 1) & (pl.col("names") > 1)
+    in_both = merged.filter(is_in_both).select(who)
+    again = merged.filter(pl.col("is_again") & ~is_in_both).select(who)
+    left_out = first.filter("contaminated").select(who).collect()
+    if in_both.height:
+        left_out = pl.concat([left_out, first.select(who).join(in_both.lazy(), on=who, how="semi").collect()])
+    out = pl.concat([left_out, again]).unique()
+    counted = first if out.is_empty() else first.join(out.lazy(), on=who, how="anti")
+    excluded = left_out.unique().group_by("journey_id").agg(contaminated=pl.len().cast(pl.Int64))
+    unstable = merged.filter((pl.col("own_arms") > 1) & (pl.col("names") == 1)).group_by("journey_id")
+    return counted, excluded, unstable.agg(unstable=pl.col("known_as").n_unique().cast(pl.Int64))
 
 
 def _entered(entries: pl.LazyFrame) -> pl.DataFrame:
@@ -146,46 +157,47 @@ def _cut_off(rows: pl.LazyFrame, portfolio: Portfolio, money: str | None = None)
 def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
     """Yield every metric of every journey; and the primary one by what was true at entry, where there is something to compare."""
     expected = portfolio.measurement.expected_customers
-    metrics = _read(portfolio, mature.collect_schema().names())
+    told_of = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
+    wanted = set().union(*told_of.values())
+    metrics = [metric for metric in _read(portfolio, mature.collect_schema().names()) if metric.id.removesuffix(UNCAPPED) in wanted]
     rows = _cut_off(mature, portfolio).with_columns(
-        (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.strftime("%Y-%m"), variant=_variant(portfolio)
+        (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.month_start(), **_variant(portfolio)
     )
     stretch = (pl.col("from_on").min(), pl.col("to_on").max())
     days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
     messages = (pl.col("delivered").sum().cast(pl.Int64), (pl.col("delivered") > 0).sum().cast(pl.Int64).alias("reached"))
     arm = ["journey_id", *STRATUM, IS_TREATED]
-    cells = add_up(rows, [*arm, *_CUTS], metrics, *days, *messages)
+    cells = add_up(rows, [*arm, "month", "preferred_channel", *_variant(portfolio)], metrics, *days, *messages)
     whole = again(cells, arm, *stretch).with_columns(slice=pl.lit(ALL))
     is_treated = pl.col(IS_TREATED)
     facts = cells.group_by("journey_id").agg(
         *stretch, pl.col("delivered").filter(is_treated).sum(), sent_to_control=pl.col("reached").filter(~is_treated).sum()
     )
-    told = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
     for metric in metrics:
-        journeys = [name for name, names in told.items() if metric.id.removesuffix(UNCAPPED) in names]
+        journeys = [name for name, names in told_of.items() if metric.id.removesuffix(UNCAPPED) in names]
         yield compare(whole.filter(pl.col("journey_id").is_in(journeys)), metric, expected).join(facts, on="journey_id")
     primary = next((metric for metric in metrics if metric.id == (portfolio.money or GOAL)), None)
     if primary is not None:
         held_out = cells.filter(~is_treated)["journey_id"].unique().to_list()
         slices = [*_cuts(cells, arm), _of_segments(rows, held_out, primary, arm), *_of_variants(cells, portfolio, arm)]
-        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told)))
+        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told_of)))
         compared = compare(sliced, primary, expected).filter(pl.col("effect").is_not_null())
         yield compared.join(sliced.group_by("journey_id", "slice").agg(*stretch), on=["journey_id", "slice"])
 
 
-_CUTS = ("month", "preferred_channel", "variant", "variant_probability")
-
-
-def _variant(portfolio: Portfolio) -> pl.Expr:
-    """Return the variant of journeys that have some; a step's variant of others is but a label."""
+def _variant(portfolio: Portfolio) -> dict[str, pl.Expr]:
+    """Return the variant, and its share, of journeys that have some; a step's variant of others is but a label."""
     names = [journey.id for journey in portfolio.journeys if journey.variants]
-    return pl.when(pl.col("journey_id").is_in(names)).then("variant")
+    return {name: pl.when(pl.col("journey_id").is_in(names)).then(name) for name in ("variant", "variant_probability") if names}
 
 
 def _cuts(cells: pl.DataFrame, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Yield sums by the month of entry, and by the channel that was preferred then."""
-    for name, column in {"month": "month", "channel": "preferred_channel"}.items():
-        cut = cells.drop_nulls(column).with_columns(slice=pl.concat_str(pl.lit(f"{name}:"), column))
+    for column, name in {
+        "month": pl.col("month").dt.strftime("month:%Y-%m"),
+        "preferred_channel": "channel:" + pl.col("preferred_channel"),
+    }.items():
+        cut = cells.drop_nulls(column).with_columns(slice=name)
         yield again(cut, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
 
 
@@ -193,17 +205,18 @@ def _of_segments(rows: pl.LazyFrame, journeys: Sequence[str], metric: Asked, arm
     """Add up by segment at entry, of journeys with somebody held out: combinations of segments first, which are fewer than customers."""
     stretch = (pl.col("from_on").min(), pl.col("to_on").max())
     days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
-    combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(pl.col("segments").list.join(_BETWEEN))
-    cells = add_up(combined, [*arm, "segments"], [metric], *days)
+    # By a hash of each list: to group by lists, or by what they look like as text, takes half as long again.
+    digest = pl.col("segments").list.eval(pl.element().hash()).list.sum().alias("digest")
+    combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(digest)
+    cells = add_up(combined, [*arm, "digest"], [metric], pl.col("segments").first(), *days).drop("digest")
     sums = []
     for part in cells.iter_slices(_AT_ONCE):
-        single = part.with_columns(pl.col("segments").str.split(_BETWEEN)).explode("segments").filter(pl.col("segments") != "")
+        single = part.filter(pl.col("segments").list.len() > 0).explode("segments")
         sums.append(again(single, [*arm, "segments"], *stretch))
     total = again(pl.concat(sums), [*arm, "segments"], *stretch) if sums else cells
     return total.select(pl.concat_str(pl.lit("segment:"), "segments").alias("slice"), pl.exclude("segments"))
 
 
-_BETWEEN = "\n"
 _AT_ONCE = 200_000
 """Combinations taken apart at once: where each customer has one of their own, all of them would not fit into memory."""
 
@@ -211,18 +224,30 @@ _AT_ONCE = 200_000
 def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Yield sums of the treated of each variant, and where control stands those of the first one listed."""
     for journey in portfolio.journeys:
-        first, *others = [share.id for share in journey.variants] or [""]
-        treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if others else cells.clear()
+        first, *further = [share.id for share in journey.variants] or [""]
+        treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if further else cells.clear()
         is_first = pl.col("variant") == first
         # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other.
-        share = pl.col("variant_probability").round(6) if len(others) == 1 else pl.lit(None, pl.Float64)
-        for other in others:
-            two = treated.filter(pl.col("variant").is_in([first, other])).with_columns(
+        share = pl.col("variant_probability").round(6) if len(further) == 1 else pl.lit(None, pl.Float64)
+        for variant in further:
+            two = treated.filter(pl.col("variant").is_in([first, variant])).with_columns(
                 (~is_first).alias(IS_TREATED),
-                slice=pl.lit(f"variant:{first}/{other}"),
+                slice=pl.lit(f"variant:{first}/{variant}"),
                 holdout=pl.when(is_first).then(share).otherwise((1 - share).round(6)),
             )
             yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
+
+
+def _once(long: pl.LazyFrame, merged: pl.DataFrame, recent: pl.DataFrame | None) -> pl.LazyFrame:
+    """Keep one row per customer there is by now, journey by journey and of the system; none of those who are in two arms."""
+    is_out = ((pl.col("arms") > 1) & (pl.col("names") > 1)) | pl.col("is_again")
+    who = ["journey_id", "customer_id"]
+    kept = long.filter(~pl.col("contaminated")).join(merged.filter(is_out).select(who).lazy(), on=who, how="anti")
+    if recent is None:
+        return kept
+    alone = _alone(recent).lazy().select("customer_id", "entered_on")
+    is_system = pl.col("journey_id") == SYSTEM
+    return pl.concat([kept.filter(~is_system), kept.filter(is_system).join(alone, on=["customer_id", "entered_on"], how="semi")])
 
 
 def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
@@ -231,16 +256,16 @@ def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.Da
     metrics = [metric for metric in _read(portfolio, columns) if metric.id not in {GOAL, GOAL_VALUE}]
     is_system = pl.col("journey_id") == SYSTEM
     is_held_out = pl.col("held_out_by").eq_missing(POLICY)
-    counted = long.filter(
-        ~pl.col("contaminated"), pl.when(is_system).then(pl.col("version") == portfolio.version).otherwise(~is_held_out)
-    ).with_columns(pl.when(is_system).then(~is_held_out).otherwise(pl.col("arm") == TREATED).alias(IS_TREATED))
+    counted = long.filter(pl.when(is_system).then(pl.col("version") == portfolio.version).otherwise(~is_held_out)).with_columns(
+        pl.when(is_system).then(~is_held_out).otherwise(pl.col("arm") == TREATED).alias(IS_TREATED)
+    )
     days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
     sums = add_up(_cut_off(counted, portfolio), ["journey_id", *STRATUM, IS_TREATED], metrics, *days).with_columns(slice=pl.lit(LONG))
     stretch = sums.group_by("journey_id").agg(pl.col("from_on").min(), pl.col("to_on").max())
     ids = [journey.id for journey in portfolio.journeys]
     for metric in metrics:
-        told = [SYSTEM, *ids] if metric.id == portfolio.money else [SYSTEM]
-        compared = compare(sums.filter(pl.col("journey_id").is_in(told)), metric, portfolio.measurement.expected_customers)
+        told_of = [SYSTEM, *ids] if metric.id == portfolio.money else [SYSTEM]
+        compared = compare(sums.filter(pl.col("journey_id").is_in(told_of)), metric, portfolio.measurement.expected_customers)
         yield compared.filter(pl.col("effect").is_not_null() | (pl.col("journey_id") == SYSTEM)).join(stretch, on="journey_id")
 
 

@@ -50,14 +50,16 @@ def _colliding_keys(store: Store, _: Portfolio, days: Sequence[date]) -> pl.Data
 
 def _unaccounted_steps(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """Find steps that are due and have no row, to be sent or withheld, and rows of steps that are not due."""
-    planned, assignments = store.scan("outbound_messages", days), store.scan("journey_assignments", days)
+    planned, assignments = store.scan("outbound_messages", days), store.scan("journey_assignments", days, may_lack=True)
     if planned is None or assignments is None:
         return pl.DataFrame()
     steps = Steps.of(portfolio)
+    drawn = pl.col("variant") if "variant" in assignments.collect_schema() else pl.lit(None, pl.String)  # days of an older version
     due = (
         assignments.filter(pl.col("arm") == "treated")
-        .select("date", "customer_id", "journey_id", step_day="day_index")
+        .select("date", "customer_id", "journey_id", step_day="day_index", drawn=drawn)
         .join(steps.frame().lazy(), on=["journey_id", "step_day"], how="inner")
+        .filter(pl.col("only").is_null() | pl.col("only").eq_missing(pl.col("drawn")))
     )
     profiles = store.scan("customer_profiles", days) if steps.conditions else None
     if profiles is not None:
@@ -67,7 +69,7 @@ def _unaccounted_steps(store: Store, portfolio: Portfolio, days: Sequence[date])
         known = profiles.select("date", "customer_id", **holds)
         due = due.join(asked, on="step", how="left").join(known, on=["date", "customer_id"], how="left")
         due = due.filter(pl.any_horizontal(pl.col("asked") == len(steps.conditions), *is_due))
-    key = ["date", "customer_id", "journey_id", "step_day", "channels"]
+    key = ["date", "customer_id", "journey_id", "step_day", "content", "channels"]
     listed = "channels" if "channels" in planned.collect_schema() else "channel"
     written = planned.select("idempotency_key", *key[:-1], channels=listed)
     missing = due.select(key).join(written, on=key, how="anti").with_columns(fault=pl.lit("is due, and has no row"))

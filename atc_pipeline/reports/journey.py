@@ -55,10 +55,9 @@ def headline(journey_id: str, findings: Findings) -> str:
     """Say in a sentence what is known of a journey."""
     primary = primary_metric(findings.portfolio)
     row = next((row for row in findings.estimates if (row.journey_id, row.metric, row.slice) == (journey_id, primary, ALL)), None)
-    name = called(journey_id, findings.portfolio)
     if row is None:
-        return f"{name}: nothing is known yet, as no first entry has matured."
-    return f"{name}: {wording.verdict_of(row, unit_of(primary, findings.portfolio))}."
+        return f"{called(journey_id, findings.portfolio)}: nothing is known yet, as no first entry has matured."
+    return f"{wording.sentence_of(row, unit_of(primary, findings.portfolio), findings.portfolio)}."
 
 
 def _verdict(shown: Estimate | None, rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
@@ -243,8 +242,7 @@ def _steps(journey_id: str, resolved: Journey | None, findings: Findings) -> Ite
                 f"{row['day_index']}",
                 f"{row['sent']:,}",
                 f"{row['responded']:,}" + (f" ({figures.share(row['responded'] / row['sent'])})" if row["sent"] else ""),
-                figures.share(row["advance_treated"]),
-                figures.share(row["advance_control"]),
+                *(_advanced(row[f"advance_{arm}"], row[f"watched_{arm}"]) for arm in (TREATED, CONTROL)),
                 _points(row["advance_treated"], row["advance_control"]),
             )
             for row in rows.iter_rows(named=True)
@@ -261,6 +259,10 @@ def _steps(journey_id: str, resolved: Journey | None, findings: Findings) -> Ite
 def _step(day_index: int, resolved: Journey | None) -> str:
     contents = [step.content for step in resolved.steps if step.day == day_index] if resolved else []
     return ", ".join(contents) or "sent on another day than planned"
+
+
+def _advanced(share: float | None, watched: int | None) -> str:
+    return figures.NOTHING if share is None else f"{figures.share(share)} of {watched:,}"
 
 
 def _points(treated: float | None, control: float | None) -> str:

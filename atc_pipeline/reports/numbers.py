@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import polars as pl
+import polars.selectors as cs
 
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.findings import Findings
@@ -37,7 +38,7 @@ def described(findings: Findings, paths: pl.DataFrame, journey_id: str | None = 
 
 
 def _rows(frame: pl.DataFrame) -> Sequence[dict[str, object]]:
-    return frame.drop("date").to_dicts()
+    return frame.drop("date").with_columns(cs.float().fill_nan(None)).to_dicts()
 
 
 def _written(findings: Findings, standing: str, document: Mapping[str, object]) -> str:

@@ -45,11 +45,11 @@ def proof(findings: Findings) -> Page:
 def headline(findings: Findings) -> str:
     """Say in a sentence what is known of the whole system."""
     if nothing_was_sent(findings):
-        return "Nothing was sent, so that nothing was earned by sending: who was held out and who was not were left alone alike."
+        return "Nothing was sent, as far as we were told, so that nothing was earned by sending: both groups were left alone alike."
     system, unit = of_system(findings.estimates, findings.portfolio), unit_of(primary_metric(findings.portfolio), findings.portfolio)
     if not system:
         return "Nothing can be said of all journeys together yet: nobody's first entry has matured."
-    return f"All journeys together: {wording.verdict_of(system[0], unit)}."
+    return f"{wording.sentence_of(system[0], unit, findings.portfolio)}."
 
 
 def nothing_was_sent(findings: Findings) -> bool:
@@ -155,7 +155,7 @@ def _journeys(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Itera
         ),
         frozenset({"verdict"}),
     )
-    notes = tuple(f"{called(row.journey_id, findings.portfolio)}: {wording.verdict_of(row, unit)}{_pace(row)}." for row in compared)
+    notes = tuple(f"{wording.sentence_of(row, unit, findings.portfolio)}{_pace(row)}." for row in compared)
     yield Section("Journeys", "proved", of, (), tuple(lines), picture, table, notes)
 
 

@@ -129,13 +129,13 @@ _MATURED = pl.Schema(
 )
 
 
-def _delivered(store: Store, matured: pl.LazyFrame, movement: pl.DataFrame, day: date) -> int | None:
-    """Count messages that were delivered, by whoever knows of most; None where nobody was ever asked to hand one over."""
+def _delivered(store: Store, matured: pl.LazyFrame, movement: pl.DataFrame, day: date) -> int:
+    """Count messages that were delivered, by whoever was told of most: outcomes, movement, or activation of days before."""
     days = [known for known in store.days("activation") if known <= day]
     handed = store.scan("activation", days, may_lack=True)
     of_entries = max(int(matured.select(pl.col("delivered").sum()).collect().item() or 0), int(movement["sent"].sum()))
     if handed is None:
-        return of_entries or None
+        return of_entries
     return max(of_entries, int(handed.filter(pl.col("status") == "delivered").select(pl.len()).collect().item()))
 
 

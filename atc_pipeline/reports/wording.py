@@ -115,6 +115,16 @@ def unit_of(metric: str, portfolio: Portfolio) -> Unit:
     return Unit(metric, is_share=kind == "any")
 
 
+def sentence_of(row: Estimate, unit: Unit, portfolio: Portfolio) -> str:
+    """Say of whom, and what can be said."""
+    name, says = called(row.journey_id, portfolio), verdict_of(row, unit)
+    if row.verdict not in {HELPS, HARMS, HARMLESS, NEGLIGIBLE}:
+        return f"{name}: {says}"
+    verb = says.partition(" ")[0].rstrip(":")
+    several = {"helps": "help", "harms": "harm", "does": "do", "changes": "change"}
+    return f"{name} {several[verb] if row.journey_id == SYSTEM else verb}{says[len(verb) :]}"
+
+
 def verdict_of(row: Estimate, unit: Unit) -> str:
     """Say in a sentence what can be said."""
     return {

@@ -22,7 +22,10 @@ LOOKED_BACK_ON = (
     "outbound_messages",
     "sent_events",
 )
-"""Tables that are looked back on for longer, of which all days are kept: a step that finds a day gone may take it for one before the lake."""
+"""Tables that are looked back on for longer, of which all days are kept.
+
+A step that finds a day gone may take it for one before the lake.
+"""
 
 
 class Trials:

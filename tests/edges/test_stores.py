@@ -141,3 +141,15 @@ def test_a_scratch_folder_is_gone_when_its_block_ends() -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert not folders[0].exists()
+
+
+def test_memory_may_forget_all_but_the_last_days() -> None:
+    """Of a table that is not kept whole; what is forgotten is as if it had never been written."""
+    store = Memory(days_kept=1, whole=["whole"])
+    for day in DAYS:
+        for table in ("numbers", "whole"):
+            store.write(table, day, rows(day, number=[1, 2]))
+    assert store.days("whole") == DAYS
+    assert store.days("numbers") == DAYS[-2:]
+    with pytest.raises(MissingDayError, match=f"numbers has no data for {DAYS[0]}"):
+        store.lazy("numbers", DAYS[0])

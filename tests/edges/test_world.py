@@ -10,7 +10,7 @@ import pytest
 
 from sample.households import DELIVERED_ON
 from sample.households import make as make_households
-from sample.world import FIRST, SCENARIOS, Effect, Planted, Scenario, World, make
+from sample.world import FIRST, SCENARIOS, Effect, Planted, Scenario, World, _fatigue, make
 
 NOTHING = pl.DataFrame(schema={"customer_id": pl.String, "journey_id": pl.String, "step_day": pl.Int64})
 NOBODY = np.zeros(0, np.int32)
@@ -154,3 +154,15 @@ def test_extra_baskets_of_real_households_are_worth_what_is_planted() -> None:
     assert [day for day, money in brought.items() if money] == [entered + timedelta(days=age) for age in range(2, 25)]
     assert households.planted(entries.with_columns(journey_id=pl.lit("lunch"))).sum() == 0
     assert households.planted(entries.with_columns(journey_id=pl.lit("system"))).sum() == pytest.approx(planted)
+
+
+def test_messages_tire_as_much_in_life_as_in_the_truth() -> None:
+    """Each message of the 14 days before takes 3 % off, those of the same day nothing, whoever counts them."""
+    world = make("planted", 1, count=1, customers=3, days=30)
+    sent = {1: 1, 3: 2, 9: 1, 20: 1}
+    for today, day in enumerate(world.days):
+        world.live(day, np.ones(sent.get(today, 0), np.int32), np.zeros(sent.get(today, 0), np.int32))
+    days = np.array([[1, 3, 3, 9, 20]], np.int32)
+    assert world.messages.fatigue.tolist() == pytest.approx([1, 0.97, 0.97, 0.97**3, 0.97])
+    assert _fatigue(days, np.ones(days.shape, np.bool_))[0].tolist() == pytest.approx(world.messages.fatigue.tolist())
+    assert _fatigue(days, days != 9)[0].tolist() == pytest.approx([1, 0.97, 0.97, 0.97**3, 1])

@@ -278,6 +278,15 @@ def an_entry_otherwise(**values: object) -> Break:
     return broken
 
 
+def nobody_answered_twice(world: World) -> str:
+    """Add a row of an average twice: here nothing is one."""
+    table = "journey_satisfaction"
+    blank = {name: 0.0 if dtype == pl.Float64() else 0 for name, dtype in world.lake.read(table, LAST).schema.items()}
+    row = blank | {"date": LAST, "journey_id": "rescue", "metric": "stars", "not_comparable": False}
+    world.edit(table, lambda rows: pl.concat([rows, pl.DataFrame([row, row], schema=rows.schema)]))
+    return "multiple_fields_uniqueness"
+
+
 def rows_more(count: int, day: date = LAST, **values: object) -> Break:
     """Add copies of a message that is sent, under keys of their own, and with these values."""
 
@@ -300,6 +309,8 @@ SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
     "journey_funnel", "customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "uplift", "segment_matrix",
+    "path_steps", "path_durations", "path_summary", "journey_attribution", "journey_movement", "journey_alternatives",
+    "journey_described",
     "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
     "audience_syncs", "answers", "audience_changes", "sent_events",
 )  # fmt: skip
@@ -377,6 +388,22 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "other money": an_outcome_otherwise,
     },
     "journey_outcomes.late_share": {"it comes too late": something_comes_too_late},
+    "path_steps.paths_are_whole": {
+        "it began on another day": edited("path_steps", "c05", path_started_on=FIRST),
+        "a touch in control": edited("path_steps", "c10", (CUSTOMER == "c10") & (pl.col("position") == 2), journey_id="(silent)"),
+    },
+    "path_steps.no_path_is_lost": {
+        "gone": dropped("path_steps", "c05"),
+        "absorbed by nobody": dropped("identity_changes", "c11", pl.lit(value=True)),
+    },
+    "path_steps.every_touch_is_a_step": {
+        "an entry is no step": edited("path_steps", "c03", (CUSTOMER == "c03") & (JOURNEY == "rescue"), entered_on=FIRST),
+        "nobody entered it": dropped("journey_entries", "c03"),
+    },
+    "journey_attribution.credit_adds_up": {
+        "a conversion more": edited("path_durations", str(LAST), pl.col("path") == "welcome", converted=9),
+        "money less": edited("journey_attribution", str(LAST), JOURNEY == "welcome", value_linear=1.0),
+    },
     "uplift.control_is_silent": {
         "an event of ours says so": of_a_journey(sent_to_control=1),
         "it was delivered": delivered_to_control,
@@ -454,6 +481,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
     "audience_syncs.acknowledged_and_differences_are_members": {"a difference is lost": a_difference_is_lost},
     **{f"{table}.schema": {"a key twice": a_key_twice(table)} for table in SCHEMAS},
     "sent_events.schema": {"a key twice": an_event_twice},
+    "journey_satisfaction.schema": {"a key twice": nobody_answered_twice},
 }  # fmt: skip
 """By check: what is wrong, and how to make it so."""
 

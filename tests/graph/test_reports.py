@@ -120,7 +120,7 @@ def test_dagster_keeps_pictures_and_words_and_where_the_file_is(lake: Lake, tmp_
     assert file == Path(lake.root, "reports", f"{TODAY}.html")
     assert file.read_text().startswith("<!doctype html>")
     assert "Weekend nudge" in file.read_text()
-    assert proved["says"].startswith("All journeys together: helps")
+    assert proved["says"].startswith("All journeys together help")
     assert described["standing"] == "described, not proved"
     for facts in (proved, described):
         assert facts["picture"].value.startswith("![")

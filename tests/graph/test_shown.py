@@ -185,14 +185,14 @@ def test_headers_of_tables_are_text_too() -> None:
 
 
 def test_markdown_is_made_in_few_places() -> None:
-    """Tables in one, where cells are text; besides it the pictures' own addresses, the ids that Dagster gave its runs, and the report of a
-    plan, which escapes its texts itself."""
+    """Tables in one, where cells are text; besides it the pictures' own addresses, the ids that Dagster gave its runs, and the reports of a
+    plan and of proof, which escape their texts themselves."""
     makes = [
         path.name
         for path in sorted((ROOT / "assets").rglob("*.py"))
         if re.search(r"MetadataValue\.md\(|MarkdownMetadataValue\(", path.read_text())
     ]
-    assert set(makes) <= {"additions.py", "erasure.py", "facts.py", "matrix.py", "previews.py"}
+    assert set(makes) <= {"additions.py", "erasure.py", "facts.py", "matrix.py", "previews.py", "proof.py"}
 
 
 def test_keys_of_numbers_are_text_too() -> None:

@@ -212,3 +212,41 @@ def test_a_flood_of_time_zones_that_are_none_costs_little(tmp_path: Path) -> Non
     assert rows["send_at"].unique().to_list() == [datetime(2026, 1, 11, 10, tzinfo=UTC)]
     assert rows["zone_from"].unique().to_list() == ["calendar"]
     assert is_time_zone.cache_info().misses <= looked_up + 1
+
+
+VARIANTS = """[
+    {day: 1, channel: app, content: one, variant: x, at: "09:00"},
+    {day: 1, channel: app, content: two, variant: y, at: "18:00"},
+    {day: 1, channel: web, content: all, at: "12:00"}]
+    variants: {shares: {x: 0.5, y: 0.5}}"""
+
+
+def test_a_step_of_a_variant_goes_to_that_variant_only(tmp_path: Path) -> None:
+    """What names none goes to all; who entered while there were no variants gets nothing that is of one."""
+    config, names = portfolio(tmp_path, steps=VARIANTS), ["u", "v", "w"]
+    of_variants = pl.LazyFrame({"customer_id": names, "variant": ["x", "y", None]})
+    drawn = answers(names).join(of_variants, on="customer_id", maintain_order="left")
+    rows = messages.write_messages(drawn, people(names), config, today=TODAY).messages.sort("customer_id", "content")
+    assert rows.select("customer_id", "content").rows() == [("u", "all"), ("u", "one"), ("v", "all"), ("v", "two"), ("w", "all")]
+    older = messages.write_messages(answers(names), people(names), config, today=TODAY).messages
+    assert older["content"].to_list() == ["all"] * 3
+
+
+def test_without_variants_of_the_journey_a_steps_variant_is_a_label(tmp_path: Path) -> None:
+    """It says nothing of who gets it, as before."""
+    config = portfolio(tmp_path, steps="[{day: 1, channel: app, content: one, variant: x}, {day: 1, channel: web, content: two}]")
+    rows = messages.write_messages(answers(["u"]).with_columns(variant=pl.lit("y")), people(["u"]), config, today=TODAY).messages
+    assert rows.sort("content").select("content", "variant").rows() == [("one", "x"), ("two", None)]
+
+
+def test_what_is_tried_again_keeps_the_hour_of_its_variant(tmp_path: Path) -> None:
+    """Two steps share a day and a channel: the message is of the one that has its content."""
+    config, names = portfolio(tmp_path, steps=VARIANTS), ["u", "v"]
+    drawn = answers(names).with_columns(variant=pl.when(pl.col("customer_id") == "u").then(pl.lit("x")).otherwise(pl.lit("y")))
+    earlier = messages.write_messages(drawn, people(names), config, today=TODAY).messages.filter(pl.col("channel") == "app")
+    now = datetime(2026, 1, 11, 5, tzinfo=UTC)
+    nobody = pl.LazyFrame(schema={"absorbed": pl.String, "customer_id": pl.String, "valid_from": pl.Date})
+    who = people(names)
+    again = messages.due_again(earlier.lazy(), who, config, today=TODAY + timedelta(days=1), now=now, absorbed=nobody).collect()
+    assert again.select("idempotency_key").equals(earlier.select("idempotency_key"))
+    assert dict(again.select("content", pl.col("send_at").dt.hour()).iter_rows()) == {"one": 9, "two": 18}

@@ -1,6 +1,7 @@
 """Days that were written before journeys.yaml said what it says now: named where they are read, with what to do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -115,6 +116,20 @@ def test_a_memory_that_an_older_version_wrote_is_named(portfolio: Portfolio) -> 
     store.write("journey_state", FIRST, pl.DataFrame(schema=JOURNEY_STATE.schema).drop("finished_on"))
     with pytest.raises(OlderDayError, match=r"by an older version, .*: finished_on. Materialize journey_state again"):
         memory_of(store, portfolio, SECOND)
+
+
+def test_a_memory_without_what_is_kept_since_goes_on(portfolio: Portfolio) -> None:
+    """Who holds control out is drawn again, and nobody has a variant."""
+    store = world(portfolio, {})
+    everybody = replace(portfolio, policy=replace(portfolio.policy, holdout=1.0))
+    row = {"date": FIRST, "customer_id": "a", "journey_id": "thanks", "entered_on": FIRST, "times_entered": 1, "times_completed": 0}
+    rows = [row | {"arm": "control", "recent_starts": []}, row | {"customer_id": "b", "arm": "treated", "recent_starts": []}]
+    older = pl.DataFrame(rows, schema=JOURNEY_STATE.schema).drop("held_out_by", "variant")
+    store.write("journey_state", FIRST, older)
+    store.write("identity_map", SECOND, pl.DataFrame(schema=IDENTITY_MAP.schema))
+    state = memory_of(store, everybody, SECOND)
+    assert state.select("customer_id", "held_out_by", "variant").rows() == [("a", "policy", None), ("b", None, None)]
+    assert state.columns == list(JOURNEY_STATE.schema)
 
 
 def test_a_goal_that_the_days_own_rollup_does_not_count_is_named(portfolio: Portfolio) -> None:

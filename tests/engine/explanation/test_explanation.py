@@ -25,7 +25,7 @@ from atc_pipeline.explanation import page as explanation
 from atc_pipeline.explanation import reasons, what_if
 from atc_pipeline.explanation.day import Day
 from atc_pipeline.journeys.columns import profile_schema
-from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.journeys.portfolio import NONE, Portfolio, Share, Step
 from atc_pipeline.journeys.resolution import load_portfolio
 from tests.engine.worlds import Crowd, World, decision_worlds
 
@@ -325,6 +325,37 @@ def test_a_journey_in_flight_says_what_would_end_it(tmp_path: Path) -> None:
         "leaving the customer alone never ends a journey",
     ):
         assert said in text, said
+
+
+@pytest.mark.parametrize(
+    ("who", "says"),
+    [
+        (None, "control: takes the place like everybody else and is sent nothing, to measure what the journey changes"),
+        ("journey", "control, held out of this journey (its holdout): takes the place"),
+        ("policy", "control, held out of all journeys (policy.holdout): takes the place"),
+    ],
+)
+def test_control_is_told_by_whom_it_is_held_out(tmp_path: Path, who: str | None, says: str) -> None:
+    """And what is measured by that; days of an older version do not say."""
+    options = [option("a", 4.0, "chosen", is_incumbent=True), option(NONE, 0.5, "in_flight")]
+    stays = {"decision": "continue", "journey_id": "a", "entered_on": date(2026, 6, 1), "day_index": 3, "ends_on": date(2026, 6, 10)}
+    text = told(day_of(portfolio_with(tmp_path), options, [past("a")], **stays, arm="control", held_out_by=who))
+    assert says in text
+    assert ("to measure what all journeys change together" in text) == (who == "policy")
+
+
+def test_a_variant_is_told_and_the_next_message_is_of_it(tmp_path: Path) -> None:
+    """Steps of another variant do not come."""
+    config = portfolio_with(tmp_path)
+    steps = (Step(4, ("email",), "theirs", "x"), Step(6, ("email",), "ours", "y"), Step(8, ("email",), "everybodys"))
+    journey = replace(next(each for each in config.journeys if each.id == "a"), steps=steps, variants=(Share("x", 0.5), Share("y", 0.5)))
+    config = replace(config, journeys=(journey, *(each for each in config.journeys if each.id != "a")))
+    options = [option("a", 4.0, "chosen", is_incumbent=True), option(NONE, 0.5, "in_flight")]
+    stays = {"decision": "continue", "journey_id": "a", "entered_on": date(2026, 6, 1), "day_index": 3, "ends_on": date(2026, 6, 10)}
+    for variant, content in {"x": "theirs", "y": "ours", None: "everybodys"}.items():
+        text = told(day_of(config, options, [past("a")], **stays, arm="treated", variant=variant))
+        assert f"the next is {content} by email" in text
+        assert (f"{variant}, drawn when the journey was entered" in text) == (variant is not None)
 
 
 def test_a_margin_below_zero_makes_it_harder_too() -> None:

@@ -75,9 +75,12 @@ def test_whom_the_policy_holds_out_is_of_no_journey() -> None:
     """Those of them who come to a journey are other people than those who are held out of it alone."""
     evidence = World(PLAIN).evidence()
     expected = row_of(evidence)
-    more = [evidence.outcomes, evidence.outcomes.with_columns(arm=pl.lit("control"), held_out_by=pl.lit("policy"), revenue=pl.lit(9e6))]
-    entries = [evidence.entries, evidence.entries.with_columns(arm=pl.lit("control"), held_out_by=pl.lit("policy"))]
-    assert row_of(replace(evidence, outcomes=pl.concat(more), entries=pl.concat(entries))) == expected
+
+    def with_more(rows: pl.LazyFrame) -> pl.LazyFrame:
+        names = {name: pl.concat_str(name, pl.lit("'")) for name in ("customer_id", "known_as") if name in rows.collect_schema()}
+        return pl.concat([rows, rows.with_columns(**names, arm=pl.lit("control"), held_out_by=pl.lit("policy"))])
+
+    assert row_of(replace(evidence, outcomes=with_more(evidence.outcomes), entries=with_more(evidence.entries))) == expected
 
 
 def test_entries_again_are_no_customers_more() -> None:
@@ -95,25 +98,31 @@ def test_what_has_not_matured_is_counted_and_no_more() -> None:
 
 
 def test_both_of_two_who_are_one_by_now_are_left_out() -> None:
-    """Also where the first of them matured before that was known."""
+    """Also where both of them matured before that was known."""
     evidence = World(PLAIN).evidence()
     rows = evidence.outcomes.collect()
     treated, control = (rows.filter(pl.col("arm") == arm)["customer_id"][0] for arm in ("treated", "control"))
     is_merged = pl.col("customer_id") == control
-    merged = rows.with_columns(
-        contaminated=is_merged, known_as=pl.when(is_merged).then(pl.lit(treated)).otherwise("known_as"), revenue=pl.col("revenue")
-    )
-    row, before = row_of(replace(evidence, outcomes=merged.lazy())), row_of(evidence)
+    known_as = pl.when(is_merged).then(pl.lit(treated)).otherwise("customer_id")
+    row, before = row_of(changed(evidence, lambda frame: frame.with_columns(known_as=known_as), "entries")), row_of(evidence)
     assert (row["contaminated"], row["unstable"]) == (2, 0)
     assert (row["treated"], row["control"]) == (before["treated"] - 1, before["control"] - 1)  # type: ignore[operator]
 
 
-def test_whoever_is_in_both_arms_breaks_the_comparison() -> None:
-    """Two counted entries of one customer, in two arms, that nobody says are contaminated."""
+def test_two_who_are_one_by_now_count_once() -> None:
+    """In one arm there is nothing to doubt, and only one of them."""
     evidence = World(PLAIN).evidence()
-    rows = evidence.outcomes.collect()
-    twice = rows.filter(pl.col("arm") == "treated").head(1).with_columns(arm=pl.lit("control"), delivered=pl.lit(0, pl.Int64))
-    row = row_of(replace(evidence, outcomes=pl.concat([rows, twice]).lazy()))
+    first, second = evidence.outcomes.filter(arm="control").collect()["customer_id"][:2]
+    known_as = pl.col("customer_id").replace(second, first)
+    row, before = row_of(changed(evidence, lambda frame: frame.with_columns(known_as=known_as), "entries")), row_of(evidence)
+    assert (row["contaminated"], row["control"]) == (0, before["control"] - 1)  # type: ignore[operator]
+
+
+def test_whoever_is_in_both_arms_breaks_the_comparison() -> None:
+    """Two first entries of one customer under one name, in two arms."""
+    evidence = World(PLAIN).evidence()
+    twice = evidence.entries.filter(arm="treated").head(1).with_columns(arm=pl.lit("control"), held_out_by=pl.lit("journey"))
+    row = row_of(changed(evidence, lambda rows: pl.concat([rows, twice]), "entries"))
     assert (row["verdict"], row["unstable"]) == ("broken", 1)
     assert "arms_are_stable" in str(row["verdict_reason"])
 

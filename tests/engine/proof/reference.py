@@ -706,9 +706,19 @@ class Report:
             if len(arms.get((entry["journey_id"], self.now(entry["customer_id"])), ())) > 1
         }
 
+    def again(self) -> set[tuple[str, str]]:
+        """Return (journey, customer) of the first entries of customers who had one before, under another name: each counts once."""
+        found, been = set(), set()
+        for entry in sorted(self.entries, key=lambda row: (row["date"], row["customer_id"])):
+            if entry["entry_number"] == 1 and entry["held_out_by"] != "policy":
+                at = entry["journey_id"], self.now(entry["customer_id"])
+                found |= {(entry["journey_id"], entry["customer_id"])} if at in been else set()
+                been.add(at)
+        return found
+
     def of(self, journey: Journey, slice_: str) -> list[Row]:
         """Return the outcomes that a slice is about: of what was true at entry."""
-        rows = population(self.long if slice_ == "long" else self.outcomes, journey.id, self.doubted())
+        rows = population(self.long if slice_ == "long" else self.outcomes, journey.id, self.doubted() | self.again())
         kind, _, name = slice_.partition(":")
         kinds: dict[str, Callable[[Row], bool]] = {
             "all": lambda _: True,

@@ -117,6 +117,7 @@ def movement() -> pl.DataFrame:
             {"date": TODAY, "journey_id": "welcome", "day_index": index, "at_risk": at_risk, "converted": converted, "exited": exited}
             | {"interrupted": interrupted, "completed": completed, "unsubscribed": at_risk // 900, "sent": sent, "responded": sent // 14}
             | {"advance_treated": 0.31 - index / 150, "advance_control": 0.27 - index / 150}
+            | {"watched_treated": at_risk - 400, "watched_control": at_risk // 9}
         )
         at_risk -= converted + exited + interrupted + completed
     return pl.DataFrame(rows, schema=JOURNEY_MOVEMENT.schema)

@@ -60,17 +60,22 @@ def test_no_rendering_says_what_is_read_as_something_else(findings: Findings) ->
 @pytest.mark.parametrize(
     ("journey_id", "says"),
     [
-        ("welcome", "Welcome & hello: helps: +22 %, +4.30 revenue per customer (+2.42 to +6.18)."),
+        ("welcome", "Welcome & hello helps: +22 %, +4.30 revenue per customer (+2.42 to +6.18)."),
         ("club", "Tea club: we cannot tell yet: 28 % is the smallest change this control group could show."),
-        ("nudge", "Weekend nudge: harms: −13 %, −1.70 revenue per customer (−2.64 to −0.76)."),
+        ("nudge", "Weekend nudge harms: −13 %, −1.70 revenue per customer (−2.64 to −0.76)."),
         ("win_back", "We miss you: it is too early to say: 31 of control have bought, 50 are needed."),
+        ("loyal", "Loyalty thank-you does no harm: whatever it changes, revenue is no less by more than we tolerate"),
+        ("news", "Newsletter changes next to nothing: −0.34 to +0.38 revenue per customer."),
+        ("system", "All journeys together help: +6.1 %, +5.30 revenue per customer (+2.20 to +8.40)."),
         ("receipt", "Receipt tips: nobody is held out of it, so that nothing can be proved: give it a holdout."),
         ("survey", "Survey after a complaint: the comparison is broken and not to be read: the split is not as drawn."),
     ],
 )
 def test_a_verdict_is_a_sentence(findings: Findings, journey_id: str, says: str) -> None:
     """What can be said, and else what could have been seen or what is missing."""
-    assert journey(journey_id, findings).headline == says
+    headlined = headline(findings) if journey_id == "system" else journey(journey_id, findings).headline
+
+    assert headlined.startswith(says)
 
 
 def test_what_an_undecided_journey_needs_is_told(findings: Findings) -> None:
