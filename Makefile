@@ -41,9 +41,10 @@ schema: $(VENV) ## write journeys.schema.json, which editors read, as the gramma
 	@$(BIN)/python -m atc_pipeline.journeys.editors > journeys.schema.json
 	@$(BIN)/python -m atc_pipeline.plan.report > docs/plan.schema.json
 
-docs: $(VENV) ## write what is derived in docs/: tables.md, pictures/architecture.svg
+docs: $(VENV) ## write what is derived in docs/: tables.md, pictures/architecture.svg, pictures/proof.svg
 	@$(BIN)/python -m docs.tables
 	@$(BIN)/python -m docs.architecture
+	@$(BIN)/python -m docs.proof
 
 clean: ## remove .venv and caches; data (.atc, dagster_home) stays
 	@rm -rf .venv .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

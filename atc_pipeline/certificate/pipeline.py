@@ -12,8 +12,8 @@ import polars as pl
 
 from atc_pipeline.certificate.claim import Claim, Scale, Stores, Worlds
 from atc_pipeline.certificate.driving import SHOWN, Driven
-from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.outcomes.tables import ALL, HARMS, HELPS, LONG, SYSTEM
+from atc_pipeline.journeys.portfolio import SYSTEM, Portfolio
+from atc_pipeline.outcomes.tables import ALL, HARMS, HELPS, LONG
 from atc_pipeline.outcomes.uplift import Evidence, estimate_uplift
 from atc_pipeline.rules.arms import POLICY
 

@@ -10,7 +10,7 @@ from datetime import date
 
 from atc_pipeline.commands.command import Answer, Place, Refused
 from atc_pipeline.escaping import plain
-from atc_pipeline.outcomes.tables import SYSTEM
+from atc_pipeline.journeys.portfolio import SYSTEM
 from atc_pipeline.reports import markdown, numbers, terminal
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.journey import journey

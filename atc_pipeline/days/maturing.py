@@ -179,7 +179,7 @@ class Maturing:
     def _triggers(self, day: date, entries: pl.DataFrame) -> pl.DataFrame:
         """Return which entries of a day were the first into any journey since the version of that day began."""
         before = day - timedelta(days=1)
-        if entries.is_empty() or day <= self.portfolio.starts_on or not self.store.has("journey_state", before):
+        if entries.is_empty() or day <= self.portfolio.starts_on:
             return entries
         since = date.fromisoformat(self._said_on(day).get(VERSION_SINCE, self.portfolio.starts_on.isoformat()))
         if since >= day:

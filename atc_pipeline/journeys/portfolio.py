@@ -20,6 +20,8 @@ from atc_pipeline.content.templates import Template
 
 NONE = "none"
 """The journey id of the option "no journey"."""
+SYSTEM = "system"
+"""What stands for all journeys together where a journey's name is expected: the portfolio as a whole."""
 EVERYONE_ELSE = "everyone_else"
 """The segment of everybody who is in no other one: nobody is ever without a segment."""
 

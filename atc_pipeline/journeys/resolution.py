@@ -32,7 +32,7 @@ from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.kinds import KINDS, PROFILE_TYPES
 from atc_pipeline.journeys.library import MEDIA, Ground, Library, Sections, resolve_library
 from atc_pipeline.journeys.measures import Measures
-from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, WEEKDAYS, Condition, Portfolio
+from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, SYSTEM, WEEKDAYS, Condition, Portfolio
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place
 from atc_pipeline.journeys.reading import read_beside, read_text
 from atc_pipeline.journeys.vocabulary import KEYWORDS
@@ -344,6 +344,8 @@ class _Resolution:
                 self.refuse(("journeys", position, "id"), "a journey of this id stands above already: ids are unique")
             if id_ == NONE:
                 self.refuse(("journeys", position, "id"), f"the id {NONE} is taken by the option of no journey: choose another")
+            if id_ == SYSTEM:
+                self.refuse(("journeys", position, "id"), f"the id {SYSTEM} is taken by all journeys together: choose another")
             first.setdefault(id_, position)
         self._check_acyclic(first)
         journeys = tuple(self._journey(("journeys", position), journey) for position, journey in enumerate(self.document.journeys))

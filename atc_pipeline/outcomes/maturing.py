@@ -9,8 +9,8 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import Goal, Metric, Portfolio, goal_metric
-from atc_pipeline.outcomes.tables import SYSTEM, journey_outcomes, long_outcomes
+from atc_pipeline.journeys.portfolio import SYSTEM, Goal, Metric, Portfolio, goal_metric
+from atc_pipeline.outcomes.tables import journey_outcomes, long_outcomes
 from atc_pipeline.outcomes.windows import sums_in
 from atc_pipeline.rules.arms import CONTROL, POLICY, TREATED
 from atc_pipeline.rules.measured import SENT, number_of

@@ -13,8 +13,6 @@ from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, SEGMENT_ID,
 
 MODEL, RATES, PRIOR = "model", "rates", "prior"
 """Where a propensity comes from (SPEC 12)."""
-SYSTEM = "system"
-"""What stands for all journeys together where a journey's name is expected: the portfolio as a whole."""
 SILENT, OTHER_PATHS = "(silent)", "(other)"
 TO = " > "
 """Between the journeys of a path."""

@@ -11,10 +11,10 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, RESPONSES, Journey, Portfolio
+from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, RESPONSES, SYSTEM, Journey, Portfolio
 from atc_pipeline.outcomes import estimate
 from atc_pipeline.outcomes.comparing import IS_TREATED, STRATUM, Asked, add_up, again, asked, compare
-from atc_pipeline.outcomes.tables import ALL, LONG, RUN_RATE, SYSTEM, UPLIFT
+from atc_pipeline.outcomes.tables import ALL, LONG, RUN_RATE, UPLIFT
 from atc_pipeline.outcomes.verdicts import Known, judge
 from atc_pipeline.rules.arms import CONTROL, POLICY, TREATED
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import GOAL, Journey, Portfolio
+from atc_pipeline.journeys.portfolio import GOAL, SYSTEM, Journey, Portfolio
 from atc_pipeline.outcomes import estimate
 from atc_pipeline.outcomes.tables import (
     ALL,
@@ -25,7 +25,6 @@ from atc_pipeline.outcomes.tables import (
     NEGLIGIBLE,
     NO_HOLDOUT,
     RUN_RATE,
-    SYSTEM,
     TOO_EARLY,
     UNDECIDED,
 )

@@ -9,8 +9,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.outcomes.tables import ALL, HARMS, HELPS, LONG, SYSTEM
+from atc_pipeline.journeys.portfolio import SYSTEM, Portfolio
+from atc_pipeline.outcomes.tables import ALL, HARMS, HELPS, LONG
 from atc_pipeline.outcomes.verdicts import UNEVEN
 from atc_pipeline.promises.promise import Promise, between, table
 from atc_pipeline.rules.arms import CONTROL

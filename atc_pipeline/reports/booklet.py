@@ -5,7 +5,7 @@ What belongs here: which pages there are. What does not: what is on them (``proo
 
 from collections.abc import Sequence
 
-from atc_pipeline.outcomes.tables import SYSTEM
+from atc_pipeline.journeys.portfolio import SYSTEM
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.html import html

@@ -9,8 +9,8 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import GOAL, Portfolio
-from atc_pipeline.outcomes.tables import ALL, EXPLORATORY, LONG, RUN_RATE, SYSTEM, UPLIFT
+from atc_pipeline.journeys.portfolio import GOAL, SYSTEM, Portfolio
+from atc_pipeline.outcomes.tables import ALL, EXPLORATORY, LONG, RUN_RATE, UPLIFT
 
 
 @dataclass(frozen=True)

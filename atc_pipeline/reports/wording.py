@@ -10,7 +10,7 @@ from datetime import date
 
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation.words import count
-from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, MONEY, RESPONSES, Portfolio
+from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, MONEY, RESPONSES, SYSTEM, Portfolio
 from atc_pipeline.outcomes.tables import (
     BROKEN,
     EXPLORATORY,
@@ -19,7 +19,6 @@ from atc_pipeline.outcomes.tables import (
     HELPS,
     NEGLIGIBLE,
     NO_HOLDOUT,
-    SYSTEM,
     TOO_EARLY,
     UNDECIDED,
 )

@@ -364,6 +364,10 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
             f":3: segment 'everyone_else': the name everyone_else is taken by the segment of those who are in no other: {CHOOSE}",
         ),
         (
+            WELCOME.replace("welcome", "system") + "}",
+            f":4: journey 'system', field 'id': the id system is taken by all journeys together: {CHOOSE}",
+        ),
+        (
             WELCOME.replace("welcome", "none") + "}",
             f":4: journey 'none', field 'id': the id none is taken by the option of no journey: {CHOOSE}",
         ),
