@@ -218,9 +218,12 @@ class Maturing:
             are_these = pl.col("customer_id").is_in(few.implode())
             then = self.store.lazy("journey_state", before).filter(are_these).join(now, on="customer_id")
             ended = then.join(wanted, on=["known_as", "journey_id", "entered_on"]).select("customer_id", *_NO_ENDINGS).collect()
-            parts.append(ended.drop_nulls("ended_on").select(*_NO_ENDINGS))
+            over = ended.drop_nulls("ended_on").select(*_NO_ENDINGS)
+            parts.append(over)
+            if rows["row"].is_in(over["row"].implode()).all():
+                continue
             # What ended on the very day on which it was entered again is in that day's answers.
-            that_day = wanted.filter(~pl.col("row").is_in(ended.drop_nulls("ended_on")["row"].implode()))
+            that_day = wanted.filter(~pl.col("row").is_in(over["row"].implode()))
             answers = (made[next_on].lazy() if next_on in made else self.store.lazy("journey_assignments", next_on)).filter(are_these)
             there = answers.select("customer_id", "ended_reason", journey_id="ended_journey_id").drop_nulls().join(now, on="customer_id")
             parts.append(
