@@ -18,7 +18,6 @@ _CENT = 0.01
 def broken_paths(steps: pl.LazyFrame) -> pl.LazyFrame:
     """Return paths whose steps are not whole, or closed otherwise than one path closes, and customers with two that are open."""
     place = pl.col("position") - 1
-    is_open = pl.col("closed_on").is_null()
     paths = steps.group_by(PATH).agg(
         steps=pl.len(),
         places=place.n_unique(),
@@ -29,14 +28,14 @@ def broken_paths(steps: pl.LazyFrame) -> pl.LazyFrame:
         closed_on=pl.col("closed_on").first(),
         silent=(pl.col("journey_id") == SILENT).sum(),
     )
-    return paths.with_columns(open_paths=is_open.sum().over("date", "customer_id")).filter(
+    return paths.with_columns(open_paths=pl.col("closed_on").is_null().sum().over("date", "customer_id")).filter(
         (pl.col("places") != pl.col("steps"))
         | (pl.col("last_place") != pl.col("steps") - 1)
         | (pl.col("began_on") != pl.col("path_started_on"))
         | (pl.col("ways") != 1)
         | (pl.col("closed_on") <= pl.col("last_entered_on"))
         | ((pl.col("silent") > 0) & (pl.col("silent") < pl.col("steps")))
-        | (is_open & (pl.col("open_paths") > 1))
+        | (pl.col("open_paths") > 1)
     )
 
 

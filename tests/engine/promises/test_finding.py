@@ -16,6 +16,7 @@ from atc_pipeline.customers.tables import FEATURE_COVERAGE, MICRO_SEGMENT_MEMBER
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.tables import IDENTITY_CHANGES, IDENTITY_MAP, MERGED
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.outcomes.tables import PATH_STEPS
 from atc_pipeline.promises.catalog import PROMISES
 from resources.storage.memory import Memory
 
@@ -77,6 +78,7 @@ journeys: [{id: daily, length_days: 5, queue: {where: "true"}}]
 """
 
 SCHEMAS = {
+    "path_steps": PATH_STEPS.schema,
     "activation": ACTIVATION.schema,
     "answers": ANSWERS.schema,
     "audience_members": AUDIENCE_MEMBERS.schema,
@@ -449,6 +451,14 @@ KEPT = (
             ("journey_assignments", TODAY): [{"customer_id": "u", "decision": "none"}],
             ("journey_state", TODAY): [],
         },
+        starts_on=TODAY_IS_FIRST,
+    ),
+    Kept(
+        "path_steps.no_path_is_lost",
+        "on the first day of the calendar nobody was on a path before",
+        "customer_id",
+        [],
+        {("path_steps", YESTERDAY): [{"customer_id": "u", "position": 1}], ("path_steps", TODAY): [{"customer_id": "v", "position": 1}]},
         starts_on=TODAY_IS_FIRST,
     ),
     Kept(IN_FULL, "two enter where one may, and nothing was sent before", "journey_id", ["daily"], TWO_ENTER),
