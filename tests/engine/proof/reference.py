@@ -451,9 +451,9 @@ class Estimate:
     def p_anytime(self, expected: int) -> float:
         """Return 1 / evidence, at most 1."""
         n, r2 = self.treated + self.control, mixing(expected)
-        if self.error < 1e-12 * abs(self.effect):  # nobody differs from anybody else of their arm: nothing can be said
+        if not self.error:  # nobody differs from anybody else of their arm: nothing can be said
             return 1.0
-        z = self.effect / self.error if self.error else 0.0
+        z = self.effect / self.error
         return min(1.0, math.exp(-r2 * n * z * z / (2 * (n * r2 + 1))) * math.sqrt(n * r2 + 1))
 
 
@@ -484,6 +484,12 @@ def by_stratum(units: Sequence[Unit], *, is_ratio: bool) -> dict[Any, tuple[list
     return strata
 
 
+def left_of(arm: Sequence[Unit], adjusted: Sequence[float], slope: float) -> float:
+    """Return the sum of squares that an adjustment leaves; what is left of nothing but the last digits is nothing."""
+    ys, xs, squares = [unit.y for unit in arm], [unit.x for unit in arm], products(adjusted, adjusted)
+    return squares if squares > 1e-14 * (products(ys, ys) + slope**2 * products(xs, xs)) else 0.0
+
+
 def estimate(units: Sequence[Unit], *, is_ratio: bool = False, is_adjusted: bool = True) -> Estimate | None:
     """Return the difference between the arms; None where a stratum cannot say: it counts only with two customers in each arm."""
     strata = {name: arms for name, arms in by_stratum(units, is_ratio=is_ratio).items() if min(len(arm) for arm in arms) > 1}
@@ -501,7 +507,7 @@ def estimate(units: Sequence[Unit], *, is_ratio: bool = False, is_adjusted: bool
         middle = mean([unit.x for arm in arms for unit in arm])
         adjusted = [[unit.y - slope * (unit.x - middle) for unit in arm] for arm in arms]
         sizes = [len(arm) for arm in arms]
-        squares = [products(values, values) for values in adjusted]
+        squares = [left_of(arm, values, slope) for arm, values in zip(arms, adjusted, strict=True)]
         welch = [squared / (size - 1) / size for squared, size in zip(squares, sizes, strict=True)]
         pooled = sum(squares) / (sum(sizes) - 2) * (1 / sizes[0] + 1 / sizes[1])
         whole.treated += sizes[0]
