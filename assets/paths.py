@@ -11,7 +11,7 @@ from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
 NOT_PROVED = {"evidence": "not_proved"}
-"""Told of every table here: nothing in it compares who was treated with who was held out, or all of it would be proof (SPEC 13)."""
+"""Told of every table here: it tells what people did, not what they would have done else (SPEC 13)."""
 
 _READ = {
     "path_steps": [

@@ -37,6 +37,8 @@ FIRST = date(2026, 1, 1)
 JOURNEYS = 20
 OPEN_DAYS = 31
 """A window of 28 days, and three that are waited for: so many days' entries are open."""
+AGAIN = range(15, 28)
+"""So many days after an entry, when the journey is over, one in four hundred enters it again: in all, three in a hundred."""
 KEPT_DAYS = 96
 """Days of metrics that a day looks back on: the long run, and what was before an entry."""
 ACTIVE = 0.05
@@ -109,21 +111,24 @@ def metrics_of(made: Made, portfolio: Portfolio, day: date) -> pl.DataFrame:
     return rows.with_columns(pl.lit([], schema[schema.names()[-1]]).alias(schema.names()[-1])).select(*schema).cast(schema)
 
 
-def entries_of(made: Made, portfolio: Portfolio, number: int) -> pl.DataFrame:
-    """Make up the entries of a day: one in ten is a control, one in twenty was there before."""
+def _new(made: Made, number: int) -> pl.DataFrame:
+    """Make up who enters a journey for the first time."""
     draw = np.random.default_rng([number, made.customers, 1])
-    size, day = made.entries_a_day, day_of(number)
+    size = made.entries_a_day
     who = np.sort(draw.choice(made.customers, size, replace=False))
+    journeys = [f"j{journey:02}" for journey in draw.integers(0, JOURNEYS, size)]
+    return pl.DataFrame({"customer_id": _names(who), "journey_id": journeys, "entry_number": np.ones(size, dtype=np.int64)})
+
+
+def entries_of(made: Made, portfolio: Portfolio, number: int) -> pl.DataFrame:
+    """Make up the entries of a day: one in ten is a control; some of those who entered two to four weeks before enter again."""
+    draw = np.random.default_rng([number, made.customers, 2])
+    again = [_new(made, number - ago).tail(max(1, made.entries_a_day // 400)) for ago in AGAIN if number > ago]
+    both = pl.concat([_new(made, number), *(rows.with_columns(entry_number=pl.lit(2, pl.Int64())) for rows in again)])
+    both = both.unique("customer_id", keep="last", maintain_order=True).sort("customer_id")
+    size, day = both.height, day_of(number)
     is_control = draw.random(size) < 0.1
-    rows = pl.DataFrame(
-        {
-            "customer_id": _names(who),
-            "journey_id": [f"j{journey:02}" for journey in draw.integers(0, JOURNEYS, size)],
-            "entry_number": 1 + (draw.random(size) < 0.05).astype(np.int64),
-            "arm": np.where(is_control, "control", "treated"),
-            "held_out_by": np.where(is_control, "journey", ""),
-        }
-    ).with_columns(
+    rows = both.with_columns(arm=np.where(is_control, "control", "treated"), held_out_by=np.where(is_control, "journey", "")).with_columns(
         pl.lit(day).alias("date"),
         pl.when(pl.col("held_out_by") != "").then("held_out_by").alias("held_out_by"),
         decision=pl.lit("start"),
@@ -173,6 +178,11 @@ def make(made: Made, numbers: Sequence[int]) -> None:
             pl.lit(day).alias("date"), segment_id=pl.lit("everyone"), member_since=pl.lit(FIRST)
         )
         lake.write("micro_segment_memberships", day, memberships.select(*MICRO_SEGMENT_MEMBERSHIPS.schema))
+        for ago in AGAIN:
+            eve = number - OPEN_DAYS + ago - 1
+            if eve > 0 and not lake.has("journey_assignments", day_of(eve + 1)):
+                lake.write("journey_state", day_of(eve), _state(made, eve))
+                lake.write("journey_assignments", day_of(eve + 1), _answers(made, eve + 1))
         state = _state(made, number)
         lake.write("journey_state", day, state)
         entered = day_of(number - OPEN_DAYS - 62)
@@ -199,6 +209,7 @@ def _state(made: Made, number: int) -> pl.DataFrame:
         entry_score=1.0,
         arm=pl.lit("treated"),
         recent_starts=pl.lit([], pl.List(pl.Date())),
+        ended_on=pl.when(pl.col("entered_on") + pl.duration(days=14) <= day_of(number)).then(pl.col("entered_on") + pl.duration(days=14)),
     )
     lacking = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in rows.columns]
     return rows.with_columns(lacking).select(*schema).cast(schema).sort("customer_id", "journey_id")

@@ -174,8 +174,8 @@ class _Drawing:
         is_held_out, is_merged, is_late = (self.chance.random(size) < share for share in (HELD_OUT_SHARE, MERGED_SHARE, IMMATURE_SHARE))
         is_again = self.chance.random(size) < np.where(first.is_control, *REENTRY_SHARE)
 
-        others = replace(first.only(is_held_out, size), is_control=np.ones(is_held_out.sum(), dtype=np.bool_))
-        yield self.outcomes(others, np.full(others.day.size, OTHERS), by=POLICY)
+        excluded = replace(first.only(is_held_out, size), is_control=np.ones(is_held_out.sum(), dtype=np.bool_))
+        yield self.outcomes(excluded, np.full(excluded.day.size, OTHERS), by=POLICY)
 
         merged = first.only(is_merged, 2 * size)
         yield self.outcomes(merged, np.where(merged.is_control, 1.0, DOUBLED), contaminated=True)

@@ -26,7 +26,7 @@ from atc_pipeline.customers.purchases import PREDICTED, model_for_day, predict
 from atc_pipeline.customers.segments import assign_segments
 from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.customers.tables import FEATURE_COVERAGE
-from atc_pipeline.days.features import Definitions
+from atc_pipeline.days.features import CALENDAR, Definitions
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
 from atc_pipeline.identity.map import absorbed
@@ -90,7 +90,9 @@ class Metrics:
 
     def behind(self, day: date) -> list[str]:
         """Return the metrics that the day was made without, or by other definitions; all where it is not there. Raises OutdatedDayError."""
-        return self.definitions.changed("customer_metrics", day) if self.store.has("customer_metrics", day) else list(self.made_by)
+        if not self.store.has("customer_metrics", day):
+            return [name for name in self.made_by if name != CALENDAR]
+        return self.definitions.changed("customer_metrics", day)
 
 
 class Profiles:

@@ -21,6 +21,8 @@ from atc_pipeline.rules.numbers import MICRO
 
 LARGEST = 1e10
 """A customer's sum beyond it counts as it: squares of micro-units are added up in 128 bits, which hold a million such customers."""
+LARGEST_COUNT = 1e6
+"""So does a count: squares are added up in 64 bits, which hold nine million such customers."""
 FEWEST = 2
 """Customers that an arm needs to have a variance."""
 
@@ -32,13 +34,22 @@ IS_TREATED = "is_treated"
 
 @dataclass(frozen=True)
 class Asked:
-    """A metric as it is read: columns of y and, of a ratio, of what y is divided by (p); the same before (x, q), where there is that."""
+    """A metric as it is read: columns of y and, of a ratio, of what y is divided by (p); the same before (x, q), where there is that.
+
+    ``is_counted``: its values are whole numbers.
+    """
 
     id: str
     y: str
     x: str | None = None
     p: str | None = None
     q: str | None = None
+    is_counted: bool = False
+
+    @property
+    def unit(self) -> int:
+        """Return how many units of its sums one of its values is."""
+        return 1 if self.is_counted else MICRO
 
     @property
     def values(self) -> dict[str, str]:
@@ -56,36 +67,37 @@ class Asked:
 def asked(metric: Metric) -> Asked:
     """Say how a metric of the file is read."""
     y, *p = columns_of(metric)
-    return Asked(metric.id, y, f"{y}_before", *((p[0], f"{p[0]}_before") if p else (None, None)))
+    if p:
+        return Asked(metric.id, y, f"{y}_before", p[0], f"{p[0]}_before")
+    return Asked(metric.id, y, f"{y}_before", is_counted=metric.kind in ("count", "any"))
 
 
 def add_up(rows: pl.LazyFrame, by: Sequence[str], metrics: Sequence[Asked], *more: pl.Expr) -> pl.DataFrame:
     """One row per group: of each metric ``<id>.n`` customers of whom it is known, ``.nonzero``, sums and sums of products of its values."""
-    whole = {
-        column: (pl.col(column).cast(pl.Float64).clip(-LARGEST, LARGEST) * MICRO).round().cast(pl.Int64)
-        for metric in metrics
-        for column in metric.values.values()
-    }
-    read = {column: f"whole:{number}" for number, column in enumerate(whole)}
-
-    def of(metric: Asked, value: str) -> pl.Expr:
-        number = pl.col(read[metric.values[value]])
-        return number if value == "y" else pl.when(pl.col(read[metric.y]).is_not_null()).then(number.fill_null(0))
-
+    numbers: dict[str, pl.Expr] = {}
     sums = []
-    for metric in metrics:
-        y = pl.col(read[metric.y])
+    for place, metric in enumerate(metrics):
+        y = _whole(metric, metric.y)
+        numbers |= {
+            f"{value}:{place}": y if value == "y" else pl.when(y.is_not_null()).then(_whole(metric, column))
+            for value, column in metric.values.items()
+        }
+        wide = pl.Int64() if metric.is_counted else pl.Int128()
+        read = {value: pl.col(f"{value}:{place}") for value in metric.values}
         sums += [
-            y.count().cast(pl.Int64).alias(f"{metric.id}.n"),
-            (y != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
-            *(of(metric, value).cast(pl.Int128).sum().alias(f"{metric.id}.{value}") for value in metric.values),
-            *(
-                (of(metric, a).cast(pl.Int128) * of(metric, b).cast(pl.Int128)).sum().alias(f"{metric.id}.{a}{b}")
-                for a, b in metric.products
-            ),
+            read["y"].count().cast(pl.Int64).alias(f"{metric.id}.n"),
+            (read["y"] != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
+            *(number.cast(wide).sum().alias(f"{metric.id}.{value}") for value, number in read.items()),
+            *((read[a].cast(wide) * read[b].cast(wide)).sum().alias(f"{metric.id}.{a}{b}") for a, b in metric.products),
         ]
-    numbers = rows.with_columns(expression.alias(read[column]) for column, expression in whole.items())
-    return numbers.group_by(*by).agg(*sums, *more).collect()
+    return rows.with_columns(**numbers).group_by(*by).agg(*sums, *more).collect()
+
+
+def _whole(metric: Asked, column: str) -> pl.Expr:
+    """Return a value in whole units; null, which adds up to nothing, where there is none."""
+    most = LARGEST_COUNT if metric.is_counted else LARGEST
+    number = pl.col(column).cast(pl.Float64).clip(-most, most)
+    return (number if metric.is_counted else number * MICRO).round().cast(pl.Int64)
 
 
 def again(sums: pl.DataFrame, by: Sequence[str], *more: pl.Expr) -> pl.DataFrame:
@@ -128,7 +140,7 @@ def compare(sums: pl.DataFrame, metric: Asked, expected: float) -> pl.DataFrame:
 
 
 def _plain(metric: Asked, arm: str) -> pl.Expr:
-    per = pl.col(f"p{arm}").sum().cast(pl.Float64) if metric.p else pl.col(f"n{arm}").sum().cast(pl.Float64) * MICRO
+    per = pl.col(f"p{arm}").sum().cast(pl.Float64) if metric.p else pl.col(f"n{arm}").sum().cast(pl.Float64) * metric.unit
     return pl.when(per != 0).then(pl.col(f"y{arm}").sum().cast(pl.Float64) / per)
 
 
@@ -173,9 +185,10 @@ def _exact(strata: pl.DataFrame, name: str) -> Exact:
     return np.array(strata[name].to_list() if name in strata.columns else [0] * strata.height, dtype=object)
 
 
-def _values(strata: pl.DataFrame, _: Asked) -> tuple[Moments, Moments]:
+def _values(strata: pl.DataFrame, metric: Asked) -> tuple[Moments, Moments]:
     treated, control = (
-        estimate.moments(Sums(*(_exact(strata, f"{name}{arm}") for name in ("n", "y", "x", "yy", "xx", "yx"))), MICRO) for arm in ("", ":c")
+        estimate.moments(Sums(*(_exact(strata, f"{name}{arm}") for name in ("n", "y", "x", "yy", "xx", "yx"))), metric.unit)
+        for arm in ("", ":c")
     )
     return treated, control
 

@@ -301,7 +301,9 @@ JOURNEY_ATTRIBUTION = Table(
         *(Column(f"conversions_{model}", pl.Float64(), f"Conversions attributed to it ({model}).") for model in MODELS),
         *(Column(f"value_{model}", pl.Float64(), f"Money attributed to it ({model}).") for model in MODELS),
         Column("removal_effect", pl.Float64(), "1 - P(conversion without it) / P(conversion).", is_nullable=True),
-        Column("proved", pl.Float64(), "What the comparison with its control group says it made in all (uplift.total).", is_nullable=True),
+        Column(
+            "proved", pl.Float64(), "What the comparison with its control group says it made in all, which is proved.", is_nullable=True
+        ),
         Column("proved_low", pl.Float64(), "Lower end of the interval.", is_nullable=True),
         Column("proved_high", pl.Float64(), "Upper end.", is_nullable=True),
     ),

@@ -134,7 +134,7 @@ def _entered(entries: pl.LazyFrame) -> pl.DataFrame:
 
 def _read(portfolio: Portfolio, columns: Sequence[str]) -> list[Asked]:
     """Say how each metric is read; one that no outcome has is not. A goal has no before: who had reached it does not enter."""
-    every = [*map(asked, portfolio.measured), Asked(GOAL, GOAL), Asked(GOAL_VALUE, GOAL_VALUE)]
+    every = [*map(asked, portfolio.measured), Asked(GOAL, GOAL, is_counted=True), Asked(GOAL_VALUE, GOAL_VALUE)]
     if portfolio.measurement.cap_at is not None and portfolio.money is not None:
         money = next(metric for metric in every if metric.id == portfolio.money)
         capped = Asked(money.id, _CAPPED, money.x)

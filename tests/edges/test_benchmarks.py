@@ -92,9 +92,10 @@ def test_messages_one_by_one_say_the_same(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_day_of_outcomes_is_one_of_many(tmp_path: Path) -> None:
-    """A thirty-first of the open entries matures, once a month is over."""
+    """What entered a window and the days waited before matures, and nothing before that."""
     made = outcomes.Made(tmp_path, 1_000, 62)
     outcomes.make(made, [30, 130])
     figures = {number: outcomes.run(made, number) for number in (30, 130)}
-    assert (figures[30]["rows of journey_outcomes"], figures[130]["rows of journey_outcomes"]) == (0, 2)
-    assert made.lake.read("journey_entries", outcomes.day_of(99))["matures_on"].unique().to_list() == [outcomes.day_of(130)]
+    entered = made.lake.read("journey_entries", outcomes.day_of(130 - outcomes.OPEN_DAYS))
+    assert entered.height > made.entries_a_day
+    assert [figures[number]["rows of journey_outcomes"] for number in (30, 130)] == [0, entered.height]

@@ -3,7 +3,7 @@
 What belongs here: rows as the tables have them. What does not: how they come about, and any expectation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,7 @@ JOURNEYS = {"many": 400, "fewer": 90, "two": 2, "lonely": 3, "nobody_out": 40, "
 """How many customers entered each."""
 
 
-def portfolio(folder: Path, random: Random) -> Portfolio:
+def portfolio(folder: Path, random: Random, guardrails: Sequence[str]) -> Portfolio:
     """Return a portfolio of these journeys."""
     document = {
         "version": "1",
@@ -41,7 +41,7 @@ def portfolio(folder: Path, random: Random) -> Portfolio:
         "measurement": {
             "money": "revenue",
             "margin": 0.5,
-            "guardrails": ["opted_out"],
+            "guardrails": list(guardrails),
             "min_nonzero": random.choice([1, 5, 50]),
             "expected_customers": random.choice([200, 5000]),
             "late_days": 2,
@@ -80,10 +80,10 @@ class Drawn:
         return pl.DataFrame(rows, made(self.portfolio).schema).lazy()
 
 
-def draw(seed: int, folder: Path) -> Drawn:
-    """Draw the first half year of these journeys."""
+def draw(seed: int, folder: Path, *, guardrails: Sequence[str] = ("opted_out",), effect: float = 1.3) -> Drawn:
+    """Draw the first half year of these journeys; ``effect``: how many times as much is brought by those who are treated."""
     random = Random(f"evidence {seed}")  # noqa: S311  # no secrets here
-    of = portfolio(folder, random)
+    of = portfolio(folder, random, guardrails)
     drawn = Drawn(of, [], [], [])
     for name, size in JOURNEYS.items():
         shares = [(0.3, None), (0.3, None), (0.5, None), (0.3, "b")][: 1 if name == "nobody_out" else 4]
@@ -96,8 +96,8 @@ def draw(seed: int, folder: Path) -> Drawn:
                 each["matures_on"] = each["date"] + 9 * DAY
                 drawn.entries.append(each)
                 if each["matures_on"] <= TODAY:
-                    drawn.outcomes.append(outcome(random, each))
-            drawn.long += [long_outcome(random, entry)] if entry["date"] + 92 * DAY <= TODAY else []
+                    drawn.outcomes.append(outcome(random, each, effect))
+            drawn.long += [long_outcome(random, entry, effect)] if entry["date"] + 92 * DAY <= TODAY else []
     return drawn
 
 
@@ -134,9 +134,9 @@ def first_entry(random: Random, journey: str, customer: str, holdout: float, ver
     }
 
 
-def amounts(random: Random, entry: Row) -> Row:
+def amounts(random: Random, entry: Row, effect: float) -> Row:
     """Draw what a customer did, of whom more is to be expected who did more before, and who is treated."""
-    factor = 0.0 if entry["journey_id"] == "silent" else 1.3 if entry["arm"] == "treated" else 1.0
+    factor = 0.0 if entry["journey_id"] == "silent" else effect if entry["arm"] == "treated" else 1.0
     buys = random.random() < (0.1 if entry["journey_id"] == "skewed" else 0.5)
     revenue = round(factor * (entry["revenue_before"] * 0.5 + random.lognormvariate(2, 1)), 2) if buys else 0.0
     if random.random() < 0.03:
@@ -157,9 +157,9 @@ def before(entry: Row) -> Row:
     return {name: value for name, value in entry.items() if name.endswith("_before")}
 
 
-def outcome(random: Random, entry: Row) -> Row:
+def outcome(random: Random, entry: Row, effect: float) -> Row:
     """Draw what came of an entry."""
-    did = amounts(random, entry)
+    did = amounts(random, entry, effect)
     has_goal = entry["goal_within_days"] is not None
     return {
         "date": entry["matures_on"],
@@ -179,7 +179,7 @@ def outcome(random: Random, entry: Row) -> Row:
     }
 
 
-def long_outcome(random: Random, entry: Row) -> Row:
+def long_outcome(random: Random, entry: Row, effect: float) -> Row:
     """Draw what came of a first entry in the long run."""
     names = ("journey_id", "customer_id", "arm", "held_out_by", "holdout", "holdout_version", "version")
     return {
@@ -188,6 +188,11 @@ def long_outcome(random: Random, entry: Row) -> Row:
         "known_as": entry["customer_id"],
         **{name: entry[name] for name in names},
         "contaminated": False,
-        **amounts(random, entry),
+        **amounts(random, entry, effect),
         **before(entry),
     }
+
+
+def known_as(names: Mapping[str, str]) -> pl.Expr:
+    """Return who a customer is by today."""
+    return pl.col("customer_id").replace(names)

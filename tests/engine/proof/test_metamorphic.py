@@ -26,7 +26,7 @@ from tests.engine.worlds import World
 
 pytestmark = pytest.mark.slow
 
-TABLES = ("customer_metrics", "journey_entries")
+TABLES = ("customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "uplift")
 """What is compared: everything that is proved, and what it is proved from."""
 
 
