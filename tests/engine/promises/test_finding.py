@@ -45,6 +45,19 @@ journeys:
 """
 """A step for everybody, and two on one day with conditions of their own."""
 
+VARIANTS = """
+channels: {app: {consent: none}}
+journeys:
+  - id: daily
+    length_days: 5
+    queue: {where: "true"}
+    variants: {shares: {a: 0.5, b: 0.5}}
+    steps:
+      - {day: 1, channel: app, content: hello, variant: a}
+      - {day: 1, channel: app, content: more, variant: b}
+"""
+"""Two steps that are one message: each customer gets that of their variant."""
+
 LIMITS = """
 channels:
   app: {consent: none}
@@ -156,9 +169,11 @@ def is_on(customer: str, day: int, arm: str = "treated") -> Row:
     return {**CONTINUED, "customer_id": customer, "arm": arm, "day_index": day}
 
 
-def is_planned(customer: str, step_day: int, channels: str = "app") -> Row:
-    """Return the message of a step."""
-    return {"idempotency_key": customer, "customer_id": customer, "journey_id": "daily", "step_day": step_day, "channels": channels}
+def is_planned(customer: str, step_day: int, channels: str = "app", content: str | None = None) -> Row:
+    """Return the message of a step: ``content`` is as the steps above have it, if not told otherwise."""
+    says = content or {(1, "app"): "hello", (2, "app"): "more", (2, "post"): "most"}[step_day, channels]
+    of = {"journey_id": "daily", "step_day": step_day, "channels": channels, "content": says}
+    return {"idempotency_key": customer, "customer_id": customer, **of}
 
 
 def arrives(customer: str, at: datetime, channel: str = "email", journey: str = "daily", **more: object) -> Row:
@@ -202,6 +217,11 @@ ON_THEIR_DAYS: Mapping[tuple[str, date], Sequence[Row]] = {
 }
 """The first step is due, the second, the second and the third, and none: for lack of what is asked, and for being held out."""
 AS_DUE = [is_planned("u", 1), is_planned("v", 2), is_planned("w", 2), is_planned("w", 2, "post")]
+OF_VARIANTS: Mapping[tuple[str, date], Sequence[Row]] = {
+    ASSIGNMENTS: [is_on("u", 1) | {"variant": "a"}, is_on("v", 1) | {"variant": "b"}, is_on("w", 1)],
+}
+AS_DRAWN = [is_planned("u", 1, content="hello"), is_planned("v", 1, content="more")]
+MISTAKEN = [is_planned("u", 1, content="more"), is_planned("v", 1, content="more")]
 IN_AUDIENCES: Mapping[tuple[str, date], Sequence[Row]] = {
     MEMBERS: [{"audience_id": name, "customer_id": "u", "identifiers": "{}"} for name in ("of_daily", "of_buyers")],
     ASSIGNMENTS: [],
@@ -214,6 +234,8 @@ KEPT = (
     Kept(DUE, "each step has its row", "customer_id", [], {**ON_THEIR_DAYS, MESSAGES: AS_DUE}, sections=STEPS),
     Kept(DUE, "a row is missing", "customer_id", ["u"], {**ON_THEIR_DAYS, MESSAGES: AS_DUE[1:]}, sections=STEPS),
     Kept(DUE, "a row too many", "customer_id", ["x"], {**ON_THEIR_DAYS, MESSAGES: [*AS_DUE, is_planned("x", 2)]}, sections=STEPS),
+    Kept(DUE, "each has the step of their variant", "customer_id", [], {**OF_VARIANTS, MESSAGES: AS_DRAWN}, sections=VARIANTS),
+    Kept(DUE, "the step of another variant", "customer_id", ["u", "u"], {**OF_VARIANTS, MESSAGES: MISTAKEN}, sections=VARIANTS),
     Kept(DUE, "nothing is planned yet", "customer_id", [], ON_THEIR_DAYS, sections=STEPS),
     Kept(DUE, "nothing is decided", "customer_id", [], {MESSAGES: AS_DUE}, sections=STEPS),
     Kept(
