@@ -32,7 +32,7 @@ TABLES = ("customer_metrics", "journey_entries", "journey_outcomes", "long_outco
 
 def small(seed: int) -> World:
     """Draw a world of a few customers."""
-    return draw_world(seed, size=14, length=9)
+    return draw_world(seed, size=12, length=8)
 
 
 def tables(made: Made) -> dict[str, pl.DataFrame]:

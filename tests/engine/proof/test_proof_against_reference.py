@@ -9,11 +9,11 @@ from tests.engine.proof.twins import compare, run
 from tests.engine.proof.worlds import draw_world
 
 MORE = 1 if settings.default.derandomize else 50
-"""Three worlds in CI, more with --hypothesis-profile=default."""
+"""Two worlds in CI, more with --hypothesis-profile=default."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3 * MORE))
+@pytest.mark.parametrize("seed", range(2 * MORE))
 def test_entries_and_outcomes_are_the_references(seed: int, tmp_path: Path) -> None:
     """Merges, logins, late events, refunds, entries again, edits of what an entry keeps: every row says what PROOF says."""
     compare(run(draw_world(seed), tmp_path))
