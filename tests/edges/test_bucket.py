@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -328,7 +329,8 @@ def test_erasure_reaches_the_bucket_and_the_copies_of_other_hosts(
         result = job.execute_in_process(instance=instance, run_config=config)
     (facts,) = [event.event_specific_data.metadata for event in result.all_events if event.is_successful_output]
     assert "keeps versions" in str(facts["kept_besides"].value)
-    assert [key for key, content in objects("erased").items() if b"c01" in content] == []
+    named = re.compile(rb"(?<![0-9a-f])c01(?![0-9a-f])")  # and not as some digits of a checksum
+    assert [key for key, content in objects("erased").items() if named.search(content)] == []
     mirror.bring(copy)
     assert named_in(copy, "c01") == set()
     assert objects("erased", "tombstones")

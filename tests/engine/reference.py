@@ -503,7 +503,7 @@ class People:
         if user is None or (previous is None and claims is None):
             reason = "alias_of_nobody"
         elif claims is not None:
-            reason = "second_claim" if claims in self.owners and claims != visitor_of(event) else None
+            reason = "second_claim" if claims in self.owners else None
             if reason is None:
                 return [claims]
         elif previous in self.followed:

@@ -247,14 +247,14 @@ def test_options_are_chosen_as_often_as_their_stored_probability_says(tmp_path: 
     for day in (date(2026, 1, 1), date(2026, 1, 2)):
         people = pl.DataFrame(twins.crowd.profiles(portfolio, day), profiles.table_schema(portfolio))
         queued = pl.DataFrame(twins.crowd.queues(portfolio, day), JOURNEY_QUEUES.schema)
-        options = queued.group_by("customer_id").agg(pl.col("journey_id").sort().str.join("").alias("options"))
+        options = queued.group_by("customer_id").agg(pl.col("journey_id").sort().str.join("").alias("queued"))
         chosen = twins.by_engine(people, queued, portfolio, day)["journey_assignments"]
-        drawn.append(chosen.join(options, on="customer_id").select("options", "journey_id", "selection_probability"))
+        drawn.append(chosen.join(options, on="customer_id").select("queued", "journey_id", "selection_probability"))
         twins.store.write("journey_state", day, no_state())  # tomorrow they are new again
-    cells = pl.concat(drawn).group_by("options", "journey_id").agg(pl.len(), pl.col("selection_probability").unique())
-    for (options,), group in cells.group_by("options"):
+    cells = pl.concat(drawn).group_by("queued", "journey_id").agg(pl.len(), pl.col("selection_probability").unique())
+    for (queued_for,), group in cells.group_by("queued"):
         everybody = group["len"].sum()
-        assert group["journey_id"].sort().str.join("").item() == options
+        assert group["journey_id"].sort().str.join("").item() == queued_for
         assert group["selection_probability"].explode().sum() == pytest.approx(1)
         for count, (probability,) in group.select("len", "selection_probability").iter_rows():
             deviation = math.sqrt(probability * (1 - probability) / everybody)
