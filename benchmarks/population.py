@@ -398,8 +398,10 @@ def _state(draw: np.random.Generator, ids: pl.Series, queues: pl.DataFrame, port
             arm=pl.when(pl.Series(draw.random(rows.height) < 0.05)).then(pl.lit("control")).otherwise(pl.lit("treated")),
             recent_starts=pl.when(is_recent).then(pl.concat_list("entered_on")).otherwise(pl.lit([], dtype=pl.List(pl.Date))),
             left_on="ended_on",
+            variant=pl.lit(None, pl.String),
         )
         .with_columns(is_finished=pl.col("ended_reason").is_in(["completed", "converted"]).fill_null(value=False))
+        .with_columns(held_out_by=pl.when(pl.col("arm") == "control").then(pl.lit("journey")))
         .with_columns(times_completed=pl.col("is_finished").cast(pl.Int64), finished_on=pl.when("is_finished").then("ended_on"))
         .select(*JOURNEY_STATE.schema)
         .cast(JOURNEY_STATE.schema)

@@ -151,7 +151,11 @@ def _cut_off(rows: pl.LazyFrame, portfolio: Portfolio, money: str | None = None)
     if name is None or at is None:
         return rows
     most = rows.group_by("journey_id").agg(pl.col(name).quantile(at, "linear").alias("most"))
-    return rows.join(most, on="journey_id", how="left").with_columns(pl.min_horizontal(name, "most").alias(_CAPPED)).drop("most")
+    return (
+        rows.join(most, on="journey_id", how="left")
+        .with_columns(pl.when(pl.col(name).is_not_null()).then(pl.min_horizontal(name, "most")).alias(_CAPPED))
+        .drop("most")
+    )
 
 
 def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:

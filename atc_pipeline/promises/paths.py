@@ -80,27 +80,27 @@ PROMISES = (
         "path_steps",
         "paths_are_whole",
         "The steps of a path are numbered from 1, begin with its first day and close in one way, after the last of them; control is on "
-        "none with a touch, and nobody has two open paths (SPEC 13). Materialize path_steps again, from the first day that is wrong.",
+        "none with a touch, and nobody has two open paths (SPEC 13). Make path_steps again, from the first day that is wrong.",
         between(broken_paths, table("path_steps")),
     ),
     Promise(
         "path_steps",
         "no_path_is_lost",
         "Every path that was open yesterday is there today, under the name that its customer has now, open or closed (SPEC 13). "
-        "Materialize path_steps again, from the first day that is wrong.",
+        "Make path_steps again, from the first day that is wrong.",
         after_first_day(lost_paths, "path_steps", absorbed_on),
     ),
     Promise(
         "path_steps",
         "every_touch_is_a_step",
-        "Every entry of the day as treated is a step of a path, and every step that begins today is such an entry (SPEC 13). Materialize "
+        "Every entry of the day as treated is a step of a path, and every step that begins today is such an entry (SPEC 13). Make "
         "path_steps again: the day was decided again since.",
         between(unfollowed_entries, table("path_steps"), table("journey_entries")),
     ),
     Promise(
         "journey_attribution",
         "credit_adds_up",
-        "Each way to share credit gives away the conversions and the money of closed paths, no more and no less (SPEC 13). Materialize "
+        "Each way to share credit gives away the conversions and the money of closed paths, no more and no less (SPEC 13). Make "
         "path_durations and journey_attribution again.",
         between(uncredited_conversions, table("journey_attribution"), table("path_durations")),
     ),

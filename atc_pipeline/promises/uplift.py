@@ -72,7 +72,7 @@ def _sent_to_control(store: Store, portfolio: Portfolio, days: Sequence[date]) -
     return pl.concat([part for part in parts if part.height] or [pl.DataFrame()], how="diagonal")
 
 
-_LOOK = "until it is mended, the verdict of these journeys is `broken`"
+_LOOK = "look at who is in which arm of it (`journey_entries`): until it is mended, the verdict of these journeys is `broken`"
 
 PROMISES = (
     Promise(
@@ -113,7 +113,7 @@ PROMISES = (
         "uplift",
         "null_effect",
         "Where nothing was ever delivered, no journey is said to help or to harm (SPEC 11): it would be an effect of nothing. If it fails "
-        "on more than one day in a row, tell us: an estimate is wrong.",
+        "on more than one day in a row, look at the arms of that journey: an estimate is wrong, or somebody sends beside us.",
         between(proved_of_nothing, table("uplift")),
         is_blocking=False,
     ),
