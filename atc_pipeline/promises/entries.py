@@ -20,19 +20,14 @@ def miswritten_entries(entries: pl.LazyFrame, assignments: pl.LazyFrame, state: 
     """Return starts and switches without an entry, entries without one, and those that differ from the answer or from the memory."""
     key = ["date", "customer_id", "journey_id"]
     same = ["decision", "arm", "held_out_by", "variant", "selection_probability"]
-    answers = assignments.filter(pl.col("decision").is_in(["start", "switch"])).select(*key, *same, is_answer=pl.lit(value=True))
+    answers = assignments.filter(pl.col("decision").is_in(["start", "switch"])).select(*key, *same)
     number = state.select(*key, times_entered="times_entered")
     is_other = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_answered")) for name in same)
     return (
         entries.select(*key, *same, "entry_number")
         .join(answers, on=key, how="full", coalesce=True, suffix="_answered")
         .join(number, on=key, how="left")
-        .filter(
-            pl.col("entry_number").is_null()
-            | pl.col("is_answer").is_null()
-            | is_other
-            | pl.col("entry_number").ne_missing(pl.col("times_entered"))
-        )
+        .filter(is_other | pl.col("entry_number").ne_missing(pl.col("times_entered")))  # of one that is missing the decision is null
     )
 
 

@@ -123,7 +123,7 @@ def _money(portfolio: Portfolio) -> Metric | None:
 def _money_apart(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """Read the money of the events again, but for what is only counted of some items, or under a condition."""
     money = _money(portfolio)
-    if money is None or money.summed is None or money.selector.each is not None or money.selector.where is not None:
+    if money is None or money.selector.each is not None or money.selector.where is not None:
         return pl.DataFrame()
     apart = []
     for day in days:
@@ -134,18 +134,16 @@ def _money_apart(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl
 
 
 def _events_of(store: Store, portfolio: Portfolio, money: Metric, day: date) -> pl.LazyFrame:
-    assert money.summed is not None
+    assert money.summed is not None  # it is a sum, or refused when it is loaded
     people = store.lazy("identity_map", day)
     is_meant = pl.col("event").is_in(list(money.selector.events)) if money.selector.events else ~is_ours()
-    events = survivors(
-        store.lazy("raw_events", day).filter(is_meant).with_columns(whose(portfolio.blocked), is_ours=is_ours()), absorbed(people)
-    )
-    strangers = events.filter("is_ours").join(people.select("customer_id"), on="customer_id", how="anti").select("customer_id")
-    rows = events.join(strangers.unique(), on="customer_id", how="anti").collect()
+    events = survivors(store.lazy("raw_events", day).filter(is_meant).with_columns(whose(portfolio.blocked)), absorbed(people))
+    # Events of ours make nobody a customer: those of people nobody knows are kept of nobody.
+    rows = events.join(people.select("customer_id"), on="customer_id", how="semi").collect()
     value = pl.col(documents.column(money.summed, pl.Float64()))
     read = rows.with_columns(documents.read_fields(rows["properties"], [(money.summed, pl.Float64())]))
     micro = (value * MICRO).round().cast(pl.Int64)
-    return read.lazy().filter(value.is_not_null()).select("date", "customer_id", "event_date", in_events=micro)
+    return read.lazy().select("date", "customer_id", "event_date", in_events=micro)
 
 
 def _incomplete_outcomes(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
@@ -153,7 +151,7 @@ def _incomplete_outcomes(store: Store, portfolio: Portfolio, days: Sequence[date
     outcomes = store.scan("journey_outcomes", written)
     if outcomes is None:
         return pl.DataFrame()
-    entries = store.scan("journey_entries", [day for day in store.days("journey_entries") if day < max(written)], may_lack=True)
+    entries = store.scan("journey_entries", store.days("journey_entries"), may_lack=True)
     parts = []
     if entries is not None:
         due = entries.filter(pl.col("matures_on").is_in(written))
@@ -181,12 +179,16 @@ def _misadded(store: Store, money: Metric, outcomes: pl.DataFrame, day: date) ->
 
 def _late_events(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """Look at the last days of arrival up to the last of these days: what comes too late does so bit by bit."""
-    last = max(days)
+    written = [day for day in days if store.has("journey_outcomes", day)]
+    if not written:
+        return pl.DataFrame()
+    last = max(written)
     arrivals = [last - timedelta(days=ago) for ago in range(LATE_DAYS)]
     metrics = store.scan("customer_metrics", arrivals, may_lack=True)
     matured = store.scan("journey_outcomes", arrivals, may_lack=True)
-    if metrics is None or matured is None:
+    if metrics is None:
         return pl.DataFrame()
+    assert matured is not None
     came = metrics.filter(pl.col("event_date") < pl.col("date")).select("date", "customer_id", "event_date")
     now = absorbed(store.lazy("identity_map", last)).collect().lazy()
     late = survivors(came, now).unique().collect()
@@ -194,9 +196,8 @@ def _late_events(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFra
     if first is None:
         return pl.DataFrame()
     assert isinstance(first, date)
-    every = store.scan("journey_outcomes", [day for day in store.days("journey_outcomes") if first <= day < last], may_lack=True)
-    if every is None:
-        return pl.DataFrame()
+    every = store.scan("journey_outcomes", [day for day in store.days("journey_outcomes") if first <= day <= last], may_lack=True)
+    assert every is not None
     over = every.select("arm", "window_days", "entered_on", matured_on="date", customer_id="known_as")
     days_after = (pl.col("event_date") - pl.col("entered_on")).dt.total_days()
     too_late = (

@@ -69,7 +69,7 @@ def _sent_to_control(store: Store, portfolio: Portfolio, days: Sequence[date]) -
         between(messages_to_control, table("activation"), table("journey_assignments"))(store, portfolio, since),
         between(messages_in_control, table("uplift"))(store, portfolio, days),
     ]
-    return pl.concat([part for part in parts if part.height] or [pl.DataFrame()], how="diagonal")
+    return pl.concat(parts, how="diagonal")
 
 
 _LOOK = "look at who is in which arm of it (`journey_entries`): until it is mended, the verdict of these journeys is `broken`"

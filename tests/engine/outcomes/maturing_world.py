@@ -17,6 +17,7 @@ from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.outcomes.tables import journey_entries
+from atc_pipeline.rules.ours import LIBRARY
 from resources.storage.memory import Memory
 
 FIRST = date(2026, 1, 1)
@@ -26,8 +27,8 @@ version: "1"
 calendar: {timezone: UTC, starts_on: 2026-01-01}
 channels: {email: {consent: opt_in}}
 metrics:
-  revenue: {sum: revenue, of: Bought}
   stars: {avg: stars, of: Rated}
+  revenue: {sum: revenue, of: Bought}
   left: {any: Left}
 measurement: {money: revenue, window_days: 4, long_days: 6, late_days: 2}
 journeys:
@@ -69,13 +70,16 @@ class World:
     ended: dict[tuple[str, str], list[tuple[int, int, str]]] = field(default_factory=dict)
     maturing: Maturing | None = None
 
-    def happens(self, customer: str, event: str, on: int, *, arrives: int | None = None, **properties: object) -> None:
-        """Say that an event happens on a day, and when it arrives."""
+    def happens(
+        self, customer: str, event: str, on: int, *, arrives: int | None = None, is_ours: bool = False, **properties: object
+    ) -> None:
+        """Say that an event happens on a day, when it arrives, and whether it is ours."""
         arrival, number = arrives or on, sum(map(len, self.events.values()))
         at = day_of(on)
         self.events.setdefault(arrival, []).append(
             {"date": day_of(arrival), "message_id": f"m{number:04}", "type": "track", "event": event, "user_id": customer, "event_date": at}
             | {"timestamp": datetime(at.year, at.month, at.day, 9, tzinfo=UTC), "properties": json.dumps(properties)}
+            | ({"context": json.dumps({"library": {"name": LIBRARY}})} if is_ours else {})
         )
 
     def enters(self, customer: str, journey: str, on: int, **more: object) -> None:

@@ -55,8 +55,9 @@ journeys:
     steps:
       - {day: 1, channel: app, content: hello, variant: a}
       - {day: 1, channel: app, content: more, variant: b}
+      - {day: 2, channel: app, content: more}
 """
-"""Two steps that are one message: each customer gets that of their variant."""
+"""Two steps that are one message: each customer gets that of their variant; and one that is everybody's."""
 
 LIMITS = """
 channels:
@@ -218,10 +219,11 @@ ON_THEIR_DAYS: Mapping[tuple[str, date], Sequence[Row]] = {
 """The first step is due, the second, the second and the third, and none: for lack of what is asked, and for being held out."""
 AS_DUE = [is_planned("u", 1), is_planned("v", 2), is_planned("w", 2), is_planned("w", 2, "post")]
 OF_VARIANTS: Mapping[tuple[str, date], Sequence[Row]] = {
-    ASSIGNMENTS: [is_on("u", 1) | {"variant": "a"}, is_on("v", 1) | {"variant": "b"}, is_on("w", 1)],
+    ASSIGNMENTS: [is_on("u", 1) | {"variant": "a"}, is_on("v", 1) | {"variant": "b"}, is_on("w", 1), is_on("x", 2) | {"variant": "a"}],
 }
-AS_DRAWN = [is_planned("u", 1, content="hello"), is_planned("v", 1, content="more")]
-MISTAKEN = [is_planned("u", 1, content="more"), is_planned("v", 1, content="more")]
+OF_ALL = is_planned("x", 2)
+AS_DRAWN = [is_planned("u", 1, content="hello"), is_planned("v", 1, content="more"), OF_ALL]
+MISTAKEN = [is_planned("u", 1, content="more"), is_planned("v", 1, content="more"), OF_ALL]
 IN_AUDIENCES: Mapping[tuple[str, date], Sequence[Row]] = {
     MEMBERS: [{"audience_id": name, "customer_id": "u", "identifiers": "{}"} for name in ("of_daily", "of_buyers")],
     ASSIGNMENTS: [],

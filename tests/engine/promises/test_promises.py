@@ -10,9 +10,12 @@ from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.outcomes.tables import journey_entries
+from atc_pipeline.promises import entries
 from atc_pipeline.promises.customers import lost_customers
 from atc_pipeline.promises.decision import broken_rules, overfull_journeys, unaccounted_journeys
 from atc_pipeline.promises.identity import broken_identities
+from resources.storage.memory import Memory
 
 TODAY = date(2026, 3, 2)
 YESTERDAY = TODAY - timedelta(days=1)
@@ -239,3 +242,14 @@ def test_ids_lead_to_survivors(today: list[tuple[str, str, str, int, str]], is_b
     before = [(YESTERDAY, "user", one, one, YESTERDAY, one, True, None) for one in "uvw"]
     frames = (pl.LazyFrame(one, schema=IDENTITY_MAP.schema, orient="row") for one in (now, before))
     assert broken_identities(*frames).collect().is_empty() != is_broken
+
+
+def test_days_of_before_there_were_entries_lack_none(portfolio: Portfolio) -> None:
+    """An older version answered, and wrote no entries: of such a day nothing is missing, though others have some."""
+    store = Memory()
+    starts = [{"customer_id": "u", "decision": "start", "journey_id": "daily", "arm": "treated"}]
+    for day in (YESTERDAY, TODAY):
+        store.write("journey_assignments", day, pl.DataFrame([{"date": day, **row} for row in starts], schema=JOURNEY_ASSIGNMENTS.schema))
+        store.write("journey_state", day, pl.DataFrame(schema=JOURNEY_STATE.schema))
+    store.write("journey_entries", TODAY, pl.DataFrame(schema=journey_entries(portfolio).schema))
+    assert entries._miswritten_entries(store, portfolio, [YESTERDAY, TODAY])["date"].to_list() == [TODAY]
