@@ -126,7 +126,10 @@ def compare(sums: pl.DataFrame, metric: Asked, expected: float) -> pl.DataFrame:
         plain_treated=_plain(metric, ""),
         plain_control=_plain(metric, ":c"),
     )
-    usable = strata.filter((pl.col("n") >= FEWEST) & (pl.col("n:c") >= FEWEST))
+    is_usable = (pl.col("n") >= FEWEST) & (pl.col("n:c") >= FEWEST)
+    if metric.p is not None:  # where nobody of an arm has answered there is no ratio
+        is_usable &= (pl.col("p") != 0) & (pl.col("p:c") != 0)
+    usable = strata.filter(is_usable)
     estimates = _estimates(usable.with_columns(place=pl.struct(*COMPARISON).rle_id()), metric, expected)
     return (
         counts.join(estimates, on=COMPARISON, how="left")

@@ -1,4 +1,4 @@
-"""Entries: who was exposed to which journey, with all that was true then (PROOF 10).
+"""Entries: who was exposed to which journey, with all that was true then (SPEC 10).
 
 What belongs here: what is written down of a start or a switch. What does not: lots and scores (``decision``), what came of it
 (``maturing``).

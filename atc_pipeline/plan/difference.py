@@ -1,4 +1,4 @@
-"""What two courses of the same days differ in, counted: the parts of a plan's report (PROOF 15).
+"""What two courses of the same days differ in, counted: the parts of a plan's report (SPEC 15).
 
 What belongs here: counting. What does not: making the courses (``courses``), what is said of the counts (``report``).
 """

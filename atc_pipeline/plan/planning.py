@@ -1,4 +1,4 @@
-"""A plan: what a changed portfolio would have done over the last days, beside what was done, from the lake alone (PROOF 15).
+"""A plan: what a changed portfolio would have done over the last days, beside what was done, from the lake alone (SPEC 15).
 
 What belongs here: which two courses are compared, and whether the past can be reproduced at all. What does not: counting
 (``difference``), judging (``verdict``), printing.

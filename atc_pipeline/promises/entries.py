@@ -1,4 +1,4 @@
-"""What must hold of entries (PROOF 10): each rule finds the rows that break it.
+"""What must hold of entries (SPEC 10): each rule finds the rows that break it.
 
 What belongs here: promises about who was exposed to what. What does not: promises about the answers (``decision``), and about what came
 of them.
@@ -51,14 +51,14 @@ PROMISES = (
     Promise(
         "journey_entries",
         "one_entry_per_start",
-        "Every start and every switch of the day is an entry, as it was answered and remembered, and nothing else is (PROOF 10). "
+        "Every start and every switch of the day is an entry, as it was answered and remembered, and nothing else is (SPEC 10). "
         + DECIDE_AGAIN,
         _miswritten_entries,
     ),
     Promise(
         "journey_entries",
         "control_is_held_out",
-        "Control is who is held out, by policy.holdout or else by the journey's own, and nobody else is (PROOF 10). " + DECIDE_AGAIN,
+        "Control is who is held out, by policy.holdout or else by the journey's own, and nobody else is (SPEC 10). " + DECIDE_AGAIN,
         between(misnamed_controls, table("journey_entries")),
     ),
 )

@@ -16,7 +16,7 @@ def table(rows: list[tuple[list[str], int, int, float]]) -> pl.DataFrame:
 
 
 def test_the_chain_is_that_of_the_textbook() -> None:
-    """C1 > C2 > C3 converts, C1 and C2 > C3 do not: removal 0.5, 1, 1 and credit 0.2, 0.4, 0.4 (PROOF, acceptance test 6)."""
+    """C1 > C2 > C3 converts, C1 and C2 > C3 do not: removal 0.5, 1, 1 and credit 0.2, 0.4, 0.4 (acceptance test 6)."""
     credit = attribute(table(ANDERL))
     assert credit["journey_id"].to_list() == ["C1", "C2", "C3"]
     assert credit["removal_effect"].to_list() == pytest.approx([0.5, 1, 1])

@@ -1,4 +1,4 @@
-"""Entries: one for each start and each switch, with what was true then, and nothing of what is true later (PROOF 10)."""
+"""Entries: one for each start and each switch, with what was true then, and nothing of what is true later (SPEC 10)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta

@@ -19,7 +19,7 @@ FREIREICH = pl.DataFrame(
 
 
 def test_the_curve_is_that_of_the_textbook() -> None:
-    """Freireich's 6-MP arm: seven steps, four digits each (PROOF, acceptance test 7)."""
+    """Freireich's 6-MP arm: seven steps, four digits each (acceptance test 7)."""
     steps = curves(FREIREICH)
     assert steps["days"].to_list() == [6, 7, 10, 13, 16, 22, 23]
     assert steps["survival"].round(4).to_list() == [0.8571, 0.8067, 0.7529, 0.6902, 0.6275, 0.5378, 0.4482]

@@ -1,4 +1,4 @@
-"""Entries, outcomes and uplift in plain Python, written from the contract alone (PROOF 10 and 11): rows in, rows out.
+"""Entries, outcomes and uplift in plain Python, written from the contract alone (SPEC 10 and 11): rows in, rows out.
 
 What belongs here: what each row says, the slow way: all events are looked at again for every figure. What does not: who enters what,
 which the reference of the decision says (``tests.engine.reference``), and anything that is told apart from the engine's way of doing it.
@@ -19,7 +19,7 @@ from tests.engine.reference import DAY, Row, as_number, customer_of, micros, occ
 SYSTEM = "system"
 
 
-# --- PROOF 10: what is measured --------------------------------------------------------------------------------------
+# --- SPEC 10: what is measured --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Known:
         }
 
 
-# --- PROOF 10: entries -----------------------------------------------------------------------------------------------
+# --- SPEC 10: entries -----------------------------------------------------------------------------------------------
 
 
 def is_below(salt: str, name: str, share: float) -> bool:
@@ -227,7 +227,7 @@ def is_quiet(events: Iterable[Row], portfolio: Portfolio) -> bool:
     return bool(names) and not any(event["event"] in names for event in events)
 
 
-# --- PROOF 10: outcomes ----------------------------------------------------------------------------------------------
+# --- SPEC 10: outcomes ----------------------------------------------------------------------------------------------
 
 
 FROM_THE_ENTRY = (
@@ -389,7 +389,7 @@ def long_outcomes(all_entries: Sequence[Row], triggered: Triggers, known: Known,
     return reference.sort(found, "journey_id", "customer_id")
 
 
-# --- PROOF 11: estimates ---------------------------------------------------------------------------------------------
+# --- SPEC 11: estimates ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -451,8 +451,8 @@ class Estimate:
     def p_anytime(self, expected: int) -> float:
         """Return 1 / evidence, at most 1."""
         n, r2 = self.treated + self.control, mixing(expected)
-        if not self.error:  # nobody differs from anybody else of their arm: nothing can be said
-            return 1.0
+        if not self.error:  # nobody differs from anybody else of their arm: a difference is certain, as the interval says
+            return 0.0 if self.effect else 1.0
         z = self.effect / self.error
         return min(1.0, math.exp(-r2 * n * z * z / (2 * (n * r2 + 1))) * math.sqrt(n * r2 + 1))
 
@@ -482,6 +482,12 @@ def by_stratum(units: Sequence[Unit], *, is_ratio: bool) -> dict[Any, tuple[list
             mine = [Unit(unit.stratum, unit.is_treated, y, x) for unit, y, x in zip(mine, ys, xs, strict=True)]
         strata[name] = [unit for unit in mine if unit.is_treated], [unit for unit in mine if not unit.is_treated]
     return strata
+
+
+def answered(units: Sequence[Unit]) -> list[Unit]:
+    """Return those in strata in which somebody of either arm has something that a ratio is of: of nothing there is no ratio."""
+    some = {(unit.stratum, unit.is_treated) for unit in units if unit.y_den}
+    return [unit for unit in units if {(unit.stratum, True), (unit.stratum, False)} <= some]
 
 
 def left_of(arm: Sequence[Unit], adjusted: Sequence[float], slope: float) -> float:
@@ -548,7 +554,7 @@ def sample_ratio(rows: Iterable[tuple[Any, float, bool]]) -> float | None:
     return float(stats.chi2.sf(total, degrees)) if degrees else None
 
 
-# --- PROOF 11: uplift of a journey -----------------------------------------------------------------------------------
+# --- SPEC 11: uplift of a journey -----------------------------------------------------------------------------------
 
 GOAL, GOAL_VALUE = "goal", "goal_value"
 
@@ -598,7 +604,8 @@ def arm_means(units: Sequence[Unit], *, is_ratio: bool) -> tuple[float | None, f
         total = math.fsum(unit.y_den for unit in some)
         return math.fsum(unit.y for unit in some) / total if total else None
 
-    strata = [arms for arms in by_stratum(units, is_ratio=is_ratio).values() if min(len(arm) for arm in arms) > 1]
+    compared = answered(units) if is_ratio else units
+    strata = [arms for arms in by_stratum(compared, is_ratio=is_ratio).values() if min(len(arm) for arm in arms) > 1]
     everybody = sum(len(arm) for arms in strata for arm in arms)
     if not everybody:
         treated, control = (as_they_are(unit for unit in units if unit.is_treated is is_so) for is_so in (True, False))
@@ -647,6 +654,7 @@ def uplift_of(units: Sequence[Unit], portfolio: Portfolio, *, is_ratio: bool) ->
         "control_nonzero": sum(unit.y != 0 for unit in control),
         **dict(zip(("mean_treated", "mean_control"), arm_means(units, is_ratio=is_ratio), strict=True)),
     }
+    units = answered(units) if is_ratio else units
     found, plain = (estimate(units, is_ratio=is_ratio, is_adjusted=is_so) for is_so in (True, False))
     if found is None or plain is None:
         return said

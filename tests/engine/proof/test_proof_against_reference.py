@@ -15,7 +15,7 @@ MORE = 1 if settings.default.derandomize else 50
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2 * MORE))
 def test_entries_and_outcomes_are_the_references(seed: int, tmp_path: Path) -> None:
-    """Merges, logins, late events, refunds, entries again, edits of what an entry keeps: every row says what PROOF says."""
+    """Merges, logins, late events, refunds, entries again, edits of what an entry keeps: every row says what SPEC says."""
     compare(run(draw_world(seed), tmp_path))
 
 
