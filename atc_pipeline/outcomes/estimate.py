@@ -207,10 +207,10 @@ def log_evidence(effect: Numbers, variance: Numbers, customers: Numbers, expecte
     nonparametric, nonasymptotic confidence sequences, 2021).
     """
     nr = customers * tuning(expected)
-    z = np.where(variance > 0, quotient(effect, np.sqrt(variance)), np.sign(effect) * _CERTAIN)
+    z: Numbers = np.where(variance > 0, quotient(effect, np.sqrt(variance)), np.sign(effect) * _CERTAIN)
     log = nr * z**2 / (2 * (nr + 1)) - np.log(nr + 1) / 2
     if against is None:
-        return log
+        return np.asarray(log, dtype=np.float64)
     return np.where(against == 0, log, log + math.log(2) + special.log_ndtr(against * z * np.sqrt(nr / (nr + 1))))
 
 
