@@ -51,7 +51,7 @@ class Described:
         self._metrics: tuple[date, pl.LazyFrame] | None = None
 
     def make(self, day: date) -> Tables:
-        """Return the seven tables of paths and movement."""
+        """Return the eight tables of paths and movement."""
         news = self._news(day)
         steps = follow_paths(self._carried("path_steps", day), news, today=day, path_days=self.portfolio.paths.path_days)
         closed = add_closed(self._carried("path_durations", day), steps, today=day)

@@ -739,7 +739,7 @@ def address_changes(events: Sequence[Row], column: str, day: date, portfolio: Po
     rolled_up: dict[tuple[str, date, date], datetime | None] = {}
     first = min((event["date"] for event in events), default=day)
     for today in (first + age * DAY for age in range((day - first).days + 1)):
-        arrived = [event for event in events if event["date"] <= today]
+        arrived = counted(event for event in events if event["date"] <= today)
         who = who_is(arrived)
         now = {at[1] if at[0] == "user" else f"anon:{at[1]}": customer for at, customer in who.items()}
         happened = sorted((one for one in arrived if one["event_date"] <= today), key=lambda one: (one["timestamp"], one["message_id"]))
@@ -917,7 +917,7 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
         (event for event in arrived if event["event_date"] <= day), key=lambda event: (event["timestamp"], event["message_id"])
     )
     customers = sorted({customer_of(event, who) for event in theirs})
-    changes = {channel.to: address_changes(theirs, channel.to, day, portfolio) for channel in portfolio.channels if channel.to is not None}
+    changes = {channel.to: address_changes(events_so_far, channel.to, day, portfolio) for channel in portfolio.channels if channel.to is not None}
 
     def by_customer(found: Iterable[Occurrence]) -> dict[str, list[Occurrence]]:
         groups: dict[str, list[Occurrence]] = {customer: [] for customer in customers}
