@@ -917,7 +917,8 @@ def profiles(events_so_far: Sequence[Row], day: date, portfolio: Portfolio, mode
         (event for event in arrived if event["event_date"] <= day), key=lambda event: (event["timestamp"], event["message_id"])
     )
     customers = sorted({customer_of(event, who) for event in theirs})
-    changes = {channel.to: address_changes(events_so_far, channel.to, day, portfolio) for channel in portfolio.channels if channel.to is not None}
+    names = [channel.to for channel in portfolio.channels if channel.to is not None]
+    changes = {name: address_changes(events_so_far, name, day, portfolio) for name in names}
 
     def by_customer(found: Iterable[Occurrence]) -> dict[str, list[Occurrence]]:
         groups: dict[str, list[Occurrence]] = {customer: [] for customer in customers}
