@@ -9,10 +9,11 @@ from atc_pipeline.decision import tables as decision
 from atc_pipeline.events import tables as events
 from atc_pipeline.identity import tables as identity
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning import tables as learning
 from atc_pipeline.outcomes import tables as outcomes
 from atc_pipeline.tables.table import Table
 
-ROOMS = (events, identity, customers, decision, outcomes, activation)
+ROOMS = (events, identity, customers, decision, outcomes, learning, activation)
 
 
 def tables(portfolio: Portfolio) -> dict[str, Table]:

@@ -48,7 +48,7 @@ from atc_pipeline.journeys.portfolio import (
 Kind = Literal[
     "journey", "segment", "trait", "interest", "interests", "intent", "channel", "engagement", "predictions", "policy", "calendar",
     "identity", "portfolio", "audience", "publish", "brand", "layout", "block", "content",
-    "metric", "measurement", "paths",
+    "metric", "measurement", "learning", "paths",
 ]  # fmt: skip
 How = Literal["new", "changed", "removed"]
 
@@ -87,6 +87,7 @@ _SECTIONS: Mapping[str, tuple[Kind, str]] = {
     "publish": ("publish", ""),
     "policy": ("policy", ""),
     "measurement": ("measurement", ""),
+    "learning": ("learning", ""),
     "paths": ("paths", ""),
 }
 _KEYS: Mapping[str, str] = {
@@ -100,6 +101,7 @@ _KEYS: Mapping[str, str] = {
     "active": "capacity.active",
     "reentry.counted_from": "reentry.from",
     "dtype": "type",
+    "adapt": "variants.adapt",
 }
 """Fields that ``journeys.yaml`` calls otherwise."""
 

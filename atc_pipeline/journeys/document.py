@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, ErrorDetails
 
 from atc_pipeline.journeys.dialect import nearest, shortened
 from atc_pipeline.journeys.kinds import KINDS, Takes, TraitKind
-from atc_pipeline.journeys.measuring import LATER, METRICS, Measure, Measurement, OfItsKind, Paths, Variants
+from atc_pipeline.journeys.measuring import METRICS, Learning, Measure, Measurement, OfItsKind, Paths, Variants
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, WEEKDAYS, ConsentRule, Status, Weekday
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place, Source
 from atc_pipeline.journeys.reading import parse_values
@@ -422,7 +422,7 @@ class Policy(Model):
         default=None, description="A condition on the profile under which a customer is sent nothing.", examples=["unsubscribed"]
     )
     holdout: Share = Field(default=0.0, description="Share of customers who are never sent anything, to measure the effect of it all.")
-    explore: Share = Field(default=0.0, description="Share of choices made by chance, to learn from.")
+    explore: Share = Field(default=0.0, description="Share of choices made by chance, to learn from; learning needs at least 0.005.")
     keep_candidates: Annotated[
         Annotated[Literal["all"], Tag("<all>")] | Annotated[Whole, Field(ge=1), Tag("<number>")], Discriminator(_keep_tag)
     ] = Field(default="all", description="How many options per customer and day stay on record: all, or the best so many.")
@@ -462,7 +462,7 @@ class JourneysDocument(Model):
     publish: Publish | None = None
     metrics: dict[ColumnName, OfItsKind] = Field(default={}, description="What is measured of customers: sums, counts and averages by day.")
     measurement: Measurement = Field(default_factory=Measurement)
-    learning: Any = LATER
+    learning: Learning | None = None
     paths: Paths = Field(default_factory=Paths)
     policy: Policy = Field(default_factory=Policy)
     _source: Source = PrivateAttr()

@@ -74,8 +74,6 @@ class Measures:
         """Resolve the variants of one journey."""
         if of is None:
             return ()
-        if of.adapt:
-            self.file.refuse((*place, "adapt"), "is not built yet: leave it out")
         total = sum(round(share * _FINEST) for share in of.shares.values())
         if total != _FINEST:
             self.file.refuse((*place, "shares"), f"they add up to {total / _FINEST:g}: expected 1")

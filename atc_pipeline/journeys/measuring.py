@@ -5,7 +5,7 @@ or any other section (``document``).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -133,7 +133,28 @@ class Variants(Model):
         description="The share of each; they add up to 1. Steps that name a variant go to that one only.",
         examples=[{"question": 0.5, "offer": 0.5}],
     )
-    adapt: Flag = Field(default=False, description="Not built yet.")
+    adapt: Flag = Field(
+        default=False, description="Whether later entries are shared out by what the variants have brought, with a floor under each."
+    )
+
+
+class Learning(Model):
+    """What is learned of goals from what came of entries, in both arms."""
+
+    use: Literal["shadow", "live"] = Field(
+        default="shadow", description="shadow: what is learned is logged beside the score and decides nothing; live: the score uses it."
+    )
+    refit_days: Days = Field(default=7, description="The model is fitted anew after so many days.")
+    history_days: Days = Field(default=365, description="It learns from entries of the last so many days.")
+    min_goals: Annotated[Whole, Field(ge=1)] = Field(default=50, description="Nothing is learned before so many goals have matured.")
+    min_entries: Annotated[Whole, Field(ge=1)] = Field(
+        default=20, description="So many mature entries of a journey that the model does not know are a reason to fit it anew."
+    )
+    features: tuple[Text, ...] | None = Field(
+        default=None,
+        description="The columns of the profile it learns by: numbers and booleans; all of them unless said.",
+        examples=[["orders_30d", "engagement", "churn_risk"]],
+    )
 
 
 class Paths(Model):
@@ -141,6 +162,3 @@ class Paths(Model):
 
     path_days: Days = Field(default=60, description="A path is over so many days after its last entry, if it did not end with an order.")
     quiet_days: Days = Field(default=30, description="Who has neither answered nor ordered for so many days is quiet.")
-
-
-LATER: Any = Field(default=None, description="Not built yet.")

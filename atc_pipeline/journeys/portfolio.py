@@ -7,7 +7,7 @@ What belongs here: frozen facts about the portfolio, and names derived from them
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time
 from functools import cached_property
 from typing import Literal
@@ -196,6 +196,22 @@ class Measurement:
     tolerance: float = 0.02
 
 
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What is learned of goals, from what, and whether it decides (SPEC 12).
+
+    ``use``: ``shadow`` = beside the score, ``live`` = in it. ``features``: columns of the profile, with their types, in order.
+    ``min_goals``: before so many have matured nothing is learned. ``min_entries``: so many of a new journey are a reason to fit anew.
+    """
+
+    use: Literal["shadow", "live"] = "shadow"
+    refit_days: int = 7
+    history_days: int = 365
+    min_goals: int = 50
+    min_entries: int = 20
+    features: Mapping[str, pl.DataType] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Paths:
     """When a customer's path through journeys is over without a conversion, and after how many silent days somebody counts as quiet."""
@@ -215,7 +231,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Share:
-    """One variant of a journey, and the share of its customers that are in it."""
+    """One variant of a journey, and the share of its customers that are in it: from the start on, where shares adapt."""
 
     id: str
     share: float
@@ -333,6 +349,7 @@ class Journey:
     steps: tuple[Step, ...]
     measure: Measure = Measure()
     variants: tuple[Share, ...] = ()
+    adapt: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -506,6 +523,7 @@ class Portfolio:
     metrics: tuple[Metric, ...] = ()
     measurement: Measurement = Measurement()
     paths: Paths = Paths()
+    learning: Learning | None = None
 
     @property
     def money(self) -> str | None:
@@ -583,7 +601,7 @@ def _canonical(value: object) -> object:
         return {"id": value.id, "variants": [_canonical(variant) for variant in value.variants]}
     if is_dataclass(value):
         # What is as it is unless said does not count, so that a version of ours with more to say leaves the fingerprint as it was.
-        written = {field.name: getattr(value, field.name) for field in fields(value) if getattr(value, field.name) != field.default}
+        written = {each.name: getattr(value, each.name) for each in fields(value) if getattr(value, each.name) != each.default}
         return {name: _canonical(part) for name, part in written.items()}
     if isinstance(value, Mapping):
         return {str(key): _canonical(item) for key, item in value.items()}
@@ -595,6 +613,8 @@ def _canonical(value: object) -> object:
 
 CANDIDATE_TERMS: Mapping[str, pl.DataType] = {
     "propensity": pl.Float64(),
+    "baseline": pl.Float64(),
+    "uplift": pl.Float64(),
     "value": pl.Float64(),
     "interest_match": pl.Float64(),
     "intent_match": pl.Float64(),

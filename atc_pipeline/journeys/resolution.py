@@ -45,6 +45,8 @@ _OPTION_COLUMNS = frozenset({"journey_id", "score", "ruling", "failed_gates", "r
 _FEATURES = frozenset({"calendar", "goal", "interests", "predictions", "state"})
 """What a profile remembers beside its traits is kept under these names."""
 _FEW = 8
+_LEAST_EXPLORED = 0.005
+"""Share of choices that must be made by chance for something to be learned of them (SPEC 12)."""
 
 
 Files = tuple[tuple[str, str], ...]
@@ -161,14 +163,14 @@ class _Resolution:
             metrics=self.measures.resolved_metrics(),
             measurement=self.measures.resolved_measurement(),
             paths=_resolved(resolved.Paths, document.paths),
+            learning=self._learning(),
             policy=self._policy(document.policy),
         )
 
     def _library(self) -> Library:
         document = self.document
-        for key in ("writer", "learning"):
-            if getattr(document, key) is not None:
-                self.refuse((key,), f"is {NOT_BUILT}: leave it out")
+        if document.writer is not None:
+            self.refuse(("writer",), f"is {NOT_BUILT}: leave it out")
         ground = Ground(self.profile, self._nullable(), document.calendar.starts_on, self.refuse, self.known, self._condition)
         return resolve_library(Sections(document.brand, document.layouts, document.blocks, document.content, self.files), ground)
 
@@ -393,6 +395,7 @@ class _Resolution:
             steps=self._steps((*place, "steps"), journey, variants),
             measure=self.measures.measure((*place, "measure"), journey.measure),
             variants=variants,
+            adapt=journey.variants is not None and journey.variants.adapt,
             **references,
         )
 
@@ -455,13 +458,34 @@ class _Resolution:
             if getattr(document.content[name], medium) is None:
                 self.refuse(place, f"content '{shortened(name)}' has no {medium}, which channel {id_} needs")
 
+    def _learning(self) -> resolved.Learning | None:
+        learning, explore = self.document.learning, self.document.policy.explore
+        if learning is None:
+            return None
+        if explore < _LEAST_EXPLORED:
+            self.refuse(
+                ("policy", "explore"),
+                f"is {explore:g}, and learning needs at least {_LEAST_EXPLORED:g}: a model must not be the only source of its own data",
+            )
+        place = ("learning", "features")
+        able = {name: dtype for name, dtype in self.profile.items() if dtype.is_numeric() or dtype == pl.Boolean()}
+        named = tuple(able) if learning.features is None else self.all_known(place, "column", learning.features, self.profile)
+        for position, name in enumerate(named):
+            if name in self.profile and name not in able:
+                self.refuse((*place, position), f"column '{name}' is {self.profile[name]}: expected a number or a boolean")
+        return _resolved(resolved.Learning, learning, features={name: able[name] for name in named if name in able})
+
     def _policy(self, policy: written.Policy) -> resolved.Policy:
         number = partial(compile_number, schema=self.profile)
         cap = policy.cap
+        score = self._compile(("policy", "score"), policy.score, partial(compile_number, schema=self.option))
+        learned = [name for name in ("baseline", "uplift") if name in score.columns]
+        if learned and self.document.learning is None:
+            self.refuse(("policy", "score"), f"names {' and '.join(learned)}, which is learned: add the section learning, or leave it out")
         return _resolved(
             resolved.Policy,
             policy,
-            score=self._compile(("policy", "score"), policy.score, partial(compile_number, schema=self.option)),
+            score=score,
             none=self._compile(("policy", "none"), policy.none, number),
             cap=resolved.Cap(cap.days, self._compile(("policy", "cap", "starts"), cap.starts, number)) if cap else None,
             suppress=self._periods(("policy", "suppress"), policy.suppress),

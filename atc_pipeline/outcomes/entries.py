@@ -11,7 +11,8 @@ from datetime import date, timedelta
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import RESPONSES, Metric, Portfolio, goal_metric
-from atc_pipeline.outcomes.tables import PRIOR, columns_of, journey_entries
+from atc_pipeline.outcomes.tables import columns_of, journey_entries
+from atc_pipeline.rules.probabilities import PRIOR
 
 IS_ENTRY = pl.col("decision").is_in(["start", "switch"])
 """True of an answer by which the customer enters the journey."""

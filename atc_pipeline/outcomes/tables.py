@@ -9,10 +9,9 @@ import polars as pl
 
 from atc_pipeline.journeys.portfolio import Metric, Portfolio
 from atc_pipeline.rules.arms import ARMS, HELD_OUT_BY
+from atc_pipeline.rules.probabilities import SOURCES
 from atc_pipeline.tables.table import CUSTOMER_ID, DATE, JOURNEY_ID, SEGMENT_ID, Column, Entry, Table
 
-MODEL, RATES, PRIOR = "model", "rates", "prior"
-"""Where a propensity comes from (SPEC 12)."""
 SILENT, OTHER_PATHS = "(silent)", "(other)"
 TO = " > "
 """Between the journeys of a path."""
@@ -113,7 +112,7 @@ def journey_entries(portfolio: Portfolio) -> Table:
             Column("score", pl.Float64(), "Its score that day.", is_nullable=True),
             Column("propensity", pl.Float64(), "The probability of the goal that the score used.", is_nullable=True),
             Column("baseline", pl.Float64(), "The same if sent nothing; null until it is learned.", is_nullable=True),
-            Column("propensity_source", pl.String(), "Where the probability comes from.", one_of=(MODEL, RATES, PRIOR)),
+            Column("propensity_source", pl.String(), "Where the probability comes from.", one_of=SOURCES),
             Column("model_fitted_on", pl.Date(), "When the model was fitted, if it is one's.", is_nullable=True),
             Column("window_days", pl.Int64(), "Days after the entry in which outcomes count.", at_least=1),
             Column("matures_on", pl.Date(), "entered_on + window_days + measurement.late_days: what is known then, counts."),

@@ -54,12 +54,13 @@ metrics:
   revenue: {sum: revenue, of: Order Completed}
   opted_out: {any: Unsubscribed, where: "channel = 'email'"}
 measurement: {money: revenue, margin: 0.25, guardrails: [opted_out], window_days: 28, cap_at: 0.999}
+learning: {use: live, features: [tenure_days, engagement]}
 traits:""",
     )
     .replace(
         "  - id: welcome\n",
         "  - id: welcome\n    measure: {window_days: 28, metrics: [revenue], decide_on: 2026-12-01}\n"
-        "    variants: {shares: {a: 0.5, b: 0.5}}\n    holdout_version: again\n",
+        "    variants: {shares: {a: 0.5, b: 0.5}, adapt: true}\n    holdout_version: again\n",
         1,
     )
     .replace("keep_candidates: 5", "keep_candidates: 5\n  patience_days: 3")

@@ -156,6 +156,7 @@ def test_the_defaults_of_a_journey_protect_the_customer(tmp_path: Path) -> None:
         "reentry": None,
         "measure": Measure(),
         "variants": (),
+        "adapt": False,
         "max_entries": None,
         "can_interrupt": False,
         "interruptible": True,
@@ -272,14 +273,25 @@ def test_a_document_that_was_never_a_file_resolves_too() -> None:
             HEAD + "metrics: {csat: {avg: rating, of: Survey Answered}}\nmeasurement: {guardrails: [csta]}",
             ":4: field 'measurement.guardrails': unknown metric 'csta'; did you mean 'csat'?",
         ),
-        (HEAD + "learning: {use: shadow}", ":3: field 'learning': is not built yet: leave it out"),
+        (
+            HEAD + "learning: {use: shadow}\npolicy: {explore: 0.001}",
+            ":4: field 'policy.explore': is 0.001, and learning needs at least 0.005: a model must not be the only source of its own data",
+        ),
+        (
+            HEAD + "traits: {city: {last: city, of: Seen}}\nlearning: {features: [city]}\npolicy: {explore: 0.01}",
+            ":4: field 'learning.features': column 'city' is String: expected a number or a boolean",
+        ),
+        (
+            HEAD + "learning: {features: [tenure]}\npolicy: {explore: 0.01}",
+            ":3: field 'learning.features': unknown column 'tenure'; did you mean 'tenure_days'?",
+        ),
+        (
+            HEAD + "policy: {score: uplift * value}",
+            ":3: field 'policy.score': names uplift, which is learned: add the section learning, or leave it out",
+        ),
         (
             WELCOME + ", variants: {shares: {a: 0.5, b: 0.4}}}",
             ":4: journey 'welcome', field 'variants.shares': they add up to 0.9: expected 1",
-        ),
-        (
-            WELCOME + ", variants: {shares: {a: 0.5, b: 0.5}, adapt: true}}",
-            ":4: journey 'welcome', field 'variants.adapt': is not built yet: leave it out",
         ),
         (
             FULL + ", variants: {shares: {ask: 0.5, offer: 0.5}}, steps: [{day: 1, channel: app, content: hello, variant: offers}]}",
@@ -556,10 +568,10 @@ def test_the_json_schema_explains_every_key() -> None:
         (
             JourneysDocument,
             resolved.Portfolio,
-            {"calendar", "identity", "interests", "writer", "learning"},
+            {"calendar", "identity", "interests", "writer"},
             {"timezone", "starts_on", "ends_on", "backfill_days", "blocked", "interest_half_life_days", "topics"},
         ),
-        (document.Journey, resolved.Journey, {"capacity"}, {"daily_entries", "active"}),
+        (document.Journey, resolved.Journey, {"capacity"}, {"daily_entries", "active", "adapt"}),
         (document.Policy, resolved.Policy, set(), set()),
         (document.Calendar, resolved.Portfolio, set(), None),
         (document.Identity, resolved.Portfolio, set(), None),
@@ -570,6 +582,7 @@ def test_the_json_schema_explains_every_key() -> None:
         (measuring.Measurement, resolved.Measurement, set(), set()),
         (measuring.Measure, resolved.Measure, set(), set()),
         (measuring.Paths, resolved.Paths, set(), set()),
+        (measuring.Learning, resolved.Learning, set(), set()),
         (document.Audience, resolved.Audience, set(), {"id"}),
         (document.Publish, resolved.Publish, set(), set()),
         (document.Hours, resolved.Hours, set(), set()),
