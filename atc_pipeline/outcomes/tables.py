@@ -201,7 +201,7 @@ UPLIFT = Table(
         DATE,
         Column("journey_id", pl.String(), "A journey of journeys.yaml, or `system`: all of them against none."),
         Column("metric", pl.String(), "A metric of journeys.yaml, or built in: goal, goal_value, money, responses."),
-        Column("slice", pl.String(), "all, segment:<id>, month:<month>, channel:<id>, variant:<a>/<b>, long or run_rate."),
+        Column("slice", pl.String(), "`all`, `segment:<id>`, `month:<month>`, `channel:<id>`, `variant:<a>/<b>`, `long` or `run_rate`."),
         Column("from_on", pl.Date(), "Day of the first entry that counts.", is_nullable=True),
         Column("to_on", pl.Date(), "Day of the last entry that counts.", is_nullable=True),
         Column("treated", pl.Int64(), "Customers who were treated.", at_least=0),

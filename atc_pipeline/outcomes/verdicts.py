@@ -208,7 +208,7 @@ class _Asked:
         smallest, mean = row["smallest_visible"], abs(row["mean_control"])
         change = f"{smallest / mean:.0%}" if mean > 0 else _number(smallest)
         customers, days = self._until_half(row)
-        at_pace = f", some {days:,} days at the present pace," if days is not None else ""
+        at_pace = f", some {duration(days)} at the present pace," if days is not None else ""
         more = f"; {customers:,} more customers{at_pace} make the interval half as wide" if customers is not None else ""
         return f"we cannot tell yet: {change} is the smallest change this control group could show{more}"
 
@@ -249,6 +249,14 @@ def price_of_message(journey: Journey, portfolio: Portfolio) -> float:
     """Return what a delivered message of a journey costs: as much as on its dearest channel, since outcomes do not say on which."""
     used = {name for step in journey.steps for name in step.channels} or {*journey.channels}
     return max((channel.cost for channel in portfolio.channels if channel.id in used), default=0.0)
+
+
+def duration(days: int) -> str:
+    """Say how long it is: of more than three years, in years."""
+    return f"{days:,} days" if days <= _DAYS_OF_YEAR * 3 else f"{days / _DAYS_OF_YEAR:,.0f} years"
+
+
+_DAYS_OF_YEAR = 365
 
 
 def _number(value: float) -> str:

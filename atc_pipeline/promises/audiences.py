@@ -158,7 +158,7 @@ PROMISES = (
         "audience_syncs",
         "audience_shrinks",
         "No audience would lose more than 20 % and more than 100 of its members but by consent and erasure. Those of one that would are "
-        "held: see why they left; where that is right, run the day again (job synchronize) with accept_removal: [<audience>].",
+        "held: see why they left; where that is right, run the day again (job synchronize) with `accept_removal: [<audience>]`.",
         _shrinking,
         is_blocking=False,
         is_error=True,

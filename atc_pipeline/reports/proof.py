@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from atc_pipeline.explanation.words import all_of, count
 from atc_pipeline.outcomes.tables import BROKEN, HARMLESS, HARMS, HELPS, LONG, NEGLIGIBLE, NO_HOLDOUT, RUN_RATE, TOO_EARLY, UNDECIDED
 from atc_pipeline.outcomes.uplift import RUN_RATE_DAYS
+from atc_pipeline.outcomes.verdicts import duration
 from atc_pipeline.pictures import figures, forest
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.estimates import Estimate, guarded, of_journeys, of_system, primary_metric
@@ -166,8 +167,8 @@ def _pace(row: Estimate) -> str:
     """Say what an undecided verdict would take."""
     if row.verdict != UNDECIDED or row.more_customers is None:
         return ""
-    days = f", some {count(row.more_days, 'day')} at the present pace," if row.more_days is not None else ""
-    return f"; {count(row.more_customers, 'more customer')}{days} make the interval half as wide"
+    pace = f", some {duration(row.more_days)} at the present pace," if row.more_days is not None else ""
+    return f"; {count(row.more_customers, 'more customer')}{pace} make the interval half as wide"
 
 
 def forest_of(rows: Sequence[Estimate], unit: Unit, findings: Findings, *, by_slice: bool = False) -> str:
@@ -222,6 +223,8 @@ def _visible(row: Estimate, unit: Unit) -> str:
 
 
 def _guardrails(rows: Sequence[Estimate], findings: Findings) -> Iterator[Section]:
+    watched = [row for row in rows if row.verdict != NO_HOLDOUT]
+    unwatched = len({row.journey_id for row in rows if row.verdict == NO_HOLDOUT})
     if not rows:
         return
     table = Table(
@@ -236,12 +239,13 @@ def _guardrails(rows: Sequence[Estimate], findings: Findings) -> Iterator[Sectio
                 _change(row, unit_of(row.metric, findings.portfolio)),
                 _interval(row, unit_of(row.metric, findings.portfolio)),
             )
-            for row in rows
+            for row in watched
         ),
         frozenset({"what must not suffer", "verdict"}),
     )
     of = "First entries that have matured, treated against held out; tested for harm together with the journeys above."
-    yield Section("What must not suffer", "proved", of, table=table)
+    notes = (f"Of {count(unwatched, 'journey')} without a control group nobody can tell.",) if unwatched else ()
+    yield Section("What must not suffer", "proved", of, table=table if watched else None, notes=notes)
 
 
 def _observed(rows: Sequence[Estimate], unit: Unit, findings: Findings) -> Iterator[Section]:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from atc_pipeline.outcomes.tables import EXPLORATORY, VERDICTS
+from atc_pipeline.outcomes.verdicts import duration
 from atc_pipeline.pictures import marks
 from atc_pipeline.reports import markdown, numbers, terminal, wording
 from atc_pipeline.reports.booklet import booklet, pages
@@ -83,6 +84,22 @@ def test_what_an_undecided_journey_needs_is_told(findings: Findings) -> None:
     notes = section(proof(findings), "Journeys").notes
 
     assert any(note.endswith("13,400 more customers, some 580 days at the present pace, make the interval half as wide.") for note in notes)
+
+
+@pytest.mark.parametrize(("days", "says"), [(2, "2 days"), (1_095, "1,095 days"), (1_100, "3 years"), (37_044, "101 years")])
+def test_more_than_three_years_are_told_in_years(days: int, says: str) -> None:
+    """Nobody knows how long 37,044 days are."""
+    assert duration(days) == says
+
+
+def test_guardrails_without_a_control_group_are_counted_not_listed(findings: Findings) -> None:
+    """Lines without a figure hide those with one."""
+    rows = [estimate("receipt", "no_holdout", (800, 0), metric="opted_out"), estimate("club", "too_early", (900, 90), metric="opted_out")]
+    watched = section(proof(of(findings, *rows)), "What must not suffer")
+
+    assert watched.table is not None
+    assert [row[0] for row in watched.table.rows] == ["Tea club"]
+    assert watched.notes == ("Of 1 journey without a control group nobody can tell.",)
 
 
 def test_every_verdict_has_words_a_mark_and_a_place_in_the_count() -> None:
