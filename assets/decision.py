@@ -14,7 +14,8 @@ from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
 DECIDED = (
-    "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "journey_outcomes", "long_outcomes",
+    "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "entry_profiles", "journey_outcomes",
+    "long_outcomes", "goal_models",
 )  # fmt: skip
 """What the step of the decision makes."""
 
@@ -61,6 +62,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                     after(["journey_assignments", "journey_state", "micro_segment_memberships", "customer_metrics"]),
                 ),
             ),
+            dg.AssetSpec("entry_profiles", **spec(partitions, "decisions", after(["journey_entries", "customer_profiles"]))),
             dg.AssetSpec(
                 "journey_outcomes",
                 **spec(partitions, "decisions", after(["journey_entries", "journey_state", "customer_metrics", "identity_map"])),
@@ -69,6 +71,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
                 "long_outcomes",
                 **spec(partitions, "decisions", after(["journey_entries", "journey_state", "customer_metrics", "identity_map"])),
             ),
+            dg.AssetSpec("goal_models", **spec(partitions, "decisions", after(["customer_profiles", "identity_map"]))),
         ],
         **together(partitions),
     )

@@ -232,7 +232,7 @@ def run(made: Made, number: int) -> Figures:
     state, answers = lake.read("journey_state", day), _answers(made, number)
     held, began = peak_bytes(), _cpu()
     measured = Measured(lake, portfolio)
-    entries = Entries(lake, portfolio, measured).of(day, answers, state)
+    entries = Entries(lake, portfolio, measured).of(day, answers, state)["journey_entries"]
     entered = _cpu()
     tables = Maturing(lake, portfolio, measured).of(day, entries, state, answers)
     ended = _cpu()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from atc_pipeline.customers import remembered
 from atc_pipeline.customers.features import definition_of
@@ -14,6 +15,7 @@ from atc_pipeline.customers.profiles import LATENESS_DAYS
 from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.entries import Entries, Versions
+from atc_pipeline.days.learning import Learning
 from atc_pipeline.days.maturing import Maturing
 from atc_pipeline.days.measured import Measured
 from atc_pipeline.days.rolling import Rolling
@@ -36,6 +38,7 @@ from atc_pipeline.decision.queues import definitions, queue_customers
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning.tables import GOAL_MODELS
 from atc_pipeline.rules.people import survivors
 from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
 
@@ -123,24 +126,33 @@ class Decision:
         measured = Measured(store, portfolio)
         self.entries = Entries(store, portfolio, measured, versions) if is_measured else None
         self.maturing = Maturing(store, portfolio, measured)
+        self.learning = Learning(store, portfolio, is_recorded=not is_measured)
         self.made_by = {CAP_DAYS: str(cap_days(portfolio))}
 
     def make(self, day: date) -> Tables:
-        """Return ``scored_candidates``, ``journey_state``, ``journey_assignments``, ``journey_funnel``; measured, ``journey_entries``."""
+        """Return ``scored_candidates``, ``journey_state``, ``journey_assignments``, ``journey_funnel``.
+
+        Measured, also ``journey_entries``, ``entry_profiles``, ``journey_outcomes``, ``long_outcomes`` and ``goal_models``.
+        """
         identity_map = self.store.lazy("identity_map", day)
         state = memory_of(self.store, self.portfolio, day)
-        decided = decide(
-            self.store.lazy("journey_queues", day),
-            profiles_of(self.store, self.portfolio, day, columns_needed(self.portfolio)),
-            state,
-            self.goals.until(day, goals_awaited(state, self.portfolio)),
-            self.portfolio,
-            today=day,
-            delivered=self.delivered.filter(pl.col("date") == day),
-            absorbed=absorbed(identity_map),
-            arms=arms(identity_map),
-            shard=self.shard,
-        )
+        model = self.learning.model(day)
+        learned = self.learning.probabilities(model)
+        # Products are made in threads of ours: those of BLAS beside them would wait for each other.
+        with threadpool_limits(None if learned is None else 1):
+            decided = decide(
+                self.store.lazy("journey_queues", day),
+                profiles_of(self.store, self.portfolio, day, columns_needed(self.portfolio, learned)),
+                state,
+                self.goals.until(day, goals_awaited(state, self.portfolio)),
+                self.portfolio,
+                today=day,
+                delivered=self.delivered.filter(pl.col("date") == day),
+                absorbed=absorbed(identity_map),
+                arms=arms(identity_map),
+                probabilities=learned,
+                shard=self.shard,
+            )
         tables: dict[str, pl.DataFrame | pl.LazyFrame] = {
             "scored_candidates": decided.candidates,
             "journey_state": decided.state,
@@ -148,8 +160,10 @@ class Decision:
             "journey_funnel": decided.funnel,
         }
         if self.entries is not None:
-            entries = self.entries.of(day, decided.assignments, decided.state)
-            tables |= {"journey_entries": entries, **self.maturing.of(day, entries, decided.state, decided.assignments)}
+            written = self.entries.of(day, decided.assignments, decided.state, learned)
+            entries = written["journey_entries"]
+            tables |= {**written, **self.maturing.of(day, entries, decided.state, decided.assignments)}
+            tables |= {"goal_models": model.rows(self.portfolio, day) if learned else pl.DataFrame(schema=GOAL_MODELS.schema)}
             self.made_by = {**self.made_by, **self.maturing.made_by}
         return tables
 

@@ -72,6 +72,7 @@ class Uplift:
 
 _UNREAD = {
     "decision", "is_drawn", "options", "selection_probability", "score", "propensity", "baseline", "propensity_source", "model_fitted_on",
+    "expected",
     "goal_within_days", "is_quiet", "portfolio", "goal_on", "ended_on", "ended_reason", "withheld", "window_days", "measured_days",
 }  # fmt: skip
 """Columns of entries and outcomes that no estimate reads."""

@@ -15,11 +15,12 @@ import polars as pl
 
 from atc_pipeline.decision import capacity, choice, memory, records, standing
 from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, WIDER_CUSTOMERS, Catalogue, catalogue_of
-from atc_pipeline.decision.options import code_options, number_queues, options_of, score_options
+from atc_pipeline.decision.options import code_options, number_queues, options_of, score_options, with_probabilities
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, SCORED_CANDIDATES
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 from atc_pipeline.rules import reach
 from atc_pipeline.rules.limits import require_fits
+from atc_pipeline.rules.probabilities import Probabilities
 from atc_pipeline.tables.parts import in_parallel, lazily
 
 SHARD = 32_768
@@ -48,6 +49,7 @@ def decide(
     delivered: pl.DataFrame | None = None,
     absorbed: pl.LazyFrame | None = None,
     arms: pl.LazyFrame | None = None,
+    probabilities: Probabilities | None = None,
     shard: int = SHARD,
 ) -> Decided:
     """Rule every option row and pick at most one journey per customer (SPEC 8).
@@ -55,9 +57,10 @@ def decide(
     ``state``: the memory of yesterday, of customers as they are today (``memory.merge``). ``goals``: ``memory.goal_events``.
     ``delivered``: the assignments that messages of today were delivered for, if the day was activated before: they stand, and take
     their places first. ``absorbed``: who is somebody else by now (``identity.map.absorbed``), as far as these were written to under
-    older names. ``arms``: who draws lots by another name than their own (``identity.map.arms``).
+    older names. ``arms``: who draws lots by another name than their own (``identity.map.arms``). ``probabilities``: what was learned of
+    goals; it decides where ``learning.use`` is ``live``, and else is written down beside the score.
     """
-    people = profiles.select(columns_needed(portfolio)).sort("customer_id").collect()
+    people = profiles.select(columns_needed(portfolio, probabilities)).sort("customer_id").collect()
     require_fits(people.height, MOST_CUSTOMERS, "customers", WIDER_CUSTOMERS)
     customers = people.lazy().select("customer_id", customer=pl.int_range(pl.len(), dtype=pl.UInt32))
     catalogue = catalogue_of(portfolio, state["journey_id"].unique(), today=today)
@@ -75,7 +78,7 @@ def decide(
         profiles_here = people.slice(offset, shard)
         past_here = _slice(numbers_only, offset, shard)
         finished = memory.last_finished(past_here, profiles_here.height)
-        options = options_of(coded, offset, shard, catalogue)
+        options = with_probabilities(options_of(coded, offset, shard, catalogue), profiles_here, probabilities, catalogue)
         scored = score_options(options, profiles_here, finished, portfolio, catalogue)
         shut = memory.gates_of(memory.Remembered(options, past_here, profiles_here, portfolio, catalogue, today))
         scored = scored.with_columns(pl.col("failed") | pl.Series(shut))
@@ -109,10 +112,11 @@ def decide(
     )
 
 
-def columns_needed(portfolio: Portfolio) -> list[str]:
+def columns_needed(portfolio: Portfolio, probabilities: Probabilities | None = None) -> list[str]:
     """Name the profile's columns that deciding reads."""
     policy = portfolio.policy
     read = set(policy.score.columns) - set(CANDIDATE_TERMS)
+    read |= set(probabilities.columns) if probabilities is not None else set()
     for condition in (policy.none, policy.suppressed_when, policy.cap.starts if policy.cap else None):
         read |= set(condition.columns) if condition is not None else set()
     used = {name for journey in portfolio.journeys for name in journey.channels}

@@ -17,6 +17,7 @@ from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, Portfolio
 from atc_pipeline.rules import reach
 from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import scores
+from atc_pipeline.rules.probabilities import Probabilities
 
 OPTIONS = {
     "customer": pl.UInt32(),
@@ -43,7 +44,7 @@ MOST_CELLS = 2**32
 """The cells of a table by customer of a shard are numbered in a ``uint32``."""
 SMALLER = "the numbers in atc_pipeline/decision/options.py, or decide fewer customers at once (SHARD in decide.py)"
 
-FACTORS = ("mandatory", "priority", "propensity", "value", "interest_match", "intent_match", "waiting_days", "linked_boost")
+FACTORS = ("mandatory", "priority", "propensity", "baseline", "value", "interest_match", "intent_match", "waiting_days", "linked_boost")
 """The factors that the ledger of losers shows beside the score."""
 
 
@@ -129,6 +130,17 @@ def options_of(coded: np.ndarray, offset: int, length: int, catalogue: Catalogue
         },
         schema=OPTIONS,
     )
+
+
+def with_probabilities(
+    options: pl.DataFrame, profiles: pl.DataFrame, probabilities: Probabilities | None, catalogue: Catalogue
+) -> pl.DataFrame:
+    """Add ``learned_propensity`` and ``learned_baseline`` where something is learned; ``profiles``: one row per customer number."""
+    if probabilities is None:
+        return options
+    customer, journey = options["customer"].to_numpy(), options["journey"].to_numpy()
+    propensity, baseline = probabilities.of(profiles, customer, journey, catalogue.journey_ids)
+    return options.with_columns(learned_propensity=pl.Series(propensity), learned_baseline=pl.Series(baseline))
 
 
 def score_options(
@@ -228,7 +240,12 @@ def _factor(
             boosts = np.where(leads, portfolio.policy.linked_boost, 1.0).ravel()
             return pl.Series(boosts[last * np.uint32(leads.shape[1]) + options["journey"].to_numpy()])
         case "propensity":
-            return pl.lit(portfolio.policy.prior_propensity)
+            return pl.col("learned_propensity") if _is_live(portfolio) else pl.lit(portfolio.policy.prior_propensity)
+        case "baseline":
+            return pl.col("learned_baseline") if _is_live(portfolio) else pl.lit(0.0)
+        case "uplift":
+            prior = pl.lit(portfolio.policy.prior_propensity)
+            return pl.col("learned_propensity") - pl.col("learned_baseline") if _is_live(portfolio) else prior
         case "waiting_weight":
             return pl.lit(portfolio.policy.waiting_weight)
         case "waiting_days" | "is_queued" | "is_incumbent":
@@ -237,6 +254,11 @@ def _factor(
             return catalogue.facts[name].gather(options["journey"])
         case _:
             raise ValueError(f"policy.score may name {name!r}, and atc_pipeline/decision/options.py does not say what it is")
+
+
+def _is_live(portfolio: Portfolio) -> bool:
+    """Say whether what is learned decides."""
+    return portfolio.learning is not None and portfolio.learning.use == "live"
 
 
 def rank_in_total_order(options: pl.DataFrame, first: np.ndarray, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:

@@ -188,6 +188,10 @@ def candidates(done: Done, portfolio: Portfolio, catalogue: Catalogue, today: da
     score = options["score"].fill_null(np.nan).to_numpy()
     factors = with_factors(options, shard.profiles, shard.finished, portfolio, catalogue, FACTORS)
     is_none = pl.Series(options["journey"] == catalogue.none)
+    is_beside = portfolio.learning is not None and portfolio.learning.use == "shadow" and "learned_propensity" in options.columns
+    nothing = pl.lit(None, pl.Float64)
+    # Of a prior, nobody knows what happens to whom nothing is sent: the score takes 0 for it.
+    is_learned = ~is_none & (pl.col("learned_baseline") > 0) if is_beside else pl.lit(value=False)
     table = factors.select(
         pl.lit(today).alias("date"),
         shard.profiles["customer_id"].gather(options["customer"]).alias("customer_id"),
@@ -196,7 +200,10 @@ def candidates(done: Done, portfolio: Portfolio, catalogue: Catalogue, today: da
         options["is_incumbent"],
         "mandatory",
         "priority",
-        *(pl.when(~is_none).then(name).alias(name) for name in FACTORS if name not in ("mandatory", "priority")),
+        pl.when(~is_none).then("propensity").alias("propensity"),
+        pl.when(~is_none & (pl.col("baseline") > 0)).then("baseline").alias("baseline"),
+        *((pl.when(is_learned).then(name) if is_beside else nothing).alias(name) for name in ("learned_propensity", "learned_baseline")),
+        *(pl.when(~is_none).then(name).alias(name) for name in FACTORS if name not in _AS_THEY_ARE),
         options["score"],
         pl.Series("ruling", RULINGS).gather(settled.ruling),
         choice.failed_gates(settled, contested).alias("failed_gates"),
@@ -207,6 +214,9 @@ def candidates(done: Done, portfolio: Portfolio, catalogue: Catalogue, today: da
     table = table.filter(is_none | catalogue.facts["is_known"].gather(options["journey"]))
     keep = portfolio.policy.keep_candidates
     return table if keep is None else table.filter((pl.col("rank") <= keep) | (pl.col("ruling") == "chosen"))
+
+
+_AS_THEY_ARE = ("mandatory", "priority", "propensity", "baseline")
 
 
 def funnel(done: Sequence[Done], limited: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:

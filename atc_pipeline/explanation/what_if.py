@@ -225,6 +225,8 @@ def rescore(candidate: pl.DataFrame, profile: pl.DataFrame, portfolio: Portfolio
     own = candidate["priority"].item()
     tried = pl.DataFrame({"priority": [own, *range(-HIGHEST_PRIORITY, HIGHEST_PRIORITY + 1)]}, schema={"priority": pl.Float64})
     terms = candidate.select(name for name in CANDIDATE_TERMS if name in candidate.columns and name != "priority")
+    baseline = pl.col("baseline").fill_null(0.0) if "baseline" in terms.columns else pl.lit(0.0)  # of days before there was learning
+    terms = terms.with_columns(baseline=baseline).with_columns(uplift=pl.col("propensity") - pl.col("baseline"))
     options = (
         tried.join(pl.concat([terms, profile.select(read)], how="horizontal"), how="cross")
         .with_columns(waiting_weight=pl.lit(policy.waiting_weight), length_days=pl.lit(length_days))

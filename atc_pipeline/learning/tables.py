@@ -77,4 +77,4 @@ MODEL_QUALITY = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = ()
+TABLES: tuple[Entry, ...] = (entry_profiles, GOAL_MODELS)

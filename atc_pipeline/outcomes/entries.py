@@ -29,6 +29,8 @@ class Known:
     profiles: pl.LazyFrame
     memberships: pl.LazyFrame
     sums: Sums
+    learned: pl.DataFrame | None = None
+    """Of the day's entries, where something is learned: ``propensity``, ``baseline``, ``propensity_source`` and ``model_fitted_on``."""
 
 
 def write_entries(
@@ -60,19 +62,48 @@ def write_entries(
         .join(_rules(known_versions).lazy(), on=_KEY, how="left")
         .join(_shares(known_versions).lazy(), on=[*_KEY, "variant"], how="left")
         .join(people, on="customer_id", how="left")
+        .join(_learned(known.learned), on=["customer_id", "journey_id"], how="left")
         .join(_segments(entered, known.memberships), on="customer_id", how="left")
         .join(sums.lazy(), on="row", how="left")
         .sort("row")
         .with_columns(
             pl.lit(today).alias("date"),
             pl.col("segments").fill_null([]),
-            baseline=None,
-            propensity_source=pl.lit(PRIOR),
-            model_fitted_on=None,
+            **_probabilities(known.learned),
             matures_on=pl.lit(today) + pl.duration(days=pl.col("window_days") + pl.col("late_days")),
         )
     )
     return rows.select(*table.schema).cast(table.schema).collect()
+
+
+LEARNED = pl.Schema(
+    {
+        "customer_id": pl.String(),
+        "journey_id": pl.String(),
+        "propensity": pl.Float64(),
+        "baseline": pl.Float64(),
+        "propensity_source": pl.String(),
+        "model_fitted_on": pl.Date(),
+    }
+)
+"""What is known of the goal of an entry, and by what (``Known.learned``)."""
+
+
+def _learned(learned: pl.DataFrame | None) -> pl.LazyFrame:
+    rows = (pl.DataFrame(schema=LEARNED) if learned is None else learned).lazy()
+    return rows.select("customer_id", "journey_id", **{f"learned_{name}": name for name in LEARNED if not name.endswith("_id")})
+
+
+def _probabilities(learned: pl.DataFrame | None) -> dict[str, pl.Expr]:
+    """Say the probability of each entry: what was learned, if that is done, and else what the version says that decided it."""
+    if learned is None:
+        return {"baseline": pl.lit(None, pl.Float64), "propensity_source": pl.lit(PRIOR), "model_fitted_on": pl.lit(None, pl.Date)}
+    return {
+        "propensity": pl.coalesce("learned_propensity", "propensity"),
+        "baseline": pl.col("learned_baseline"),
+        "propensity_source": pl.col("learned_propensity_source").fill_null(PRIOR),
+        "model_fitted_on": pl.col("learned_model_fitted_on"),
+    }
 
 
 def _rules(versions: Mapping[str, Portfolio]) -> pl.DataFrame:

@@ -70,7 +70,11 @@ def mature(
     sums = sums_in(metrics.lazy(), spans, portfolio.measured)
     return (
         entries.lazy()
-        .with_columns(ENTERED_ON, contaminated=pl.col("row").is_in(contaminated.implode()))
+        .with_columns(
+            ENTERED_ON,
+            contaminated=pl.col("row").is_in(contaminated.implode()),
+            expected=pl.when(pl.col("arm") == TREATED).then("propensity").otherwise("baseline"),
+        )
         .join(sums.lazy(), on="row", how="left")
         .join(_goals(entries, metrics, portfolio).lazy(), on="row", how="left")
         .join(ended.lazy(), on="row", how="left")

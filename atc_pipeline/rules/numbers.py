@@ -32,6 +32,11 @@ def quotient(number: pl.Expr, by: float | pl.Expr) -> pl.Expr:
 def scores(rows: pl.DataFrame, expression: pl.Expr) -> pl.Series:
     """Work out a score by row, rounded to 9 significant digits before any comparison (SPEC preamble); null where it is no number."""
     number = rows.with_columns(expression.cast(pl.Float64).alias("score"))["score"].fill_null(np.nan).to_numpy()
+    return pl.Series("score", significant(number), nan_to_null=True)
+
+
+def significant(number: np.ndarray) -> np.ndarray:
+    """Round to 9 significant digits; NaN where it is no number."""
     # Three times as fast as Polars' round_sig_figs, which takes a logarithm and a power of each number: here the power of two a
     # double is stored with says which power of ten it is near, and one comparison says on which side.
     size = np.abs(number)
@@ -41,7 +46,7 @@ def scores(rows: pl.DataFrame, expression: pl.Expr) -> pl.Series:
     with np.errstate(invalid="ignore", over="ignore"):
         rounded = np.copysign(np.floor(size * scale + 0.5) / scale, number)  # halves away from zero, as Polars does
     rounded[~np.isfinite(rounded)] = np.nan
-    return pl.Series("score", rounded, nan_to_null=True)
+    return np.asarray(rounded)
 
 
 def one_of(cases: Iterable[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Expr:

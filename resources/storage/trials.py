@@ -13,6 +13,7 @@ LOOKED_BACK_ON = (
     "activation",
     "customer_activity",
     "customer_metrics",
+    "entry_profiles",
     "identity_map",
     "journey_assignments",
     "journey_entries",

@@ -1,0 +1,233 @@
+"""The fit: one logistic model of goals for all journeys, drawn together by penalties (SPEC 12).
+
+    logit p = g + a_j + sum_k (w_k + v_jk) f_k + t (tau + tau_j),  t = 1 treated, 0 control
+
+What belongs here: finding the coefficients for a penalty, and which penalty. What does not: what is done with them (``model``), which rows
+there are (``days``).
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from atc_pipeline.learning.basis import Basis, Floats
+
+LAMBDAS = (3.0, 30.0, 300.0, 3000.0)
+OF_JOURNEY, OF_EFFECT, OF_JOURNEYS_EFFECT, OF_OWN_WEIGHTS = 1.0, 3.0, 15.0, 5.0
+"""Penalties of a, tau and tau_j, and how many times lambda that of v is."""
+FORWARD = 5
+"""The latest fifth is foretold from the rest."""
+LEAST, MOST = 0.0005, 0.9995
+"""A probability that was learned is no smaller and no larger."""
+
+STEPS = 60
+TOLERANCE = 1e-9
+"""The search is over where no slope is more than this per row."""
+
+
+class FitError(Exception):
+    """No model can be fitted; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Entries to learn from, in order: (entered_on, customer, journey). Arrays are by row; ``journey`` is a place in ``journey_ids``.
+
+    ``features``: the columns that are learned by. ``customer``: a number for each customer.
+    """
+
+    features: pl.DataFrame
+    journey_ids: Sequence[str]
+    journey: np.ndarray
+    customer: np.ndarray
+    is_treated: np.ndarray
+    goal: np.ndarray
+
+    def part(self, first: int, last: int) -> "Rows":
+        """Return rows from ``first`` on, before ``last``."""
+        here = slice(first, last)
+        return Rows(self.features[here], self.journey_ids, self.journey[here], self.customer[here], self.is_treated[here], self.goal[here])
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.journey)
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """What was fitted. ``shared``: g, the weight of each term, tau. ``own``: by journey, what it has besides, in the same order."""
+
+    shared: Floats
+    own: Floats
+
+    def logits(self, terms: Floats, journey: np.ndarray, is_treated: np.ndarray | float) -> Floats:
+        """Return the logit of each row; ``terms``: centred and scaled."""
+        together = self.shared + self.own[journey]
+        return np.asarray(together[:, 0] + (terms * together[:, 1:-1]).sum(axis=1) + is_treated * together[:, -1])
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model, how it foretold the latest fifth, and how the rates of journeys did; ``wins``: it was better, beyond chance."""
+
+    basis: Basis
+    coefficients: Coefficients
+    penalty: float
+    log_loss: float
+    log_loss_rates: float
+    wins: bool
+
+
+def fit(rows: Rows, features: Mapping[str, pl.DataType]) -> Fitted:
+    """Choose the penalty by the latest fifth, then fit to all; raises FitError."""
+    number = len(rows)
+    held = number // FORWARD
+    if held < 1:
+        raise FitError(f"{number} entries have matured, at least {FORWARD} are needed")
+    before, after = rows.part(0, number - held), rows.part(number - held, number)
+    if not 0 < before.goal.sum() < len(before):
+        raise FitError("of all but the latest fifth of the entries, either all reached the goal or none did")
+    basis = Basis.of(before.features, features)
+    known, ahead = _standard(basis, before), _standard(basis, after)
+    by_rate = _losses(np.clip(rates(before)[after.journey, np.where(after.is_treated, 0, 1)], LEAST, MOST), after.goal)
+    losses: dict[float, Floats] = {}
+    start = None
+    for penalty in reversed(LAMBDAS):  # from the simplest on: each begins where the one before ended
+        start = solve(known, before, penalty, start)
+        losses[penalty] = _losses(_probability(start.logits(ahead, after.journey, after.is_treated)), after.goal)
+    best = min(LAMBDAS, key=lambda penalty: (float(losses[penalty].mean()), -penalty))
+    whole = Basis.of(rows.features, features)
+    fitted = solve(_standard(whole, rows), rows, best, None)
+    gain = by_rate - losses[best]
+    return Fitted(
+        whole,
+        fitted,
+        best,
+        float(losses[best].mean()),
+        float(by_rate.mean()),
+        bool(gain.mean() >= 2 * _error_of_mean(gain, after.customer)),
+    )
+
+
+def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None) -> Coefficients:
+    """Minimise the sum of log-losses plus half the penalised squares, by Newton's method.
+
+    What journeys share and what each has of its own are told apart: given what is shared, journeys do not touch each other, so that each
+    step solves a small system by journey, and one for what is shared. Raises FitError.
+    """
+    from scipy.linalg import cho_factor, cho_solve  # noqa: PLC0415  # see purchases: slow, for what is done once in refit_days
+
+    journeys, width = len(rows.journey_ids), terms.shape[1] + 2
+    of_own = np.full(width, OF_OWN_WEIGHTS * penalty)
+    of_own[0], of_own[-1] = OF_JOURNEY, OF_JOURNEYS_EFFECT
+    of_shared = np.full(width, penalty)
+    of_shared[0], of_shared[-1] = 0.0, OF_EFFECT
+    order = np.argsort(rows.journey, kind="stable")
+    design = np.column_stack([np.ones(len(rows)), terms, rows.is_treated.astype(np.float64)])[order]
+    goal = rows.goal.astype(np.float64)[order]
+    ends = np.searchsorted(rows.journey[order], np.arange(journeys + 1))
+    blocks = [slice(first, last) for first, last in itertools.pairwise(ends)]
+    there = [number for number, block in enumerate(blocks) if block.stop > block.start]
+
+    def loss(shared: Floats, own: Floats) -> float:
+        total = 0.5 * float(of_shared @ shared**2 + (own**2 @ of_own).sum())
+        for number in there:
+            logit = design[blocks[number]] @ (shared + own[number])
+            total += float(np.sum(np.logaddexp(0.0, logit) - goal[blocks[number]] * logit))
+        return total
+
+    shared = start.shared.copy() if start else np.zeros(width)
+    own = start.own.copy() if start else np.zeros((journeys, width))
+    if start is None:
+        share = goal.mean()
+        shared[0] = np.log(share / (1 - share)) if 0 < share < 1 else 0.0
+    value = loss(shared, own)
+    for _ in range(STEPS):
+        # own = theta - shared: by journey the slope in theta, and what its curvature leaves of what is shared.
+        slope_shared = of_shared * shared
+        curvature = np.diag(of_shared)
+        slopes, factors = np.zeros_like(own), {}
+        for number in there:
+            block = design[blocks[number]]
+            chance = 1 / (1 + np.exp(-(block @ (shared + own[number]))))
+            of_data = block.T @ (chance - goal[blocks[number]])
+            slopes[number] = of_data + of_own * own[number]
+            hessian = (block * (chance * (1 - chance))[:, None]).T @ block
+            slope_shared = slope_shared + of_data
+            factors[number] = (cho_factor(hessian + np.diag(of_own)), hessian)
+        steepest = max(float(np.abs(slope_shared).max()), float(np.abs(slopes).max(initial=0.0)))
+        if steepest <= TOLERANCE * max(len(rows), 1):
+            return Coefficients(shared, own)
+        right = -slope_shared
+        for number, (factor, hessian) in factors.items():
+            # own step d_j solves (H + P) d_j = -slope_j - H d, and d what is left when they are put in.
+            curvature = curvature + hessian - hessian @ cho_solve(factor, hessian)
+            right = right + hessian @ cho_solve(factor, slopes[number])
+        step = np.linalg.solve(curvature + np.diag(np.where(of_shared == 0, 1e-9, 0.0)), right)
+        steps = np.zeros_like(own)
+        for number, (factor, hessian) in factors.items():
+            steps[number] = cho_solve(factor, -slopes[number] - hessian @ step)
+        length = 1.0
+        while length > 2**-30:
+            ahead = loss(shared + length * step, own + length * steps)
+            if ahead <= value:
+                break
+            length /= 2
+        else:
+            if steepest <= np.sqrt(TOLERANCE) * max(len(rows), 1):
+                return Coefficients(shared, own)  # as near as doubles come
+            raise FitError(f"no minimum of the loss found (slope {steepest:.1g})")
+        shared, own, value = shared + length * step, own + length * steps, ahead
+    raise FitError(f"no minimum of the loss found in {STEPS} steps (slope {steepest:.1g})")
+
+
+def rates(rows: Rows) -> Floats:
+    """By journey, the share that reaches the goal when treated, and in control, each drawn to that of all journeys like 30 entries.
+
+    Without anybody in control the second is the first: that nothing is caused is all that can be said.
+    """
+    shares = []
+    for is_arm in (rows.is_treated, ~rows.is_treated):
+        entries = np.bincount(rows.journey[is_arm], minlength=len(rows.journey_ids)).astype(np.float64)
+        goals = np.bincount(rows.journey[is_arm], rows.goal[is_arm], minlength=len(rows.journey_ids))
+        total = float(entries.sum())
+        shares.append((goals + DRAWN * goals.sum() / total) / (entries + DRAWN) if total else np.full(len(entries), np.nan))
+    treated, control = shares
+    treated = np.where(np.isnan(treated), control, treated)
+    return np.column_stack([treated, np.where(np.isnan(control), treated, control)])
+
+
+DRAWN = 30
+"""Entries that the rate of all journeys counts for in that of one."""
+
+
+def overall(rows: Rows) -> tuple[float, float]:
+    """Return the rates of a journey that nobody has entered: those of all journeys."""
+    shares = [float(rows.goal[is_arm].mean()) if is_arm.any() else np.nan for is_arm in (rows.is_treated, ~rows.is_treated)]
+    treated, control = shares
+    treated = control if np.isnan(treated) else treated
+    return treated, treated if np.isnan(control) else control
+
+
+def _standard(basis: Basis, rows: Rows) -> Floats:
+    return (basis.matrix(rows.features) - basis.means) / basis.scales
+
+
+def _probability(logits: Floats) -> Floats:
+    return np.clip(1 / (1 + np.exp(-logits)), LEAST, MOST)
+
+
+def _losses(probability: Floats, goal: np.ndarray) -> Floats:
+    return -np.log(np.where(goal, probability, 1 - probability))
+
+
+def _error_of_mean(values: Floats, customer: np.ndarray) -> float:
+    """Return the standard error of the mean of rows of which those of one customer are not independent."""
+    customers = len(np.unique(customer))
+    if customers < 2:  # of one nothing can be told
+        return float("inf")
+    sums = np.bincount(customer, values - values.mean())
+    return float(np.sqrt(np.sum(sums**2) * customers / (customers - 1)) / len(values))
