@@ -102,10 +102,10 @@ class Past:
         for day in self._days(first):
             if day not in self._outcomes:
                 self._outcomes[day] = self._read(day)
-        everything = pl.concat([pl.DataFrame(schema=_SCHEMA), *(self._outcomes[day] for day in sorted(self._outcomes))])
+        matured = pl.concat([pl.DataFrame(schema=_SCHEMA), *(self._outcomes[day] for day in sorted(self._outcomes))])
         is_held_out_by_journeys = any(journey.holdout > 0 for journey in self.portfolio.journeys)
         counts = (pl.col("entered_on") >= first) & (~pl.col("is_of_policy") | (not is_held_out_by_journeys))
-        return everything.filter(counts).drop("is_of_policy").sort("entered_on", "customer_id", "journey_id")
+        return matured.filter(counts).drop("is_of_policy").sort("entered_on", "customer_id", "journey_id")
 
     def _first(self) -> date:
         assert self.portfolio.learning is not None

@@ -58,7 +58,7 @@ def decide(
     ``delivered``: the assignments that messages of today were delivered for, if the day was activated before: they stand, and take
     their places first. ``absorbed``: who is somebody else by now (``identity.map.absorbed``), as far as these were written to under
     older names. ``arms``: who draws lots by another name than their own (``identity.map.arms``). ``probabilities``: what was learned of
-    goals; it decides where ``learning.use`` is ``live``, and else is written down beside the score.
+    goals; in use ``live`` it decides, and else is written down beside the score.
     """
     people = profiles.select(columns_needed(portfolio, probabilities)).sort("customer_id").collect()
     require_fits(people.height, MOST_CUSTOMERS, "customers", WIDER_CUSTOMERS)

@@ -53,14 +53,14 @@ class Basis:
     @classmethod
     def of(cls, rows: pl.DataFrame, features: Mapping[str, pl.DataType]) -> Self:
         """Find where bounds lie in these rows; what is the same for all of them says nothing, and is left out."""
-        found = tuple(_feature(name, rows[name]) for name in features)
-        values = _columns(rows, found)
+        bounded = tuple(_feature(name, rows[name]) for name in features)
+        values = _columns(rows, bounded)
         terms = []
         for name, column in values.items():
             mean, scale = float(np.mean(column)), float(np.std(column))
             if scale > UNIT:
                 terms.append(Term(name, rounded(mean), rounded(scale)))
-        return cls(found, tuple(terms))
+        return cls(bounded, tuple(terms))
 
     def matrix(self, rows: pl.DataFrame) -> Floats:
         """Return a row per row and a column per term, each between 0 and 1 and a multiple of ``UNIT``."""

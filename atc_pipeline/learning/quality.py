@@ -77,8 +77,8 @@ def model_quality(outcomes: pl.LazyFrame, rates: pl.DataFrame) -> pl.DataFrame:
     known = rates.lazy().drop_nulls("journey_id")
     general = rates.filter(pl.col("journey_id").is_null())
     rate, baseline_rate = (pl.lit(general[name][0] if general.height else None, pl.Float64) for name in ("rate", "baseline_rate"))
-    said = pl.when(pl.col("arm") == TREATED)
-    chance = said.then(pl.coalesce("rate", rate)).otherwise(pl.coalesce("baseline_rate", baseline_rate)).clip(LEAST, MOST)
+    in_arm = pl.when(pl.col("arm") == TREATED)
+    chance = in_arm.then(pl.coalesce("rate", rate)).otherwise(pl.coalesce("baseline_rate", baseline_rate)).clip(LEAST, MOST)
     named = (
         rows.filter((pl.col("propensity_source") != PRIOR) & pl.col("expected").is_not_null())
         .join(known, on="journey_id", how="left")

@@ -30,8 +30,8 @@ TOGETHER = (
     ("audience_members", "audience_changes"),
     ("audience_syncs", "answers"),
     (
-        "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "journey_outcomes",
-        "long_outcomes",
+        "scored_candidates", "journey_state", "journey_assignments", "journey_funnel", "journey_entries", "entry_profiles",
+        "journey_outcomes", "long_outcomes", "goal_models",
     ),
     (
         "path_steps",

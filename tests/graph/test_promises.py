@@ -34,9 +34,9 @@ FULL = (
     .replace(
         "traits:",
         "metrics: {revenue: {sum: revenue, of: Order Completed}}\n"
-        "measurement: {money: revenue, window_days: 1, long_days: 1, late_days: 0}\ntraits:",
+        "measurement: {money: revenue, window_days: 1, long_days: 1, late_days: 0}\nlearning: {use: shadow}\ntraits:",
     )
-    .replace("policy: {", "policy: {suppress: [{from: 2026-05-01, to: 2026-05-01}], ")
+    .replace("policy: {", "policy: {explore: 0.005, suppress: [{from: 2026-05-01, to: 2026-05-01}], ")
 )
 """As many enter the last journey on the last day as may, and who is in another is told of; a channel has hours, a cap and places."""
 
@@ -308,7 +308,7 @@ CONTENT_IS_TEA = pl.col("content") == "tea_2"
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes", "uplift", "segment_matrix",
+    "journey_funnel", "customer_metrics", "journey_entries", "entry_profiles", "goal_models", "journey_outcomes", "long_outcomes", "uplift", "segment_matrix",
     "path_steps", "path_durations", "path_summary", "journey_attribution", "journey_movement", "journey_alternatives",
     "journey_described",
     "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",

@@ -73,8 +73,10 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     ),
     "journey_outcomes": {
         "arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "entry_number": (0,), "variant_probability": SHARES, "window_days": (0,),
-        "delivered": COUNTS, "measured_days": COUNTS,
+        "delivered": COUNTS, "measured_days": COUNTS, "expected": SHARES, "propensity_source": WORDS,
     },
+    "entry_profiles": {},
+    "goal_models": {"part": WORDS, "entries": COUNTS, "goals": COUNTS, "controls": COUNTS, "source": WORDS},
     "long_outcomes": {"arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "long_days": (0,)},
     "path_steps": {"position": (0,), "sent": COUNTS, "responses": COUNTS},
     "path_durations": {
