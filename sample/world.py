@@ -17,7 +17,7 @@ not: anything of the pipeline. A world writes lines of the Segment Spec, and hea
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -61,6 +61,9 @@ class Planted:
     length_days: int = 7
     holdout: float = 0.3
     effect: Effect = field(default_factory=Effect)
+    priority: int = 0
+    kinds: tuple[str, ...] = ()
+    """Only people of these kinds qualify; of all if none is named."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,12 @@ class Scenario:
     has_two_ids: float = 0.02
     late: float = 0.02
     too_late: float = 0.001
+    goal_days: int | None = None
+    """Days in which an order is the goal of a journey; without, journeys have none."""
+    policy: Mapping[str, object] = field(default_factory=dict)
+    """More of ``policy`` in ``journeys.yaml``."""
+    learning: str | None = None
+    """``learning.use``."""
 
 
 def _same(share: float) -> tuple[float, float, float]:
@@ -90,7 +99,21 @@ CARE = Planted("care", "ski", effect=Effect(rate=(0.3, 0.15, 0.05), basket=_same
 NEWS = Planted("news", "garden")
 PESTER = Planted("pester", "poker", steps=(1, 2, 3, 4), effect=Effect(rate=_same(-0.12), churn=_same(0.4), delay=1, ends=14))
 
+PUSHED = (
+    Planted("lift", "tea", effect=Effect(rate=_same(0.25)), holdout=0.2),
+    Planted("care", "ski", effect=Effect(rate=(0.35, 0.1, -0.1)), holdout=0.2),
+    Planted("news", "garden", holdout=0.2, priority=20),
+    Planted("pester", "poker", effect=Effect(rate=_same(-0.15), churn=_same(0.2)), holdout=0.2, priority=40),
+)
+"""What is pushed most does least: who learns does otherwise."""
+BEST = tuple(replace(planted, kinds=kinds, priority=0) for planted, kinds in zip(PUSHED, (KINDS[1:], KINDS[:1]), strict=False))
+"""By kind of person, the journey that is worth most to them: what somebody would do who knew it all."""
+CHOOSING = Scenario(PUSHED, views=0.25, goal_days=14, policy={"cap": "{days: 21, starts: '1'}", "explore": 0.1, "prior_propensity": 0.1})
+
 SCENARIOS: Mapping[str, Scenario] = {
+    "choosing by prior": CHOOSING,
+    "choosing by learning": replace(CHOOSING, policy={**CHOOSING.policy, "score": "uplift * (1 + priority / 100.0)"}, learning="live"),
+    "choosing by truth": replace(CHOOSING, journeys=BEST),
     "planted": Scenario((WELCOME, CARE, NEWS, PESTER)),
     "busy": Scenario((WELCOME,), policy_holdout=0.05, views=0.25),
     "nothing": Scenario(tuple(Planted(journey.id, journey.viewed, journey.steps) for journey in (WELCOME, CARE, NEWS, PESTER))),
@@ -366,6 +389,13 @@ class World:
             f"  viewed_{journey.viewed}: {{count: Product Viewed, where: \"category = '{journey.viewed}'\", within_days: 3}}"
             for journey in journeys
         )
+        scenario = self.scenario
+        policy = {"holdout": scenario.policy_holdout, "none": '"0"', **scenario.policy}
+        if scenario.goal_days is not None:
+            traits += "\n  kind: {profile: kind, type: string}\n  orders_28d: {count: Order Completed, within_days: 28}"
+            traits += "\n  spend_28d: {sum: revenue, of: Order Completed, within_days: 28}"
+        rules = ", ".join(f"{key}: {value}" for key, value in policy.items())
+        learning = "" if scenario.learning is None else f"learning: {{use: {scenario.learning}}}\n"
         return f"""version: "1"
 calendar: {{timezone: UTC, starts_on: {FIRST}}}
 channels:
@@ -375,16 +405,19 @@ traits:
 metrics:
   revenue: {{sum: revenue, of: Order Completed}}
 measurement: {{money: revenue, window_days: {WINDOW_DAYS}, before_days: {WINDOW_DAYS}, long_days: {LONG_DAYS}, expected_customers: 400}}
-journeys:
-{"".join(_journey(journey) for journey in journeys)}policy: {{holdout: {self.scenario.policy_holdout}, none: "0"}}
+{learning}journeys:
+{"".join(_journey(journey, scenario.goal_days) for journey in journeys)}policy: {{{rules}}}
 """
 
 
-def _journey(journey: Planted) -> str:
+def _journey(journey: Planted, goal_days: int | None) -> str:
     steps = ", ".join(f"{{day: {day}, channel: email, content: {journey.id}_{day}}}" for day in journey.steps)
+    of_kind = f" and kind in ({', '.join(repr(kind) for kind in journey.kinds)})" if journey.kinds else ""
+    more = f"    priority: {journey.priority}\n" if journey.priority else ""
+    more += "" if goal_days is None else f"    goal: {{event: Order Completed, within_days: {goal_days}}}\n    exit_on_goal: false\n"
     return f"""  - id: {journey.id}
     length_days: {journey.length_days}
-    queue: {{where: "viewed_{journey.viewed} > 0"}}
+{more}    queue: {{where: "viewed_{journey.viewed} > 0{of_kind}"}}
     channels: [email]
     reentry: {{after_days: {WINDOW_DAYS + 7}}}
     holdout: {journey.holdout}

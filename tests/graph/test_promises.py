@@ -308,7 +308,8 @@ CONTENT_IS_TEA = pl.col("content") == "tea_2"
 SCHEMAS = (
     "raw_events", "rejected_events", "identity_map", "identity_changes", "customer_activity", "feature_coverage", "customer_profiles",
     "purchase_models", "micro_segment_memberships", "journey_queues", "scored_candidates", "journey_state", "journey_assignments",
-    "journey_funnel", "customer_metrics", "journey_entries", "entry_profiles", "goal_models", "journey_outcomes", "long_outcomes", "uplift", "segment_matrix",
+    "journey_funnel", "customer_metrics", "journey_entries", "entry_profiles", "goal_models", "journey_outcomes", "long_outcomes",
+    "uplift", "segment_matrix",
     "path_steps", "path_durations", "path_summary", "journey_attribution", "journey_movement", "journey_alternatives",
     "journey_described",
     "outbound_messages", "rendered_messages", "content_library", "activation", "audience_members",
