@@ -128,14 +128,14 @@ def _value(report: Report, limit: float) -> str | None:
     of = report.value
     if of is None or of.high is None or of.high >= limit:
         return None
-    return f"it would have earned less: {of.says}"
+    return f"it would have earned {of.difference or 0.0:+,.2f} per decision, {of.high:+,.2f} at most"
 
 
 def _unsupported(report: Report, limit: float) -> str | None:
     of = report.value
     if of is None or of.unsupported <= limit:
         return None
-    return f"{of.unsupported:.1%} of what it would draw was never drawn, so that nobody can tell what comes of it".replace("%", " %")
+    return f"{words.percent(of.unsupported)} of what it would draw was never drawn before"
 
 
 def _listed(parts: list[str]) -> str:
