@@ -1,17 +1,18 @@
-"""What came of it: the segment matrix, what a marketer looks at first; and what journeys are worth, against who was held out."""
+"""What came of it: the segment matrix, what a marketer looks at first; what journeys are worth, against who was held out; and how
+well goals were foretold."""
 
 import dagster as dg
 
 from assets.daily import after, daily, days_of, each_day
 from assets.shown.matrix import picture_of
-from assets.shown.proof import proof_of
-from atc_pipeline.days.outcomes import Matrix, Uplift
+from assets.shown.proof import learning_of, proof_of
+from atc_pipeline.days.outcomes import Matrix, Quality, Uplift
 from resources.journeys import JourneysFile
 from resources.storage.lake import Lake
 
 
 def outcome_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Build ``segment_matrix`` and ``uplift``."""
+    """Build ``segment_matrix``, ``uplift`` and ``model_quality``."""
 
     @dg.asset(name="segment_matrix", **daily(partitions, "decisions", after(["micro_segment_memberships", "journey_assignments"])))
     def matrix(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
@@ -32,4 +33,12 @@ def outcome_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDe
         context.add_asset_metadata(proof_of(lake, portfolio, last), asset_key="uplift", partition_key=last.isoformat())
         return dg.MaterializeResult()
 
-    return [matrix, uplift]
+    @dg.asset(**daily(partitions, "proof", after(["journey_outcomes", "goal_models"])))
+    def model_quality(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+        """Of what matured on the day, by what was said at the entry. The last day of a run shows what is learned, and how well it does."""
+        portfolio, last = journeys.load(), days_of(context)[-1]
+        each_day(context, lake, Quality(lake, portfolio))
+        context.add_asset_metadata(learning_of(lake, portfolio, last), asset_key="model_quality", partition_key=last.isoformat())
+        return dg.MaterializeResult()
+
+    return [matrix, uplift, model_quality]

@@ -20,6 +20,7 @@ from atc_pipeline.certificate.claim import Claim, Scale
 from atc_pipeline.certificate.estimator import estimator_is_right
 from atc_pipeline.certificate.faults import broken_worlds_are_noticed
 from atc_pipeline.certificate.future import future_is_not_seen
+from atc_pipeline.certificate.learned import learning_helps
 from atc_pipeline.certificate.pipeline import pipeline_claims
 from atc_pipeline.certificate.real import real_money_is_right
 from atc_pipeline.certificate.verdicts import broken_is_noticed, knows_when_it_cannot, looking_is_safe, many_are_safe
@@ -36,6 +37,7 @@ def _on_worlds(scale: Scale) -> Iterator[Claim]:
     yield from pipeline_claims(scale, world.make, Trials())
     yield broken_worlds_are_noticed(scale, world.make, Trials())
     yield future_is_not_seen(scale, world.make, Trials())
+    yield learning_helps(scale, world.make, Trials())
     yield from real_money_is_right(scale, households.make, Trials())
 
 

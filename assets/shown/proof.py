@@ -10,6 +10,8 @@ import dagster as dg
 from assets.shown.facts import Facts
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.reports.booklet import booklet
+from atc_pipeline.reports.learning import headline as learned
+from atc_pipeline.reports.learning import learning
 from atc_pipeline.reports.markdown import embedded, markdown
 from atc_pipeline.reports.page import Page
 from atc_pipeline.reports.paths import paths
@@ -28,6 +30,12 @@ def proof_of(lake: Lake, portfolio: Portfolio, day: date) -> Facts:
     """Show what is proved by the end of a day."""
     findings = gather(lake, portfolio, day, with_journeys=False)
     return {"says": headline(findings), **_shown(proof(findings))}
+
+
+def learning_of(lake: Lake, portfolio: Portfolio, day: date) -> Facts:
+    """Show what is learned by the end of a day, and how well it did."""
+    findings = gather(lake, portfolio, day, with_journeys=False)
+    return {"says": learned(findings), **_shown(learning(findings)), "standing": "described, not proved"}
 
 
 def paths_of(lake: Lake, portfolio: Portfolio, day: date) -> Facts:

@@ -88,5 +88,5 @@ class Driven:
         return frame
 
 
-SHOWN = ("matrix", "members", "uplift", "paths")
+SHOWN = ("matrix", "members", "uplift", "quality", "paths")
 """Steps of which no entry and no outcome is made."""

@@ -44,6 +44,7 @@ class Course:
             "decision": decision.Decision(store, portfolio, delivered, shard=shard),
             "matrix": outcomes.Matrix(store, portfolio),
             "uplift": outcomes.Uplift(store, portfolio),
+            "quality": outcomes.Quality(store, portfolio),
             "paths": paths.Described(store, portfolio),
             "messages": activation.Messages(store, portfolio),
             "members": audiences.Members(store, portfolio),

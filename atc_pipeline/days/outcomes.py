@@ -1,4 +1,4 @@
-"""A day of outcomes: the segment matrix, and what journeys are worth.
+"""A day of outcomes: the segment matrix, what journeys are worth, and how well goals were foretold.
 
 What belongs here: what a day of each reads. What does not: counting (``outcomes.matrix``), estimating (``outcomes.uplift``), pictures.
 """
@@ -14,6 +14,8 @@ from atc_pipeline.days.growing import Growing
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning.quality import model_quality
+from atc_pipeline.learning.tables import JOURNEY, MODEL_QUALITY, SHARED
 from atc_pipeline.outcomes.matrix import segment_matrix
 from atc_pipeline.outcomes.tables import columns_of, journey_entries, journey_outcomes, long_outcomes
 from atc_pipeline.outcomes.uplift import RUN_RATE_DAYS, Evidence, estimate_uplift
@@ -76,6 +78,29 @@ _UNREAD = {
     "goal_within_days", "is_quiet", "portfolio", "goal_on", "ended_on", "ended_reason", "withheld", "window_days", "measured_days",
 }  # fmt: skip
 """Columns of entries and outcomes that no estimate reads."""
+
+
+class Quality:
+    """Says how well the probabilities did that were said at entry, of what matured on the day."""
+
+    made_by = None
+
+    def __init__(self, store: Store, portfolio: Portfolio) -> None:
+        self.store, self.portfolio = store, portfolio
+
+    def make(self, day: date) -> Tables:
+        """Return ``model_quality``; nothing is in it where nothing is learned."""
+        if self.portfolio.learning is None:
+            return {"model_quality": pl.DataFrame(schema=MODEL_QUALITY.schema)}
+        rates = (
+            self.store.lazy("goal_models", day)
+            .filter(pl.col("part").is_in([SHARED, JOURNEY]) & pl.col("name").is_in(["rate", "baseline_rate"]))
+            .collect()
+            .pivot("name", index="journey_id", values="value")
+        )
+        lacking = [pl.lit(None, pl.Float64).alias(name) for name in ("rate", "baseline_rate") if name not in rates.columns]
+        rows = model_quality(self.store.lazy("journey_outcomes", day), rates.with_columns(lacking))
+        return {"model_quality": rows.select(pl.lit(day).alias("date"), pl.all()).cast(MODEL_QUALITY.schema)}
 
 
 class Late:

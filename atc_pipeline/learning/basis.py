@@ -98,6 +98,11 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS - 1}e}")
 
 
+def feature_of(term: str) -> str:
+    """Name the feature that a term is made of."""
+    return term.rstrip("?").partition(">")[0]
+
+
 def _feature(name: str, values: pl.Series) -> Feature:
     if values.dtype == pl.Boolean():
         return Feature(name, 0.0, 1.0, ())

@@ -14,7 +14,7 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from atc_pipeline.journeys.portfolio import Learning, Portfolio
-from atc_pipeline.learning.basis import KNOTS, Basis, Feature, Floats, Term, exactly, rounded
+from atc_pipeline.learning.basis import KNOTS, Basis, Feature, Floats, Term, exactly, feature_of, rounded
 from atc_pipeline.learning.fit import LEAST, MOST, FitError, Rows, fit, overall, rates
 from atc_pipeline.learning.tables import BASIS, GOAL_MODELS, JOURNEY, QUALITY, SHARED
 from atc_pipeline.rules.numbers import significant
@@ -334,7 +334,7 @@ class GoalProbabilities:
         parts = ((basis.matrix(profile)[0] - basis.means) / basis.scales) * coefficients[1:-1]
         sums: dict[str, float] = {}
         for term, part in zip(basis.terms, parts, strict=True):
-            name = _feature_of(term)
+            name = feature_of(term.name)
             sums[name] = sums.get(name, 0.0) + float(part)
         return dict(sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0])))
 
@@ -407,7 +407,3 @@ def _basis_of(rows: pl.DataFrame) -> Basis | None:
         ),
         tuple(Term(name, numbers[f"{name}:mean"], numbers[f"{name}:scale"]) for name in terms),
     )
-
-
-def _feature_of(term: Term) -> str:
-    return term.name.rstrip("?").partition(">")[0]

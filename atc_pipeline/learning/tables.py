@@ -77,4 +77,4 @@ MODEL_QUALITY = Table(
     ),
 )
 
-TABLES: tuple[Entry, ...] = (entry_profiles, GOAL_MODELS)
+TABLES: tuple[Entry, ...] = (entry_profiles, GOAL_MODELS, MODEL_QUALITY)

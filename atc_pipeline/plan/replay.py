@@ -14,13 +14,14 @@ from atc_pipeline.days.entries import Versions
 from atc_pipeline.decision import tables
 from atc_pipeline.explanation.reading import PortfolioOf
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning.tables import GOAL_MODELS, entry_profiles
 from atc_pipeline.outcomes.tables import journey_entries, journey_outcomes, long_outcomes
 from atc_pipeline.tables.store import Store
 from atc_pipeline.tables.table import Table
 
 DECIDED = (tables.SCORED_CANDIDATES, tables.JOURNEY_STATE, tables.JOURNEY_ASSIGNMENTS, tables.JOURNEY_FUNNEL)
 """What is compared."""
-MEASURED = (journey_entries, journey_outcomes, long_outcomes)
+MEASURED = (journey_entries, entry_profiles, journey_outcomes, long_outcomes, lambda _: GOAL_MODELS)
 """What is compared as well, on days that have it: those of older versions have none."""
 STANDS_ON = ("customer_profiles", "micro_segment_memberships", "journey_queues", "customer_metrics")
 """What is read as it was recorded, and may have been made again by another version since."""
@@ -84,7 +85,7 @@ def differences(table: Table, recorded: pl.DataFrame, replayed: pl.DataFrame) ->
     """One row per cell that is another, as ``DIFFERENCES``; a row that is on one side only differs in its key."""
     if recorded.equals(replayed):
         return pl.DataFrame(schema=DIFFERENCES)
-    key = pl.concat_str(*(pl.col(name).cast(pl.String) for name in table.key), separator=" ").alias("key")
+    key = pl.concat_str(*(pl.col(name).cast(pl.String) for name in table.key), separator=" ", ignore_nulls=True).alias("key")
     both = recorded.select(key, recorded=pl.struct(pl.all())).join(
         replayed.select(key, replayed=pl.struct(pl.all())), on="key", how="full", coalesce=True
     )

@@ -1,6 +1,6 @@
-"""All pages of a day as one file: proof first, then each journey, then paths.
+"""All pages of a day as one file: proof first, then each journey, then what is learned, then paths.
 
-What belongs here: which pages there are. What does not: what is on them (``proof``, ``journey``, ``paths``), writing files.
+What belongs here: which pages there are. What does not: what is on them (``proof``, ``journey``, ``learning``, ``paths``), writing files.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from atc_pipeline.reports import wording
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.html import html
 from atc_pipeline.reports.journey import journey
+from atc_pipeline.reports.learning import learning
 from atc_pipeline.reports.page import Page
 from atc_pipeline.reports.paths import paths
 from atc_pipeline.reports.proof import proof
@@ -30,7 +31,8 @@ def booklet(findings: Findings) -> str:
 
 def pages(findings: Findings) -> Sequence[Page]:
     """List the pages of a day."""
-    return [proof(findings), *(journey(journey_id, findings) for journey_id in _journeys(findings)), paths(findings)]
+    learned = [learning(findings)] if findings.portfolio.learning is not None else []
+    return [proof(findings), *(journey(journey_id, findings) for journey_id in _journeys(findings)), *learned, paths(findings)]
 
 
 def _journeys(findings: Findings) -> Sequence[str]:

@@ -11,6 +11,8 @@ from functools import cached_property
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Journey, Portfolio
+from atc_pipeline.learning.quality import BY_JOURNEY, JUDGED
+from atc_pipeline.learning.tables import GOAL_MODELS, MODEL_QUALITY
 from atc_pipeline.outcomes.tables import (
     JOURNEY_ALTERNATIVES,
     JOURNEY_ATTRIBUTION,
@@ -53,8 +55,9 @@ def _empty(table: Table) -> pl.DataFrame:
 class Findings:
     """What is known at the end of a day; a frame without rows is one that is not there.
 
-    ``delivered``: messages delivered for entries, as far as these have matured. ``since``: from which day of entry on, where not all count.
-    ``called``: names of journeys by id.
+    ``models``: ``goal_models`` of the day. ``quality``: ``model_quality`` of the last weeks; ``judged``: the entries it is of;
+    ``lately``: by journey, of the last days. ``delivered``: messages delivered for entries, as far as these have matured. ``since``: from
+    which day of entry on, where not all count. ``called``: names of journeys by id.
     """
 
     day: date
@@ -69,6 +72,10 @@ class Findings:
     funnel: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FUNNEL))
     curves: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CURVES))
     velocity: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=VELOCITY))
+    models: pl.DataFrame = field(default_factory=lambda: _empty(GOAL_MODELS))
+    quality: pl.DataFrame = field(default_factory=lambda: _empty(MODEL_QUALITY))
+    judged: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=JUDGED))
+    lately: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=BY_JOURNEY))
     delivered: int | None = None
     since: date | None = None
 

@@ -3,6 +3,7 @@
 What belongs here: which days of which tables are read. What does not: what is said of them (``proof``, ``journey``, ``paths``).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -11,6 +12,8 @@ import polars as pl
 from atc_pipeline.days.outcomes import Uplift
 from atc_pipeline.identity.map import absorbed
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning.quality import BY_JOURNEY, DAYS, JUDGED, by_journey, judged
+from atc_pipeline.learning.tables import GOAL_MODELS, MODEL_QUALITY
 from atc_pipeline.outcomes.attribution import attribute_closed
 from atc_pipeline.outcomes.cumulated import cumulate
 from atc_pipeline.outcomes.movement import comparable
@@ -51,6 +54,8 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
     if since is not None:
         return _narrowed(store, portfolio, matured.filter(pl.col("entered_on") >= since), day, since, with_journeys=with_journeys)
 
+    lately = [known for known in days if known > day - timedelta(days=FUNNEL_DAYS)] if portfolio.learning is not None else []
+
     def of_day(table: Table) -> pl.DataFrame:
         return store.lazy(table.name, day).collect() if store.has(table.name, day) else pl.DataFrame(schema=table.schema)
 
@@ -67,8 +72,22 @@ def gather(store: Store, portfolio: Portfolio, day: date, since: date | None = N
         funnel=_funnel(store, matured, day, day - timedelta(days=FUNNEL_DAYS - 1)) if with_journeys else pl.DataFrame(schema=FUNNEL),
         curves=_curves(store, portfolio, matured, day) if with_journeys else pl.DataFrame(schema=CURVES),
         velocity=_velocity(*_durations(store, day), of_day(PATH_SUMMARY), day),
+        models=of_day(GOAL_MODELS),
+        quality=_of_days(store, MODEL_QUALITY, lately),
+        judged=_judged(store, lately),
+        lately=pl.concat([pl.DataFrame(schema=BY_JOURNEY), *(by_journey(store.lazy("journey_outcomes", at)) for at in lately[-DAYS:])]),
         delivered=_delivered(store, matured, of_day(JOURNEY_MOVEMENT), day),
     )
+
+
+def _of_days(store: Store, table: Table, days: Sequence[date]) -> pl.DataFrame:
+    rows = store.scan(table.name, days, may_lack=True)
+    return pl.DataFrame(schema=table.schema) if rows is None else rows.select(*table.schema).collect()
+
+
+def _judged(store: Store, days: Sequence[date]) -> pl.DataFrame:
+    """Return the entries that matured on these days and whose probability was learned."""
+    return pl.concat([pl.DataFrame(schema=JUDGED), *(judged(store.lazy("journey_outcomes", day)).collect() for day in days)])
 
 
 def _narrowed(store: Store, portfolio: Portfolio, matured: pl.LazyFrame, day: date, since: date, *, with_journeys: bool) -> Findings:

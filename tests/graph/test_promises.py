@@ -278,6 +278,23 @@ def an_entry_otherwise(**values: object) -> Break:
     return broken
 
 
+def none_came(world: World) -> str:
+    """Add entries of which nine in ten were to reach the goal, and none did."""
+    row = world.lake.read("journey_outcomes", LAST).row(0, named=True)
+    known = row | {"goal": False, "expected": 0.9, "propensity_source": "rates", "contaminated": False, "is_drawn": False}
+    more = [known | {"customer_id": f"c{number}"} for number in range(900, 920)]
+    world.edit("journey_outcomes", lambda rows: pl.concat([rows, pl.DataFrame(more, schema=rows.schema)]))
+    return str(row["journey_id"])
+
+
+def a_judgement_twice(world: World) -> str:
+    """Add a row of quality twice: here nothing is learned."""
+    blank = {name: 0 if dtype.is_numeric() else None for name, dtype in world.lake.read("model_quality", LAST).schema.items()}
+    row = blank | {"date": LAST, "journey_id": "rescue"}
+    world.edit("model_quality", lambda rows: pl.concat([rows, pl.DataFrame([row, row], schema=rows.schema)]))
+    return "multiple_fields_uniqueness"
+
+
 def nobody_answered_twice(world: World) -> str:
     """Add a row of an average twice: here nothing is one."""
     table = "journey_satisfaction"
@@ -405,6 +422,15 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
         "a conversion more": edited("path_durations", str(LAST), pl.col("path") == "welcome", converted=9),
         "money less": edited("journey_attribution", str(LAST), JOURNEY == "welcome", value_linear=1.0),
     },
+    "goal_models.model_could_be_fitted": {
+        "no minimum": edited("goal_models", "no minimum", pl.col("part") == "shared", note="no minimum", source="rates")
+    },
+    "goal_models.score_asks_what_is_caused": {
+        "half of them would have anyway": edited(
+            "goal_models", "welcome", JOURNEY == "welcome", name="baseline_rate", value=0.5, source="rates"
+        )
+    },
+    "model_quality.goals_as_foretold": {"none came": none_came},
     "uplift.control_is_silent": {
         "an event of ours says so": of_a_journey(sent_to_control=1),
         "it was delivered": delivered_to_control,
@@ -483,12 +509,16 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
     **{f"{table}.schema": {"a key twice": a_key_twice(table)} for table in SCHEMAS},
     "sent_events.schema": {"a key twice": an_event_twice},
     "journey_satisfaction.schema": {"a key twice": nobody_answered_twice},
+    "model_quality.schema": {"a key twice": a_judgement_twice},
 }  # fmt: skip
 """By check: what is wrong, and how to make it so."""
 
 YELLOW = {
     "journey_outcomes.late_share",
     "uplift.null_effect",
+    "goal_models.model_could_be_fitted",
+    "goal_models.score_asks_what_is_caused",
+    "model_quality.goals_as_foretold",
     "raw_events.files_passed_over",
     "raw_events.lines_arrived",
     "audience_members.identifiers_are_plain",

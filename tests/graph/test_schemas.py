@@ -75,6 +75,8 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "entry_number": (0,), "variant_probability": SHARES, "window_days": (0,),
         "delivered": COUNTS, "measured_days": COUNTS, "expected": SHARES, "propensity_source": WORDS,
     },
+    "model_quality": dict.fromkeys(("matured", "goals", "drawn_matured", "drawn_goals"), COUNTS)
+    | dict.fromkeys(("expected", "drawn_expected"), (-0.001,)),
     "entry_profiles": {},
     "goal_models": {"part": WORDS, "entries": COUNTS, "goals": COUNTS, "controls": COUNTS, "source": WORDS},
     "long_outcomes": {"arm": WORDS, "held_out_by": WORDS, "holdout": SHARES, "long_days": (0,)},

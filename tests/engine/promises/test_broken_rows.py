@@ -22,6 +22,7 @@ from atc_pipeline.events.tables import RAW_EVENTS
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.portfolio import EVERYONE_ELSE, NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.learning.tables import GOAL_MODELS
 from atc_pipeline.outcomes.tables import ENTRY, JOURNEY_ATTRIBUTION, MODELS, PATH_DURATIONS, PATH_STEPS, SIGHT, SILENT, UPLIFT
 from atc_pipeline.promises.catalog import MODULES
 
@@ -95,6 +96,7 @@ TABLES = {
     "state": JOURNEY_STATE.schema,
     "syncs": AUDIENCE_SYNCS.schema,
     "uplift": UPLIFT.schema,
+    "goal_models": GOAL_MODELS.schema,
 }
 """The columns of a rule's argument; ``yesterday`` is the rule's first table but where a rule says otherwise."""
 OF_YESTERDAY = {
@@ -119,6 +121,8 @@ KEYS = {
     "miscounted_events": "date",
     "uncredited_conversions": "date",
     "overfull_journeys": "journey_id",
+    "failed_fits": "date",
+    "wasted_propensities": "journey_id",
     "unreadable": "feature",
     "unclear_consent": "feature",
 } | dict.fromkeys(("messages_in_control", "uneven_splits", "unlike_before", "unstable_arms", "proved_of_nothing"), "journey_id")
@@ -410,6 +414,21 @@ SOUND: Mapping[str, Rows] = {
             ]
         }
         for rule in ("messages_in_control", "uneven_splits", "unlike_before", "unstable_arms", "proved_of_nothing")
+    },
+    "failed_fits": {
+        "goal_models": [
+            {"part": "shared", "name": "g", "source": "model"},
+            {"part": "shared", "name": "tau", "source": "model"},
+            {"part": "shared", "name": "g", "source": "prior", "note": "3 goals have matured", "date": YESTERDAY},
+        ]
+    },
+    "wasted_propensities": {
+        "goal_models": [
+            {"part": "journey", "journey_id": "once", "name": "baseline_rate", "value": 0.3, "source": "rates"},
+            {"part": "journey", "journey_id": "once", "name": "rate", "value": 0.9, "source": "rates"},
+            {"part": "journey", "journey_id": "twice", "name": "baseline_rate", "value": 0.9, "source": "prior"},
+            {"part": "shared", "name": "baseline_rate", "value": 0.9, "source": "rates"},
+        ]
     },
     "overfull_journeys": {
         "assignments": [
@@ -828,6 +847,24 @@ BROKEN = (
     Broken("unlike_before", "one of two looked at", [], {"uplift": [told_of("once", before_p=0.0009), told_of("twice")]}),
     Broken(
         "unstable_arms", "somebody is in both", ["once"], {"uplift": [told_of("once", unstable=1), told_of("once", "orders", unstable=1)]}
+    ),
+    *(
+        Broken(
+            "failed_fits",
+            f"by {source}",
+            [TODAY],
+            {"goal_models": [{"part": "shared", "name": name, "source": source, "note": "no minimum"} for name in ("g", "tau")]},
+        )
+        for source in ("model", "rates")
+    ),
+    *(
+        Broken(
+            "wasted_propensities",
+            f"by {source}",
+            ["twice"],
+            {"goal_models": [{"part": "journey", "journey_id": "twice", "name": "baseline_rate", "value": 0.31, "source": source}]},
+        )
+        for source in ("model", "rates")
     ),
     *(
         Broken(

@@ -1,0 +1,45 @@
+"""Calibration: what was foretold against what came, a tenth of the entries each, around the line on which both are the same.
+
+What belongs here: drawing tenths that are there. What does not: making them, and what they mean (``reports``).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from atc_pipeline.pictures import drawing, marks
+from atc_pipeline.pictures.axis import Axis
+
+_LEFT, _TOP, _SIDE = 64, 74, 300
+
+
+@dataclass(frozen=True)
+class Tenth:
+    """Entries that were foretold about the same: the mean of it, what came, and in between what chance alone would leave it."""
+
+    expected: float
+    observed: float
+    low: float
+    high: float
+
+
+def draw(title: str, caption: str, tenths: Sequence[Tenth], words: Callable[[float], str]) -> str:
+    """Draw each tenth as a mark with an interval; ``words`` writes a share."""
+    most = max([0.01, *(max(tenth.expected, tenth.observed, tenth.high) for tenth in tenths)])
+    across, upward = Axis(0, most, _LEFT, _SIDE), Axis(0, most, _TOP + _SIDE, -_SIDE)
+    bottom = _TOP + _SIDE
+    parts = [
+        drawing.text(12, 42, caption, ink="faint"),
+        *upward.upward(_LEFT, _LEFT + _SIDE, words),
+        *across.across(_TOP, bottom, words),
+        drawing.text(_LEFT + _SIDE / 2, bottom + 30, "foretold", ink="faint", anchor="middle"),
+        drawing.text(_LEFT, _TOP - 12, "came", ink="faint", anchor="end"),
+        f'<path class="same" stroke-width="1.4" stroke-dasharray="5 4" d="M{_LEFT} {bottom}L{_LEFT + _SIDE} {_TOP}"/>',
+    ]
+    for tenth in tenths:
+        x = across.at(tenth.expected)
+        parts.append(f'<path class="open" stroke-width="1.6" d="M{x:.5g} {upward.at(tenth.low):.5g}V{upward.at(tenth.high):.5g}"/>')
+        parts.append(marks.draw("ring", x, upward.at(tenth.observed), "open"))
+    parts.append(drawing.text(_LEFT + _SIDE + 16, _TOP + 12, "on the broken line: it came as foretold", ink="faint"))
+    width = max(_LEFT + _SIDE + 260, 12 + drawing.LETTER * 1.4 * len(title))
+    colours = {"same": "#667079", "open": "#0b5394"}, {"same": "#8b949e", "open": "#79c0ff"}
+    return drawing.svg(width, bottom + 46, title, parts, *colours)

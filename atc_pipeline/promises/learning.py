@@ -1,0 +1,82 @@
+"""What must hold of what is learned (SPEC 12): that it could be fitted, that it comes true, and that it is used for what it is good for.
+
+What belongs here: promises about models and how well they foretell, and their words. What does not: what promises share (``promise``),
+judging a model (``learning``).
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import polars as pl
+
+from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning.quality import DAYS, by_journey, outside
+from atc_pipeline.learning.tables import JOURNEY, SHARED
+from atc_pipeline.promises.promise import Promise, between, table
+from atc_pipeline.rules.probabilities import PRIOR
+from atc_pipeline.tables.store import Store
+
+OFTEN = 0.3
+"""A goal that more than this share reach who are left alone is hardly caused by a journey."""
+
+
+def failed_fits(goal_models: pl.LazyFrame) -> pl.LazyFrame:
+    """Return days on which a model was to be fitted, and could not: too few goals are no failure."""
+    first = goal_models.filter(pl.col("part") == SHARED).unique("date", keep="first", maintain_order=True)
+    return first.filter(pl.col("note").is_not_null() & (pl.col("source") != PRIOR)).select("date", "fitted_on", "note")
+
+
+def wasted_propensities(goal_models: pl.LazyFrame) -> pl.LazyFrame:
+    """Return journeys whose goal is reached by many who are left alone."""
+    is_rate = (pl.col("part") == JOURNEY) & (pl.col("name") == "baseline_rate") & (pl.col("source") != PRIOR)
+    return goal_models.filter(is_rate & (pl.col("value") > OFTEN)).select("date", "journey_id", baseline="value")
+
+
+def _wasted(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    named = portfolio.policy.score.columns
+    if portfolio.learning is None or "propensity" not in named or "uplift" in named:
+        return pl.DataFrame()
+    known = between(wasted_propensities, table("goal_models"))(store, portfolio, days)
+    return known.filter(pl.col("date") == pl.col("date").max()) if known.height else known
+
+
+def _too_far(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Judge the last of these days: the others were judged when they were the last."""
+    last = max(days)
+    recent = [day for day in (last - timedelta(days=number) for number in reversed(range(DAYS))) if store.has("journey_outcomes", day)]
+    if portfolio.learning is None or not recent:
+        return pl.DataFrame()
+    sums = pl.concat([by_journey(store.lazy("journey_outcomes", day)) for day in recent])
+    far = sorted(id_ for id_, is_far in outside(sums).items() if is_far)
+    told = sums.filter(pl.col("journey_id").is_in(far)).group_by("journey_id").agg(pl.col("matured", "goals", "expected").sum())
+    return told.sort("journey_id").select(date=pl.lit(last), journey_id="journey_id", matured="matured", goals="goals", expected="expected")
+
+
+PROMISES = (
+    Promise(
+        "goal_models",
+        "model_could_be_fitted",
+        "What is learned of goals was fitted when its time had come (SPEC 12). If it fails, `note` says why; the fit before is used "
+        "meanwhile, and it is tried again every day: look at what the features of `learning` hold.",
+        between(failed_fits, table("goal_models")),
+        is_blocking=False,
+    ),
+    Promise(
+        "goal_models",
+        "score_asks_what_is_caused",
+        f"Where more than {OFTEN:.0%} reach a goal who are left alone, the score asks what is caused (SPEC 12). If it fails, name `uplift` "
+        "instead of `propensity` in `policy.score`, and see what `plan` says: who would do it anyway is no reason to send anything.",
+        _wasted,
+        is_blocking=False,
+    ),
+    Promise(
+        "model_quality",
+        "goals_as_foretold",
+        f"Over the last {DAYS} days, goals came as they had been foretold at the entry, within 0.8 to 1.25, but for what chance does once "
+        "in a thousand times (SPEC 12). If it fails on three days in a row, the journey's own rate is used until the next fit: look at "
+        "the page `learning` of the report, and at what has changed for its customers.",
+        _too_far,
+        is_blocking=False,
+    ),
+)
+"""In the order of the lineage."""

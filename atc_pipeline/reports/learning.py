@@ -1,0 +1,208 @@
+"""The page *learning*: what is foretold of goals, whether it decides, how well it did, and what moves it.
+
+What belongs here: which of it is said, and in which order. What does not: what is learned (``learning``), drawing, reading tables.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import polars as pl
+
+from atc_pipeline.explanation.words import all_of, count
+from atc_pipeline.learning.basis import feature_of
+from atc_pipeline.learning.quality import DAYS, HIGH, LOW, outside
+from atc_pipeline.learning.tables import EVERY, JOURNEY, SHARED
+from atc_pipeline.pictures import calibration, curves, figures
+from atc_pipeline.reports import wording
+from atc_pipeline.reports.findings import Findings
+from atc_pipeline.reports.page import Page, Picture, Section, Table
+from atc_pipeline.reports.wording import called
+from atc_pipeline.rules.probabilities import MODEL, PRIOR, RATES
+
+TENTHS = 10
+MOST_FEATURES = 12
+"""Features whose weight is shown: those that move it most."""
+SOURCES = {
+    MODEL: "by the customer: the model",
+    RATES: "by the journey alone: its own rate",
+    PRIOR: "by nobody: what journeys.yaml says (policy.prior_propensity)",
+}
+"""In words, where a probability comes from."""
+HOW_TO_READ = (
+    "A probability is foretold at the entry, by nothing but what had matured on the day before, and never changed afterwards.",
+    "Described means: how well it was foretold says nothing about what a journey causes. That is said under Proof.",
+)
+
+
+def learning(findings: Findings) -> Page:
+    """Tell what is learned, and how well it did."""
+    sections = [
+        *_known(findings),
+        *_calibrated(findings),
+        *_by_week(findings),
+        *_by_journey(findings),
+        *_moved_by(findings),
+        Section("How to read this", lines=HOW_TO_READ),
+    ]
+    return Page("Learning", f"Learning: what is foretold, as of {wording.on(findings.day)}", headline(findings), tuple(sections))
+
+
+def headline(findings: Findings) -> str:
+    """Say in a sentence whether something is learned, and whether it decides."""
+    learned = findings.portfolio.learning
+    if learned is None:
+        return "Nothing is learned: journeys.yaml has no section `learning`."
+    shared = findings.models.filter(pl.col("part") == SHARED)
+    if shared.is_empty():
+        return "Nothing is learned yet."
+    first = shared.row(0, named=True)
+    use = "It decides (live)." if learned.use == "live" else "It is only written down beside the score (shadow)."
+    if first["source"] == PRIOR:
+        return f"Nothing is learned yet: {first['note'] or 'nothing has matured'}. {use}"
+    by = "customers are told apart" if first["source"] == MODEL else "journeys are told apart, customers not: the model foretold no better"
+    return f"Learned from {first['entries']:,} entries with {count(first['goals'], 'goal')}: {by}. {use}"
+
+
+def _known(findings: Findings) -> Iterator[Section]:
+    shared = findings.models.filter(pl.col("part") == SHARED)
+    if shared.is_empty():
+        return
+    first = shared.row(0, named=True)
+    lines = []
+    if first["fitted_on"] is not None:
+        lines.append(
+            f"Fitted on {wording.on(first['fitted_on'])}, from {first['entries']:,} entries that had matured by "
+            f"{wording.on(first['trained_to'])}, {first['controls']:,} of them in control."
+        )
+    if first["log_loss"] is not None:
+        better = first["log_loss_rates"] - first["log_loss"]
+        lines.append(
+            f"The latest fifth of them, foretold from the rest: log-loss {first['log_loss']:.4f}, by the rates of journeys alone "
+            f"{first['log_loss_rates']:.4f} ({'better' if better > 0 else 'worse'} by {abs(better):.4f}); penalty {first['lambda']:g}."
+        )
+    lines += [f"{first['note'][0].upper()}{first['note'][1:]}."] if first["note"] else []
+    rows = findings.models.filter((pl.col("part") == JOURNEY) & pl.col("name").is_in(["rate", "baseline_rate", "tau", "a"]))
+    shared_effect = dict(shared.select("name", "value").iter_rows()).get("tau")
+    table = []
+    for journey_id in findings.journeys:
+        theirs = rows.filter(pl.col("journey_id") == journey_id)
+        if theirs.is_empty():
+            continue
+        numbers = dict(theirs.select("name", "value").iter_rows())
+        own = numbers.get("tau")
+        effect = None if own is None or shared_effect is None else shared_effect + own
+        table.append(
+            (
+                called(journey_id, findings.portfolio),
+                SOURCES[theirs["source"][0]],
+                f"{theirs['entries'][0]:,}",
+                f"{theirs['goals'][0]:,}",
+                figures.share(numbers.get("rate")),
+                figures.share(numbers.get("baseline_rate")),
+                figures.NOTHING if effect is None else f"× {math.exp(effect):.2f}",
+            )
+        )
+    heads = ("journey", "foretold", "entries", "goals", "reach it, treated", "left alone", "odds when treated")
+    of = f"{first['entries']:,} mature entries, treated and control, first ones and later ones."
+    yield Section("What is known", "described", of, (), tuple(lines), None, Table(heads, tuple(table), frozenset({"foretold"})))
+
+
+def _calibrated(findings: Findings) -> Iterator[Section]:
+    judged = findings.judged.sort("expected", "goal")
+    if judged.height < TENTHS:
+        return
+    tenths = []
+    for number in range(TENTHS):
+        first, last = judged.height * number // TENTHS, judged.height * (number + 1) // TENTHS
+        rows = judged[first:last]
+        expected, observed = float(rows["expected"].sum()) / rows.height, float(rows["goal"].sum()) / rows.height
+        error = math.sqrt(max(expected * (1 - expected), 0) / rows.height)
+        tenths.append(calibration.Tenth(expected, observed, max(0.0, expected - 2 * error), min(1.0, expected + 2 * error)))
+    of = f"{judged.height:,} entries that matured in the last thirteen weeks and whose probability was learned, in ten groups by it."
+    says = "; ".join(f"foretold {figures.share(tenth.expected)}, came {figures.share(tenth.observed)}" for tenth in tenths)
+    title = "What was foretold, and what came"
+    caption = "a tenth of the entries each; bars: where chance alone would leave it"
+    picture = Picture(calibration.draw(title, caption, tenths, figures.share), says)
+    table = Table(
+        ("a tenth each, by what was foretold", "foretold", "came"),
+        tuple((f"{number}", figures.share(tenth.expected), figures.share(tenth.observed)) for number, tenth in enumerate(tenths, start=1)),
+    )
+    yield Section("As it was foretold", "described", of, (), (), picture, table, is_drawn=True)
+
+
+def _by_week(findings: Findings) -> Iterator[Section]:
+    rows = findings.quality.filter((pl.col("journey_id") == EVERY) & (pl.col("expected") > 0)).sort("date")
+    weeks = (
+        rows.group_by_dynamic("date", every="1w", closed="left")
+        .agg(pl.col("matured", "goals", "expected", "drawn_matured", "drawn_goals", "drawn_expected").sum())
+        .filter(pl.col("expected") > 0)
+    )
+    if weeks.height < 2:  # of one week there is no line
+        return
+    first = weeks["date"][0]
+    points = [((row["date"] - first).days / 7, row["goals"] / row["expected"]) for row in weeks.to_dicts()]
+    band = [
+        (at, max(0.0, 1 - 2 / math.sqrt(row["expected"])), 1 + 2 / math.sqrt(row["expected"]))
+        for (at, _), row in zip(points, weeks.to_dicts(), strict=True)
+    ]
+    drawn = weeks.sum()
+    lines = [curves.Line("goals that came, by those foretold", points), curves.Line("as foretold", [(at, 1.0) for at, _ in points], band)]
+    picture = curves.draw(
+        "Goals that came, by those foretold", "by week of maturing; the band is what chance alone does", lines, figures.round_value,
+        f"weeks since {wording.on(first)}",
+    )  # fmt: skip
+    of = (
+        f"{int(drawn['matured'][0]):,} entries that matured since {wording.on(first)}; {float(drawn['expected'][0]):,.0f} goals were "
+        f"foretold, {int(drawn['goals'][0]):,} came."
+    )
+    notes = []
+    if drawn["drawn_matured"][0]:
+        notes.append(
+            f"Of those that exploration drew, {int(drawn['drawn_matured'][0]):,}: {float(drawn['drawn_expected'][0]):,.1f} were foretold, "
+            f"{int(drawn['drawn_goals'][0]):,} came."
+        )
+    yield Section("Week by week", "described", of, picture=Picture(picture, of), notes=tuple(notes))
+
+
+def _by_journey(findings: Findings) -> Iterator[Section]:
+    lately = findings.lately
+    if lately.is_empty():
+        return
+    far = outside(lately)
+    sums = lately.group_by("journey_id").agg(pl.col("matured", "goals", "expected").sum()).sort("journey_id")
+    table = Table(
+        ("journey", "entries", "foretold", "came", "came by foretold", ""),
+        tuple(
+            (
+                called(row["journey_id"], findings.portfolio),
+                f"{row['matured']:,}",
+                f"{row['expected']:,.1f}",
+                f"{row['goals']:,}",
+                f"{row['goals'] / row['expected']:.2f}" if row["expected"] else figures.NOTHING,
+                "too far" if far.get(row["journey_id"]) else "",
+            )
+            for row in sums.to_dicts()
+        ),
+        frozenset({""}),
+    )
+    names = [called(id_, findings.portfolio) for id_, is_far in far.items() if is_far]
+    note = (
+        f"{all_of(names)}: outside of {LOW:g} to {HIGH:g}, which chance does less than once in a thousand times. Three days in a row, and "
+        "the journey's own rate is used until the next fit."
+    )
+    of = f"Entries that matured in the last {DAYS} days, by the probabilities as they were foretold at the entry."
+    yield Section("Journey by journey", "described", of, table=table, notes=(note,) if names else ())
+
+
+def _moved_by(findings: Findings) -> Iterator[Section]:
+    """Show which features move the logit most: a standard deviation of a term each, added up over the terms of a feature."""
+    weights = findings.models.filter((pl.col("part") == SHARED) & pl.col("name").str.starts_with("w:")).select("name", "value")
+    if weights.is_empty():
+        return
+    of_features = [(feature_of(name.removeprefix("w:")), float(value)) for name, value in weights.iter_rows()]
+    sums = {name: math.sqrt(sum(value**2 for _, value in rows)) for name, rows in groupby(sorted(of_features), key=lambda pair: pair[0])}
+    ranked: Sequence[tuple[str, float]] = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_FEATURES]
+    table = Table(("feature", "odds, by a usual difference"), tuple((name, f"× {math.exp(size):.2f}") for name, size in ranked))
+    of = "What all journeys share; `explain` says it of one customer. A feature that moves it may stand for another that causes it."
+    yield Section("What moves it most", "described", of, table=table)
