@@ -20,6 +20,8 @@ TODAY = date(2026, 12, 31)
 SEED = 20_261_128
 SHARD = 50_000
 """Customers that are scored at once."""
+SCORED_BY = 20_000
+"""Entries that the model is fitted on by which customers are scored: how many there are makes no difference to that."""
 OPTIONS = 19
 """Journeys that a customer has a choice of, as in the benchmark of the decision."""
 
@@ -64,7 +66,7 @@ def measure_fit(entries: int, journeys: int, features: int, runs: int) -> None:
 def measure_scoring(customers: int, journeys: int, features: int, runs: int) -> None:
     """Score customers by a model of all journeys, and print the median and the goal."""
     portfolio = _portfolio(journeys, features)
-    model = model_for_day(None, History(_entries(portfolio, 200 * journeys)), portfolio, today=TODAY)
+    model = model_for_day(None, History(_entries(portfolio, SCORED_BY)), portfolio, today=TODAY)
     learned = GoalProbabilities(GoalModel.of(model.rows(portfolio, TODAY)), portfolio)
     ids = pl.Series([*(journey.id for journey in portfolio.journeys), NONE])
     seconds = []

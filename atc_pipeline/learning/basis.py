@@ -90,7 +90,7 @@ def exactly(matrix: Floats, weights: Floats) -> Floats:
     """
     largest = np.maximum(np.abs(weights).sum(axis=0), 1.0)
     unit = np.exp2(np.ceil(np.log2(largest)) - (53 - 20 - 1))
-    return matrix @ (np.round(weights / unit) * unit)
+    return np.asarray(matrix @ (np.round(weights / unit) * unit))
 
 
 def rounded(value: float) -> float:
