@@ -195,12 +195,13 @@ def test_a_journey_unknown_to_the_model_has_its_rate_until_it_has_entries_enough
     known = portfolio((*JOURNEYS, "fresh"))
     first = learn(entries(), known)
     more = entries(journeys=(*JOURNEYS, "fresh"))
-    few = Kept(more.entries.filter((pl.col("journey_id") != "fresh") | (pl.int_range(pl.len()).over("journey_id") < 19)))
+    place = pl.int_range(pl.len()).over("journey_id")
+    few, enough = (Kept(more.entries.filter((pl.col("journey_id") != "fresh") | (place < number))) for number in (19, 20))
     tomorrow = TODAY + timedelta(days=1)
 
     assert first.source("fresh", known) == RATES
     assert learn(few, known, tomorrow, first.rows(known, TODAY)).fitted_on == TODAY
-    assert learn(more, known, tomorrow, first.rows(known, TODAY)).fitted_on == tomorrow
+    assert learn(enough, known, tomorrow, first.rows(known, TODAY)).fitted_on == tomorrow
 
 
 @pytest.mark.parametrize(("days", "is_fitted"), [(1, False), (6, False), (7, True)])
