@@ -44,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     previewing.Show(),
     applying.Apply(),
     planning.Plan(),
+    planning.Worth(),
     planning.Replay(),
     proving.Uplift(),
     proving.Paths(),

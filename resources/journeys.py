@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from pydantic import PrivateAttr
 
-from atc_pipeline.journeys.measures import decided_otherwise
+from atc_pipeline.journeys.measures import decided_otherwise, is_turned_on
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.reading import read_text
@@ -73,6 +73,10 @@ class JourneysFile(dg.ConfigurableResource):
         """Return a version that was kept. Raises JourneysError where it is gone, or no version of ours can read it any more."""
         return load_portfolio(self._versions.path(fingerprint), self._versions.folder(fingerprint))
 
+    def accept(self, portfolio: Portfolio) -> None:
+        """Note that it was looked at what a version would do."""
+        self._versions.accept(portfolio.fingerprint)
+
     def find(self, fingerprint: str) -> Portfolio | None:
         """Return a version that was kept; None where it is gone, or no version of ours can read it any more."""
         try:
@@ -115,12 +119,17 @@ class JourneysFile(dg.ConfigurableResource):
             )
 
     def _check_decided(self, newest: Path, portfolio: Portfolio, name: str) -> None:
-        """Raise JourneysError where a day that was named in advance is changed after it."""
+        """Raise JourneysError where a day that was named in advance is changed after it, or what is learned is to decide, unseen."""
         try:
             before = load_portfolio(newest, newest.parent / newest.stem)
         except JourneysError:  # of an older grammar
             return
         problems = decided_otherwise(before, portfolio, datetime.now(ZoneInfo(portfolio.timezone)).date())
+        if is_turned_on(before, portfolio) and not self._versions.is_accepted(portfolio.fingerprint):
+            problems.append(
+                "field 'learning.use': nobody has looked at what live does by this very version: scores may have another scale against "
+                "policy.none. Read what `python -m atc_pipeline plan` says, and run it with --accept"
+            )
         if problems:
             raise JourneysError([f"{name}: {problem}" for problem in problems])
 

@@ -18,8 +18,9 @@ from atc_pipeline.escaping import plain
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.plan import markdown, report, terminal
-from atc_pipeline.plan.planning import Past, Room, plan
+from atc_pipeline.plan.planning import Past, Room, plan, reported
 from atc_pipeline.plan.replay import ReplayedDay, replay
+from atc_pipeline.plan.valuing import Valued, matured_days, value_of
 from atc_pipeline.plan.verdict import RULES, RuleError, judged, rule
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError, Store
 from resources.storage.code import code_version
@@ -56,6 +57,10 @@ class Plan:
             "--fail-on", nargs="+", action="extend", default=[], metavar="RULE", help=f"exit code 1 if one fails: {_rules()}"
         )
 
+        parser.add_argument(
+            "--accept", action="store_true", help="note that this version was looked at: learning.use may become live by it"
+        )
+
     def run(self, asked: Namespace, place: Place) -> Answer:
         """Report it; exit code 1 where a rule failed, 2 where a file or rule is refused, 3 where the past cannot be reproduced."""
         try:
@@ -73,6 +78,8 @@ class Plan:
         finally:
             progress.end()
         judgement = judged(made, rules)
+        if asked.accept and judgement.verdict.exit_code == 0:
+            place.journeys.accept(after)
         written = FORMATS[asked.format](judgement)
         if asked.out is None:
             return Answer(written.rstrip("\n"), judgement.verdict.exit_code)
@@ -81,6 +88,47 @@ class Plan:
         except OSError as problem:
             raise Refused(f"--out {asked.out}: {problem.strerror}") from None
         return Answer(f"{plain(judgement.verdict.headline)}\nwritten into {asked.out}", judgement.verdict.exit_code)
+
+
+class Worth:
+    """Says what a changed file would have earned, by what was drawn by chance."""
+
+    name = "value"
+    help = "say what a changed journeys.yaml would have earned, by what was drawn by chance; nothing is written or sent"
+
+    def expect(self, parser: ArgumentParser) -> None:
+        """Expect a file, days and a form."""
+        parser.add_argument("--journeys", type=Path, metavar="FILE", help="the changed file; journeys.yaml, if left out")
+        parser.add_argument("--days", type=_days, default=90, help="how many of the latest days that have matured, 90 if left out")
+        parser.add_argument("--to", metavar="DAY", help="the day by which they have, YYYY-MM-DD; the latest day decided, if left out")
+        parser.add_argument("--format", choices=["text", "json"], default="text", help="text or json")
+
+    def run(self, asked: Namespace, place: Place) -> Answer:
+        """Say it, or what is lacking. Raises Refused."""
+        try:
+            other = load_portfolio(asked.journeys or Path(place.journeys.path))
+        except JourneysError as problem:
+            raise Refused(str(problem), REFUSED) from None
+        last = window(place.lake.days("journey_assignments"), 1, asked.to)[-1]
+        progress, valued = Progress(), None
+        try:
+            days = matured_days(place.lake, place.portfolio_of(last), last, asked.days)
+            with _room(place, days or [last])(place.lake) as fresh:
+                for made in value_of(place.lake, fresh, place.portfolio_of, other, days, last):
+                    if isinstance(made, Valued):
+                        valued = made
+                    else:
+                        progress(*made)
+        except _UNDECIDABLE as problem:
+            raise Refused(f"cannot be decided again: {problem}") from None
+        finally:
+            progress.end()
+        assert valued is not None
+        told = reported(valued, report.Value(is_known=False, says="", score=report.Figures(before=None, after=None)))
+        if asked.format == "json":
+            return Answer(told.model_dump_json(indent=2, exclude={"score"}))
+        stretch = f"Decisions from {told.first} to {told.last}, by what came of them." if told.first else "No decision has matured."
+        return Answer(plain("\n".join([stretch, told.says, *told.notes])))
 
 
 class Replay:
@@ -156,7 +204,7 @@ def _told(days: Sequence[date], otherwise: Sequence[ReplayedDay]) -> Answer:
 
 
 def _rules() -> str:
-    return ", ".join(kind.example.replace("%", "%%") for kind in RULES.values() if kind.judge is not None)
+    return ", ".join(kind.example.replace("%", "%%") for kind in RULES.values())
 
 
 def _days(text: str) -> int:

@@ -78,7 +78,7 @@ class Past:
         rows = self._rows()
         days = rows["entered_on"].unique().sort()
         self._features = {day: known for day, known in self._features.items() if day >= self._first()}
-        features = pl.concat([self._features_of(day).with_columns(entered_on=pl.lit(day)) for day in days])
+        features = pl.concat([self.features_of(day).with_columns(entered_on=pl.lit(day)) for day in days])
         joined = rows.join(features, on=["entered_on", "customer_id", "journey_id"], how="left", maintain_order="left")
         return joined.with_columns(customer_id="known_as").drop("known_as")
 
@@ -131,7 +131,7 @@ class Past:
             .collect()
         )
 
-    def _features_of(self, day: date) -> pl.DataFrame:
+    def features_of(self, day: date) -> pl.DataFrame:
         """Return what is known of those who entered on a day, by entry; what was not kept then is read in the profiles of the day."""
         assert self.portfolio.learning is not None
         if day not in self._features:

@@ -102,6 +102,15 @@ def decided_otherwise(before: resolved.Portfolio, after: resolved.Portfolio, tod
     return problems
 
 
+def is_turned_on(before: resolved.Portfolio, after: resolved.Portfolio) -> bool:
+    """Say whether what is learned is to decide by now, and did not before."""
+    return _is_live(after) and not _is_live(before)
+
+
+def _is_live(portfolio: resolved.Portfolio) -> bool:
+    return portfolio.learning is not None and portfolio.learning.use == "live"
+
+
 _BUILT_IN = frozenset({resolved.MONEY, resolved.RESPONSES, resolved.GOAL, resolved.GOAL_VALUE})
 _FINEST = 10_000
 """Variants are drawn from so many buckets (SPEC 11)."""

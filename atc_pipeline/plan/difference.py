@@ -26,6 +26,7 @@ from atc_pipeline.plan.report import (
     OfDay,
     OfJourney,
     OfSegment,
+    Scale,
     Value,
 )
 from atc_pipeline.rules.lots import bucket
@@ -56,6 +57,7 @@ class Difference:
     segments: tuple[OfSegment, ...]
     arms: tuple[OfArm, ...]
     value: Value
+    scale: Scale | None
     examples: tuple[Example, ...]
 
 
@@ -76,11 +78,48 @@ def compare(before: Course, after: Course, changes: Changes, days: Sequence[date
         arms=tuple(_arms(after, answers, days)),
         value=Value(
             is_known=False,
-            says="Not known: what journeys cause is not learned yet, so that nobody can say what another portfolio would have earned.",
+            says="Not asked: the value is that of a changed file against what each day really ran with.",
             score=Figures(**{side: _score(answers, side) for side in _SIDES}),
         ),
+        scale=_scale(before, after, days[-1]) if _learns(before) != _learns(after) else None,
         examples=tuple(_examples(before, after, changed)),
     )
+
+
+def _learns(course: Course) -> tuple[str, str]:
+    """Return whether what is learned decides, and by which score."""
+    learning = course.portfolio.learning
+    return "" if learning is None or learning.use == "shadow" else "live", course.portfolio.policy.score.text
+
+
+def _scale(before: Course, after: Course, day: date) -> Scale:
+    """Compare the scores of journeys with that of sending nothing, of whoever has an option on a day."""
+    sides = []
+    for course in (before, after):
+        options = course.store.lazy("scored_candidates", day).select("customer_id", "journey_id", "score", "mandatory")
+        of_none = pl.col("journey_id") == NONE
+        scores = (
+            options.group_by("customer_id")
+            .agg(
+                best=pl.col("score").filter(~of_none).max(),
+                none=pl.col("score").filter(of_none).max(),
+                must=(pl.col("mandatory") & ~of_none).any(),
+            )
+            .drop_nulls("best")
+            .collect()
+        )
+        below = scores.filter(~pl.col("must") & (pl.col("best") <= pl.col("none").fill_null(0.0)))
+        sides.append((scores["best"].median(), scores["none"].median(), below.height))
+    (best, none, below_before), (best_after, none_after, below_after) = sides
+    return Scale(
+        best=Figures(before=_float(best), after=_float(best_after)),
+        none=Figures(before=_float(none), after=_float(none_after)),
+        below=Counts(before=below_before, after=below_after),
+    )
+
+
+def _float(number: object) -> float | None:
+    return float(number) if isinstance(number, int | float) else None
 
 
 def _answers(before: Store, after: Store, days: Sequence[date]) -> pl.DataFrame:

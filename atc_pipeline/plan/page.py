@@ -99,6 +99,7 @@ def page(report: Report, most: int, *, with_names: bool) -> Page:
             *([_contact(report.contact, report.customers, most)] if report.contact else []),
             _segments(report.segments, most),
             _arms(report.arms, window.days, most),
+            *([_scale(report)] if report.scale else []),
             *([_value(report)] if report.value else []),
             *([_examples(report, with_names=with_names)] if report.examples else []),
         ]
@@ -282,7 +283,23 @@ def _value(report: Report) -> Section:
     if score.before and score.after is not None:
         change = f" ({score.after / score.before - 1:+.1%})".replace("%", " %")
     old, new = ("–" if figure is None else f"{figure:,.1f}" for figure in (score.before, score.after))
-    return Section("Value", (report.value.says, f"Sum of the scores of what was chosen: {old} → {new}{change}."))
+    of = report.value
+    days = f"Decisions of {_days(of.first, of.last)}, by what came of them." if of.first and of.last else ""
+    lines = (*([days] if days else []), of.says, *of.notes, f"Sum of the scores of what was chosen: {old} → {new}{change}.")
+    return Section("Value", tuple(lines))
+
+
+def _scale(report: Report) -> Section:
+    assert report.scale is not None
+    of = report.scale
+    best, none = (
+        " → ".join("–" if figure is None else f"{figure:,.4g}" for figure in (pair.before, pair.after)) for pair in (of.best, of.none)
+    )
+    lines = (
+        f"The best journey scores {best} (median), sending nothing {none}.",
+        f"For {of.below.before:,} → {of.below.after:,} customers no journey is above sending nothing: set policy.none by that.",
+    )
+    return Section("Scale of scores", lines)
 
 
 def _examples(report: Report, *, with_names: bool) -> Section:

@@ -17,7 +17,8 @@ from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.plan.courses import Progress, catch_up, follow
 from atc_pipeline.plan.difference import Course, Difference, compare
 from atc_pipeline.plan.replay import ReplayedDay, differences, reasons, standing
-from atc_pipeline.plan.report import Changed, Edited, Report, Verdict, Window
+from atc_pipeline.plan.report import Changed, Edited, Report, Value, Verdict, Window
+from atc_pipeline.plan.valuing import Valued, matured_days, value_of
 from atc_pipeline.tables.store import Store
 
 OPEN_LOOP = (
@@ -75,8 +76,32 @@ def plan(
         if not is_same:
             _catch_up_and_follow(past, new, after, days, say)
         compared = compare(Course(old, before), Course(old if is_same else new, after), edits, days)
+    of_value = compared.value if against is not None else _value(past, after, days, room, compared.value, say)
     stood = 0 if against is not None else sum(standing(past.store, day).height for day in days)
-    return _reported(window, edits, compared, tuple(_limits(otherwise, stood)))
+    return _reported(window, edits, compared, of_value, tuple(_limits(otherwise, stood)))
+
+
+def _value(past: Past, after: Portfolio, days: Sequence[date], room: Room, asked: Value, say: Say) -> Value:
+    """Say what the changed file would have earned, of as many days as the window has, whose decisions have matured."""
+    now = past.portfolio_of(days[-1])
+    if now.policy.explore <= 0:
+        return asked.model_copy(update={"says": "Nothing can be said: nothing is drawn by chance (policy.explore is 0)."})
+    with room(past.store) as fresh:
+        matured = matured_days(past.store, now, days[-1], len(days))
+        for made in value_of(past.store, fresh, past.portfolio_of, after, matured, days[-1]):
+            if isinstance(made, Valued):
+                return reported(made, asked)
+            say(made)
+    raise AssertionError("a value was not said")
+
+
+def reported(valued: Valued, asked: Value) -> Value:
+    """Put what was found of the value into the report."""
+    of = valued.value
+    names = ("points", "disagree", "unsupported", "effective", "largest_weight", "difference", "low", "high", "snips", "direct", "status")
+    more = {name: getattr(of, name) for name in names}
+    told = {"is_known": of.difference is not None, "says": valued.words[0], "notes": valued.words[1:]}
+    return asked.model_copy(update={**told, **more, "first": valued.first, "last": valued.last})
 
 
 def _catch_up_and_follow(past: Past, store: Store, portfolio: Portfolio, days: Sequence[date], say: Say) -> None:
@@ -123,7 +148,7 @@ def _limits(otherwise: Sequence[ReplayedDay], stood: int) -> Iterator[str]:
         )
 
 
-def _reported(window: Window, edits: Changes, compared: Difference, limits: tuple[str, ...]) -> Report:
+def _reported(window: Window, edits: Changes, compared: Difference, of_value: Value, limits: tuple[str, ...]) -> Report:
     return Report(
         verdict=Verdict(headline=_headline(compared), is_reproducible=True),
         window=window,
@@ -142,7 +167,8 @@ def _reported(window: Window, edits: Changes, compared: Difference, limits: tupl
         contact=compared.contact,
         segments=compared.segments,
         arms=compared.arms,
-        value=compared.value,
+        value=of_value,
+        scale=compared.scale,
         examples=compared.examples,
         limits=limits,
     )

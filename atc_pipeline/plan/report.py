@@ -201,11 +201,33 @@ class OfArm(_Part):
 
 
 class Value(_Part):
-    """What the change is worth."""
+    """What the change is worth, by what was drawn by chance (SPEC 14)."""
 
-    is_known: bool
+    is_known: bool = Field(description="Whether there is an interval.")
     says: str
+    notes: tuple[str, ...] = Field(default=(), description="What else is to be known of it.")
+    first: date | None = Field(default=None, description="The first day whose decisions it is of.")
+    last: date | None = None
+    points: Count = Field(default=0, description="Decisions that matured.")
+    disagree: Share = Field(default=0.0, description="The share of them in which the two draw otherwise.")
+    unsupported: Share = Field(default=0.0, description="The share of what the changed file draws that was never drawn.")
+    effective: float = Field(default=0.0, description="The effective sample size of those in which they draw otherwise.")
+    largest_weight: float = 0.0
+    difference: float | None = Field(default=None, description="Money per decision, the changed file's less what was earned.")
+    low: float | None = None
+    high: float | None = None
+    snips: float | None = Field(default=None, description="The same by weights alone.")
+    direct: float | None = Field(default=None, description="The same by a model alone.")
+    status: Literal["ok", "weak", "none", "coupled"] = "none"
     score: Figures = Field(description="Sum of the chosen options' scores, over customers and days.")
+
+
+class Scale(_Part):
+    """How scores stand to that of sending nothing, on the last day: what is learned may have another scale than what was assumed."""
+
+    best: Figures = Field(description="The median of the best journey's score.")
+    none: Figures = Field(description="The median of the score of sending nothing.")
+    below: Counts = Field(description="Customers for whom no journey is above it.")
 
 
 class Example(_Part):
@@ -232,6 +254,7 @@ class Report(_Part):
     segments: tuple[OfSegment, ...] = ()
     arms: tuple[OfArm, ...] = ()
     value: Value | None = None
+    scale: Scale | None = Field(default=None, description="Where it changes whether, or how, what is learned decides.")
     examples: tuple[Example, ...] = ()
     limits: tuple[str, ...] = ()
 

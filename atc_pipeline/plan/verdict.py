@@ -28,10 +28,9 @@ class RuleError(ValueError):
 @dataclass(frozen=True)
 class _Kind:
     example: str
-    judge: Judge | None
+    judge: Judge
     sign: Literal["<", ">", ""] = ""
     is_percent: bool = False
-    why_not: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,6 @@ def rule(text: str) -> Rule:
     kind = RULES.get(match[1]) if match else None
     if match is None or kind is None:
         raise RuleError(f"no rule '{text}'{nearest(match[1] if match else text, RULES)}; there are {', '.join(_examples())}")
-    if kind.judge is None:
-        raise RuleError(f"'{text}' cannot be judged yet: {kind.why_not}. Leave it out")
     if (match[2] or "") != kind.sign or (match[4] == "%") != kind.is_percent:
         raise RuleError(f"rule '{text}' is written like {kind.example}")
     return Rule(text, float(match[3] or 0) / (100 if kind.is_percent else 1), kind.judge)
@@ -127,11 +124,23 @@ def _empty_segment(report: Report, _limit: float) -> str | None:
     return f"nobody is in {_listed(empty)}" if empty else None
 
 
+def _value(report: Report, limit: float) -> str | None:
+    of = report.value
+    if of is None or of.high is None or of.high >= limit:
+        return None
+    return f"it would have earned less: {of.says}"
+
+
+def _unsupported(report: Report, limit: float) -> str | None:
+    of = report.value
+    if of is None or of.unsupported <= limit:
+        return None
+    return f"{of.unsupported:.1%} of what it would draw was never drawn, so that nobody can tell what comes of it".replace("%", " %")
+
+
 def _listed(parts: list[str]) -> str:
     return ", ".join(parts[:_NAMED]) + (f" and {len(parts) - _NAMED:,} more" if len(parts) > _NAMED else "")
 
-
-_LATER = "the value of another portfolio joins plan with learning, which is not built yet"
 
 RULES: Mapping[str, _Kind] = {
     "changes": _Kind("changes>20%", _changes, ">", is_percent=True),
@@ -139,8 +148,8 @@ RULES: Mapping[str, _Kind] = {
     "capacity": _Kind("capacity>100%", _capacity, ">", is_percent=True),
     "arms_change": _Kind("arms_change", _arms_change),
     "messages": _Kind("messages>+10%", _messages, ">", is_percent=True),
-    "value": _Kind("value<0", None, "<", why_not=_LATER),
-    "unsupported": _Kind("unsupported>50%", None, ">", is_percent=True, why_not=_LATER),
+    "value": _Kind("value<0", _value, "<"),
+    "unsupported": _Kind("unsupported>50%", _unsupported, ">", is_percent=True),
     "empty_segment": _Kind("empty_segment", _empty_segment),
     "not_reproducible": _Kind("not_reproducible", lambda _report, _limit: None),  # reports of what is not never get here: exit code 3
 }
@@ -148,4 +157,4 @@ RULES: Mapping[str, _Kind] = {
 
 
 def _examples() -> list[str]:
-    return [kind.example for kind in RULES.values() if kind.judge is not None]
+    return [kind.example for kind in RULES.values()]

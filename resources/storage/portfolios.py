@@ -9,7 +9,7 @@ from pathlib import Path
 
 from resources.storage.files import flush_names, replacing
 
-_NEWEST = "newest"
+_NEWEST, _ACCEPTED = "newest", "accepted"
 
 
 class Portfolios:
@@ -37,6 +37,14 @@ class Portfolios:
             _write(self.path(fingerprint), text)
         if self.newest() != fingerprint:
             _write(self.root / _NEWEST, fingerprint)
+
+    def accept(self, fingerprint: str) -> None:
+        """Keep that somebody has looked at what a version would do."""
+        _write(self.root / _ACCEPTED / fingerprint, "")
+
+    def is_accepted(self, fingerprint: str) -> bool:
+        """Return whether somebody has."""
+        return (self.root / _ACCEPTED / fingerprint).exists()
 
     def newest(self) -> str | None:
         """Return the version that ran last; None where none was kept."""

@@ -223,7 +223,7 @@ def test_what_other_code_recorded_is_listed_with_that_said(
     ("arguments", "says"),
     [
         (["--fail-on", "chnges>2%"], "no rule 'chnges>2%'; did you mean 'changes'"),
-        (["--fail-on", "value<0"], "cannot be judged yet"),
+        (["--fail-on", "value>0"], "is written like value<0"),
         (["--to", "2026-03-09"], "nothing was decided for 2026-03-09: the lake has 2026-03-01 to 2026-03-04"),
         (["--to", "soon"], "expected a day such as 2026-03-04"),
         (["--journeys", "nowhere.yaml"], "nowhere.yaml: cannot be read"),

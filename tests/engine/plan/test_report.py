@@ -227,6 +227,11 @@ FAILURES = [
     ("capacity>100%", "more customers than places: spring_sale (388 for 240)"),
     ("messages>+4%", "4,191 messages instead of 4,010 (+4.5 %)"),
     ("empty_segment", "nobody is in newcomers"),
+    (
+        "value<0",
+        "it would have earned less: -0.42 net money per decision, where anything from -0.71 to -0.13 is possible: of 9,120 decisions ...",
+    ),
+    ("unsupported>50%", "61.0 % of what it would draw was never drawn, so that nobody can tell what comes of it"),
 ]
 
 
@@ -252,7 +257,10 @@ def test_a_change_of_arms_fails_its_rule() -> None:
     )
 
 
-@pytest.mark.parametrize("rule_text", ["changes>12.2%", "starved>12", "capacity>162%", "messages>+5%", "arms_change", "not_reproducible"])
+@pytest.mark.parametrize(
+    "rule_text",
+    ["changes>12.2%", "starved>12", "capacity>162%", "messages>+5%", "arms_change", "not_reproducible", "value<-1", "unsupported>61%"],
+)
 def test_a_rule_that_holds_is_named_and_breaks_nothing(rule_text: str) -> None:
     """So that a reader sees what was asked."""
     report = judged(REPORT, [rule(rule_text)])
@@ -269,27 +277,23 @@ def test_a_rule_that_holds_is_named_and_breaks_nothing(rule_text: str) -> None:
         ("changes<20%", "is written like changes>20%"),
         ("starved", "is written like starved>0"),
         ("arms_change>1", "is written like arms_change"),
-        ("value<0", "cannot be judged yet: the value of another portfolio joins plan with learning"),
-        ("unsupported>50%", "cannot be judged yet"),
+        ("value", "is written like value<0"),
         ("", "no rule ''"),
     ],
 )
 def test_a_rule_that_cannot_be_read_is_refused_in_words(rule_text: str, message: str) -> None:
-    """What is expected is said, and a rule that nobody can judge is not taken for one that holds."""
+    """What is expected is said."""
     with pytest.raises(RuleError) as refused:
         rule(rule_text)
 
     assert message in str(refused.value)
 
 
-def test_every_rule_has_an_example_that_is_read_or_refused_with_a_reason() -> None:
+def test_every_rule_has_an_example_that_is_read() -> None:
     """The registry and the grammar agree."""
     for name, kind in RULES.items():
         assert kind.example.startswith(name)
-        if kind.judge is None:
-            assert kind.why_not
-        else:
-            assert rule(kind.example).judge is kind.judge
+        assert rule(kind.example).judge is kind.judge
 
 
 # --- Size and escaping -----------------------------------------------------------------------------------------------
@@ -343,7 +347,7 @@ def _replaced(value: Any, evil: str, key: str = "") -> Any:
         return {name: _replaced(item, evil, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, evil, key) for item in value]
-    return evil if isinstance(value, str) and key not in {"how", "first", "last", "date", "format"} else value
+    return evil if isinstance(value, str) and key not in {"how", "first", "last", "date", "format", "status"} else value
 
 
 def test_hostile_text_does_nothing_in_a_terminal() -> None:
