@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import audiences, decision, history, ingest, outcomes, plan, rendering, smtp, stages, uplift
+from benchmarks import audiences, decision, history, ingest, learning, outcomes, plan, rendering, smtp, stages, uplift
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -52,6 +52,13 @@ def main() -> None:
     worth.add_argument("--entries", type=int, default=5_000_000, help="default 5000000")
     worth.add_argument("--journeys", type=int, default=100, help="default 100")
     worth.add_argument("--runs", type=int, default=3, help="medians of so many (default 3)")
+    learned = commands.add_parser("fit", help="the model of goals: its fit, and what its probabilities add to a decision")
+    learned.add_argument("--entries", type=int, default=100_000, help="default 100000")
+    learned.add_argument("--journeys", type=int, default=20, help="that are fitted; default 20")
+    learned.add_argument("--features", type=int, default=25, help="default 25")
+    learned.add_argument("--customers", type=int, default=1_000_000, help="that are scored; default 1000000")
+    learned.add_argument("--scored-journeys", type=int, default=100, help="default 100")
+    learned.add_argument("--runs", type=int, default=3, help="medians of so many (default 3)")
     came = commands.add_parser("outcomes", help="a day of entries and of what came of them, after some months and after a year")
     came.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     came.add_argument("--entries", type=int, default=50_000, help="open ones; default 50000")
@@ -82,6 +89,9 @@ def main() -> None:
             history.measure_growth(home, given.customers, given.events, given.days)
     if given.command == "uplift":
         uplift.measure_uplift(given.entries, given.journeys, given.runs)
+    if given.command == "fit":
+        learning.measure_fit(given.entries, given.journeys, given.features, given.runs)
+        learning.measure_scoring(given.customers, given.scored_journeys, given.features, given.runs)
     if given.command == "outcomes":
         with _home(given.home) as home:
             outcomes.measure_outcomes(home, given.customers, given.entries, given.days, given.runs)

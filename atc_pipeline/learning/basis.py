@@ -20,6 +20,8 @@ KNOTS = (35, 65)
 UNIT = 2.0**-20
 """Numbers of the basis are whole multiples of this, and weights of a power of two that fits: then sums are exact, whatever adds them up
 in which order (``exactly``)."""
+LARGEST = 1e300
+"""Larger numbers count for so much: the distance of any two must be a number."""
 DIGITS = 6
 """Significant digits that what is learned is kept with, as of purchase models."""
 
@@ -83,12 +85,12 @@ class Basis:
 def exactly(matrix: Floats, weights: Floats) -> Floats:
     """Multiply a basis with weights, a column each, so that the sums are the same in whatever order they are added up.
 
-    Weights are rounded to multiples of a power of two that leaves room for the largest sum in a double.
+    Weights are rounded to multiples of a power of two that leaves room for the column's largest sum in a double: what a column gives does
+    not depend on which others there are.
     """
-    largest = float(np.abs(weights).sum(axis=0).max(initial=0.0))
-    bits = 53 - 20 - max(0, int(np.ceil(np.log2(largest))) if largest > 1 else 0) - 1
-    unit = 2.0**-bits
-    return matrix @ (np.round(weights / unit) * unit)
+    largest = np.maximum(np.abs(weights).sum(axis=0), 1.0)
+    unit = np.exp2(np.ceil(np.log2(largest)) - (53 - 20 - 1))
+    return np.asarray(matrix @ (np.round(weights / unit) * unit))
 
 
 def rounded(value: float) -> float:
@@ -108,14 +110,15 @@ def _feature(name: str, values: pl.Series) -> Feature:
     known = np.sort(known[np.isfinite(known)])
     if not len(known):
         return Feature(name, 0.0, 0.0, ())
-    low, high = (rounded(float(bound)) for bound in np.percentile(known, CLIPPED))
+    low, high = (float(bound) for bound in np.percentile(known, CLIPPED))
     scaled = _scaled(known, low, high)
     return Feature(name, low, high, tuple(_multiple(float(knot)) for knot in np.percentile(scaled, KNOTS)))
 
 
 def _numbers(values: pl.Series) -> Floats:
     """Return numbers, NaN where there is none."""
-    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return np.where(np.isfinite(numbers), np.clip(numbers, -LARGEST, LARGEST), np.nan)
 
 
 def _multiple(value: float) -> float:

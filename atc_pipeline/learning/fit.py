@@ -119,6 +119,7 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
     step solves a small system by journey, and one for what is shared. Raises FitError.
     """
     from scipy.linalg import cho_factor, cho_solve  # noqa: PLC0415  # see purchases: slow, for what is done once in refit_days
+    from scipy.special import expit  # noqa: PLC0415
 
     journeys, width = len(rows.journey_ids), terms.shape[1] + 2
     of_own = np.full(width, OF_OWN_WEIGHTS * penalty)
@@ -152,15 +153,13 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
         slopes, factors = np.zeros_like(own), {}
         for number in there:
             block = design[blocks[number]]
-            chance = 1 / (1 + np.exp(-(block @ (shared + own[number]))))
+            chance = expit(block @ (shared + own[number]))
             of_data = block.T @ (chance - goal[blocks[number]])
             slopes[number] = of_data + of_own * own[number]
             hessian = (block * (chance * (1 - chance))[:, None]).T @ block
             slope_shared = slope_shared + of_data
             factors[number] = (cho_factor(hessian + np.diag(of_own)), hessian)
         steepest = max(float(np.abs(slope_shared).max()), float(np.abs(slopes).max(initial=0.0)))
-        if steepest <= TOLERANCE * max(len(rows), 1):
-            return Coefficients(shared, own)
         right = -slope_shared
         for number, (factor, hessian) in factors.items():
             # own step d_j solves (H + P) d_j = -slope_j - H d, and d what is left when they are put in.
@@ -170,6 +169,9 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
         steps = np.zeros_like(own)
         for number, (factor, hessian) in factors.items():
             steps[number] = cho_solve(factor, -slopes[number] - hessian @ step)
+        if steepest <= TOLERANCE * max(len(rows), 1):
+            # One step more has twice the digits, so that those which are kept do not depend on where the search ended.
+            return Coefficients(shared + step, own + steps)
         length = 1.0
         while length > 2**-30:
             ahead = loss(shared + length * step, own + length * steps)
@@ -217,7 +219,9 @@ def _standard(basis: Basis, rows: Rows) -> Floats:
 
 
 def _probability(logits: Floats) -> Floats:
-    return np.clip(1 / (1 + np.exp(-logits)), LEAST, MOST)
+    from scipy.special import expit  # noqa: PLC0415  # see solve
+
+    return np.asarray(np.clip(expit(logits), LEAST, MOST))
 
 
 def _losses(probability: Floats, goal: np.ndarray) -> Floats:

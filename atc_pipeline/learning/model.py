@@ -206,8 +206,9 @@ def model_for_day(
     """
     assert portfolio.learning is not None
     kept = GoalModel() if yesterday is None else GoalModel.of(yesterday)
+    lasting = replace(kept, outside=_days_outside(kept, outside or {}), note=None)
     if not _is_due(kept, history, portfolio, portfolio.learning, today):
-        return replace(kept, outside=_days_outside(kept, outside or {}), note=None)
+        return lasting
     counts = history.counts()
     goals = int(counts["goals"].sum())
     if goals < portfolio.learning.min_goals:
@@ -216,7 +217,7 @@ def model_for_day(
         return GoalModel(counted=counted, note=note)
     rows = history.rows()
     with threadpool_limits(1):
-        return _learned(rows, kept, portfolio.learning, today)
+        return _learned(rows, lasting, portfolio.learning, today)
 
 
 def _is_due(kept: GoalModel, history: History, portfolio: Portfolio, learning: Learning, today: date) -> bool:
@@ -373,7 +374,8 @@ def of_entries(learned: GoalProbabilities, entered: pl.DataFrame) -> pl.DataFram
 
 
 def _probability(logits: Floats) -> Floats:
-    return np.asarray(significant(np.clip(1 / (1 + np.exp(-logits)), LEAST, MOST)))
+    with np.errstate(over="ignore"):  # then it is LEAST
+        return np.asarray(significant(np.clip(1 / (1 + np.exp(-logits)), LEAST, MOST)))
 
 
 def _names(basis: Basis, *, is_shared: bool) -> list[str]:

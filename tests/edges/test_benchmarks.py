@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from atc_pipeline.journeys.resolution import load_portfolio
-from benchmarks import engine, history, outcomes, population, rendering, smtp
+from benchmarks import engine, history, learning, outcomes, population, rendering, smtp
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
@@ -99,3 +99,11 @@ def test_a_day_of_outcomes_is_one_of_many(tmp_path: Path) -> None:
     entered = made.lake.read("journey_entries", outcomes.day_of(130 - outcomes.OPEN_DAYS))
     assert entered.height > made.entries_a_day
     assert [figures[number]["rows of journey_outcomes"] for number in (30, 130)] == [0, entered.height]
+
+
+def test_the_model_that_is_measured_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fitted, and used: where the rates of journeys are as good, nothing would be measured."""
+    learning.measure_fit(entries=3_000, journeys=3, features=5, runs=1)
+    learning.measure_scoring(customers=200, journeys=3, features=5, runs=1)
+
+    assert "(by model)" in capsys.readouterr().out

@@ -157,3 +157,20 @@ def test_sums_are_the_same_in_any_order() -> None:
         assert np.array_equal(expected, turned)
         assert all(np.array_equal(expected[row], exactly(matrix[row : row + 1], weights)[0]) for row in range(64))
         assert expected == pytest.approx(matrix @ weights, rel=1e-5, abs=1e-5 * size)
+
+
+def test_a_column_is_what_it_is_by_itself() -> None:
+    """What a journey's weights give does not change when one with larger ones is added."""
+    chance = np.random.default_rng(6)
+    matrix = np.round(chance.random((64, 90)) / UNIT) * UNIT
+    weights = chance.normal(0, [[0.1, 1000.0]], (90, 2))
+
+    assert np.array_equal(exactly(matrix, weights)[:, 0], exactly(matrix, weights[:, :1])[:, 0])
+
+
+def test_numbers_far_from_nothing_are_told_apart() -> None:
+    """Their bounds are kept as they are: with six digits these would be the same for everybody."""
+    basis = Basis.of(pl.DataFrame({"number": [2_000_000_000.0 + place for place in range(100)]}), {"number": pl.Float64()})
+
+    assert basis.terms[0].name == "number"
+    assert (basis.features[0].high - basis.features[0].low) == pytest.approx(95, abs=2)
