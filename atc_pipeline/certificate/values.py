@@ -60,8 +60,14 @@ def other_policies_are_valued_right(scale: Scale, valuing: Valuing = value_of, *
     slack = 0.0 if scale is Scale.FULL else 0.1
     return Claim(
         name="other policies are valued right",
-        how=f"{count} logs of {SIZES[1] * DECISIONS:,} decisions and {count} of {SIZES[0] * DECISIONS:,}, {len(PORTFOLIOS)} portfolios; seed {SEED}",
-        bar=f"the interval covers in {COVERS_AT_LEAST - slack:.0%} or more from {WEAK_BELOW:.0f} effective rows; none below {NONE_BELOW:.0f}",
+        how=(
+            f"{count} logs of {SIZES[1] * DECISIONS:,} decisions and {count} of {SIZES[0] * DECISIONS:,}, "
+            f"{len(PORTFOLIOS)} portfolios; seed {SEED}"
+        ),
+        bar=(
+            f"the interval covers in {COVERS_AT_LEAST - slack:.0%} or more from {WEAK_BELOW:.0f} effective rows; "
+            f"none below {NONE_BELOW:.0f}"
+        ),
         figures=figures,
         passed=early == 0 and all(share >= COVERS_AT_LEAST - slack for share in shares.values()) and all(without.values()),
     )
@@ -133,4 +139,5 @@ def _others(features: Floats) -> dict[str, Floats]:
 
 
 def _explored(scores: Floats, explore: float) -> Floats:
-    return (1 - explore) * np.eye(OPTIONS)[scores.argmax(axis=1)] + explore / OPTIONS
+    best: Floats = np.eye(OPTIONS)[scores.argmax(axis=1)]
+    return best * (1 - explore) + explore / OPTIONS
