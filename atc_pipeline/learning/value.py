@@ -266,14 +266,14 @@ def _expected(log: _Log, *, needs_none: bool) -> tuple[Floats, Floats]:
     q, q_none = np.zeros((number, options)), np.zeros(number)
     shared = log.features
     for fold in (0, 1):
-        told, to_learn = np.flatnonzero(log.folds == fold), log.folds != fold
+        answered, to_learn = np.flatnonzero(log.folds == fold), log.folds != fold
         learning = np.flatnonzero(to_learn & log.is_treated)
         level, common, own = _ridge(log.taken[learning], shared[learning], log.reward[learning], options)
-        q[told] = level + (shared[told] @ common)[:, None] + shared[told] @ own.T
+        q[answered] = level + (shared[answered] @ common)[:, None] + shared[answered] @ own.T
         silent = np.flatnonzero(to_learn & ~log.is_treated)
         if needs_none and silent.size:
             level, common, own = _ridge(np.zeros(silent.size, dtype=np.int64), shared[silent], log.reward[silent], 1)
-            q_none[told] = level[0] + shared[told] @ (common + own[0])
+            q_none[answered] = level[0] + shared[answered] @ (common + own[0])
     return q, q_none
 
 
