@@ -15,6 +15,7 @@ import yaml
 
 from atc_pipeline.certificate.claim import Scale
 from atc_pipeline.certificate.values import other_policies_are_valued_right
+from atc_pipeline.learning import value as module
 from atc_pipeline.learning.value import Status, Value, days_until, value_of, weigh, words
 
 OPEN_BANDIT = Path(__file__).parent / "open_bandit"
@@ -163,6 +164,42 @@ def test_the_claim_notices_intervals_that_are_too_narrow() -> None:
         return replace(valued, low=valued.difference, high=valued.difference)
 
     assert not other_policies_are_valued_right(Scale.QUICK, narrow, logs=2).passed
+
+
+def test_the_formula_is_that_of_the_contract_however_wrong_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row by row in plain Python, with a model that expects 3 of a, 7 of b and 2 of nothing: price, both arms, and silence."""
+    points, draws = log(pi=0.2, pi_a=0.5, holdout=0.3, price=0.4)
+
+    def expected(log: Any, *, needs_none: bool) -> Any:
+        assert needs_none
+        return np.tile([3.0, 7.0], (len(log.reward), 1)), np.full(len(log.reward), 2.0)
+
+    monkeypatch.setattr(module, "_expected", expected)
+    parts = []
+    for row in points.iter_rows(named=True):
+        part = 0.5 * 3 + 0.2 * 6.6 + 0.3 * 2 - 0.5 * 3 - 0.5 * 6.6
+        if row["is_treated"]:
+            ratio, net, model = (1.0, row["reward"], 3.0) if row["taken"] == "a" else (0.4, row["reward"] - 0.4, 6.6)
+            part += (ratio - 1) * (net - model) / 0.7
+        else:
+            part += 0.3 / 0.3 * (row["reward"] - 2)
+        parts.append(part)
+    error = np.std(parts, ddof=1) / np.sqrt(len(parts))
+    valued = value_of(points, draws, [])
+
+    assert valued.difference == pytest.approx(np.mean(parts))
+    assert valued.high is not None
+    assert valued.high - np.mean(parts) == pytest.approx(1.959964 * error)
+
+
+def test_what_the_model_expects_of_a_customer_is_not_learned_from_that_customer() -> None:
+    """The only row in dispute pays a million, or nothing: the model alone says the same."""
+    points, draws = log()
+    is_first = pl.col("customer_id") == "c1"
+    disputed = draws.with_columns(pi=pl.when(is_first).then((pl.col("journey_id") == "b").cast(pl.Float64)).otherwise("pi"))
+    rich = points.with_columns(reward=pl.when(is_first).then(1e6).otherwise("reward"))
+
+    assert value_of(rich, disputed, ["age"]).direct == value_of(points, disputed, ["age"]).direct
 
 
 @pytest.mark.slow
