@@ -149,9 +149,9 @@ def value_of(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str])
     of_none = none - silence
     status = _status(effective, wants_full)
     figures = {
-        "difference": float(parts.mean()),
-        "snips": _mean(weights, np.where(log.is_treated, reward, log.reward)) - _mean(in_force, reward),
-        "direct": float(np.where(disagrees, q_pi - q_mu, 0.0).mean()),
+        "difference": _rounded(float(parts.mean())),
+        "snips": _rounded(_mean(weights, np.where(log.is_treated, reward, log.reward)) - _mean(in_force, reward)),
+        "direct": _rounded(float(np.where(disagrees, q_pi - q_mu, 0.0).mean())),
     }
     error = _clustered_error(parts, log.customers)
     interval = status in (Status.OK, Status.WEAK)
@@ -166,11 +166,11 @@ def value_of(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str])
         wants_full=wants_full,
         status=status,
         difference=figures["difference"] if interval else None,
-        low=figures["difference"] - NORMAL_95 * error if interval else None,
-        high=figures["difference"] + NORMAL_95 * error if interval else None,
+        low=_rounded(figures["difference"] - NORMAL_95 * error) if interval else None,
+        high=_rounded(figures["difference"] + NORMAL_95 * error) if interval else None,
         snips=figures["snips"],
         direct=figures["direct"],
-        unsupported_direct=float(((wanted * net).sum(axis=1) + of_none * q_none - unsupported * q_mu).mean()),
+        unsupported_direct=_rounded(float(((wanted * net).sum(axis=1) + of_none * q_none - unsupported * q_mu).mean())),
     )
 
 
@@ -183,6 +183,11 @@ def days_until(value: Value, days: int) -> int | None:
 
 def words(value: Value, days: int) -> str:
     """Say what a marketer may conclude of so many days of the log, or why nothing."""
+    apart = f"; {value.unsupported:.0%} of what it would draw was not eligible then, and is not judged" if value.unsupported else ""
+    return _conclusion(value, days) + apart
+
+
+def _conclusion(value: Value, days: int) -> str:
     of = f"{value.decision_points:,} decisions"
     if value.status is Status.COUPLED:
         return (
@@ -210,6 +215,11 @@ def _status(effective: float, wants_full: float) -> Status:
     if effective < NONE_BELOW:
         return Status.NONE
     return Status.WEAK if effective < WEAK_BELOW else Status.OK
+
+
+def _rounded(number: float) -> float:
+    """Round to 9 significant digits: fits differ in the last ones by how many threads made them."""
+    return float(f"{number:.9g}")
 
 
 def _mean(weights: Floats, rewards: Floats) -> float:

@@ -101,6 +101,7 @@ def test_what_was_not_eligible_is_apart_and_never_in_the_interval() -> None:
     assert apart.unsupported == 1
     assert apart.direct == 0
     assert apart.difference is None
+    assert "100% of what it would draw was not eligible" in words(apart, 30)
 
 
 def test_below_fifty_effective_rows_there_is_no_interval_but_what_is_needed() -> None:
