@@ -23,6 +23,7 @@ from atc_pipeline.certificate.future import future_is_not_seen
 from atc_pipeline.certificate.learned import learning_helps
 from atc_pipeline.certificate.pipeline import pipeline_claims
 from atc_pipeline.certificate.real import real_money_is_right
+from atc_pipeline.certificate.values import other_policies_are_valued_right
 from atc_pipeline.certificate.verdicts import broken_is_noticed, knows_when_it_cannot, looking_is_safe, many_are_safe
 from resources.storage.trials import Trials
 from sample import households, world
@@ -41,7 +42,15 @@ def _on_worlds(scale: Scale) -> Iterator[Claim]:
     yield from real_money_is_right(scale, households.make, Trials())
 
 
-CLAIMS: tuple[Trying, ...] = (estimator_is_right, knows_when_it_cannot, many_are_safe, looking_is_safe, broken_is_noticed, _on_worlds)
+CLAIMS: tuple[Trying, ...] = (
+    estimator_is_right,
+    knows_when_it_cannot,
+    many_are_safe,
+    looking_is_safe,
+    broken_is_noticed,
+    other_policies_are_valued_right,
+    _on_worlds,
+)
 """What is claimed, in the order of the page; first what needs no pipeline."""
 
 HEAD = """# Certificate

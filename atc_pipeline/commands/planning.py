@@ -20,7 +20,7 @@ from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.plan import markdown, report, terminal
 from atc_pipeline.plan.planning import Past, Room, plan, reported
 from atc_pipeline.plan.replay import ReplayedDay, replay
-from atc_pipeline.plan.valuing import Valued, matured_days, value_of
+from atc_pipeline.plan.valuing import Valued, matured_days, worth
 from atc_pipeline.plan.verdict import RULES, RuleError, judged, rule
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError, Store
 from resources.storage.code import code_version
@@ -114,7 +114,7 @@ class Worth:
         try:
             days = matured_days(place.lake, place.portfolio_of(last), last, asked.days)
             with _room(place, days or [last])(place.lake) as fresh:
-                for made in value_of(place.lake, fresh, place.portfolio_of, other, days, last):
+                for made in worth(place.lake, fresh, place.portfolio_of, other, days, last):
                     if isinstance(made, Valued):
                         valued = made
                     else:

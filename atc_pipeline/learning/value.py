@@ -1,268 +1,310 @@
-"""The value of another policy, from what was drawn by chance under this one: a doubly robust difference (SPEC 14).
+"""What another portfolio would have earned, from the log: the difference to what was drawn, doubly robust (SPEC 14).
 
-Of each decision that was made, the log has the probability of what was chosen. Where the other policy would have drawn otherwise, what came
-of the same choice, made by chance, stands for it, weighted by how much more often the other makes it; a model of what each choice brings
-takes away what customers differ in, and stands in between. Dudik, Langford & Li 2011, "Doubly Robust Policy Evaluation and Learning".
-
-What belongs here: the estimate of a difference, how far it can be trusted, and when nothing is said. What does not: what either policy
-draws, and what came of it (``plan.valuing``).
+What belongs here: the statistics, on decision points and on what either portfolio would have drawn at them. What does not: where decision
+points come from, what another portfolio would have drawn, or how it is told (``plan``).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from math import ceil, sqrt
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
-from atc_pipeline.learning.basis import Floats
+from atc_pipeline.rules.lots import xxh64
 
-Status = Literal["ok", "weak", "none", "coupled"]
-"""Whether an interval is said; ``weak``: of few rows. ``coupled``: too many want places that there are not."""
+WEAK_BELOW, NONE_BELOW = 200.0, 50.0
+"""Effective rows below which an interval is weak, and below which there is none: where it covered too seldom (SPEC 14)."""
+COUPLED_ABOVE = 0.1
+"""Share of decision points that want a full journey above which customers decide for each other."""
+NORMAL_95 = 1.959963984540054
+OPTION, SHARED, OWN = 1.0, 30.0, 150.0
+"""Ridge penalties of q: an option's own level, what features mean for all options, what they mean for one more than for all."""
+SLACK = 1e-9
+"""What probabilities may differ by and still be the same."""
 
-LEAST, ENOUGH = 50, 200
-"""Effective sample size below which there is no interval, and below which it is weak."""
-MOST_COUPLED = 0.1
-"""Share of decisions that may be about a full journey."""
-Z = 1.959963984540054
-SHARED, OWN, OF_OPTION = 30.0, 150.0, 1.0
-"""Penalties of the model of rewards: on what all options share, on what one has of its own, on its level."""
-FOLDS = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Log:
-    """Decisions that were made, a row each, and what either policy draws, a row per decision and option of either.
-
-    ``customer``: a number for each. ``terms``: what is known of them, centred and scaled. ``option``: the option taken; ``is_treated``:
-    not held out of it. ``holdout``: the share held out of it. ``reward``: what came, in money.
-    ``at``: the decision of a choice; ``of``: its option, or -1 for sending nothing; ``mu``, ``pi``: with which probability this policy and
-    the other draw it.
-    """
-
-    customer: np.ndarray
-    terms: Floats
-    option: np.ndarray
-    is_treated: np.ndarray
-    holdout: Floats
-    reward: Floats
-    at: np.ndarray
-    of: np.ndarray
-    mu: Floats
-    pi: Floats
-    options: int
-
-    def __len__(self) -> int:
-        """Count decisions."""
-        return len(self.option)
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 
-NOTHING = -1
-"""The option of sending nothing, in ``Log.of``."""
+class Status(StrEnum):
+    """What may be concluded: an interval, one to be careful with, or none, for want of exploration or of independent customers."""
+
+    OK = "ok"
+    WEAK = "weak"
+    NONE = "none"
+    COUPLED = "coupled"
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Means of rewards under weights (Horvitz and Thompson 1952; Hajek 1971), and how many equal rows the weights amount to."""
+
+    ipw: float
+    snipw: float
+    effective: float
 
 
 @dataclass(frozen=True)
 class Value:
-    """What the other policy would have earned more per decision, and how far that can be trusted.
+    """What the log says of another portfolio, per decision point.
 
-    ``points``: decisions. ``disagree``: the share of them in which the two draw otherwise. ``unsupported``: the share of what the other
-    draws that this one never did. ``effective``: the effective sample size of the rows on which they disagree. ``beyond``: what the model
-    alone says of what is not supported.
+    ``unsupported``: share of what it would have drawn that was not eligible then; ``unsupported_direct`` what the model alone expects of
+    that, never in the interval. ``largest_share``: of one row in all weights. ``squeezed``: rows left out because their wish was squeezed.
     """
 
-    points: int
+    decision_points: int
     disagree: float
     unsupported: float
     effective: float
     largest_weight: float
     largest_share: float
-    difference: float | None
-    low: float | None
-    high: float | None
-    snips: float | None
-    direct: float | None
-    beyond: float | None
+    squeezed: int
+    wants_full: float
     status: Status
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    snips: float | None = None
+    direct: float | None = None
+    unsupported_direct: float | None = None
 
 
-def value(log: Log, *, coupled: float = 0.0) -> Value:
-    """Estimate the difference; ``coupled``: the share of decisions that are about a full journey."""
-    points = len(log)
-    if not points:
-        return Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None, None, None, None, None, "none")
-    is_silent = log.of == NOTHING
-    silent = _silent(log)
-    is_supported = np.where(is_silent, silent[log.at] > 0, log.mu > 0)
-    unsupported = np.bincount(log.at, np.where(is_supported, 0.0, log.pi), points)
-    # What is not supported is left as it was: only the rest is compared.
-    pi = np.where(is_supported, log.pi, 0.0) + unsupported[log.at] * log.mu
-    differs = np.bincount(log.at, np.abs(pi - log.mu), points) > _SAME
-    taken = _taken(log, pi)
-    rewards, silence = _foretold(log)
-    own = rewards[np.arange(points), log.option]
-    chosen = np.where(is_silent, silence[log.at], rewards[log.at, np.maximum(log.of, 0)])
-    direct = np.bincount(log.at, (pi - log.mu) * chosen, points)
-    mu_taken = _taken(log, log.mu)
-    weight = np.divide(taken, mu_taken, out=np.zeros(points), where=mu_taken > 0)
-    treated = np.where(log.is_treated & (mu_taken > 0), (weight - 1) / (1 - np.minimum(log.holdout, 1 - _SAME)), 0.0)
-    said_nothing = np.bincount(log.at, np.where(is_silent, pi, 0.0), points)
-    control = np.where(~log.is_treated & (silent > 0), said_nothing / np.maximum(silent, _SAME), 0.0)
-    residual = treated * (log.reward - own) + control * (log.reward - silence)
-    effect = np.where(differs, direct + residual, 0.0)
-    counted = weight[differs & log.is_treated]
-    effective = float(counted.sum() ** 2 / (counted**2).sum()) if (counted**2).sum() > 0 else 0.0
-    status: Status = "coupled" if coupled > MOST_COUPLED else "ok" if effective >= ENOUGH else "weak" if effective >= LEAST else "none"
-    if not differs.any() and not unsupported.any():
-        status = "ok"  # the two draw alike: the difference is nothing, for certain
-    mean, error = float(effect.mean()), error_by_customer(effect, log.customer)
-    is_told = status in ("ok", "weak")
-    beyond = np.bincount(log.at, np.where(is_supported, 0.0, log.pi) * chosen, points) - unsupported * np.bincount(
-        log.at, log.mu * chosen, points
-    )
-    size = np.abs(effect).sum()
+@dataclass(frozen=True)
+class _Log:
+    """Decision points by rows, options by columns; ``mu`` and ``pi`` are 0 where an option was not eligible, or not drawn."""
+
+    customers: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    taken: NDArray[np.int64]
+    is_treated: Booleans
+    reward: Floats
+    mu: Floats
+    pi: Floats
+    is_eligible: Booleans
+    holdout: Floats
+    price: Floats
+    features: Floats
+
+
+def weigh(weights: Floats, rewards: Floats) -> Weighted:
+    """Return the mean of rewards under weights, plain and self-normalised."""
+    total = float(weights.sum())
+    product = float((weights * rewards).sum())
+    return Weighted(product / len(weights), product / total if total else 0.0, effective_size(weights))
+
+
+def effective_size(weights: Floats) -> float:
+    """Return ``(sum w)^2 / sum w^2``, how many rows of equal weight these amount to (Kish 1965)."""
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
+def value_of(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str]) -> Value:
+    """Return what another portfolio would have earned more than what was drawn, per decision point.
+
+    ``points``: one row per decision point: ``customer_id, decided_on, taken`` (the journey drawn), ``is_treated``, ``reward``,
+    ``is_squeezed`` (its wish was squeezed: left out), ``wants_full`` (it wanted a full journey), and the features, numeric or boolean.
+    ``draws``: one row per decision point and journey: ``customer_id, decided_on, journey_id, mu`` (null: it was not eligible), ``pi``,
+    ``holdout`` (in force), ``price`` (of its place that day). What ``pi`` leaves of 1 is the probability of "none".
+    """
+    if points.is_empty():
+        return Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
+    wants_full = float(points["wants_full"].to_numpy().mean())
+    kept = points.filter(~pl.col("is_squeezed")).sort("customer_id", "decided_on")
+    if kept.is_empty():
+        return Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, points.height, wants_full, Status.NONE)
+    log = _log(kept, draws, features)
+    number = kept.height
+    rows = np.arange(number)
+
+    drawn = np.where(log.is_eligible, log.pi, 0.0)
+    silent = (log.mu * log.holdout).sum(axis=1)
+    none = np.clip(1 - log.pi.sum(axis=1), 0.0, 1.0)
+    none[none < SLACK] = 0.0
+    silence = np.where(silent > 0, none, 0.0)
+    unsupported = 1 - drawn.sum(axis=1) - silence
+    unsupported[np.abs(unsupported) < SLACK] = 0.0
+    # What has no support is as if it did what the log did: there it adds exactly 0, and the rest is what the interval is of.
+    pi = drawn + unsupported[:, None] * log.mu
+    disagrees = np.abs(pi - log.mu).max(axis=1) + silence > SLACK
+
+    q, q_none = _expected(log, needs_none=bool((none > 0).any()))
+    net = q - log.price
+    q_pi, q_mu = (pi * net).sum(axis=1) + silence * q_none, (log.mu * net).sum(axis=1)
+    ratio = pi[rows, log.taken] / log.mu[rows, log.taken]
+    in_force = np.where(log.is_treated, 1 / (1 - log.holdout[rows, log.taken]), 0.0)
+    reward = log.reward - log.price[rows, log.taken]
+    is_silent = ~log.is_treated & (silence > 0)
+    for_none = np.where(is_silent, silence / np.where(silent > 0, silent, 1.0), 0.0)
+    parts = q_pi - q_mu + in_force * (ratio - 1) * (reward - net[rows, log.taken]) + for_none * (log.reward - q_none)
+    parts[~disagrees] = 0.0
+
+    weights = in_force * ratio + for_none
+    disputed = weights[disagrees]
+    effective = effective_size(disputed)
+    wanted = np.where(log.is_eligible, 0.0, log.pi)
+    of_none = none - silence
+    status = _status(effective, wants_full)
+    figures = {
+        "difference": _rounded(float(parts.mean())),
+        "snips": _rounded(_mean(weights, np.where(log.is_treated, reward, log.reward)) - _mean(in_force, reward)),
+        "direct": _rounded(float(np.where(disagrees, q_pi - q_mu, 0.0).mean())),
+    }
+    error = _clustered_error(parts, log.customers)
+    interval = status in (Status.OK, Status.WEAK)
     return Value(
-        points,
-        float(differs.mean()),
-        float(unsupported.mean()),
-        effective,
-        float(counted.max(initial=0.0)),
-        float(np.abs(effect).max() / size) if size > 0 else 0.0,
-        mean if is_told else None,
-        mean - Z * error if is_told else None,
-        mean + Z * error if is_told else None,
-        snips(log.reward[log.is_treated], weight[log.is_treated]) - float(log.reward[log.is_treated].mean()) if counted.any() else None,
-        float(direct.mean()),
-        float(beyond.mean()) if unsupported.any() else None,
-        status,
+        decision_points=number,
+        disagree=float((disagrees | (unsupported > 0)).mean()),
+        unsupported=float(unsupported.mean()),
+        effective=effective,
+        largest_weight=float(disputed.max(initial=0.0)),
+        largest_share=float(weights.max(initial=0.0) / weights.sum()) if weights.sum() else 0.0,
+        squeezed=points.height - number,
+        wants_full=wants_full,
+        status=status,
+        difference=figures["difference"] if interval else None,
+        low=_rounded(figures["difference"] - NORMAL_95 * error) if interval else None,
+        high=_rounded(figures["difference"] + NORMAL_95 * error) if interval else None,
+        snips=figures["snips"],
+        direct=figures["direct"],
+        unsupported_direct=_rounded(float(((wanted * net).sum(axis=1) + of_none * q_none - unsupported * q_mu).mean())),
     )
 
 
-_SAME = 1e-12
+def days_until(value: Value, days: int) -> int | None:
+    """Return after how many days more, at the pace of so many, the effective size is one that can be told; null: never."""
+    if value.effective >= WEAK_BELOW:
+        return 0
+    return ceil(days * (WEAK_BELOW - value.effective) / value.effective) if value.effective else None
 
 
-def ips(reward: Floats, weight: Floats) -> float:
-    """Return the mean reward under another policy by inverse propensities: weights are its probabilities by those of the log."""
-    return float((reward * weight).mean())
+def words(value: Value, days: int) -> str:
+    """Say what a marketer may conclude of so many days of the log, or why nothing."""
+    apart = f"; {value.unsupported:.0%} of what it would draw was not eligible then, and is not judged" if value.unsupported else ""
+    return _conclusion(value, days) + apart
 
 
-def snips(reward: Floats, weight: Floats) -> float:
-    """Return the same by weights that add up to the number of rows: self-normalised."""
-    return float((reward * weight).sum() / weight.sum())
+def _conclusion(value: Value, days: int) -> str:
+    of = f"{value.decision_points:,} decisions"
+    if value.status is Status.COUPLED:
+        return (
+            f"no verdict: {value.wants_full:.0%} of {of} want a journey that is full, so what one customer gets is what another does not; "
+            "raise the capacity, or compare by a control group"
+        )
+    if value.disagree == 0:
+        return f"nothing to value: both would have drawn the same in all {of}"
+    if value.status is Status.NONE:
+        more = days_until(value, days)
+        needed = "at this pace never" if more is None else f"some {more:,} days more at this pace"
+        return (
+            f"we cannot tell: of {of} they differ in {value.disagree:.0%}, and exploration tried what the changed file wants there as "
+            f"often as {value.effective:.0f} equal rows would; {WEAK_BELOW:.0f} are needed ({needed}), or a larger policy.explore"
+        )
+    line = f"{value.difference:+.4f} a decision ({value.low:+.4f} to {value.high:+.4f}), of {of}, {value.disagree:.0%} in dispute"
+    weak = f"; take it with care, it rests on {value.effective:.0f} equal rows" if value.status is Status.WEAK else ""
+    signs = {np.sign(number) for number in (value.difference, value.snips, value.direct) if number}
+    return line + weak + ("; weighting or the model alone would say the opposite" if len(signs) > 1 else "")
 
 
-def effective_sample_size(weight: Floats) -> float:
-    """Return how many rows of equal weight would tell as much."""
-    return float(weight.sum() ** 2 / (weight**2).sum())
+def _status(effective: float, wants_full: float) -> Status:
+    if wants_full > COUPLED_ABOVE:
+        return Status.COUPLED
+    if effective < NONE_BELOW:
+        return Status.NONE
+    return Status.WEAK if effective < WEAK_BELOW else Status.OK
 
 
-def error_by_customer(values: Floats, customer: np.ndarray) -> float:
-    """Return the standard error of the mean of rows of which those of one customer are not independent."""
-    numbers, place = np.unique(customer, return_inverse=True)
-    if len(numbers) < 2:  # of one nothing can be told
-        return float("inf")
-    sums = np.bincount(place, values - values.mean())
-    return float(np.sqrt(np.sum(sums**2) * len(numbers) / (len(numbers) - 1)) / len(values))
+def _rounded(number: float) -> float:
+    """Round to 9 significant digits: fits differ in the last ones by how many threads made them."""
+    return float(f"{number:.9g}")
 
 
-def _silent(log: Log) -> Floats:
-    """By decision, with which probability nothing was sent: that of being held out of whatever was drawn."""
-    held_out = np.zeros(log.options)
-    np.maximum.at(held_out, log.option, log.holdout)
-    return _sums(log.at, np.where(log.of == NOTHING, 0.0, log.mu * held_out[np.maximum(log.of, 0)]), len(log))
+def _mean(weights: Floats, rewards: Floats) -> float:
+    return weigh(weights, rewards).snipw
 
 
-def _taken(log: Log, probability: Floats) -> Floats:
-    """By decision, the probability of the option that was taken."""
-    is_taken = log.of == log.option[log.at]
-    return _sums(log.at[is_taken], probability[is_taken], len(log))
+def _clustered_error(parts: Floats, customers: NDArray[np.int64]) -> float:
+    """Return the standard error of a mean whose rows are independent between customers only; infinite for a single customer."""
+    sums = np.bincount(customers, weights=parts - parts.mean())
+    groups = len(sums)
+    return sqrt(float((sums**2).sum()) * groups / (groups - 1)) / len(parts) if groups > 1 else float("inf")
 
 
-def _sums(at: np.ndarray, values: Floats, length: int) -> Floats:
-    return np.asarray(np.bincount(at, values, length), dtype=np.float64)
+def _log(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str]) -> _Log:
+    numbered = points.with_row_index("row")
+    options = sorted(set(draws["journey_id"].unique()) | set(points["taken"].unique()))
+    columns = pl.DataFrame({"journey_id": options}, schema={"journey_id": pl.String}).with_row_index("column")
+    cells = draws.join(numbered.select("customer_id", "decided_on", "row"), on=["customer_id", "decided_on"]).join(columns, on="journey_id")
+    at = cells["row"].to_numpy(), cells["column"].to_numpy()
+
+    def matrix(name: str) -> Floats:
+        filled = np.zeros((points.height, len(options)))
+        filled[at] = cells[name].cast(pl.Float64).fill_null(0.0).to_numpy()
+        return filled
+
+    is_eligible = np.zeros((points.height, len(options)), dtype=np.bool_)
+    is_eligible[at] = cells["mu"].is_not_null().to_numpy()
+    taken = numbered.join(columns, left_on="taken", right_on="journey_id", maintain_order="left")["column"].to_numpy().astype(np.int64)
+    mu = matrix("mu")
+    if not (mu[np.arange(points.height), taken] > 0).all():
+        raise ValueError("a decision point whose journey has no probability in draws")
+    folds = points.select(xxh64(pl.concat_str(pl.lit("value:"), "customer_id")) % 2).to_series().to_numpy().astype(np.int64)
+    customers = points["customer_id"].rle_id().to_numpy().astype(np.int64)
+    treated, reward = points["is_treated"].to_numpy(), points["reward"].cast(pl.Float64).to_numpy()
+    numbers = _standardised(points, features)
+    return _Log(customers, folds, taken, treated, reward, mu, matrix("pi"), is_eligible, matrix("holdout"), matrix("price"), numbers)
 
 
-def _foretold(log: Log) -> tuple[Floats, Floats]:
-    """Return what each option brings by decision, and what sending nothing does: of each half of the customers by the other half."""
-    fold = log.customer % FOLDS
-    rewards, silence = np.zeros((len(log), log.options)), np.zeros(len(log))
-    for half in range(FOLDS):
-        here, there = fold == half, fold != half
-        treated, control = there & log.is_treated, there & ~log.is_treated
-        rewards[here] = _ridge(log.terms[treated], log.option[treated], log.reward[treated], log.options, log.terms[here])
-        nothing = np.zeros(int(control.sum()), dtype=np.int64)
-        silence[here] = _ridge(log.terms[control], nothing, log.reward[control], 1, log.terms[here])[:, 0]
-    return rewards, silence
+def _standardised(points: pl.DataFrame, features: Sequence[str]) -> Floats:
+    """Return features with mean 0 and spread 1, unknown ones as the mean and marked as unknown; constant ones are dropped."""
+    columns = []
+    for name in features:
+        numbers = points[name].cast(pl.Float64).to_numpy().astype(np.float64)
+        unknown = np.isnan(numbers)
+        known = numbers[~unknown]
+        columns += [np.where(unknown, known.mean() if known.size else 0.0, numbers), unknown.astype(np.float64)]
+    varying = [(column - column.mean()) / column.std() for column in columns if column.std() > 0]
+    return np.column_stack(varying) if varying else np.zeros((points.height, 0))
 
 
-def _ridge(terms: Floats, option: np.ndarray, reward: Floats, options: int, asked: Floats) -> Floats:
-    """Fit what options share, then what each has of its own, drawn to nothing; return by row asked for and option."""
-    if not len(reward):
-        return np.zeros((len(asked), options))
-    mean = float(reward.mean())
-    scale = float(reward.std()) or 1.0
+def _expected(log: _Log, *, needs_none: bool) -> tuple[Floats, Floats]:
+    """Return what each row would earn by each option, and by "none", as learned from the customers of the other fold."""
+    number, options = log.mu.shape
+    q, q_none = np.zeros((number, options)), np.zeros(number)
+    shared = log.features
+    for fold in (0, 1):
+        answered, to_learn = np.flatnonzero(log.folds == fold), log.folds != fold
+        learning = np.flatnonzero(to_learn & log.is_treated)
+        level, common, own = _ridge(log.taken[learning], shared[learning], log.reward[learning], options)
+        q[answered] = level + (shared[answered] @ common)[:, None] + shared[answered] @ own.T
+        silent = np.flatnonzero(to_learn & ~log.is_treated)
+        if needs_none and silent.size:
+            level, common, own = _ridge(np.zeros(silent.size, dtype=np.int64), shared[silent], log.reward[silent], 1)
+            q_none[answered] = level[0] + shared[answered] @ (common + own[0])
+    return q, q_none
+
+
+def _ridge(taken: NDArray[np.int64], shared: Floats, reward: Floats, options: int) -> tuple[Floats, Floats, Floats]:
+    """Fit levels of options, coefficients of features for all, and then what each option adds to these, drawn to nothing.
+
+    One after the other: all at once would be a system of options times features, for what takes differences between customers away.
+    """
+    if not taken.size:
+        return np.zeros(options), np.zeros(shared.shape[1]), np.zeros((options, shared.shape[1]))
+    mean, scale = float(reward.mean()), float(reward.std()) or 1.0
     left = (reward - mean) / scale
-    shared = _solved(terms, left, SHARED)
-    left = left - terms @ shared
-    together = asked @ shared
-    foretold = np.empty((len(asked), options))
-    for number in range(options):
-        rows = option == number
-        own, level = terms[rows], left[rows]
-        at = float(level.sum() / (len(level) + OF_OPTION))
-        weights = _solved(own, level - at, OWN) if len(level) else np.zeros(terms.shape[1])
-        foretold[:, number] = mean + scale * (together + at + asked @ weights)
-    return foretold
+    common = _solved(shared, left, SHARED)
+    left = left - shared @ common
+    levels, own = np.zeros(options), np.zeros((options, shared.shape[1]))
+    for option in range(options):
+        rows = taken == option
+        levels[option] = float(left[rows].sum() / (rows.sum() + OPTION))
+        own[option] = _solved(shared[rows], left[rows] - levels[option], OWN)
+    return mean + scale * levels, scale * common, scale * own
 
 
 def _solved(terms: Floats, values: Floats, penalty: float) -> Floats:
     return np.asarray(np.linalg.solve(terms.T @ terms + penalty * np.eye(terms.shape[1]), terms.T @ values))
-
-
-def in_words(told: Value, *, what: str, squeezed: int, explore: float, days: int) -> Sequence[str]:
-    """Say it: the difference with its interval, or what is lacking.
-
-    ``what``: the unit. ``squeezed``: decisions left out, since no place was left. ``explore``: the share drawn by chance. ``days``: how
-    many days these decisions are of.
-    """
-    if not told.points:
-        return ("Nothing can be said: no decision of these days has matured.",)
-    lines = []
-    shares = f"of {told.points:,} decisions the two draw otherwise in {told.disagree:.1%}; {told.effective:,.0f} of them count"
-    match told.status:
-        case "ok" | "weak":
-            assert told.difference is not None
-            assert told.low is not None
-            assert told.high is not None
-            weak = "" if told.status == "ok" else " (weak: few were drawn by chance)"
-            lines.append(
-                f"{told.difference:+,.2f} {what} per decision, where anything from {told.low:+,.2f} to {told.high:+,.2f} is possible"
-                f"{weak}: {shares}."
-            )
-        case "coupled":
-            lines.append(
-                "Nothing can be said: more than a tenth of the decisions are about journeys that are full, so that who gets a place takes "
-                f"it from somebody else; {shares}."
-            )
-        case "none":
-            lines.append(f"Nothing can be said: {shares}, and {LEAST} must. {_needed(told, explore, days)}")
-    if told.unsupported > _SAME:
-        lines.append(
-            f"{told.unsupported:.1%} of what the other would draw was never drawn here, and is not in that figure"
-            + (f"; a model alone says {told.beyond:+,.2f} {what} per decision of it." if told.beyond is not None else ".")
-        )
-    if told.direct is not None and told.difference is not None and told.snips is not None:
-        lines.append(f"Beside it, as a check: {told.direct:+,.2f} by the model alone, {told.snips:+,.2f} by weights alone.")
-        is_apart = (told.low or 0) > 0 or (told.high or 0) < 0
-        if is_apart and (told.direct * told.difference < 0 or told.snips * told.difference < 0):
-            lines.append("These point in another direction: look at what is drawn otherwise before believing any of them.")
-    if squeezed:
-        lines.append(f"{squeezed:,} decisions are left out, since no place was left for what was wished.")
-    return tuple(lines)
-
-
-def _needed(told: Value, explore: float, days: int) -> str:
-    if explore <= 0:
-        return "Nothing is drawn by chance: policy.explore is 0."
-    if told.effective <= 0:
-        return "What the other draws was never drawn by chance."
-    more = days * (ENOUGH / told.effective - 1)
-    return f"With {explore:.0%} drawn by chance it takes some {more:,.0f} days more until {ENOUGH} do."

@@ -18,7 +18,7 @@ from atc_pipeline.plan.courses import Progress, catch_up, follow
 from atc_pipeline.plan.difference import Course, Difference, compare
 from atc_pipeline.plan.replay import ReplayedDay, differences, reasons, standing
 from atc_pipeline.plan.report import Changed, Edited, Report, Value, Verdict, Window
-from atc_pipeline.plan.valuing import Valued, matured_days, value_of
+from atc_pipeline.plan.valuing import Valued, matured_days, worth
 from atc_pipeline.tables.store import Store
 
 OPEN_LOOP = (
@@ -88,7 +88,7 @@ def _value(past: Past, after: Portfolio, days: Sequence[date], room: Room, asked
         return asked.model_copy(update={"says": "Nothing can be said: nothing is drawn by chance (policy.explore is 0)."})
     with room(past.store) as fresh:
         matured = matured_days(past.store, now, days[-1], len(days))
-        for made in value_of(past.store, fresh, past.portfolio_of, after, matured, days[-1]):
+        for made in worth(past.store, fresh, past.portfolio_of, after, matured, days[-1]):
             if isinstance(made, Valued):
                 return reported(made, asked)
             say(made)
@@ -98,9 +98,9 @@ def _value(past: Past, after: Portfolio, days: Sequence[date], room: Room, asked
 def reported(valued: Valued, asked: Value) -> Value:
     """Put what was found of the value into the report."""
     of = valued.value
-    names = ("points", "disagree", "unsupported", "effective", "largest_weight", "difference", "low", "high", "snips", "direct", "status")
-    more = {name: getattr(of, name) for name in names}
-    told = {"is_known": of.difference is not None, "says": valued.words[0], "notes": valued.words[1:]}
+    names = ("disagree", "unsupported", "effective", "largest_weight", "difference", "low", "high", "snips", "direct")
+    more = {name: getattr(of, name) for name in names} | {"points": of.decision_points, "status": str(of.status)}
+    told = {"is_known": of.difference is not None, "says": f"{valued.unit}: {valued.words[0]}", "notes": valued.words[1:]}
     return asked.model_copy(update={**told, **more, "first": valued.first, "last": valued.last})
 
 
