@@ -87,7 +87,7 @@ class Scenario:
     policy: Mapping[str, object] = field(default_factory=dict)
     """More of ``policy`` in ``journeys.yaml``."""
     learning: str | None = None
-    """``learning.use``."""
+    """What is learned is for: shadow or live; None: nothing is learned."""
 
 
 def _same(share: float) -> tuple[float, float, float]:

@@ -106,7 +106,7 @@ class Worth:
     def run(self, asked: Namespace, place: Place) -> Answer:
         """Say it, or what is lacking. Raises Refused."""
         try:
-            other = load_portfolio(asked.journeys or Path(place.journeys.path))
+            changed = load_portfolio(asked.journeys or Path(place.journeys.path))
         except JourneysError as problem:
             raise Refused(str(problem), REFUSED) from None
         last = window(place.lake.days("journey_assignments"), 1, asked.to)[-1]
@@ -114,7 +114,7 @@ class Worth:
         try:
             days = matured_days(place.lake, place.portfolio_of(last), last, asked.days)
             with _room(place, days or [last])(place.lake) as fresh:
-                for made in worth(place.lake, fresh, place.portfolio_of, other, days, last):
+                for made in worth(place.lake, fresh, place.portfolio_of, changed, days, last):
                     if isinstance(made, Valued):
                         valued = made
                     else:
@@ -124,11 +124,15 @@ class Worth:
         finally:
             progress.end()
         assert valued is not None
-        told = reported(valued, report.Value(is_known=False, says="", score=report.Figures(before=None, after=None)))
+        report_of = reported(valued, report.Value(is_known=False, says="", score=report.Figures(before=None, after=None)))
         if asked.format == "json":
-            return Answer(told.model_dump_json(indent=2, exclude={"score"}))
-        stretch = f"Decisions from {told.first} to {told.last}, by what came of them." if told.first else "No decision has matured."
-        return Answer(plain("\n".join([stretch, told.says, *told.notes])))
+            return Answer(report_of.model_dump_json(indent=2, exclude={"score"}))
+        stretch = (
+            f"Decisions from {report_of.first} to {report_of.last}, by what came of them."
+            if report_of.first
+            else "No decision has matured."
+        )
+        return Answer(plain("\n".join([stretch, report_of.says, *report_of.notes])))
 
 
 class Replay:

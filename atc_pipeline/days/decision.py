@@ -38,6 +38,7 @@ from atc_pipeline.decision.queues import definitions, queue_customers
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
+from atc_pipeline.learning.shares import rows_of
 from atc_pipeline.learning.tables import GOAL_MODELS
 from atc_pipeline.rules.people import survivors
 from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
@@ -137,7 +138,7 @@ class Decision:
         identity_map = self.store.lazy("identity_map", day)
         state = memory_of(self.store, self.portfolio, day)
         model = self.learning.model(day)
-        learned = self.learning.probabilities(model)
+        learned, in_force = self.learning.probabilities(model), self.learning.shares(day)
         # Products are made in threads of ours: those of BLAS beside them would wait for each other.
         with threadpool_limits(None if learned is None else 1):
             decided = decide(
@@ -151,6 +152,7 @@ class Decision:
                 absorbed=absorbed(identity_map),
                 arms=arms(identity_map),
                 probabilities=learned,
+                shares={id_: of.shares for id_, of in in_force.items()},
                 shard=self.shard,
             )
         tables: dict[str, pl.DataFrame | pl.LazyFrame] = {
@@ -160,10 +162,11 @@ class Decision:
             "journey_funnel": decided.funnel,
         }
         if self.entries is not None:
-            written = self.entries.of(day, decided.assignments, decided.state, learned)
+            written = self.entries.of(day, decided.assignments, decided.state, learned, in_force)
             entries = written["journey_entries"]
             tables |= {**written, **self.maturing.of(day, entries, decided.state, decided.assignments)}
-            tables |= {"goal_models": model.rows(self.portfolio, day) if learned else pl.DataFrame(schema=GOAL_MODELS.schema)}
+            known = model.rows(self.portfolio, day) if learned else pl.DataFrame(schema=GOAL_MODELS.schema)
+            tables |= {"goal_models": pl.concat([known, rows_of(in_force, day)])}
             self.made_by = {**self.made_by, **self.maturing.made_by}
         return tables
 

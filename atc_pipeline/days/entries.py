@@ -3,7 +3,7 @@
 What belongs here: what a day reads, and how far back. What does not: what an entry is (``outcomes.entries``), the decision.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 
@@ -13,6 +13,7 @@ from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.measured import Measured
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.learning.model import GoalProbabilities, of_entries
+from atc_pipeline.learning.shares import InForce
 from atc_pipeline.learning.tables import entry_profiles
 from atc_pipeline.outcomes.entries import IS_ENTRY, Known, write_entries
 from atc_pipeline.tables.store import Store
@@ -33,11 +34,16 @@ class Entries:
         self.measured = measured
 
     def of(
-        self, day: date, assignments: pl.DataFrame, state: pl.DataFrame, learned: GoalProbabilities | None = None
+        self,
+        day: date,
+        assignments: pl.DataFrame,
+        state: pl.DataFrame,
+        learned: GoalProbabilities | None = None,
+        in_force: Mapping[str, InForce] | None = None,
     ) -> dict[str, pl.DataFrame]:
         """Return ``journey_entries`` and ``entry_profiles``; ``assignments``, ``state``: as they have just been decided.
 
-        ``learned``: what is known of goals.
+        ``learned``: what is known of goals. ``in_force``: the shares of variants that have adapted.
         """
         profiles = self._profiles(day, assignments)
         columns = {"customer_id", "preferred_channel"} if self.portfolio.engagement is not None else {"customer_id"}
@@ -46,6 +52,7 @@ class Entries:
             self.store.lazy("micro_segment_memberships", day),
             partial(self.measured.sums, day),
             None if learned is None else of_entries(learned, profiles),
+            {id_: (of.since, {share.id: share.share for share in of.shares}) for id_, of in (in_force or {}).items()},
         )
         decided_by = assignments.filter("stands")["portfolio"].unique().drop_nulls()
         named = {name: self.versions(name) for name in decided_by.sort() if name != self.portfolio.fingerprint}

@@ -4,7 +4,7 @@ What belongs here: which days of what are read, and how little. What does not: w
 (``days.maturing``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -13,6 +13,7 @@ import polars as pl
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day
 from atc_pipeline.learning.quality import BY_JOURNEY, DAYS, by_journey, outside
+from atc_pipeline.learning.shares import TRIED, InForce, shares_for_day
 from atc_pipeline.rules.arms import POLICY, TREATED
 from atc_pipeline.tables.store import Store
 
@@ -39,6 +40,29 @@ class Learning:
         yesterday = self.store.lazy(MODELS, before).collect() if has_yesterday else None
         self.past.until(before)
         return model_for_day(yesterday, self.past, self.portfolio, today=day, outside=self.past.outside())
+
+    def shares(self, day: date) -> Mapping[str, InForce]:
+        """Return the shares of variants that have adapted, as of the day."""
+        if self.is_recorded:
+            recorded = self.store.lazy(MODELS, day).collect() if self.store.has(MODELS, day) else None
+            return shares_for_day(recorded, lambda _: pl.DataFrame(schema=TRIED), self.portfolio, today=day)
+        if not any(journey.adapt for journey in self.portfolio.journeys):
+            return {}
+        before = day - timedelta(days=1)
+        has_yesterday = day > self.portfolio.starts_on and self.store.has(MODELS, before)
+        yesterday = self.store.lazy(MODELS, before).collect() if has_yesterday else None
+        return shares_for_day(yesterday, lambda ids: self._tried(ids, before), self.portfolio, today=day)
+
+    def _tried(self, ids: Sequence[str], last: date) -> pl.DataFrame:
+        """Return what had come of variants by a day, of treated first entries (``shares.TRIED``)."""
+        days = [day for day in self.store.days(OUTCOMES) if day <= last]
+        outcomes = self.store.scan(OUTCOMES, days, may_lack=True) if days else None
+        value = self.portfolio.money or "goal"
+        if outcomes is None or not {value, "shares_since"} <= set(outcomes.collect_schema()):
+            return pl.DataFrame(schema=TRIED)
+        is_tried = (pl.col("arm") == TREATED) & (pl.col("entry_number") == 1) & ~pl.col("contaminated") & pl.col("variant").is_not_null()
+        rows = outcomes.filter(is_tried & pl.col("journey_id").is_in(list(ids)))
+        return rows.select("journey_id", "variant", "shares_since", value=pl.col(value).cast(pl.Float64)).drop_nulls("value").collect()
 
     def probabilities(self, model: GoalModel) -> GoalProbabilities | None:
         """Return what the model says of customers; None where nothing is learned."""

@@ -3,9 +3,11 @@
 What belongs here: the draw. What does not: its words (``rules.arms``), where it is kept (``memory``), what is made of it (``outcomes``).
 """
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
 
-from atc_pipeline.journeys.portfolio import Journey, Portfolio
+from atc_pipeline.journeys.portfolio import Journey, Portfolio, Share
 from atc_pipeline.rules.arms import CONTROL, JOURNEY, POLICY, TREATED
 from atc_pipeline.rules.lots import BUCKETS, bucket
 
@@ -13,14 +15,18 @@ DRAWN = ("arm", "held_out_by", "variant")
 """What is drawn when a journey is entered, and stays as it is in this entry."""
 
 
-def draw(entries: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+Shares = Mapping[str, Sequence[Share]]
+"""By journey, the shares of its variants, where these are others by now than ``journeys.yaml`` says."""
+
+
+def draw(entries: pl.DataFrame, portfolio: Portfolio, shares: Shares | None = None) -> pl.DataFrame:
     """Add ``DRAWN`` to entries, in their order: they have ``journey_id``, and ``arm_id``, by which lots are drawn."""
     rows = entries.with_row_index("row:").with_columns(held_out_by(entries, portfolio))
     is_control = pl.col("held_out_by").is_not_null()
     rows = rows.with_columns(arm=pl.when(is_control).then(pl.lit(CONTROL)).otherwise(pl.lit(TREATED)))
     place = bucket(pl.concat_str(pl.lit("variant:"), "journey_id"))
     variants = (
-        rows.join(_variants(portfolio), on="journey_id", how="inner")
+        rows.join(_variants(portfolio, shares or {}), on="journey_id", how="inner")
         .filter((place >= pl.col("from:")) & (place < pl.col("until:")))
         .select("row:", "variant")
     )
@@ -46,14 +52,15 @@ def _salt(journey: Journey) -> str:
     return journey.id if journey.holdout_version is None else f"{journey.id}:{journey.holdout_version}"
 
 
-def _variants(portfolio: Portfolio) -> pl.DataFrame:
+def _variants(portfolio: Portfolio, shares: Shares) -> pl.DataFrame:
     """One row per journey and variant of it: its buckets, ``from:`` up to, but not in, ``until:``."""
     rows = []
     for journey in portfolio.journeys:
         share, begins = 0.0, 0
-        for variant in journey.variants:
+        variants = shares.get(journey.id, journey.variants)
+        for variant in variants:
             share += variant.share
-            ends = BUCKETS if variant is journey.variants[-1] else round(share * BUCKETS)
+            ends = BUCKETS if variant is variants[-1] else round(share * BUCKETS)
             rows.append((journey.id, variant.id, begins, ends))
             begins = ends
     schema = {"journey_id": pl.String, "variant": pl.String, "from:": pl.UInt64, "until:": pl.UInt64}

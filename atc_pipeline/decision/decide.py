@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision import capacity, choice, memory, records, standing
+from atc_pipeline.decision.arms import Shares
 from atc_pipeline.decision.catalogue import MOST_CUSTOMERS, WIDER_CUSTOMERS, Catalogue, catalogue_of
 from atc_pipeline.decision.options import code_options, number_queues, options_of, score_options, with_probabilities
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, SCORED_CANDIDATES
@@ -50,6 +51,7 @@ def decide(
     absorbed: pl.LazyFrame | None = None,
     arms: pl.LazyFrame | None = None,
     probabilities: Probabilities | None = None,
+    shares: Shares | None = None,
     shard: int = SHARD,
 ) -> Decided:
     """Rule every option row and pick at most one journey per customer (SPEC 8).
@@ -58,7 +60,7 @@ def decide(
     ``delivered``: the assignments that messages of today were delivered for, if the day was activated before: they stand, and take
     their places first. ``absorbed``: who is somebody else by now (``identity.map.absorbed``), as far as these were written to under
     older names. ``arms``: who draws lots by another name than their own (``identity.map.arms``). ``probabilities``: what was learned of
-    goals; in use ``live`` it decides, and else is written down beside the score.
+    goals; in use ``live`` it decides, and else is written down beside the score. ``shares``: of variants that adapt.
     """
     people = profiles.select(columns_needed(portfolio, probabilities)).sort("customer_id").collect()
     require_fits(people.height, MOST_CUSTOMERS, "customers", WIDER_CUSTOMERS)
@@ -99,7 +101,7 @@ def decide(
     def settle(part: records.Shard) -> records.Done:
         granted = allocation.granted.filter(pl.col("customer").is_between(part.offset, part.offset + shard, closed="left"))
         granted = granted.select(pl.col("customer") - part.offset, "journey")
-        return records.settle(part, is_limited, granted, _slice(kept, part.offset, shard), portfolio, catalogue, today)
+        return records.settle(part, is_limited, granted, _slice(kept, part.offset, shard), portfolio, catalogue, today, shares)
 
     done = in_parallel(settle, shards)
     unseen = past.filter(pl.col("customer").is_null())  # remembered, and without a profile today

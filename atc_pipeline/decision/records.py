@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.decision import choice, memory
-from atc_pipeline.decision.arms import DRAWN, draw
+from atc_pipeline.decision.arms import DRAWN, Shares, draw
 from atc_pipeline.decision.catalogue import Catalogue, pairs_of
 from atc_pipeline.decision.gates import RULINGS
 from atc_pipeline.decision.options import FACTORS, with_factors
@@ -52,11 +52,12 @@ def settle(
     portfolio: Portfolio,
     catalogue: Catalogue,
     today: date,
+    shares: Shares | None = None,
 ) -> Done:
     """Rule the rows of a shard, remember what starts, and write down each customer's answer."""
     contested = shard.contested
     settled = choice.settle(contested, is_limited, _rows_of(contested, granted), _rows_of(contested, delivered))
-    answers = _answers(shard, settled, delivered, portfolio, catalogue, today)
+    answers = _answers(shard, settled, delivered, portfolio, catalogue, today, shares)
     remembered = memory.remember(
         shard.past,
         answers.filter(pl.col("is_entry")).select("customer", "journey", new_score="score", **{f"new_{name}": name for name in DRAWN}),
@@ -81,7 +82,13 @@ def _rows_of(contested: choice.Contest, named: pl.DataFrame) -> np.ndarray:
 
 
 def _answers(
-    shard: Shard, settled: choice.Settled, delivered: pl.DataFrame, portfolio: Portfolio, catalogue: Catalogue, today: date
+    shard: Shard,
+    settled: choice.Settled,
+    delivered: pl.DataFrame,
+    portfolio: Portfolio,
+    catalogue: Catalogue,
+    today: date,
+    shares: Shares | None,
 ) -> pl.DataFrame:
     """One row per customer with options: the option chosen, what became of the journey in flight, and what is to be remembered."""
     contested, journey = shard.contested, shard.contested.options["journey"]
@@ -104,7 +111,7 @@ def _answers(
         is_drawn=pl.Series(contested.is_drawn),
         options=pl.Series(contested.competing),
     )
-    lots = _lots(answers.filter("is_entry"), shard.arm_ids, portfolio, catalogue)
+    lots = _lots(answers.filter("is_entry"), shard.arm_ids, portfolio, catalogue, shares)
     answers = answers.join(lots, on="customer", how="left", maintain_order="left").join(
         in_flight, on="customer", how="left", maintain_order="left"
     )
@@ -122,10 +129,10 @@ def _answers(
     )
 
 
-def _lots(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue) -> pl.DataFrame:
+def _lots(entries: pl.DataFrame, arm_ids: pl.Series, portfolio: Portfolio, catalogue: Catalogue, shares: Shares | None) -> pl.DataFrame:
     """One row per entry: ``customer``, and what is drawn for it once and for all (``DRAWN``), each as ``drawn_<name>``."""
     named = entries.select("customer", arm_ids.gather(entries["customer"]), journey_id=catalogue.journey_ids.gather(entries["journey"]))
-    return draw(named, portfolio).select("customer", **{f"drawn_{name}": name for name in DRAWN})
+    return draw(named, portfolio, shares).select("customer", **{f"drawn_{name}": name for name in DRAWN})
 
 
 def _assignments(

@@ -94,6 +94,7 @@ class GoalModel:
         values: dict[str | None, dict[str, float]] = {}
         counted: dict[str | None, Counted] = {}
         named = rows.filter(pl.col("part").is_in([SHARED, JOURNEY])).drop_nulls("value")
+        named = named.filter(~pl.col("name").str.starts_with("share:"))  # of variants, which is another matter (``shares``)
         for (journey_id,), theirs in named.group_by("journey_id"):
             id_ = None if journey_id is None else str(journey_id)
             values[id_] = dict(theirs.select("name", "value").iter_rows())

@@ -5,7 +5,7 @@ What belongs here: what is written down of a start or a switch. What does not: l
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import polars as pl
@@ -30,7 +30,10 @@ class Known:
     memberships: pl.LazyFrame
     sums: Sums
     learned: pl.DataFrame | None = None
-    """Of the day's entries, where something is learned: ``propensity``, ``baseline``, ``propensity_source`` and ``model_fitted_on``."""
+    adapted: Mapping[str, tuple[date, Mapping[str, float]]] = field(default_factory=dict)
+    """``learned``: of the day's entries, where something is learned: ``propensity``, ``baseline``, ``propensity_source`` and
+    ``model_fitted_on``. ``adapted``: by journey whose variants have adapted, since when they are drawn by which shares.
+    """
 
 
 def write_entries(
@@ -60,7 +63,7 @@ def write_entries(
         entered.lazy()
         .join(state.lazy().select("customer_id", "journey_id", entry_number="times_entered"), on=["customer_id", "journey_id"], how="left")
         .join(_rules(known_versions).lazy(), on=_KEY, how="left")
-        .join(_shares(known_versions).lazy(), on=[*_KEY, "variant"], how="left")
+        .join(_shares(known_versions, portfolio, known.adapted).lazy(), on=[*_KEY, "variant"], how="left")
         .join(people, on="customer_id", how="left")
         .join(_learned(known.learned), on=["customer_id", "journey_id"], how="left")
         .join(_segments(entered, known.memberships), on="customer_id", how="left")
@@ -139,15 +142,20 @@ def _rules(versions: Mapping[str, Portfolio]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _shares(versions: Mapping[str, Portfolio]) -> pl.DataFrame:
-    """One row per version, journey and variant of it: the probability with which it is drawn."""
-    rows = [
-        (name, journey.id, variant.id, variant.share)
-        for name, portfolio in versions.items()
-        for journey in portfolio.journeys
-        for variant in journey.variants
-    ]
-    schema = {"version:": pl.String, "journey_id": pl.String, "variant": pl.String, "variant_probability": pl.Float64}
+def _shares(versions: Mapping[str, Portfolio], now: Portfolio, adapted: Mapping[str, tuple[date, Mapping[str, float]]]) -> pl.DataFrame:
+    """One row per version, journey and variant of it: the probability with which it is drawn, and since when, where that has adapted."""
+    rows = []
+    for name, portfolio in versions.items():
+        for journey in portfolio.journeys:
+            since, shares = adapted.get(journey.id, (None, {})) if portfolio is now else (None, {})
+            rows += [(name, journey.id, variant.id, shares.get(variant.id, variant.share), since) for variant in journey.variants]
+    schema = {
+        "version:": pl.String,
+        "journey_id": pl.String,
+        "variant": pl.String,
+        "variant_probability": pl.Float64,
+        "shares_since": pl.Date,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

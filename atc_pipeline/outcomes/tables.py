@@ -57,6 +57,7 @@ _STRATUM = (
 _VARIANT = (
     Column("variant", pl.String(), "The variant of the journey; of control, what it would have been.", is_nullable=True),
     Column("variant_probability", pl.Float64(), "With which probability it was drawn.", is_nullable=True, at_least=0, at_most=1),
+    Column("shares_since", pl.Date(), "When that had adapted last; null while it is what journeys.yaml says.", is_nullable=True),
 )
 _SEGMENTS = Column("segments", pl.List(pl.String()), "The micro-segments the customer was in on the day of entry, sorted.")
 

@@ -192,7 +192,9 @@ def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.Data
 def _variant(portfolio: Portfolio) -> dict[str, pl.Expr]:
     """Return the variant, and its share, of journeys that have some; a step's variant of others is but a label."""
     names = [journey.id for journey in portfolio.journeys if journey.variants]
-    return {name: pl.when(pl.col("journey_id").is_in(names)).then(name) for name in ("variant", "variant_probability") if names}
+    return {
+        name: pl.when(pl.col("journey_id").is_in(names)).then(name) for name in ("variant", "variant_probability", "shares_since") if names
+    }
 
 
 def _cuts(cells: pl.DataFrame, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -231,13 +233,16 @@ def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) 
         first, *further = [share.id for share in journey.variants] or [""]
         treated = cells.filter((pl.col("journey_id") == journey.id) & pl.col(IS_TREATED)) if further else cells.clear()
         is_first = pl.col("variant") == first
-        # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other.
-        share = pl.col("variant_probability").round(6) if len(further) == 1 else pl.lit(None, pl.Float64)
+        # Whoever entered under other shares is another stratum. Of two variants the share of one says that of the other; of more, the day
+        # since which they have been drawn by theirs.
+        share = pl.col("variant_probability").round(6)
+        since = pl.col("shares_since").cast(pl.Int32).cast(pl.Float64)
+        stratum = pl.when(is_first).then(share).otherwise((1 - share).round(6)) if len(further) == 1 else since
         for variant in further:
             two = treated.filter(pl.col("variant").is_in([first, variant])).with_columns(
                 (~is_first).alias(IS_TREATED),
                 slice=pl.lit(f"variant:{first}/{variant}"),
-                holdout=pl.when(is_first).then(share).otherwise((1 - share).round(6)),
+                holdout=stratum,
             )
             yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
 

@@ -100,8 +100,8 @@ def reported(valued: Valued, asked: Value) -> Value:
     of = valued.value
     names = ("disagree", "unsupported", "effective", "largest_weight", "difference", "low", "high", "snips", "direct")
     more = {name: getattr(of, name) for name in names} | {"points": of.decision_points, "status": str(of.status)}
-    told = {"is_known": of.difference is not None, "says": f"{valued.unit}: {valued.words[0]}", "notes": valued.words[1:]}
-    return asked.model_copy(update={**told, **more, "first": valued.first, "last": valued.last})
+    words_of = {"is_known": of.difference is not None, "says": f"{valued.unit}: {valued.words[0]}", "notes": valued.words[1:]}
+    return asked.model_copy(update={**words_of, **more, "first": valued.first, "last": valued.last})
 
 
 def _catch_up_and_follow(past: Past, store: Store, portfolio: Portfolio, days: Sequence[date], say: Say) -> None:

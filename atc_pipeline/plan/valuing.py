@@ -58,7 +58,7 @@ def matured_days(store: Store, portfolio: Portfolio, last: date, number: int) ->
 
 
 def worth(
-    store: Store, fresh: Store, portfolio_of: PortfolioOf, other: Portfolio, days: Sequence[date], last: date
+    store: Store, fresh: Store, portfolio_of: PortfolioOf, changed: Portfolio, days: Sequence[date], last: date
 ) -> Iterator[Progress | Valued]:
     """Yield what has been made of each day, and last the value.
 
@@ -66,31 +66,31 @@ def worth(
     they have matured.
     """
     now = portfolio_of(last)
-    differing = changes(now, other)
+    differing = changes(now, changed)
     points, draws = [], []
     if days:
-        yield from catch_up(fresh, other, differing, days[0], days[-1])
-    steps: Sequence[Memberships | Queues] = (Memberships(fresh, other), Queues(fresh, other))
-    decision = Decision(fresh, _keeping_all(other), is_measured=False)
+        yield from catch_up(fresh, changed, differing, days[0], days[-1])
+    steps: Sequence[Memberships | Queues] = (Memberships(fresh, changed), Queues(fresh, changed))
+    decision = Decision(fresh, _keeping_all(changed), is_measured=False)
     for day in days:
         for step in steps:
             write_day(fresh, step, day)
         entered = _entered(store, day)
         logged = _draws(store.lazy("scored_candidates", day), entered, portfolio_of(day)).rename({"probability": "mu"})
-        drawn = _draws(decision.make(day)["scored_candidates"].lazy(), entered, other).rename({"probability": "pi"})
+        drawn = _draws(decision.make(day)["scored_candidates"].lazy(), entered, changed).rename({"probability": "pi"})
         both = logged.join(drawn, on=["customer_id", "journey_id"], how="full", coalesce=True).with_columns(pl.col("pi").fill_null(0.0))
         draws.append(_in_force(store, both, portfolio_of(day), day))
         places = _full(store, day)
         wants_full = pl.col("taken").is_in(places) | pl.col("is_squeezed")
         points.append(entered.with_columns(decided_on=pl.lit(day), wants_full=wants_full))
         yield "valuing", day
-    told, weighed = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE), pl.concat(points) if points else pl.DataFrame()
+    result, weighed = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE), pl.concat(points) if points else pl.DataFrame()
     if weighed.height:
         known, features = _with_features(store, now, _points(store, now, weighed, last))
         with threadpool_limits(1):
-            told = value_of(known, pl.concat(draws), features)
+            result = value_of(known, pl.concat(draws), features)
     unit = "net money" if now.measurement.margin is not None else "money"
-    yield Valued(told, unit, (words(told, len(days)), *_unsaid(differing)), days[0] if days else None, days[-1] if days else None)
+    yield Valued(result, unit, (words(result, len(days)), *_unsaid(differing)), days[0] if days else None, days[-1] if days else None)
 
 
 def _window_days(portfolio: Portfolio) -> int:

@@ -48,8 +48,10 @@ def _too_far(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.Dat
         return pl.DataFrame()
     sums = pl.concat([by_journey(store.lazy("journey_outcomes", day)) for day in recent])
     far = sorted(id_ for id_, is_far in outside(sums).items() if is_far)
-    told = sums.filter(pl.col("journey_id").is_in(far)).group_by("journey_id").agg(pl.col("matured", "goals", "expected").sum())
-    return told.sort("journey_id").select(date=pl.lit(last), journey_id="journey_id", matured="matured", goals="goals", expected="expected")
+    counted = sums.filter(pl.col("journey_id").is_in(far)).group_by("journey_id").agg(pl.col("matured", "goals", "expected").sum())
+    return counted.sort("journey_id").select(
+        date=pl.lit(last), journey_id="journey_id", matured="matured", goals="goals", expected="expected"
+    )
 
 
 PROMISES = (
