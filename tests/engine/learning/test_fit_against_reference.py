@@ -1,0 +1,53 @@
+"""The fit agrees with a second one, written from SPEC 12 alone."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from atc_pipeline.learning.fit import Rows, fit
+from tests.engine.learning.reference import Entry, learn
+
+FEATURES = {"orders": pl.Float64(), "is_new": pl.Boolean()}
+
+
+def drawn(seed: int) -> list[Entry]:
+    """Draw 400 entries of 150 customers into three journeys; a tenth of the orders are unknown, and the last journey holds nobody out."""
+    random = np.random.default_rng(seed)
+    entries = []
+    for _ in range(400):
+        journey = int(random.integers(3))
+        is_treated = journey == 2 or bool(random.random() < 0.7)
+        orders = None if random.random() < 0.1 else float(random.gamma(2.0))
+        is_new = bool(random.random() < 0.4)
+        logit = -1.5 + 0.7 * (orders or 0.0) - journey * 0.5 + 0.5 * is_treated * (1 + is_new)
+        goal = bool(random.random() < 1 / (1 + np.exp(-logit)))
+        entries.append(Entry(int(random.integers(150)), journey, is_treated, goal, (orders, is_new)))
+    return entries
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fit_agrees_with_the_reference(seed: int) -> None:
+    """Lambda, losses, whether the model wins, and every row's probability are those of the reference."""
+    entries = drawn(seed)
+    frame = pl.DataFrame([entry.values for entry in entries], schema=FEATURES, orient="row")
+    journey = np.array([entry.journey for entry in entries])
+    treated = np.array([entry.is_treated for entry in entries])
+    rows = Rows(
+        features=frame,
+        journey_ids=("a", "b", "c"),
+        journey=journey,
+        customer=np.array([entry.customer for entry in entries]),
+        is_treated=treated,
+        goal=np.array([entry.goal for entry in entries]),
+    )
+
+    learned = fit(rows, FEATURES)
+    expected = learn(entries, 3)
+
+    terms = learned.basis.terms
+    scaled = (learned.basis.matrix(frame) - [term.mean for term in terms]) / [term.scale for term in terms]
+    p = 1 / (1 + np.exp(-learned.coefficients.logits(scaled, journey, treated)))
+    assert (learned.penalty, learned.wins) == (expected.penalty, expected.wins)
+    assert learned.log_loss == pytest.approx(expected.log_loss, abs=1e-5)
+    assert learned.log_loss_rates == pytest.approx(expected.log_loss_rates, abs=1e-6)
+    np.testing.assert_allclose(p, expected.probabilities, atol=1e-5)
