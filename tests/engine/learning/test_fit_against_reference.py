@@ -48,6 +48,6 @@ def test_the_fit_agrees_with_the_reference(seed: int) -> None:
     scaled = (learned.basis.matrix(frame) - [term.mean for term in terms]) / [term.scale for term in terms]
     p = 1 / (1 + np.exp(-learned.coefficients.logits(scaled, journey, treated)))
     assert (learned.penalty, learned.wins) == (expected.penalty, expected.wins)
-    assert learned.log_loss == pytest.approx(expected.log_loss, abs=1e-5)
+    assert learned.log_loss == pytest.approx(expected.log_loss, abs=1e-6)
     assert learned.log_loss_rates == pytest.approx(expected.log_loss_rates, abs=1e-6)
-    np.testing.assert_allclose(p, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(p, expected.probabilities, atol=1e-6, rtol=0)
