@@ -1,10 +1,12 @@
 """The fit agrees with a second one, written from SPEC 12 alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from atc_pipeline.learning.fit import Rows, fit
+from atc_pipeline.learning.fit import Fitted, Rows, fit
 from tests.engine.learning.reference import Entry, learn
 
 FEATURES = {"orders": pl.Float64(), "is_new": pl.Boolean()}
@@ -25,10 +27,8 @@ def drawn(seed: int) -> list[Entry]:
     return entries
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_fit_agrees_with_the_reference(seed: int) -> None:
-    """Lambda, losses, whether the model wins, and every row's probability are those of the reference."""
-    entries = drawn(seed)
+def probabilities(entries: list[Entry]) -> tuple[Fitted, np.ndarray]:
+    """Fit, and tell every row's probability."""
     frame = pl.DataFrame([entry.values for entry in entries], schema=FEATURES, orient="row")
     journey = np.array([entry.journey for entry in entries])
     treated = np.array([entry.is_treated for entry in entries])
@@ -40,14 +40,32 @@ def test_the_fit_agrees_with_the_reference(seed: int) -> None:
         is_treated=treated,
         goal=np.array([entry.goal for entry in entries]),
     )
-
     learned = fit(rows, FEATURES)
-    expected = learn(entries, 3)
-
     terms = learned.basis.terms
     scaled = (learned.basis.matrix(frame) - [term.mean for term in terms]) / [term.scale for term in terms]
-    p = 1 / (1 + np.exp(-learned.coefficients.logits(scaled, journey, treated)))
+    return learned, 1 / (1 + np.exp(-learned.coefficients.logits(scaled, journey, treated)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fit_agrees_with_the_reference(seed: int) -> None:
+    """Lambda, losses, whether the model wins, and every row's probability are those of the reference."""
+    entries = drawn(seed)
+
+    learned, p = probabilities(entries)
+
+    expected = learn(entries, 3)
     assert (learned.penalty, learned.wins) == (expected.penalty, expected.wins)
     assert learned.log_loss == pytest.approx(expected.log_loss, abs=1e-6)
     assert learned.log_loss_rates == pytest.approx(expected.log_loss_rates, abs=1e-6)
     np.testing.assert_allclose(p, expected.probabilities, atol=1e-6, rtol=0)
+
+
+def test_the_unit_of_a_feature_changes_no_probability() -> None:
+    """Orders counted in tenths, and customers numbered otherwise, give what orders gave."""
+    entries = drawn(0)
+    changed = [
+        replace(entry, customer=1000 - entry.customer, values=(None if entry.values[0] is None else entry.values[0] * 10, entry.values[1]))
+        for entry in entries
+    ]
+
+    np.testing.assert_allclose(probabilities(changed)[1], probabilities(entries)[1], atol=1e-6, rtol=0)
