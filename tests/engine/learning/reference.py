@@ -99,7 +99,7 @@ def _rates(train: list[Entry], rows: list[Entry]) -> np.ndarray:
         mine = [row for row in arm if row.journey == entry.journey]
         overall = sum(row.goal for row in arm) / len(arm)
         told.append((sum(row.goal for row in mine) + 30 * overall) / (len(mine) + 30))
-    return np.array(told)
+    return np.array(told, dtype=float)
 
 
 def _losses(p: np.ndarray, rows: list[Entry]) -> np.ndarray:

@@ -13,7 +13,7 @@ FEATURES = {"orders": pl.Float64(), "is_new": pl.Boolean()}
 
 
 def drawn(seed: int) -> list[Entry]:
-    """Draw 400 entries of 150 customers into three journeys; a tenth of the orders are unknown, and the last journey holds nobody out."""
+    """Draw 400 entries of 150 customers into three journeys; a tenth of the orders are unknown, the last journey holds nobody out, and odd seeds are easier to foretell."""
     random = np.random.default_rng(seed)
     entries = []
     for _ in range(400):
@@ -21,7 +21,9 @@ def drawn(seed: int) -> list[Entry]:
         is_treated = journey == 2 or bool(random.random() < 0.7)
         orders = None if random.random() < 0.1 else float(random.gamma(2.0))
         is_new = bool(random.random() < 0.4)
-        logit = -1.5 + 0.7 * (orders or 0.0) - journey * 0.5 + 0.5 * is_treated * (1 + is_new)
+        logit = (
+            (-3.0 + 1.5 * (orders or 0.0) if seed % 2 else -1.5 + 0.7 * (orders or 0.0)) - journey * 0.5 + 0.5 * is_treated * (1 + is_new)
+        )
         goal = bool(random.random() < 1 / (1 + np.exp(-logit)))
         entries.append(Entry(int(random.integers(150)), journey, is_treated, goal, (orders, is_new)))
     return entries
@@ -57,7 +59,7 @@ def test_the_fit_agrees_with_the_reference(seed: int) -> None:
     assert (learned.penalty, learned.wins) == (expected.penalty, expected.wins)
     assert learned.log_loss == pytest.approx(expected.log_loss, abs=1e-6)
     assert learned.log_loss_rates == pytest.approx(expected.log_loss_rates, abs=1e-6)
-    np.testing.assert_allclose(p, expected.probabilities, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(p, expected.probabilities, atol=2e-6, rtol=0)
 
 
 def test_the_unit_of_a_feature_changes_no_probability() -> None:
