@@ -88,25 +88,27 @@ def _fitted(train: list[Entry], rows: list[Entry], journeys: int, penalty: float
     penalties = np.array([0.0, *[penalty] * wide, 3.0, *([1.0, *[5 * penalty] * wide, 15.0] * journeys)])
     goal = np.array([float(entry.goal) for entry in train])
     weights = _newton(_design(terms, train, journeys), goal, penalties)
-    return 1 / (1 + np.exp(-_design(_basis(train, rows), rows, journeys) @ weights))
+    probabilities: np.ndarray = 1 / (1 + np.exp(-_design(_basis(train, rows), rows, journeys) @ weights))
+    return probabilities
 
 
 def _rates(train: list[Entry], rows: list[Entry]) -> np.ndarray:
     """Tell the rates of ``rows`` by journey and arm, each drawn to that of all like 30 entries."""
-    told = []
+    probabilities = []
     for entry in rows:
         arm = [row for row in train if row.is_treated == entry.is_treated] or [row for row in train if row.is_treated]
         mine = [row for row in arm if row.journey == entry.journey]
         overall = sum(row.goal for row in arm) / len(arm)
-        told.append((sum(row.goal for row in mine) + 30 * overall) / (len(mine) + 30))
-    return np.array(told, dtype=float)
+        probabilities.append((sum(row.goal for row in mine) + 30 * overall) / (len(mine) + 30))
+    return np.array(probabilities, dtype=float)
 
 
 def _losses(p: np.ndarray, rows: list[Entry]) -> np.ndarray:
     """Return the log-loss of each row."""
     clipped = np.clip(p, 0.0005, 0.9995)
     goal = np.array([float(entry.goal) for entry in rows])
-    return -(goal * np.log(clipped) + (1 - goal) * np.log(1 - clipped))
+    losses: np.ndarray = -(goal * np.log(clipped) + (1 - goal) * np.log(1 - clipped))
+    return losses
 
 
 def learn(entries: list[Entry], journeys: int) -> Learned:

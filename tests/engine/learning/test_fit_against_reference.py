@@ -13,7 +13,7 @@ FEATURES = {"orders": pl.Float64(), "is_new": pl.Boolean()}
 
 
 def drawn(seed: int) -> list[Entry]:
-    """Draw 400 entries of 150 customers into three journeys; a tenth of the orders are unknown, the last journey holds nobody out, and odd seeds are easier to foretell."""
+    """Draw 400 entries into three journeys, of which the last holds nobody out; odd seeds are easier to foretell."""
     random = np.random.default_rng(seed)
     entries = []
     for _ in range(400):
