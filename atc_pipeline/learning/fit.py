@@ -187,19 +187,41 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
 
 
 def rates(rows: Rows) -> Floats:
-    """By journey, the share that reaches the goal when treated, and in control, each drawn to that of all journeys like 30 entries.
+    """By journey, the share that reaches the goal when treated, and in control, each drawn like 30 entries to what is usual.
 
-    Without anybody in control the second is the first: that nothing is caused is all that can be said.
+    When treated that is the share of all. In control it is what its own share when treated would be without the effect that journeys with
+    a control group have: goals are too different for the control groups of others to say it. Without anybody in control both are the same:
+    that nothing is caused is all that can be said.
     """
-    shares = []
-    for is_arm in (rows.is_treated, ~rows.is_treated):
-        entries = np.bincount(rows.journey[is_arm], minlength=len(rows.journey_ids)).astype(np.float64)
-        goals = np.bincount(rows.journey[is_arm], rows.goal[is_arm], minlength=len(rows.journey_ids))
-        total = float(entries.sum())
-        shares.append((goals + DRAWN * goals.sum() / total) / (entries + DRAWN) if total else np.full(len(entries), np.nan))
-    treated, control = shares
-    treated = np.where(np.isnan(treated), control, treated)
-    return np.column_stack([treated, np.where(np.isnan(control), treated, control)])
+    treated, control = (_counted(rows, is_arm) for is_arm in (rows.is_treated, ~rows.is_treated))
+    usual = float(treated[1].sum() / treated[0].sum()) if treated[0].sum() else float(control[1].sum() / control[0].sum())
+    share = (treated[1] + DRAWN * usual) / (treated[0] + DRAWN)
+    alone = _without(share, _effect(treated, control))
+    return np.column_stack([share, (control[1] + DRAWN * alone) / (control[0] + DRAWN)])
+
+
+def _counted(rows: Rows, is_arm: np.ndarray) -> tuple[Floats, Floats]:
+    """By journey, entries of an arm and those that reached the goal."""
+    journeys = len(rows.journey_ids)
+    entries = np.bincount(rows.journey[is_arm], minlength=journeys).astype(np.float64)
+    return entries, np.bincount(rows.journey[is_arm], rows.goal[is_arm], minlength=journeys).astype(np.float64)
+
+
+def _effect(treated: tuple[Floats, Floats], control: tuple[Floats, Floats]) -> float:
+    """Return how much more the logit is when treated, of journeys that have entries in both arms; 0 where none has."""
+    has_both = (treated[0] > 0) & (control[0] > 0)
+    if not has_both.any():
+        return 0.0
+    logits = []
+    for entries, goals in (treated, control):
+        share = np.clip(goals[has_both].sum() / entries[has_both].sum(), LEAST, MOST)
+        logits.append(float(np.log(share / (1 - share))))
+    return logits[0] - logits[1]
+
+
+def _without(share: Floats, effect: float) -> Floats:
+    clipped = np.clip(share, LEAST, MOST)
+    return share if effect == 0 else np.asarray(1 / (1 + np.exp(effect - np.log(clipped / (1 - clipped)))))
 
 
 DRAWN = 30
@@ -207,11 +229,10 @@ DRAWN = 30
 
 
 def overall(rows: Rows) -> tuple[float, float]:
-    """Return the rates of a journey that nobody has entered: those of all journeys."""
-    shares = [float(rows.goal[is_arm].mean()) if is_arm.any() else np.nan for is_arm in (rows.is_treated, ~rows.is_treated)]
-    treated, control = shares
-    treated = control if np.isnan(treated) else treated
-    return treated, treated if np.isnan(control) else control
+    """Return the rates of a journey that nobody has entered: those of all journeys, and what they would be left alone."""
+    treated, control = (_counted(rows, is_arm) for is_arm in (rows.is_treated, ~rows.is_treated))
+    usual = float(treated[1].sum() / treated[0].sum()) if treated[0].sum() else float(control[1].sum() / control[0].sum())
+    return usual, float(_without(np.array([usual]), _effect(treated, control))[0])
 
 
 def _standard(basis: Basis, rows: Rows) -> Floats:

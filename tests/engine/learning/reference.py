@@ -3,6 +3,7 @@
 What belongs here: the basis, the fit, the choice of lambda, and the rates beside it. What does not: worlds to try them on, and the days.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,14 +94,38 @@ def _fitted(train: list[Entry], rows: list[Entry], journeys: int, penalty: float
 
 
 def _rates(train: list[Entry], rows: list[Entry]) -> np.ndarray:
-    """Tell the rates of ``rows`` by journey and arm, each drawn to that of all like 30 entries."""
-    probabilities = []
-    for entry in rows:
-        arm = [row for row in train if row.is_treated == entry.is_treated] or [row for row in train if row.is_treated]
-        mine = [row for row in arm if row.journey == entry.journey]
-        overall = sum(row.goal for row in arm) / len(arm)
-        probabilities.append((sum(row.goal for row in mine) + 30 * overall) / (len(mine) + 30))
-    return np.array(probabilities, dtype=float)
+    """Tell the rates of ``rows`` by journey and arm, each drawn to what is usual like 30 entries.
+
+    Usual is when treated the rate of all, and in control what the journey's own treated rate would be without the effect (on the logit)
+    of the journeys that have both arms.
+    """
+
+    def counted(journey: str | None, *, treated: bool) -> tuple[int, int]:
+        arm = [row for row in train if row.is_treated == treated and journey in (None, row.journey)]
+        return len(arm), sum(row.goal for row in arm)
+
+    def logit(goals: int, entries: int) -> float:
+        share = min(max(goals / entries, 0.0005), 0.9995)
+        return math.log(share / (1 - share))
+
+    both = {row.journey for row in train if row.is_treated} & {row.journey for row in train if not row.is_treated}
+    effect = 0.0
+    if both:
+        sums = [[sum(column) for column in zip(*(counted(name, treated=arm) for name in both), strict=True)] for arm in (True, False)]
+        effect = logit(sums[0][1], sums[0][0]) - logit(sums[1][1], sums[1][0])
+    entries, goals = counted(None, treated=True)
+    usual = goals / entries
+    chances = []
+    for row in rows:
+        entries, goals = counted(row.journey, treated=True)
+        rate = (goals + 30 * usual) / (entries + 30)
+        if not row.is_treated:
+            clipped = min(max(rate, 0.0005), 0.9995)
+            alone = 1 / (1 + math.exp(effect - math.log(clipped / (1 - clipped)))) if effect else rate
+            entries, goals = counted(row.journey, treated=False)
+            rate = (goals + 30 * alone) / (entries + 30)
+        chances.append(rate)
+    return np.array(chances)
 
 
 def _losses(p: np.ndarray, rows: list[Entry]) -> np.ndarray:

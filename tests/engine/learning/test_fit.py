@@ -129,19 +129,15 @@ def test_what_cannot_be_fitted_says_why(goal: bool, entries: int) -> None:
 
 
 def test_rates_are_drawn_to_that_of_all_like_thirty_entries() -> None:
-    """By arm; without control, as if nothing was caused."""
-    rows = Rows(
-        pl.DataFrame({"orders": [0] * 4}),
-        ["a", "b"],
-        np.array([0, 0, 0, 1]),
-        np.arange(4),
-        np.array([True, True, False, True]),
-        np.array([True, False, True, False]),
-    )
-    treated = 1 / 3
+    """In control to the journey's own, less the effect that journeys with both arms have; without any, as if nothing was caused."""
+    journey, is_treated = np.array([0] * 8 + [1] * 3), np.array([True] * 4 + [False] * 4 + [True] * 3)
+    goal = np.array([True, True, False, False, True, False, False, False, True, True, False])
+    rows = Rows(pl.DataFrame({"orders": [0] * 11}), ["a", "b"], journey, np.arange(11), is_treated, goal)
+    share = {"a": (2 + 30 * 4 / 7) / 34, "b": (2 + 30 * 4 / 7) / 33}
+    alone = {name: 1 / (1 + 3 * (1 - rate) / rate) for name, rate in share.items()}  # a's odds are 1 when treated, and a third in control
 
-    assert rates(rows) == pytest.approx(np.array([[(1 + 30 * treated) / 32, (1 + 30) / 31], [30 * treated / 31, 1.0]]))
-    everybody = Rows(rows.features, rows.journey_ids, rows.journey, rows.customer, np.full(4, fill_value=True), rows.goal)
+    assert rates(rows) == pytest.approx(np.array([[share["a"], (1 + 30 * alone["a"]) / 34], [share["b"], alone["b"]]]))
+    everybody = Rows(rows.features, rows.journey_ids, rows.journey, rows.customer, np.full(11, fill_value=True), rows.goal)
     assert rates(everybody)[:, 0] == pytest.approx(rates(everybody)[:, 1])
 
 
