@@ -113,7 +113,7 @@ def main() -> None:
             audiences.measure_audiences(home, given.customers, given.runs)
     if given.command == "curves":
         with _home(given.home) as home:
-            things = [name for name in decision.THINGS if name not in (*given.without, "limited day")]
+            things = [name for name in decision.THINGS if name not in (*given.without, "limited day", "learned day")]
             sizes = (
                 [(number, given.typical_journeys) for number in given.customers],
                 [(given.typical_customers, number) for number in given.journeys],

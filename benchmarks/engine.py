@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from atc_pipeline.decision.catalogue import catalogue_of
 from atc_pipeline.decision.choice import NOBODY, contest
@@ -15,6 +16,7 @@ from atc_pipeline.decision.decide import SHARD, columns_needed, decide
 from atc_pipeline.decision.options import code_options, options_of, score_options
 from atc_pipeline.decision.queues import qualify, queue_customers
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.rules.probabilities import Probabilities
 from atc_pipeline.tables.parts import in_parallel
 from benchmarks.population import TODAY, World
 
@@ -60,12 +62,13 @@ def choose(world: World, portfolio: Portfolio) -> pl.DataFrame:
     return pl.concat(in_parallel(choose_some, range(0, people.height, SHARD)))
 
 
-def decide_day(world: World, portfolio: Portfolio, write: Write) -> None:
-    """Decide the whole day, from its queues and yesterday's memory: gates, rulings, memory and answers."""
+def decide_day(world: World, portfolio: Portfolio, write: Write, probabilities: Probabilities | None = None) -> None:
+    """Decide the whole day, from its queues and yesterday's memory: gates, rulings, memory and answers; by what is learned, if it is."""
     queues = pl.scan_parquet(world.table("journey_queues"))
     state = pl.read_parquet(world.table("journey_state"))
     profiles, goals = pl.scan_parquet(world.table("customer_profiles")), pl.scan_parquet(world.table("goal_events"))
-    done = decide(queues, profiles, state, goals, portfolio, today=TODAY)
+    with threadpool_limits(None if probabilities is None else 1):  # as ``days.decision`` does
+        done = decide(queues, profiles, state, goals, portfolio, today=TODAY, probabilities=probabilities)
     write("scored_candidates", done.candidates)
     write("journey_state", done.state)
     write("journey_assignments", done.assignments)

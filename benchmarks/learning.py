@@ -4,7 +4,8 @@ The clock is the CPU's, of all threads. Figures are medians.
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from statistics import median
 
@@ -12,9 +13,10 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.journeys.document import parse_document
-from atc_pipeline.journeys.portfolio import NONE, Portfolio
+from atc_pipeline.journeys.portfolio import NONE, Goal, Learning, Portfolio
 from atc_pipeline.journeys.resolution import resolve
 from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day
+from atc_pipeline.rules.probabilities import MODEL
 
 TODAY = date(2026, 12, 31)
 SEED = 20_261_128
@@ -85,6 +87,39 @@ def measure_scoring(customers: int, journeys: int, features: int, runs: int) -> 
     source = learned.sources[portfolio.journeys[0].id]
     print(f"probabilities of {customers:,} customers x {journeys} journeys, {OPTIONS} options each, {features} features (by {source})")
     print(f"median of {runs}: {median(seconds):.2f} s of CPU (goal: at most 6 a million)")
+
+
+FEATURES = 25
+"""Columns of the profile that a day is decided by."""
+
+
+def learning_live(portfolio: Portfolio, columns: Mapping[str, pl.DataType]) -> Portfolio:
+    """Return the portfolio with a goal for each journey, and with what is learned deciding by so many columns."""
+    able = {name: dtype for name, dtype in columns.items() if dtype.is_numeric() or dtype == pl.Boolean()}
+    learning = Learning(use="live", features=dict(list(able.items())[:FEATURES]))
+    journeys = tuple(replace(journey, goal=Goal("Order Completed", 14, None)) for journey in portfolio.journeys)
+    return replace(portfolio, journeys=journeys, learning=learning)
+
+
+def learned_from(portfolio: Portfolio, profiles: pl.DataFrame) -> GoalProbabilities:
+    """Fit a model to made-up entries of these customers, one each."""
+    assert portfolio.learning is not None
+    rng = np.random.default_rng(SEED)
+    ids = [journey.id for journey in portfolio.journeys]
+    number, telling = profiles.height, max(portfolio.learning.features, key=lambda name: profiles[name].n_unique())
+    logit = -2 + 4 * (profiles[telling].cast(pl.Float64).fill_null(0).rank() / number).to_numpy()
+    entries = profiles.select(
+        pl.lit(TODAY - timedelta(days=30)).alias("entered_on"),
+        "customer_id",
+        journey_id=pl.Series(ids).gather(rng.integers(0, len(ids), number)),
+        is_treated=pl.Series(rng.random(number) < 0.9),
+        goal=pl.Series(rng.random(number) < 1 / (1 + np.exp(-logit))),
+        **{name: pl.col(name) for name in portfolio.learning.features if name != "customer_id"},
+    )
+    model = model_for_day(None, History(entries.sort("entered_on", "customer_id", "journey_id")), portfolio, today=TODAY)
+    learned = GoalProbabilities(model, portfolio)
+    assert set(learned.sources.values()) == {MODEL}, "the model must decide, or nothing is measured"
+    return learned
 
 
 def _portfolio(journeys: int, features: int) -> Portfolio:

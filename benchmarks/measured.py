@@ -18,7 +18,9 @@ import polars as pl
 
 from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.rules.probabilities import Probabilities
 from benchmarks import engine, population, warehouse
+from benchmarks.learning import learned_from, learning_live
 from benchmarks.population import TODAY, World
 from resources.storage.lake import Lake
 
@@ -131,6 +133,12 @@ def day(world: World, _: Size) -> Figures:
     return _day(world, load_portfolio(world.journeys), "day")
 
 
+def learned_day(world: World, _: Size) -> Figures:
+    """Decide the full day by what is learned, of entries that are made up: how many there are makes no difference to that."""
+    portfolio = learning_live(load_portfolio(world.journeys), pl.read_parquet_schema(world.table("customer_profiles")))
+    return _day(world, portfolio, "learned_day", learned_from(portfolio, pl.read_parquet(world.table("customer_profiles"), n_rows=20_000)))
+
+
 def limited_day(world: World, _: Size) -> Figures:
     """Decide the full day with limited journeys."""
     portfolio = load_portfolio(world.limited_journeys)
@@ -138,16 +146,17 @@ def limited_day(world: World, _: Size) -> Figures:
     return _day(world, portfolio, "limited_day") | {"limited": limited}
 
 
-def _day(world: World, portfolio: Portfolio, name: str) -> Figures:
+def _day(world: World, portfolio: Portfolio, name: str, probabilities: Probabilities | None = None) -> Figures:
     lake, table = Lake(root=str(world.home / name)), "scored_candidates"
     shutil.rmtree(lake.root, ignore_errors=True)
     written = Written(lake)
-    began = time.perf_counter()
-    engine.decide_day(world, portfolio, written.write)
+    began, busy = time.perf_counter(), time.process_time()
+    engine.decide_day(world, portfolio, written.write, probabilities)
     ended = time.perf_counter()
     decided = written.began or ended
     size = lake.path(table, TODAY).stat().st_size
-    return {"seconds": decided - began, "writing": ended - decided, "rows": lake.rows(table, TODAY), "bytes": size}
+    cpu = time.process_time() - busy
+    return {"seconds": decided - began, "cpu": cpu, "writing": ended - decided, "rows": lake.rows(table, TODAY), "bytes": size}
 
 
 def make_limits(world: World, size: Size) -> Figures:
@@ -173,6 +182,7 @@ TASKS: dict[str, Callable[[World, Size], Figures]] = {
     "choose": choose,
     "day": day,
     "limited day": limited_day,
+    "learned day": learned_day,
 }
 
 if __name__ == "__main__":
