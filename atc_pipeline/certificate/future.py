@@ -78,7 +78,10 @@ def future_is_not_seen(scale: Scale, worlds: Worlds, stores: Stores, *, seed: in
     }
     return Claim(
         name="the future is not seen",
-        how=f"{CUSTOMERS[scale]:,} customers, decided by what is learned; {SEEN} days in common, then {DAYS - SEEN} days of two different worlds; seed {seed}",
+        how=(
+            f"{CUSTOMERS[scale]:,} customers, decided by what is learned; {SEEN} days in common, then {DAYS - SEEN} days of two different "
+            f"worlds; seed {seed}"
+        ),
         bar="every table up to the day is byte-identical, also where it is made again afterwards",
         figures=figures,
         passed=not differing and compared > 0 and again > 0 and differing_later > 0,
