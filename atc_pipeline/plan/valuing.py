@@ -4,7 +4,7 @@ What belongs here: which decisions count, what either portfolio draws in each, a
 (``learning.value``), a course of days (``courses``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -33,6 +33,7 @@ LOST = ("chosen", "outscored", "capacity")
 """Rulings of options that failed no gate."""
 WITHOUT_LOTS = ("switch_margin", "can_interrupt", "interruptible")
 """Keys that decide who is interrupted, which is never drawn by chance."""
+Valuing = Callable[[pl.DataFrame, pl.DataFrame, Sequence[str]], Value]
 CHOICES = pl.Schema({"customer_id": pl.String(), "journey_id": pl.String(), "probability": pl.Float64()})
 
 
@@ -58,12 +59,19 @@ def matured_days(store: Store, portfolio: Portfolio, last: date, number: int) ->
 
 
 def worth(
-    store: Store, fresh: Store, portfolio_of: PortfolioOf, changed: Portfolio, days: Sequence[date], last: date
+    store: Store,
+    fresh: Store,
+    portfolio_of: PortfolioOf,
+    changed: Portfolio,
+    days: Sequence[date],
+    last: date,
+    *,
+    valuing: Valuing = value_of,
 ) -> Iterator[Progress | Valued]:
     """Yield what has been made of each day, and last the value.
 
     ``store``: what was recorded. ``fresh``: a store over it that is thrown away. ``days``: ``matured_days``. ``last``: the day by which
-    they have matured.
+    they have matured. ``valuing``: makes the value of decision points, what either portfolio draws, and features.
     """
     now = portfolio_of(last)
     differing = changes(now, changed)
@@ -88,7 +96,7 @@ def worth(
     if weighed.height:
         known, features = _with_features(store, now, _points(store, now, weighed, last))
         with threadpool_limits(1):
-            result = value_of(known, pl.concat(draws), features)
+            result = valuing(known, pl.concat(draws), features)
     unit = "net money" if now.measurement.margin is not None else "money"
     yield Valued(result, unit, (words(result, len(days)), *_unsaid(differing)), days[0] if days else None, days[-1] if days else None)
 

@@ -1,0 +1,95 @@
+"""Claims about learning hold by their bars and not below; and the truth that values are held against is that of the world.
+
+What belongs here: figures handed to claims, one small world driven. What does not: learning (``learning``), the value (``plan``).
+"""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from atc_pipeline.certificate import learned, valued
+from atc_pipeline.certificate.claim import Scale
+from atc_pipeline.certificate.learned import LEARNING, PRIOR, TRUTH, Lived, learning_helps
+from atc_pipeline.certificate.valued import Noted, truth, value_is_told_beforehand
+from atc_pipeline.journeys.resolution import resolve_text
+from atc_pipeline.learning.value import Status, Value
+from atc_pipeline.plan.valuing import worth
+from resources.storage.trials import Trials
+from sample.world import FIRST, SCENARIOS, World, make
+
+
+@pytest.mark.parametrize(
+    ("net", "came", "holds"),
+    [(50.0, 100, True), (49.0, 100, False), (50.0, 90, True), (50.0, 89, False), (50.0, 111, False)],
+    ids=["half of the way", "less", "ten in a hundred too few", "more too few", "too many"],
+)
+def test_learning_helps_from_half_of_the_way_and_with_what_it_foretold(
+    net: float, came: int, holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Net money goes from the prior half of the way to the truth, and goals come as they were foretold."""
+    lived = {PRIOR: Lived(0.0, 9, 0.0, 0), LEARNING: Lived(net, 8, 100.0, came), TRUTH: Lived(100.0, 7, 0.0, 0)}
+    monkeypatch.setattr(learned, "live", lambda name, *_: lived[name])
+
+    claim = learning_helps(Scale.FULL, make, Trials())
+
+    assert claim.passed is holds
+    assert f"{net:.0f}% of the way" in claim.figures["seed 20"]
+
+
+@pytest.mark.parametrize(
+    ("truly", "effective", "holds"),
+    [(1.5, 300.0, True), (2.5, 300.0, False), (2.5, 150.0, False), (1.5, 40.0, False)],
+    ids=["held", "missed", "nothing to judge", "an interval where there may be none"],
+)
+def test_a_value_holds_what_the_portfolio_would_have_earned(
+    truly: float, effective: float, holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Intervals of each portfolio hold the truth, and there is none of few effective rows."""
+    value = Value(1000, 0.5, 0.0, effective, 1.0, 0.1, 0, 0.0, Status.OK, difference=1.5, low=1.0, high=2.0)
+    noted = Noted(value=value)
+    monkeypatch.setattr(valued, "valued", lambda *_: ((name, noted, truly) for name in valued.OTHERS))
+
+    assert value_is_told_beforehand(Scale.FULL, make, Trials(), worth).passed is holds
+
+
+def test_the_truth_is_what_each_option_would_have_made_by_how_much_likelier_it_is() -> None:
+    """An option of 30 a tenth likelier instead of one of 10; what was not eligible stays as in the log; messages cost what they cost."""
+    world = make("choosing by prior", 1, count=1, customers=1, days=5)
+    portfolio = resolve_text(world.portfolio, "its journeys.yaml")
+    decisions = {"customer_id": ["w000-000000"] * 3, "decided_on": [FIRST] * 3}
+    draws = pl.DataFrame({**decisions, "journey_id": ["lift", "care", "news"], "mu": [0.75, 0.25, None], "pi": [0.3, 0.2, 0.5]})
+    points = draws.head(1).select("customer_id", "decided_on", taken="journey_id")
+    worth_of = {"lift": 10.0, "care": 30.0, "news": 99.0}
+    world.planted = lambda entries: entries["journey_id"].replace_strict(worth_of).alias("planted")  # type: ignore[method-assign]  # a stand-in
+
+    # Half is not eligible and stays as it was: 0.3 + 0.375 of lift, 0.2 + 0.125 of care.
+    assert truth(Noted(points, draws), world, portfolio, 28) == pytest.approx(-0.075 * 10 + 0.075 * 30)
+
+
+def test_of_an_entry_that_might_have_been_the_one_taken_does_not_count() -> None:
+    """What another journey would have made is the same whether or not the customer was sent the one that was entered in its place."""
+
+    def planted(*sent: tuple[int, str]) -> float:
+        world = World(SCENARIOS["choosing by prior"], 3, count=1, customers=1, days=40)
+        world.joined[:], world.opted_out[:], world.hazard[:] = 0, 1_000, 0.0
+        for today, day in enumerate(world.days[:10]):
+            journeys = [world.number[journey] for at, journey in sent if at == today]
+            world.live(day, np.zeros(len(journeys), np.int32), np.array(journeys, np.int32))
+        asked = {"customer_id": "w000-000000", "journey_id": "lift", "entered_on": FIRST, "window_days": 28, "taken": "pester"}
+        return float(world.planted(pl.DataFrame([asked])).item())
+
+    assert planted() > 0
+    assert planted((1, "pester"), (2, "pester")) == planted()
+    assert planted((1, "care")) < planted()
+
+
+@pytest.mark.slow
+def test_few_decisions_are_refused_and_the_truth_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From events to the value of two portfolios: of so few there is no interval, and knowing it all is better."""
+    monkeypatch.setattr(valued, "CUSTOMERS", {Scale.QUICK: 250})
+    monkeypatch.setattr(valued, "DAYS", {Scale.QUICK: 74})
+    claim = value_is_told_beforehand(Scale.QUICK, make, Trials(), worth)
+    assert claim.passed
+    assert len(claim.figures) == len(valued.OTHERS)
+    assert all("no interval" in figures for figures in claim.figures.values())
+    assert "truly +" in claim.figures["the truth, seed 21"]
