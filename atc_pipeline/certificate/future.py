@@ -16,6 +16,8 @@ from atc_pipeline.tables.store import Store
 
 SEED = 17
 CUSTOMERS = {Scale.QUICK: 300, Scale.FULL: 2_000}
+LEARNING = "choosing by learning"
+"""What has come of entries decides, so that a future that is seen is acted on."""
 DAYS, SEEN = 60, 45
 """Days that pass, and of these the days after which the future is another one."""
 MADE_AGAIN = 3
@@ -76,7 +78,10 @@ def future_is_not_seen(scale: Scale, worlds: Worlds, stores: Stores, *, seed: in
     }
     return Claim(
         name="the future is not seen",
-        how=f"{CUSTOMERS[scale]:,} customers; {SEEN} days in common, then {DAYS - SEEN} days of two different worlds; seed {seed}",
+        how=(
+            f"{CUSTOMERS[scale]:,} customers, decided by what is learned; {SEEN} days in common, then {DAYS - SEEN} days of two different "
+            f"worlds; seed {seed}"
+        ),
         bar="every table up to the day is byte-identical, also where it is made again afterwards",
         figures=figures,
         passed=not differing and compared > 0 and again > 0 and differing_later > 0,
@@ -85,7 +90,7 @@ def future_is_not_seen(scale: Scale, worlds: Worlds, stores: Stores, *, seed: in
 
 def futures(scale: Scale, worlds: Worlds, stores: Stores, *, seed: int) -> tuple[Driven, Driven]:
     """Drive two worlds with one past."""
-    made = [worlds("planted", seed + more, count=1, customers=CUSTOMERS[scale], days=DAYS) for more in (0, 0, 1)]
+    made = [worlds(LEARNING, seed + more, count=1, customers=CUSTOMERS[scale], days=DAYS) for more in (0, 0, 1)]
     first = Driven.into(stores.lasting(), made[0])
     second = Driven.into(stores.lasting(), Scrambled(made[1], made[2], made[1].days[SEEN - 1]))
     for driven in (first, second):

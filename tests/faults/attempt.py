@@ -31,7 +31,13 @@ BATCH_SIZE = 20
 _STAGE_OF = (
     ("ingest", ("ingest", "raw_events", "rejected_events")),
     ("profiles", ("identity", "customer_", "feature_coverage", "profile", "purchase_models", "micro_segment")),
-    ("decision", ("journey_", "decide", "scored_candidates", "long_outcomes", "uplift", "describe", "path_")),
+    (
+        "decision",
+        (
+            *("journey_", "decide", "scored_candidates", "long_outcomes", "uplift", "describe", "path_"),
+            *("entry_profiles", "goal_models", "model_quality"),
+        ),
+    ),
     (
         "activation",
         (
