@@ -71,15 +71,15 @@ def value_is_told_beforehand(scale: Scale, worlds: Worlds, stores: Stores, worth
         for name, noted, earned in valued(seed, scale, worlds, stores, worth):
             value = noted.value
             assert value is not None, "nothing was valued"
-            told = "no interval"
+            interval = "no interval"
             if value.low is not None and value.high is not None:
                 early += value.effective < NONE_BELOW
-                told = f"told {value.difference:+.2f} ({value.low:+.2f} to {value.high:+.2f})"
+                interval = f"told {value.difference:+.2f} ({value.low:+.2f} to {value.high:+.2f})"
                 if value.effective >= WEAK_BELOW:
                     judged[name] += 1
                     missed += not value.low <= earned <= value.high
             figures[f"{name}, seed {seed}"] = (
-                f"truly {earned:+.2f} a decision; {told}, of {value.decision_points:,} decisions, {value.disagree:.0%} in dispute, "
+                f"truly {earned:+.2f} a decision; {interval}, of {value.decision_points:,} decisions, {value.disagree:.0%} in dispute, "
                 f"{value.effective:,.0f} effective"
             )
     how = (
