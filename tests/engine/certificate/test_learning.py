@@ -15,7 +15,7 @@ from atc_pipeline.journeys.resolution import resolve_text
 from atc_pipeline.learning.value import Status, Value
 from atc_pipeline.plan.valuing import worth
 from resources.storage.trials import Trials
-from sample.world import FIRST, SCENARIOS, World, make
+from sample.world import BEST, FIRST, KINDS, SCENARIOS, World, make
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,16 @@ def test_few_decisions_are_refused_and_the_truth_is_told(monkeypatch: pytest.Mon
     assert len(claim.figures) == len(valued.OTHERS)
     assert all("no interval" in figures for figures in claim.figures.values())
     assert "truly +" in claim.figures["the truth, seed 21"]
+
+
+def test_who_knows_it_all_offers_each_kind_what_is_worth_most_to_it() -> None:
+    """By expected money of an entry, as planted: care for those of few orders, lift for the others; what is pushed most does harm."""
+    world = make("choosing by prior", 2, count=1, customers=2_000, days=40)
+    world.live(FIRST, np.zeros(0, np.int32), np.zeros(0, np.int32))
+    asked = pl.DataFrame({"customer_id": world.names, "kind": [KINDS[kind] for kind in world.kind]}).filter(pl.Series(world.joined == 0))
+    entries = asked.join(pl.DataFrame({"journey_id": list(world.number)}), how="cross").with_columns(entered_on=FIRST, window_days=28)
+    means = entries.with_columns(world.planted(entries)).group_by("kind", "journey_id").agg(pl.col("planted").mean())
+    best = dict(means.sort("planted").group_by("kind", maintain_order=True).last().select("kind", "journey_id").iter_rows())
+
+    assert best == {kind: planted.id for planted in BEST for kind in planted.kinds}
+    assert means.filter(pl.col("journey_id") == "pester")["planted"].max() < 0
