@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
+from atc_pipeline.certificate.beforehand import valued_beforehand
 from atc_pipeline.certificate.claim import Claim, Scale
 from atc_pipeline.certificate.estimator import estimator_is_right
 from atc_pipeline.certificate.faults import broken_worlds_are_noticed
@@ -25,10 +26,8 @@ from atc_pipeline.certificate.future import future_is_not_seen
 from atc_pipeline.certificate.learned import learning_helps
 from atc_pipeline.certificate.pipeline import pipeline_claims
 from atc_pipeline.certificate.real import real_money_is_right
-from atc_pipeline.certificate.valued import value_is_told_beforehand
 from atc_pipeline.certificate.values import other_policies_are_valued_right
 from atc_pipeline.certificate.verdicts import broken_is_noticed, knows_when_it_cannot, looking_is_safe, many_are_safe
-from atc_pipeline.plan.valuing import worth
 from resources.storage.trials import Trials
 from sample import households, world
 
@@ -46,8 +45,8 @@ CLAIMS: Mapping[str, Trying] = {
     "pipeline": lambda scale: pipeline_claims(scale, world.make, Trials()),
     "faults": lambda scale: broken_worlds_are_noticed(scale, world.make, Trials()),
     "future": lambda scale: future_is_not_seen(scale, world.make, Trials()),
+    "beforehand": lambda scale: valued_beforehand(scale, world.make, Trials()),
     "learning": lambda scale: learning_helps(scale, world.make, Trials()),
-    "valued": lambda scale: value_is_told_beforehand(scale, world.make, Trials(), worth),
     "real": lambda scale: real_money_is_right(scale, households.make, Trials()),
 }
 """What is claimed, in the order of the page; first what needs no pipeline."""

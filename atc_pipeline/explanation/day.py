@@ -15,6 +15,7 @@ import polars as pl
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import what_if
 from atc_pipeline.journeys.portfolio import NONE, Journey, Portfolio
+from atc_pipeline.learning.model import GoalModel, GoalProbabilities
 
 Row = Mapping[str, Any]
 
@@ -24,8 +25,8 @@ class Day:
     """What the lake knows of one customer and one day; each frame holds this customer's rows only.
 
     ``yesterday``, ``state_before``: of the day before, without rows where it is not known. ``funnel``: one row per journey,
-    without rows where it is not known. ``messages``, ``rendered``: None where they were not written yet. ``arm_id``: what lots
-    are drawn by.
+    without rows where it is not known. ``messages``, ``rendered``, ``models`` (what was known of goals): None where they were not
+    written yet. ``arm_id``: what lots are drawn by.
     """
 
     customer_id: str
@@ -42,6 +43,14 @@ class Day:
     funnel: pl.DataFrame
     arm_id: str
     rendered: pl.DataFrame | None = None
+    models: pl.DataFrame | None = None
+
+    @cached_property
+    def learned(self) -> GoalProbabilities | None:
+        """Return what was known of goals that day; None where nothing is learned, or nobody wrote it down."""
+        if self.portfolio.learning is None or self.models is None:
+            return None
+        return GoalProbabilities(GoalModel.of(self.models), self.portfolio)
 
     @cached_property
     def answer(self) -> Row:

@@ -64,6 +64,7 @@ def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str
             else state.clear(),
             funnel=store.lazy("journey_funnel", day).collect() if store.has("journey_funnel", day) else pl.DataFrame(),
             arm_id=_arm_id(store, customer, day),
+            models=store.lazy("goal_models", day).collect() if store.has("goal_models", day) else None,
         ),
         with_others=with_others,
     )

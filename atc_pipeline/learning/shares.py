@@ -72,7 +72,7 @@ def adapted(variants: Sequence[str], tried: pl.DataFrame) -> tuple[Share, ...] |
     whole = strata.filter(pl.col("number").min().over("shares_since") > 1, pl.len().over("shares_since") == len(variants))
     if whole.is_empty():
         return None
-    weight = pl.col("number").sum().over("shares_since") / (pl.col("number").sum() / 1.0)
+    weight = pl.col("number").sum().over("shares_since") / pl.col("number").sum()
     means = (
         whole.with_columns(weight=weight)
         .sort("shares_since", "variant")
@@ -111,7 +111,7 @@ def floored(best: Floats) -> list[float]:
         left = 1 - floor * is_low.sum()
         high = float(best[~is_low].sum())
         shares = np.where(is_low, floor, np.maximum(best / high * left, floor) if high > 0 else floor)
-    parts = np.floor(shares / shares.sum() * FINEST + 1e-9).astype(int)
+    parts = np.maximum(np.floor(shares / shares.sum() * FINEST + 1e-9), np.ceil(floor * FINEST - 1e-9)).astype(int)
     most = int(np.argmax(shares))
     parts[most] += FINEST - int(parts.sum())
     return [part / FINEST for part in parts.tolist()]

@@ -4,7 +4,7 @@ What belongs here: which decisions count, what either portfolio draws in each, a
 (``learning.value``), a course of days (``courses``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -33,11 +33,18 @@ LOST = ("chosen", "outscored", "capacity")
 """Rulings of options that failed no gate."""
 WITHOUT_LOTS = ("switch_margin", "can_interrupt", "interruptible")
 """Keys that decide who is interrupted, which is never drawn by chance."""
-Valuing = Callable[[pl.DataFrame, pl.DataFrame, Sequence[str]], Value]
 CHOICES = pl.Schema({"customer_id": pl.String(), "journey_id": pl.String(), "probability": pl.Float64()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The decisions that a value is of, and what either portfolio draws in each (``learning.value.value_of``)."""
+
+    points: pl.DataFrame
+    draws: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Valued:
     """The value of another portfolio, in words: first what may be concluded, then what nothing is said of; and of which days."""
 
@@ -46,6 +53,7 @@ class Valued:
     words: tuple[str, ...]
     first: date | None
     last: date | None
+    asked: Asked
 
 
 def matured_days(store: Store, portfolio: Portfolio, last: date, number: int) -> list[date]:
@@ -59,19 +67,12 @@ def matured_days(store: Store, portfolio: Portfolio, last: date, number: int) ->
 
 
 def worth(
-    store: Store,
-    fresh: Store,
-    portfolio_of: PortfolioOf,
-    changed: Portfolio,
-    days: Sequence[date],
-    last: date,
-    *,
-    valuing: Valuing = value_of,
+    store: Store, fresh: Store, portfolio_of: PortfolioOf, changed: Portfolio, days: Sequence[date], last: date
 ) -> Iterator[Progress | Valued]:
     """Yield what has been made of each day, and last the value.
 
     ``store``: what was recorded. ``fresh``: a store over it that is thrown away. ``days``: ``matured_days``. ``last``: the day by which
-    they have matured. ``valuing``: makes the value of decision points, what either portfolio draws, and features.
+    they have matured.
     """
     now = portfolio_of(last)
     differing = changes(now, changed)
@@ -92,13 +93,15 @@ def worth(
         wants_full = pl.col("taken").is_in(places) | pl.col("is_squeezed")
         points.append(entered.with_columns(decided_on=pl.lit(day), wants_full=wants_full))
         yield "valuing", day
-    result, weighed = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE), pl.concat(points) if points else pl.DataFrame()
-    if weighed.height:
-        known, features = _with_features(store, now, _points(store, now, weighed, last))
+    result = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
+    of = Asked(pl.concat(points) if points else pl.DataFrame(), pl.concat(draws) if draws else pl.DataFrame())
+    if of.points.height:
+        known, features = _with_features(store, now, _points(store, now, of.points, last))
         with threadpool_limits(1):
-            result = valuing(known, pl.concat(draws), features)
+            result = value_of(known, of.draws, features)
     unit = "net money" if now.measurement.margin is not None else "money"
-    yield Valued(result, unit, (words(result, len(days)), *_unsaid(differing)), days[0] if days else None, days[-1] if days else None)
+    sentences = (words(result, len(days)), *_unsaid(differing))
+    yield Valued(result, unit, sentences, days[0] if days else None, days[-1] if days else None, of)
 
 
 def _window_days(portfolio: Portfolio) -> int:

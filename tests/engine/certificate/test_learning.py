@@ -3,17 +3,19 @@
 What belongs here: figures handed to claims, one small world driven. What does not: learning (``learning``), the value (``plan``).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from atc_pipeline.certificate import learned, valued
+from atc_pipeline.certificate import beforehand, learned
+from atc_pipeline.certificate.beforehand import planted_of, valued_beforehand
 from atc_pipeline.certificate.claim import Scale
 from atc_pipeline.certificate.learned import LEARNING, PRIOR, TRUTH, Lived, learning_helps
-from atc_pipeline.certificate.valued import Noted, truth, value_is_told_beforehand
 from atc_pipeline.journeys.resolution import resolve_text
 from atc_pipeline.learning.value import Status, Value
-from atc_pipeline.plan.valuing import worth
+from atc_pipeline.plan.valuing import Asked
 from resources.storage.trials import Trials
 from sample.world import BEST, FIRST, KINDS, SCENARIOS, World, make
 
@@ -36,20 +38,30 @@ def test_learning_helps_from_half_of_the_way_and_with_what_it_foretold(
     assert f"{net:.0f}% of the way" in claim.figures["seed 20"]
 
 
+UNCHANGED = Value(1000, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
+
+
 @pytest.mark.parametrize(
-    ("truly", "effective", "holds"),
-    [(1.5, 300.0, True), (2.5, 300.0, False), (2.5, 150.0, False), (1.5, 40.0, False)],
-    ids=["held", "missed", "nothing to judge", "an interval where there may be none"],
+    ("planted", "effective", "unchanged", "holds"),
+    [
+        (1.5, 300.0, UNCHANGED, True),
+        (2.5, 300.0, UNCHANGED, False),
+        (2.5, 150.0, UNCHANGED, False),
+        (1.5, 40.0, UNCHANGED, False),
+        (1.5, 300.0, replace(UNCHANGED, disagree=0.1), False),
+        (1.5, 300.0, replace(UNCHANGED, decision_points=0), False),
+    ],
+    ids=["held", "missed", "nothing to judge", "an interval where there may be none", "no change differs", "no decisions"],
 )
 def test_a_value_holds_what_the_portfolio_would_have_earned(
-    truly: float, effective: float, holds: bool, monkeypatch: pytest.MonkeyPatch
+    planted: float, effective: float, unchanged: Value, holds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Intervals of each portfolio hold the truth, and there is none of few effective rows."""
+    """Intervals of each portfolio hold the truth, there is none of few effective rows, and the same file has no value."""
     value = Value(1000, 0.5, 0.0, effective, 1.0, 0.1, 0, 0.0, Status.OK, difference=1.5, low=1.0, high=2.0)
-    noted = Noted(value=value)
-    monkeypatch.setattr(valued, "valued", lambda *_: ((name, noted, truly) for name in valued.OTHERS))
+    values = [(beforehand.LOG, unchanged, 0.0), *((name, value, planted) for name in beforehand.OTHERS)]
+    monkeypatch.setattr(beforehand, "valued", lambda *_: iter(values))
 
-    assert value_is_told_beforehand(Scale.FULL, make, Trials(), worth).passed is holds
+    assert valued_beforehand(Scale.FULL, make, Trials()).passed is holds
 
 
 def test_the_truth_is_what_each_option_would_have_made_by_how_much_likelier_it_is() -> None:
@@ -63,7 +75,7 @@ def test_the_truth_is_what_each_option_would_have_made_by_how_much_likelier_it_i
     world.planted = lambda entries: entries["journey_id"].replace_strict(worth_of).alias("planted")  # type: ignore[method-assign]  # a stand-in
 
     # Half is not eligible and stays as it was: 0.3 + 0.375 of lift, 0.2 + 0.125 of care.
-    assert truth(Noted(points, draws), world, portfolio, 28) == pytest.approx(-0.075 * 10 + 0.075 * 30)
+    assert planted_of(Asked(points, draws), world, portfolio) == pytest.approx(-0.075 * 10 + 0.075 * 30)
 
 
 def test_of_an_entry_that_might_have_been_the_one_taken_does_not_count() -> None:
@@ -86,13 +98,14 @@ def test_of_an_entry_that_might_have_been_the_one_taken_does_not_count() -> None
 @pytest.mark.slow
 def test_few_decisions_are_refused_and_the_truth_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """From events to the value of two portfolios: of so few there is no interval, and knowing it all is better."""
-    monkeypatch.setattr(valued, "CUSTOMERS", {Scale.QUICK: 250})
-    monkeypatch.setattr(valued, "DAYS", {Scale.QUICK: 74})
-    claim = value_is_told_beforehand(Scale.QUICK, make, Trials(), worth)
+    monkeypatch.setattr(beforehand, "CUSTOMERS", {Scale.QUICK: 250})
+    monkeypatch.setattr(beforehand, "DAYS", {Scale.QUICK: 74})
+    claim = valued_beforehand(Scale.QUICK, make, Trials())
     assert claim.passed
-    assert len(claim.figures) == len(valued.OTHERS)
-    assert all("no interval" in figures for figures in claim.figures.values())
-    assert "truly +" in claim.figures["the truth, seed 21"]
+    assert claim.figures.pop("the same file") == "nothing to value"
+    assert len(claim.figures) == len(beforehand.OTHERS)
+    assert all("nothing said" in figures for figures in claim.figures.values())
+    assert "planted +" in claim.figures["the truth, seed 21"]
 
 
 def test_who_knows_it_all_offers_each_kind_what_is_worth_most_to_it() -> None:
