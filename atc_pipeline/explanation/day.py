@@ -15,6 +15,7 @@ import polars as pl
 from atc_pipeline.escaping import plain
 from atc_pipeline.explanation import what_if
 from atc_pipeline.journeys.portfolio import NONE, Journey, Portfolio
+from atc_pipeline.learning.model import GoalModel, GoalProbabilities
 
 Row = Mapping[str, Any]
 
@@ -24,8 +25,8 @@ class Day:
     """What the lake knows of one customer and one day; each frame holds this customer's rows only.
 
     ``yesterday``, ``state_before``: of the day before, without rows where it is not known. ``funnel``: one row per journey,
-    without rows where it is not known. ``messages``, ``rendered``: None where they were not written yet. ``arm_id``: what lots
-    are drawn by.
+    without rows where it is not known. ``messages``, ``rendered``, ``models`` (what was known of goals): None where they were not
+    written yet. ``arm_id``: what lots are drawn by.
     """
 
     customer_id: str
@@ -42,6 +43,7 @@ class Day:
     funnel: pl.DataFrame
     arm_id: str
     rendered: pl.DataFrame | None = None
+    models: pl.DataFrame | None = None
 
     @cached_property
     def answer(self) -> Row:
@@ -110,6 +112,20 @@ class Day:
                 "changed since, or the choice was kept because its messages had already been delivered."
             )
         return None
+
+    @cached_property
+    def model(self) -> GoalModel | None:
+        """Return what was known of goals that day, as it was recorded; None where nothing is learned."""
+        return None if self.models is None or self.portfolio.learning is None else GoalModel.of(self.models)
+
+    def moves(self, journey_id: str) -> Mapping[str, float] | None:
+        """Return by feature what the customer's value adds to the logit of a journey's goal, the most first; None if it is not known."""
+        if self.model is None or self.profile.is_empty():
+            return None
+        learned = GoalProbabilities(self.model, self.portfolio)
+        if not set(learned.columns) <= set(self.profile.columns):
+            return None
+        return learned.contributions(self.profile, journey_id)
 
     def _has_lots(self) -> bool:
         eligible = [option for option in self.contest.options if self.contest.is_eligible(option)]

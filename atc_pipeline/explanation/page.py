@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from atc_pipeline.escaping import plain
-from atc_pipeline.explanation import messages, reasons, what_if, words
+from atc_pipeline.explanation import learned, messages, reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey
 from atc_pipeline.rules.arms import CONTROL, JOURNEY, POLICY
@@ -67,6 +67,9 @@ def _summary(day: Day) -> list[str]:
         lines += _field(
             "Chance", f"{words.percent(chance)} for this choice: {share} of the customers are given one of their options by lot"
         )
+    known = learned.of_day(day)
+    if known:
+        lines += _field("Learned", known)
     return lines
 
 
@@ -189,6 +192,9 @@ def _option(day: Day, row: Row) -> list[str]:
     facts = _facts(day, row)
     if facts:
         lines += _wrapped(" · ".join(facts), "     ")
+    chances = learned.of_option(day, row)
+    if chances:
+        lines += _wrapped(chances, "     ")
     why = [_why(day, gate, row) for gate in row["failed_gates"]]
     if why:
         also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in why[1:]]

@@ -56,6 +56,7 @@ def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str
             state=state,
             messages=_read_rows(store, "outbound_messages", day, customer) if store.has("outbound_messages", day) else None,
             rendered=_read_rows(store, "rendered_messages", day, customer) if store.has("rendered_messages", day) else None,
+            models=store.lazy("goal_models", day).collect() if store.has("goal_models", day) else None,
             yesterday=_read_rows(store, "journey_assignments", yesterday, customer)
             if store.has("journey_assignments", yesterday)
             else assignment.clear(),
