@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
+from atc_pipeline.certificate.beforehand import valued_beforehand
 from atc_pipeline.certificate.claim import Claim, Scale
 from atc_pipeline.certificate.estimator import estimator_is_right
 from atc_pipeline.certificate.faults import broken_worlds_are_noticed
@@ -44,6 +45,7 @@ CLAIMS: Mapping[str, Trying] = {
     "pipeline": lambda scale: pipeline_claims(scale, world.make, Trials()),
     "faults": lambda scale: broken_worlds_are_noticed(scale, world.make, Trials()),
     "future": lambda scale: future_is_not_seen(scale, world.make, Trials()),
+    "beforehand": lambda scale: valued_beforehand(scale, world.make, Trials()),
     "learning": lambda scale: learning_helps(scale, world.make, Trials()),
     "real": lambda scale: real_money_is_right(scale, households.make, Trials()),
 }

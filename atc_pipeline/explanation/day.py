@@ -46,6 +46,13 @@ class Day:
     models: pl.DataFrame | None = None
 
     @cached_property
+    def learned(self) -> GoalProbabilities | None:
+        """Return what was known of goals that day; None where nothing is learned, or nobody wrote it down."""
+        if self.portfolio.learning is None or self.models is None:
+            return None
+        return GoalProbabilities(GoalModel.of(self.models), self.portfolio)
+
+    @cached_property
     def answer(self) -> Row:
         """Return the day's one answer."""
         return self.assignment.row(0, named=True)
@@ -112,20 +119,6 @@ class Day:
                 "changed since, or the choice was kept because its messages had already been delivered."
             )
         return None
-
-    @cached_property
-    def model(self) -> GoalModel | None:
-        """Return what was known of goals that day, as it was recorded; None where nothing is learned."""
-        return None if self.models is None or self.portfolio.learning is None else GoalModel.of(self.models)
-
-    def moves(self, journey_id: str) -> Mapping[str, float] | None:
-        """Return by feature what the customer's value adds to the logit of a journey's goal, the most first; None if it is not known."""
-        if self.model is None or self.profile.is_empty():
-            return None
-        learned = GoalProbabilities(self.model, self.portfolio)
-        if not set(learned.columns) <= set(self.profile.columns):
-            return None
-        return learned.contributions(self.profile, journey_id)
 
     def _has_lots(self) -> bool:
         eligible = [option for option in self.contest.options if self.contest.is_eligible(option)]

@@ -67,10 +67,8 @@ def _summary(day: Day) -> list[str]:
         lines += _field(
             "Chance", f"{words.percent(chance)} for this choice: {share} of the customers are given one of their options by lot"
         )
-    known = learned.of_day(day)
-    if known:
-        lines += _field("Learned", known)
-    return lines
+    lacking = learned.of_day(day)
+    return [*lines, *_field("Learned", lacking)] if lacking else lines
 
 
 def _held_out(day: Day) -> str:
@@ -192,9 +190,7 @@ def _option(day: Day, row: Row) -> list[str]:
     facts = _facts(day, row)
     if facts:
         lines += _wrapped(" · ".join(facts), "     ")
-    chances = learned.of_option(day, row)
-    if chances:
-        lines += _wrapped(chances, "     ")
+    lines += _wrapped(foretold, "     ") if (foretold := learned.of_option(day, row)) else []
     why = [_why(day, gate, row) for gate in row["failed_gates"]]
     if why:
         also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in why[1:]]

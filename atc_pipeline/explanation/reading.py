@@ -56,7 +56,6 @@ def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str
             state=state,
             messages=_read_rows(store, "outbound_messages", day, customer) if store.has("outbound_messages", day) else None,
             rendered=_read_rows(store, "rendered_messages", day, customer) if store.has("rendered_messages", day) else None,
-            models=store.lazy("goal_models", day).collect() if store.has("goal_models", day) else None,
             yesterday=_read_rows(store, "journey_assignments", yesterday, customer)
             if store.has("journey_assignments", yesterday)
             else assignment.clear(),
@@ -65,6 +64,7 @@ def explained(store: Store, portfolio_of: PortfolioOf, customer: str, asked: str
             else state.clear(),
             funnel=store.lazy("journey_funnel", day).collect() if store.has("journey_funnel", day) else pl.DataFrame(),
             arm_id=_arm_id(store, customer, day),
+            models=store.lazy("goal_models", day).collect() if store.has("goal_models", day) else None,
         ),
         with_others=with_others,
     )

@@ -36,7 +36,15 @@ WITHOUT_LOTS = ("switch_margin", "can_interrupt", "interruptible")
 CHOICES = pl.Schema({"customer_id": pl.String(), "journey_id": pl.String(), "probability": pl.Float64()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The decisions that a value is of, and what either portfolio draws in each (``learning.value.value_of``)."""
+
+    points: pl.DataFrame
+    draws: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Valued:
     """The value of another portfolio, in words: first what may be concluded, then what nothing is said of; and of which days."""
 
@@ -45,6 +53,7 @@ class Valued:
     words: tuple[str, ...]
     first: date | None
     last: date | None
+    asked: Asked
 
 
 def matured_days(store: Store, portfolio: Portfolio, last: date, number: int) -> list[date]:
@@ -84,13 +93,15 @@ def worth(
         wants_full = pl.col("taken").is_in(places) | pl.col("is_squeezed")
         points.append(entered.with_columns(decided_on=pl.lit(day), wants_full=wants_full))
         yield "valuing", day
-    result, weighed = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE), pl.concat(points) if points else pl.DataFrame()
-    if weighed.height:
-        known, features = _with_features(store, now, _points(store, now, weighed, last))
+    result = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
+    of = Asked(pl.concat(points) if points else pl.DataFrame(), pl.concat(draws) if draws else pl.DataFrame())
+    if of.points.height:
+        known, features = _with_features(store, now, _points(store, now, of.points, last))
         with threadpool_limits(1):
-            result = value_of(known, pl.concat(draws), features)
+            result = value_of(known, of.draws, features)
     unit = "net money" if now.measurement.margin is not None else "money"
-    yield Valued(result, unit, (words(result, len(days)), *_unsaid(differing)), days[0] if days else None, days[-1] if days else None)
+    sentences = (words(result, len(days)), *_unsaid(differing))
+    yield Valued(result, unit, sentences, days[0] if days else None, days[-1] if days else None, of)
 
 
 def _window_days(portfolio: Portfolio) -> int:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
@@ -27,6 +28,8 @@ from atc_pipeline.explanation.day import Day
 from atc_pipeline.journeys.columns import profile_schema
 from atc_pipeline.journeys.portfolio import NONE, Portfolio, Share, Step
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.learning.basis import Basis, Feature, Term
+from atc_pipeline.learning.model import Counted, GoalModel, Known
 from tests.engine.worlds import Crowd, World, decision_worlds
 
 TODAY = date(2026, 6, 3)
@@ -557,3 +560,34 @@ def explain_some(world: World, folder: Path, random: Random) -> None:
                 again = Again(customer, today, portfolio, {"queued": queued, "people": people, "state": before})
                 check_losers(day, again, random)
         yesterday = done.assignments
+
+
+# --- What is learned -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("use", "wins", "says"),
+    [
+        (
+            "shadow",
+            True,
+            "Foretold by the model of 2026-05-30, beside the score: 40 % reach the goal, 25 % left alone; odds moved most by orders × 0.61",
+        ),
+        ("live", True, "Foretold by the model of 2026-05-30: 40 % reach the goal, 25 % left alone; odds moved most by orders × 0.61"),
+        ("shadow", False, "Foretold by the journey's own rate, whoever it is, beside the score: 40 % reach the goal, 25 % left alone."),
+    ],
+)
+def test_where_a_probability_comes_from_is_told_and_what_moved_it(tmp_path: Path, use: str, wins: bool, says: str) -> None:
+    """Of the model what it makes of this customer; of a prior nothing, since nothing is known."""
+    portfolio = portfolio_with(tmp_path, policy="{explore: 0.01}\nlearning: {use: " + use + ", features: [orders]}")
+    basis = Basis((Feature("orders", 0.0, 4.0, (0.25, 0.5)),), (Term("orders", 0.5, 0.25),))
+    known = {None: Known(Counted(90, 60, 9), 0.4, 0.25, np.array([-1.0, 0.5, 0.7])), "a": Known(Counted(90, 60, 9), 0.4, 0.25, np.zeros(3))}
+    model = GoalModel(known, basis, date(2026, 5, 30), date(2026, 5, 29), 3.0, 0.5, 0.6, wins=wins, counted=Counted(90, 60, 9))
+    names = ("propensity", "baseline") if use == "live" else ("learned_propensity", "learned_baseline")
+    learned = dict(zip(names, (0.4, 0.25), strict=True))
+    day = day_of(portfolio, [option("a", 4.0, "chosen", **learned), option("b", 3.0, "outscored"), option(NONE, 0.0, "outscored")])
+    text = told(replace(day, models=model.rows(portfolio, TODAY)))
+
+    assert says in text
+    assert text.count("Foretold") == 1
+    assert "Foretold" not in told(day)

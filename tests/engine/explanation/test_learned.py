@@ -1,11 +1,10 @@
-"""What the explanation says of chances: where each comes from, and what about the customer moved it most."""
+"""What the explanation says of chances: where each comes from, of how many entries, and why it is not the model."""
 
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
 from atc_pipeline.explanation.day import Day
@@ -16,13 +15,15 @@ from tests.engine.explanation.test_explanation import TODAY, day_of, option, por
 
 COUNTED = Counted(entries=2_410, goals=300, controls=240)
 SAID = {"learned_propensity": 0.123, "learned_baseline": 0.091}
-TREATED, ALONE = "12.3 % would reach the goal if sent it", "9.1 % if left alone"
+NUMBERS = "12.3 % reach the goal, 9.1 % left alone"
+RATES_ALONE: dict[str | None, Known] = {None: Known(COUNTED, 0.12, 0.09), "a": Known(COUNTED, 0.12, 0.09)}
 
 
 def model(**more: object) -> GoalModel:
-    """Know journey a by two columns: five standard deviations of orders double the odds, and days of tenure hardly move them."""
+    """Know journey a by two columns: five orders double the odds, and days of tenure hardly move them."""
     basis = Basis(
-        (Feature("orders", 0.0, 10.0, ()), Feature("tenure_days", 0.0, 10.0, ())), (Term("orders", 0.0, 0.1), Term("tenure_days", 0.5, 0.5))
+        (Feature("orders", 0.0, 10.0, ()), Feature("tenure_days", 0.0, 10.0, ())),
+        (Term("orders", 0.0, 0.1), Term("tenure_days", 0.5, 0.5)),
     )
     shared, own = np.array([-2.0, np.log(2) / 5, 0.01, 0.3]), np.array([0.1, 0.0, 0.0, 0.0])
     known: dict[str | None, Known] = {None: Known(COUNTED, 0.12, 0.09, shared), "a": Known(COUNTED, 0.12, 0.09, own)}
@@ -30,90 +31,80 @@ def model(**more: object) -> GoalModel:
     return replace(whole, **more)  # type: ignore[arg-type]
 
 
-def day(folder: Path, learned: GoalModel | None, *, use: str = "shadow", said: dict[str, float] | None = None, orders: int = 5) -> Day:
+def day(folder: Path, learned: GoalModel, *, said: dict[str, float] | None = None, orders: int = 5) -> Day:
     """A day on which journey a was chosen and journey b, which has no goal, was an option."""
-    learning = f"{{none: '0.5', explore: 0.02}}\nlearning: {{use: {use}, features: [orders, tenure_days]}}"
-    portfolio = portfolio_with(folder, policy=learning)
-    options = [
-        option("a", 4.0, "chosen", **(SAID if said is None else said)),
-        option("b", 3.0, "outscored"),
-        option(NONE, 0.5, "outscored"),
-    ]
-    rows = None if learned is None else learned.rows(portfolio, TODAY)
-    return replace(day_of(portfolio, options, profile={"orders": orders}), models=rows)
+    portfolio = portfolio_with(folder, policy="{none: '0.5', explore: 0.02}\nlearning: {features: [orders, tenure_days]}")
+    chosen = option("a", 4.0, "chosen", **(SAID if said is None else said))
+    options = [chosen, option("b", 3.0, "outscored"), option(NONE, 0.5, "outscored")]
+    return replace(day_of(portfolio, options, profile={"orders": orders}), models=learned.rows(portfolio, TODAY))
 
 
-def test_a_chance_of_the_model_says_so_and_what_moved_it_most(tmp_path: Path) -> None:
-    """With the customer's value and what it does to the odds; what hardly moves them is left out, and what the columns hold is said."""
-    text = told(day(tmp_path, model()))
-    assert f"Learned of customers like this one: {TREATED}, {ALONE}. Moved most by orders 5 (odds × 2.00)." in text
-    assert "Learned from 2,410 mature entries, 300 with the goal, fitted on 1 June" in text
-    assert "decides nothing (shadow)" in text
-
-
-def test_a_customer_who_is_like_most_is_said_to_be(tmp_path: Path) -> None:
-    """Rather than naming what moves the chance by nothing."""
-    assert "Nothing about this customer moves it much from what is usual." in told(day(tmp_path, model(), orders=0))
-
-
-def test_what_decides_is_read_where_the_score_has_it(tmp_path: Path) -> None:
-    """Live there are no columns beside the score's."""
-    text = told(day(tmp_path, model(), use="live", said={"propensity": 0.123, "baseline": 0.091}))
-    assert f"{TREATED}, {ALONE}" in text
-    assert "it decides (live)" in text
+def test_what_hardly_moves_a_chance_is_not_named(tmp_path: Path) -> None:
+    """A customer who is like most has nothing named at all; and where nothing is amiss, nothing more is said."""
+    assert f"Foretold by the model of 2026-06-01, beside the score: {NUMBERS}; odds moved most by orders × 2." in told(
+        day(tmp_path, model())
+    )
+    usual = told(day(tmp_path, model(), orders=0))
+    assert f"{NUMBERS}. " in usual
+    assert "moved most" not in usual
+    assert "Learned" not in usual
 
 
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"wins": False}, "telling customers apart foretold the latest entries no better"),
-        ({"outside": {"a": 3}}, "until the next fit: lately its goals did not come as foretold"),
-        ({"basis": None, "known": {None: Known(COUNTED, 0.12, 0.09), "a": Known(COUNTED, 0.12, 0.09)}}, "No model could be fitted yet"),
+        ({"wins": False}, "telling customers apart foretold the latest entries no better."),
+        ({"outside": {"a": 3}}, "the model is not used for it until the next fit, since goals did not come as it had foretold."),
+        ({"basis": None, "known": RATES_ALONE}, "no model could be fitted yet."),
     ],
     ids=["no better", "drifted", "no fit"],
 )
-def test_a_rate_says_of_whom_it_is_and_why_it_is_not_the_model(tmp_path: Path, more: dict[str, object], why: str) -> None:
+def test_a_rate_says_of_how_many_it_is_and_why_it_is_not_the_model(tmp_path: Path, more: dict[str, object], why: str) -> None:
     """How many entries, how many in control, and which of the reasons it is."""
     text = told(day(tmp_path, model(**more)))
-    assert f"Learned of the journey as a whole: {TREATED}, {ALONE}, from 2,410 mature entries, 240 of them in control. " in text
-    assert why in text
+    assert f"Foretold by the journey's own rate, whoever it is, beside the score: {NUMBERS}. " in text
+    assert f"From 2,410 mature entries, 240 of them in control; {why}" in text
 
 
-def test_the_rate_of_a_journey_nobody_entered_is_that_of_all(tmp_path: Path) -> None:
-    """And it is not told as its own."""
-    known: dict[str | None, Known] = {None: Known(COUNTED, 0.12, 0.09)}
-    text = told(day(tmp_path, model(known=known, wins=False, basis=None)))
-    assert "the rate of all journeys, since none of its entries has matured" in text
+def test_a_model_of_columns_that_are_learned_by_no_more_is_not_used(tmp_path: Path) -> None:
+    """Until it is fitted by those that are."""
+    basis = Basis((Feature("visits", 0.0, 10.0, ()),), (Term("visits", 0.0, 0.1), Term("visits?", 0.5, 0.5)))
+    assert "240 of them in control; the model reads columns that are learned by no more." in told(day(tmp_path, model(basis=basis)))
 
 
-def test_a_journey_without_a_goal_has_nothing_to_learn(tmp_path: Path) -> None:
-    """While others have."""
-    text = told(day(tmp_path, model()))
-    assert text.count("Learned: nothing, since it has no goal. Its chance is what journeys.yaml says (policy.prior_propensity).") == 1
+@pytest.mark.parametrize(
+    ("known", "of_whom"),
+    [
+        ({None: Known(COUNTED, 0.12, 0.09)}, "None of its entries has matured: this is the rate of all journeys;"),
+        (
+            RATES_ALONE | {"a": Known(Counted(1, 1, 0), 0.12, 0.12)},
+            "From 1 mature entry, none in control, so that who is left alone is not",
+        ),
+    ],
+    ids=["nobody entered", "nobody left alone"],
+)
+def test_a_rate_that_is_hardly_the_journeys_own_says_so(tmp_path: Path, known: dict[str | None, Known], of_whom: str) -> None:
+    """Of a journey that nobody has been through, and of one without a control group."""
+    assert of_whom in told(day(tmp_path, model(known=known, wins=False, basis=None)))
 
 
 def test_before_enough_goals_it_is_said_once_and_why(tmp_path: Path) -> None:
     """Not with every option."""
     text = told(day(tmp_path, GoalModel(note="12 goals have matured, 50 are needed (learning.min_goals)"), said={}))
     assert "Learned nothing yet: 12 goals have matured, 50 are needed (learning.min_goals); every chance is what journeys.yaml says" in text
-    assert text.count("policy.prior_propensity") == 1
+    assert text.count("journeys.yaml says") == 1
 
 
 def test_a_fit_that_failed_is_told(tmp_path: Path) -> None:
-    """Beside what is used meanwhile; what is said of it is data, and acts on no terminal."""
+    """Beside what is used meanwhile; what it says is data, and acts on no terminal."""
     text = told(day(tmp_path, model(note="everybody reached the goal\x1b[2J: the fit of 2026-06-01 is kept")))
-    assert "It was to be fitted anew, and could not: everybody reached the goal" in text
+    assert "Learned a new fit was due, and could not be made: everybody reached the goal" in text
+    assert "Foretold by the model of 2026-06-01" in text
     assert "\x1b" not in text
 
 
-def test_a_lake_from_before_says_what_it_cannot_say(tmp_path: Path) -> None:
-    """Chances that were not kept, and a profile without a column that is learned by."""
-    lacking = day(tmp_path, model(), said={"propensity": 1.0})
-    text = told(replace(lacking, profile=lacking.profile.drop("orders")))
-    assert "what it was then was not kept. What moved it cannot be said" in text
-
-
-def test_where_nothing_is_learned_no_word_is_said_of_it(tmp_path: Path) -> None:
-    """Without ``learning`` the explanation is what it was."""
-    without = day_of(portfolio_with(tmp_path), [option("a", 4.0, "chosen"), option(NONE, 0.5, "outscored")])
-    assert "earned" not in told(replace(without, models=pl.DataFrame()))
+def test_a_profile_without_what_the_model_reads_is_no_reason_to_fail(tmp_path: Path) -> None:
+    """The chances are told as they were kept; what moved them is not known."""
+    whole = day(tmp_path, model())
+    text = told(replace(whole, profile=whole.profile.drop("orders")))
+    assert f"Foretold by the model of 2026-06-01, beside the score: {NUMBERS}. " in text
