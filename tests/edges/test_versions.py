@@ -9,6 +9,7 @@ import pytest
 
 from atc_pipeline.journeys.changes import changes
 from atc_pipeline.journeys.problems import JourneysError
+from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.tables.store import WrittenBy
 from resources.journeys import JourneysFile
 from resources.storage.code import code_version
@@ -99,6 +100,41 @@ def test_a_day_to_come_may_be_changed(file: Path) -> None:
     file.write_text(text)
     journeys(file).load()
     file.write_text(text.replace("2199-01-01", "2198-01-01"))
+
+    assert journeys(file).in_use().problem is None
+
+
+def learning(text: str, use: str) -> str:
+    """The file with what is learned in this use."""
+    assert "policy: {" in text
+    return text.replace("policy: {", f"learning: {{use: {use}}}\npolicy: {{explore: 0.01, ")
+
+
+def test_what_is_learned_decides_only_where_somebody_has_looked(file: Path) -> None:
+    """Scores have another scale then: the very version must have been accepted, and any other edit is another version."""
+    text = file.read_text()
+    file.write_text(learning(text, "shadow"))
+    first = journeys(file).load()
+    file.write_text(learning(text, "live"))
+    problem = journeys(file).in_use().problem
+    assert problem is not None
+    assert "field 'learning.use': nobody has looked at what live does by this very version" in problem
+    assert f"Refused: version {first.fingerprint} runs on" in problem
+
+    journeys(file).accept(load_portfolio(file))
+    assert journeys(file).in_use().problem is None
+    file.write_text(learning(text, "live").replace("priority: 50", "priority: 60"))
+    assert journeys(file).in_use().problem is not None
+
+    file.write_text(learning(text, "live"))
+    journeys(file).load()
+    file.write_text(learning(text, "live").replace("priority: 50", "priority: 60"))
+    assert journeys(file).in_use().problem is None  # live before
+
+
+def test_a_home_may_begin_with_what_is_learned(file: Path) -> None:
+    """There is nothing that it could be compared with."""
+    file.write_text(learning(file.read_text(), "live"))
 
     assert journeys(file).in_use().problem is None
 

@@ -205,6 +205,27 @@ def test_a_row_that_was_tampered_with_is_named(tampered: Lake, capsys: pytest.Ca
     assert tampered.has("journey_assignments", FIRST)
 
 
+def test_a_plan_that_is_accepted_lets_what_is_learned_decide(
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells the scale of scores, and that nothing was drawn by chance; noted is the version that was looked at."""
+    shutil.copytree(recorded.environment["ATC_HOME"], tmp_path / "home")
+    file = tmp_path / "journeys.yaml"
+    file.write_text(CAPPED.replace("policy: {", "learning: {use: live}\npolicy: {explore: 0.01, "))
+    monkeypatch.setenv("ATC_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ATC_JOURNEYS", str(file))
+    journeys = JourneysFile(path=str(file), home=str(tmp_path / "home"))
+    assert journeys.in_use().problem is not None
+
+    assert main(["plan", "--days", "2", "--journeys", str(file), "--accept"]) == 0
+    says = capsys.readouterr().out
+    assert "SCALE OF SCORES" in says
+    assert "Nothing can be said: nothing is drawn by chance (policy.explore is 0)." in says
+    assert journeys.in_use().problem is None
+    assert main(["value", "--journeys", str(file)]) == 0
+    assert "No decision has matured." in capsys.readouterr().out
+
+
 def test_what_other_code_recorded_is_listed_with_that_said(
     tampered: Lake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
