@@ -39,6 +39,7 @@ TESTS = (
     "engine/promises/test_promises.py",
     "engine/promises/test_finding.py",
     "engine/promises/test_maturing.py",
+    "engine/promises/test_learning.py",
     "engine/customers/test_coverage.py",
     "graph/test_told_by_steps.py",
     "graph/test_promises.py",

@@ -54,15 +54,21 @@ def by_journey(outcomes: pl.LazyFrame) -> pl.DataFrame:
     )
 
 
-def outside(days: pl.DataFrame) -> Mapping[str, bool]:
-    """Say of each journey whether its goals were too far from what was expected; ``days``: ``by_journey`` of ``DAYS``, in order."""
-    if days.is_empty():
-        return {}
-    sums = days.group_by("journey_id", maintain_order=True).agg(pl.col("goals", "expected", "variance").sum())
+def lately(days: pl.DataFrame) -> pl.DataFrame:
+    """One row per journey: ``BY_JOURNEY`` summed over the last ``DAYS``, and ``is_outside``: too far from what was expected.
+
+    ``days``: ``by_journey`` of these days, in order.
+    """
+    sums = days.group_by("journey_id", maintain_order=True).agg(pl.col("matured", "goals", "expected", "variance").sum())
     is_outside = ~(pl.col("goals") / pl.col("expected")).is_between(LOW, HIGH) & (
         (pl.col("goals") - pl.col("expected")).abs() > RARE * pl.col("variance").sqrt()
     )
-    return dict(sums.select("journey_id", is_outside=is_outside).sort("journey_id").iter_rows())
+    return sums.with_columns(is_outside=is_outside).sort("journey_id")
+
+
+def outside(days: pl.DataFrame) -> Mapping[str, bool]:
+    """Say of each journey whether its goals were too far from what was expected (``lately``)."""
+    return dict(lately(days).select("journey_id", "is_outside").iter_rows())
 
 
 def model_quality(outcomes: pl.LazyFrame, rates: pl.DataFrame) -> pl.DataFrame:

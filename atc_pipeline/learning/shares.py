@@ -16,7 +16,7 @@ from atc_pipeline.learning.basis import Floats
 from atc_pipeline.learning.tables import GOAL_MODELS, JOURNEY
 
 REFIT_DAYS = 7
-"""After so many days shares are drawn anew, where ``learning.refit_days`` does not say."""
+"""After so many days shares are drawn anew, where learning does not say (``refit_days``)."""
 FLOOR = 0.1
 """Of an equal share, what each variant keeps."""
 FINEST = 10_000

@@ -10,8 +10,8 @@ from datetime import date, timedelta
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.learning.quality import DAYS, by_journey, outside
-from atc_pipeline.learning.tables import JOURNEY, SHARED
+from atc_pipeline.learning.quality import BY_JOURNEY, DAYS, by_journey, lately
+from atc_pipeline.learning.tables import JOURNEY
 from atc_pipeline.promises.promise import Promise, between, table
 from atc_pipeline.rules.probabilities import PRIOR
 from atc_pipeline.tables.store import Store
@@ -22,8 +22,8 @@ OFTEN = 0.3
 
 def failed_fits(goal_models: pl.LazyFrame) -> pl.LazyFrame:
     """Return days on which a model was to be fitted, and could not: too few goals are no failure."""
-    first = goal_models.filter(pl.col("part") == SHARED).unique("date", keep="first", maintain_order=True)
-    return first.filter(pl.col("note").is_not_null() & (pl.col("source") != PRIOR)).select("date", "fitted_on", "note")
+    failed = goal_models.filter(pl.col("note").is_not_null() & (pl.col("source") != PRIOR))
+    return failed.unique("date", keep="first", maintain_order=True).select("date", "fitted_on", "note")
 
 
 def wasted_propensities(goal_models: pl.LazyFrame) -> pl.LazyFrame:
@@ -35,25 +35,19 @@ def wasted_propensities(goal_models: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _wasted(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+    """Look at the last of these days: nothing is added by telling it of each."""
     named = portfolio.policy.score.columns
-    if portfolio.learning is None or "propensity" not in named or "uplift" in named:
+    if "propensity" not in named or "uplift" in named:
         return pl.DataFrame()
-    known = between(wasted_propensities, table("goal_models"))(store, portfolio, days)
-    return known.filter(pl.col("date") == pl.col("date").max()) if known.height else known
+    return between(wasted_propensities, table("goal_models"))(store, portfolio, [max(days)])
 
 
-def _too_far(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
+def _too_far(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """Judge the last of these days: the others were judged when they were the last."""
     last = max(days)
-    recent = [day for day in (last - timedelta(days=number) for number in reversed(range(DAYS))) if store.has("journey_outcomes", day)]
-    if portfolio.learning is None or not recent:
-        return pl.DataFrame()
-    sums = pl.concat([by_journey(store.lazy("journey_outcomes", day)) for day in recent])
-    far = sorted(id_ for id_, is_far in outside(sums).items() if is_far)
-    counted = sums.filter(pl.col("journey_id").is_in(far)).group_by("journey_id").agg(pl.col("matured", "goals", "expected").sum())
-    return counted.sort("journey_id").select(
-        date=pl.lit(last), journey_id="journey_id", matured="matured", goals="goals", expected="expected"
-    )
+    recent = {last - timedelta(days=number) for number in range(DAYS)} & set(store.days("journey_outcomes"))
+    sums = pl.concat([pl.DataFrame(schema=BY_JOURNEY), *(by_journey(store.lazy("journey_outcomes", day)) for day in sorted(recent))])
+    return lately(sums).filter("is_outside").select(pl.lit(last).alias("date"), "journey_id", "matured", "goals", "expected")
 
 
 PROMISES = (
@@ -69,7 +63,7 @@ PROMISES = (
         "goal_models",
         "score_asks_what_is_caused",
         f"Where more than {OFTEN:.0%} reach a goal who are left alone, the score asks what is caused (SPEC 12). If it fails, name `uplift` "
-        "instead of `propensity` in `policy.score`, and see what `plan` says: who would do it anyway is no reason to send anything.",
+        "instead of `propensity` in `policy.score`, and look at what `plan` says: who would do it anyway is no reason to send anything.",
         _wasted,
         is_blocking=False,
     ),

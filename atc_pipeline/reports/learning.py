@@ -82,9 +82,10 @@ def _known(findings: Findings) -> Iterator[Section]:
     if first["log_loss"] is not None:
         better = first["log_loss_rates"] - first["log_loss"]
         by_chance = ", no more than chance may do" if better > 0 and first["source"] == RATES else ""
+        by = f"{'better' if better > 0 else 'worse'} by {abs(better):.4f}{by_chance}"
         lines.append(
             f"The latest fifth of them, foretold from the rest: log-loss {first['log_loss']:.4f}, by the rates of journeys alone "
-            f"{first['log_loss_rates']:.4f} ({'better' if better > 0 else 'worse'} by {abs(better):.4f}{by_chance}); penalty {first['lambda']:g}."
+            f"{first['log_loss_rates']:.4f} ({by}); penalty {first['lambda']:g}."
         )
     lines += [f"{first['note'][0].upper()}{first['note'][1:]}."] if first["note"] else []
     rows = findings.models.filter((pl.col("part") == JOURNEY) & pl.col("name").is_in(["rate", "baseline_rate", "tau", "a"]))
