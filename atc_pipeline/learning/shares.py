@@ -69,12 +69,14 @@ def adapted(variants: Sequence[str], tried: pl.DataFrame) -> tuple[Share, ...] |
         .group_by("shares_since", "variant")
         .agg(number=pl.len(), mean=pl.col("value").sort().mean(), variance=pl.col("value").sort().var())
     )
+    # The spread of all variants together: of few entries of a rare goal one alone has often none, and would be taken for certain.
+    squares = (pl.col("variance") * (pl.col("number") - 1)).sum() / (pl.col("number") - 1).sum()
     whole = strata.filter(pl.col("number").min().over("shares_since") > 1, pl.len().over("shares_since") == len(variants))
     if whole.is_empty():
         return None
     weight = pl.col("number").sum().over("shares_since") / pl.col("number").sum()
     means = (
-        whole.with_columns(weight=weight)
+        whole.with_columns(weight=weight, variance=squares.over("shares_since"))
         .sort("shares_since", "variant")
         .group_by("variant", maintain_order=True)
         .agg(

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.learning.quality import BY_JOURNEY, DAYS, by_journey, lately
+from atc_pipeline.learning.quality import DAYS, by_journey, lately
 from atc_pipeline.learning.tables import JOURNEY
 from atc_pipeline.promises.promise import Promise, between, table
 from atc_pipeline.rules.probabilities import PRIOR
@@ -45,9 +45,10 @@ def _wasted(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.Data
 def _too_far(store: Store, _: Portfolio, days: Sequence[date]) -> pl.DataFrame:
     """Judge the last of these days: the others were judged when they were the last."""
     last = max(days)
-    recent = {last - timedelta(days=number) for number in range(DAYS)} & set(store.days("journey_outcomes"))
-    sums = pl.concat([pl.DataFrame(schema=BY_JOURNEY), *(by_journey(store.lazy("journey_outcomes", day)) for day in sorted(recent))])
-    return lately(sums).filter("is_outside").select(pl.lit(last).alias("date"), "journey_id", "matured", "goals", "expected")
+    recent = store.scan("journey_outcomes", [last - timedelta(days=number) for number in range(DAYS)], may_lack=True)
+    if recent is None:
+        return pl.DataFrame()
+    return lately(by_journey(recent)).filter("is_outside").select(pl.lit(last).alias("date"), "journey_id", "matured", "goals", "expected")
 
 
 PROMISES = (

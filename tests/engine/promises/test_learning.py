@@ -32,26 +32,26 @@ journeys: [{{id: club, length_days: 7, queue: {{where: "true"}}}}]
     return resolve(parse_document(text, "journeys.yaml"))
 
 
-@pytest.mark.parametrize("check", ["goal_models.score_asks_what_is_caused"])
+@pytest.mark.parametrize("named", ["goal_models.score_asks_what_is_caused"])
 @pytest.mark.parametrize(
     ("score", "is_told"),
     [("propensity * value", True), ("uplift * value", False), ("uplift * value + 0 * propensity", False), ("value", False)],
 )
-def test_who_asks_what_is_caused_is_not_told_to(check: str, score: str, is_told: bool) -> None:
+def test_who_asks_what_is_caused_is_not_told_to(named: str, score: str, is_told: bool) -> None:
     """Nor who does not look at probabilities at all; and only of the last day."""
     store = Memory()
     row = {"part": "journey", "journey_id": "club", "name": "baseline_rate", "value": 0.7, "source": "rates"}
     for day in (TODAY - timedelta(days=1), TODAY):
         known = row | {"date": day, "entries": 1, "goals": 1, "controls": 0}
         store.write("goal_models", day, pl.DataFrame([known], schema=GOAL_MODELS.schema))
-    broken = BY_CHECK[check].find(store, portfolio(score), [TODAY - timedelta(days=1), TODAY])
+    broken = BY_CHECK[named].find(store, portfolio(score), [TODAY - timedelta(days=1), TODAY])
 
     assert broken.height == int(is_told)
     assert not is_told or broken["date"].to_list() == [TODAY]
 
 
-@pytest.mark.parametrize("check", ["model_quality.goals_as_foretold"])
-def test_goals_of_the_last_four_weeks_are_judged_together(check: str) -> None:
+@pytest.mark.parametrize("named", ["model_quality.goals_as_foretold"])
+def test_goals_of_the_last_four_weeks_are_judged_together(named: str) -> None:
     """Of each journey; days that are not there, and entries of before, do not count."""
     store = Memory()
     for number, goal in ((0, False), (13, False), (27, False), (28, True)):
@@ -68,5 +68,5 @@ def test_goals_of_the_last_four_weeks_are_judged_together(check: str) -> None:
         }
         store.write("journey_outcomes", day, pl.DataFrame(rows))
 
-    assert BY_CHECK[check].find(store, portfolio(), [TODAY]).rows() == [(TODAY, "club", 30, 0, 15.0)]
-    assert BY_CHECK[check].find(Memory(), portfolio(), [TODAY]).is_empty()
+    assert BY_CHECK[named].find(store, portfolio(), [TODAY]).rows() == [(TODAY, "club", 30, 0, 15.0)]
+    assert BY_CHECK[named].find(Memory(), portfolio(), [TODAY]).is_empty()
