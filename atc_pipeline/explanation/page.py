@@ -4,18 +4,16 @@ What belongs here: sentences about tables that are there already. What does not:
 option lost (``reasons``), and what would win with another priority or score (``what_if``).
 """
 
-import math
 import textwrap
 from collections.abc import Mapping
 
 import polars as pl
 
 from atc_pipeline.escaping import plain
-from atc_pipeline.explanation import messages, reasons, what_if, words
+from atc_pipeline.explanation import learned, messages, reasons, what_if, words
 from atc_pipeline.explanation.day import Day, Row
 from atc_pipeline.journeys.portfolio import DEFAULT_SCORE, NONE, Condition, Journey
 from atc_pipeline.rules.arms import CONTROL, JOURNEY, POLICY
-from atc_pipeline.rules.probabilities import MODEL, PRIOR, RATES
 
 WIDTH = 100
 
@@ -69,7 +67,8 @@ def _summary(day: Day) -> list[str]:
         lines += _field(
             "Chance", f"{words.percent(chance)} for this choice: {share} of the customers are given one of their options by lot"
         )
-    return lines
+    lacking = learned.of_day(day)
+    return [*lines, *_field("Learned", lacking)] if lacking else lines
 
 
 def _held_out(day: Day) -> str:
@@ -191,7 +190,7 @@ def _option(day: Day, row: Row) -> list[str]:
     facts = _facts(day, row)
     if facts:
         lines += _wrapped(" · ".join(facts), "     ")
-    lines += _wrapped(foretold, "     ") if (foretold := _foretold(day, row)) else []
+    lines += _wrapped(foretold, "     ") if (foretold := learned.of_option(day, row)) else []
     why = [_why(day, gate, row) for gate in row["failed_gates"]]
     if why:
         also = [f"{reason[0].lower()}{reason[1:-1]}" for reason in why[1:]]
@@ -225,31 +224,6 @@ def _facts(day: Day, row: Row) -> list[str]:
     profile = day.profile.row(0, named=True) if day.profile.height else {}
     facts += [f"{name} {words.plain(profile[name])}" for name in score.columns if name in profile and name not in NEUTRAL]
     return facts
-
-
-def _foretold(day: Day, row: Row) -> str | None:
-    """Say where the probability of an option comes from, and what moved it most for this customer."""
-    if row["journey_id"] == NONE or day.learned is None or day.portfolio.learning is None:
-        return None
-    is_live = day.portfolio.learning.use == "live"
-    chance, alone = (row.get(name if is_live else f"learned_{name}") for name in ("propensity", "baseline"))
-    beside = "" if is_live else ", beside the score"
-    if chance is None or alone is None:
-        return None
-    source = day.learned.sources.get(row["journey_id"], PRIOR)
-    by = {
-        MODEL: f"the model of {words.plain(day.learned.model.fitted_on)}",
-        RATES: "the journey's own rate, whoever it is",
-        PRIOR: "what journeys.yaml says",
-    }[source]
-    sentence = f"Foretold by {by}{beside}: {words.percent(chance)} reach the goal, {words.percent(alone)} left alone"
-    moved = list(day.learned.contributions(day.profile, row["journey_id"]).items())[:_MOVED] if day.profile.height else []
-    parts = [f"{name} × {math.exp(part):.2g}" for name, part in moved if abs(part) > _SEEN]
-    return sentence + (f"; odds moved most by {', '.join(parts)}." if parts else ".")
-
-
-_MOVED, _SEEN = 3, 0.05
-"""Features that are named, and how much the logit must have moved by one."""
 
 
 def _fact(name: str, value: float, journey: Journey | None) -> str:

@@ -64,6 +64,25 @@ class Known:
     coefficients: Floats | None = None
 
 
+@dataclass(frozen=True)
+class Moves:
+    """What a feature adds to the logit of any journey's goal, beside what is usual: at values from its low end to its high one.
+
+    ``points``: (value, what it adds); in between it goes straight, beyond the ends it stays. ``unknown``: what is added where there is no
+    value; None if everybody had it.
+    """
+
+    feature: str
+    points: tuple[tuple[float, float], ...]
+    unknown: float | None
+
+    @property
+    def size(self) -> float:
+        """Return how far apart the logits of two customers may be by it."""
+        parts = [part for _, part in self.points] + ([] if self.unknown is None else [self.unknown])
+        return max(parts) - min(parts)
+
+
 @dataclass(frozen=True, eq=False)
 class GoalModel:
     """What is known of goals on a day. ``known``: by journey; None is what all share, and there until something is known.
@@ -161,6 +180,26 @@ class GoalModel:
         known = self.known.get(journey_id)
         has_model = self.wins and known is not None and known.coefficients is not None and self.fits(portfolio)
         return MODEL if has_model and self.outside.get(journey_id, 0) < DRIFTED else RATES
+
+    def moves(self) -> Sequence[Moves]:
+        """Return what each feature does to the odds, as far as all journeys share it; what moves them most comes first."""
+        shared = self.known[None].coefficients if None in self.known else None
+        if self.basis is None or shared is None:
+            return []
+        weights = shared[1:-1] / self.basis.scales
+        moves = []
+        for feature in self.basis.features:
+            places = [place for place, term in enumerate(self.basis.terms) if feature_of(term.name) == feature.name]
+            if not places:
+                continue
+            shares = (0.0, *feature.knots, 1.0) if feature.high > feature.low else (0.0,)
+            values = sorted({feature.low + share * (feature.high - feature.low) for share in shares})
+            rows = {known.name: [known.low] * (len(values) + 1) for known in self.basis.features} | {feature.name: [*values, None]}
+            terms = self.basis.matrix(pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.Float64())))[:, places]
+            parts = [float(part) for part in (terms - self.basis.means[places]) @ weights[places]]
+            has_missing = any(self.basis.terms[place].name.endswith("?") for place in places)
+            moves.append(Moves(feature.name, tuple(zip(values, parts[:-1], strict=True)), parts[-1] if has_missing else None))
+        return sorted(moves, key=lambda move: (-move.size, move.feature))
 
     def fits(self, portfolio: Portfolio) -> bool:
         """Say whether all features of the model are still learned by."""

@@ -27,9 +27,11 @@ def failed_fits(goal_models: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def wasted_propensities(goal_models: pl.LazyFrame) -> pl.LazyFrame:
-    """Return journeys whose goal is reached by many who are left alone."""
+    """Return journeys whose goal is reached by many who are left alone, where there are any who were."""
     is_rate = (pl.col("part") == JOURNEY) & (pl.col("name") == "baseline_rate") & (pl.col("source") != PRIOR)
-    return goal_models.filter(is_rate & (pl.col("value") > OFTEN)).select("date", "journey_id", baseline="value")
+    return goal_models.filter(is_rate & (pl.col("value") > OFTEN) & (pl.col("controls") > 0)).select(
+        "date", "journey_id", "controls", baseline="value"
+    )
 
 
 def _wasted(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:

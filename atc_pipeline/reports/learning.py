@@ -4,16 +4,16 @@ What belongs here: which of it is said, and in which order. What does not: what 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
 
 import polars as pl
 
 from atc_pipeline.explanation.words import all_of, count
-from atc_pipeline.learning.basis import feature_of
+from atc_pipeline.learning.model import GoalModel, Moves
 from atc_pipeline.learning.quality import DAYS, HIGH, LOW, outside
 from atc_pipeline.learning.tables import EVERY, JOURNEY, SHARED
 from atc_pipeline.pictures import calibration, curves, figures
+from atc_pipeline.pictures import moves as moved
 from atc_pipeline.reports import wording
 from atc_pipeline.reports.findings import Findings
 from atc_pipeline.reports.page import Page, Picture, Section, Table
@@ -26,7 +26,7 @@ MOST_FEATURES = 12
 SOURCES = {
     MODEL: "by the customer: the model",
     RATES: "by the journey alone: its own rate",
-    PRIOR: "by nobody: what journeys.yaml says (policy.prior_propensity)",
+    PRIOR: "by nobody: policy.prior_propensity",
 }
 """In words, where a probability comes from."""
 HOW_TO_READ = (
@@ -60,7 +60,11 @@ def headline(findings: Findings) -> str:
     use = "It decides (live)." if learned.use == "live" else "It is only written down beside the score (shadow)."
     if first["source"] == PRIOR:
         return f"Nothing is learned yet: {first['note'] or 'nothing has matured'}. {use}"
-    by = "customers are told apart" if first["source"] == MODEL else "journeys are told apart, customers not: the model foretold no better"
+    by = (
+        "customers are told apart"
+        if first["source"] == MODEL
+        else "journeys are told apart, customers not: that foretold no better than chance may"
+    )
     return f"Learned from {first['entries']:,} entries with {count(first['goals'], 'goal')}: {by}. {use}"
 
 
@@ -77,9 +81,11 @@ def _known(findings: Findings) -> Iterator[Section]:
         )
     if first["log_loss"] is not None:
         better = first["log_loss_rates"] - first["log_loss"]
+        by_chance = ", no more than chance may do" if better > 0 and first["source"] == RATES else ""
+        by = f"{'better' if better > 0 else 'worse'} by {abs(better):.4f}{by_chance}"
         lines.append(
             f"The latest fifth of them, foretold from the rest: log-loss {first['log_loss']:.4f}, by the rates of journeys alone "
-            f"{first['log_loss_rates']:.4f} ({'better' if better > 0 else 'worse'} by {abs(better):.4f}); penalty {first['lambda']:g}."
+            f"{first['log_loss_rates']:.4f} ({by}); penalty {first['lambda']:g}."
         )
     lines += [f"{first['note'][0].upper()}{first['note'][1:]}."] if first["note"] else []
     rows = findings.models.filter((pl.col("part") == JOURNEY) & pl.col("name").is_in(["rate", "baseline_rate", "tau", "a"]))
@@ -100,12 +106,13 @@ def _known(findings: Findings) -> Iterator[Section]:
                 SOURCES[theirs["source"][0]],
                 f"{theirs['entries'][0]:,}",
                 f"{theirs['goals'][0]:,}",
+                f"{theirs['controls'][0]:,}",
                 figures.share(numbers.get("rate")),
-                figures.share(numbers.get("baseline_rate")),
+                figures.share(numbers.get("baseline_rate") if theirs["controls"][0] else None),  # else nobody was
                 figures.NOTHING if effect is None else f"× {math.exp(effect):.2f}",
             )
         )
-    heads = ("journey", "foretold", "entries", "goals", "reach it, treated", "left alone", "odds when treated")
+    heads = ("journey", "foretold", "entries", "goals", "in control", "reach it, treated", "left alone", "odds when treated")
     of = f"{first['entries']:,} mature entries, treated and control, first ones and later ones."
     yield Section("What is known", "described", of, (), tuple(lines), None, Table(heads, tuple(table), frozenset({"foretold"})))
 
@@ -124,7 +131,7 @@ def _calibrated(findings: Findings) -> Iterator[Section]:
     of = f"{judged.height:,} entries that matured in the last thirteen weeks and whose probability was learned, in ten groups by it."
     says = "; ".join(f"foretold {figures.share(tenth.expected)}, came {figures.share(tenth.observed)}" for tenth in tenths)
     title = "What was foretold, and what came"
-    caption = "a tenth of the entries each; bars: where chance alone would leave it"
+    caption = "ten groups of entries, as large as each other, by what was foretold"
     picture = Picture(calibration.draw(title, caption, tenths, figures.share), says)
     table = Table(
         ("a tenth each, by what was foretold", "foretold", "came"),
@@ -198,13 +205,44 @@ def _by_journey(findings: Findings) -> Iterator[Section]:
 
 
 def _moved_by(findings: Findings) -> Iterator[Section]:
-    """Show which features move the logit most: a standard deviation of a term each, added up over the terms of a feature."""
-    weights = findings.models.filter((pl.col("part") == SHARED) & pl.col("name").str.starts_with("w:")).select("name", "value")
-    if weights.is_empty():
+    """Show what the features do to the odds, between the ends of what they are: those that do most."""
+    model = GoalModel.of(findings.models)
+    moves = model.moves()[:MOST_FEATURES]
+    if not moves:
         return
-    of_features = [(feature_of(name.removeprefix("w:")), float(value)) for name, value in weights.iter_rows()]
-    sums = {name: math.sqrt(sum(value**2 for _, value in rows)) for name, rows in groupby(sorted(of_features), key=lambda pair: pair[0])}
-    ranked: Sequence[tuple[str, float]] = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_FEATURES]
-    table = Table(("feature", "odds, by a usual difference"), tuple((name, f"× {math.exp(size):.2f}") for name, size in ranked))
-    of = "What all journeys share; `explain` says it of one customer. A feature that moves it may stand for another that causes it."
-    yield Section("What moves it most", "described", of, table=table)
+    title = "What moves it most"
+    rows = [_row_of(move) for move in moves]
+    heads = ("feature", "lowest", "odds", "highest", "odds there", "odds if unknown")
+    table = Table(heads, tuple(_cells_of(move) for move in moves))
+    caption = "what multiplies the odds of the goal, beside a usual customer, everything else the same"
+    says = "; ".join(f"{row.name}: {row.words}" for row in rows)
+    of = (
+        f"Of the model fitted on {model.counted.entries:,} mature entries: what all journeys share. The command explain says it of a "
+        "single customer. A feature that moves it may stand for another that causes it."
+    )
+    is_used = MODEL in set(findings.models.filter(pl.col("part") == JOURNEY)["source"])
+    unused = () if is_used else ("No journey uses the model today: this is what it would do.",)
+    yield Section(title, "described", of, notes=unused, picture=Picture(moved.draw(title, caption, rows), says), table=table, is_drawn=True)
+
+
+def _row_of(move: Moves) -> moved.Row:
+    factors = [math.exp(part) for _, part in move.points]
+    (low, _), (high, _) = move.points[0], move.points[-1]
+    unknown = None if move.unknown is None else math.exp(move.unknown)
+    is_one = len(move.points) == 1
+    words = f"at {_value(low)} × {factors[0]:.2f}" + ("" if is_one else f", at {_value(high)} × {factors[-1]:.2f}")
+    best = max(range(len(factors)), key=lambda place: abs(math.log(factors[place])))
+    if 0 < best < len(factors) - 1:  # it turns on the way
+        words += f", at {_value(move.points[best][0])} × {factors[best]:.2f}"
+    words += "" if unknown is None else f", unknown × {unknown:.2f}"
+    return moved.Row(move.feature, words, factors[0], factors[-1], factors[1:-1], unknown)
+
+
+def _cells_of(move: Moves) -> tuple[str, ...]:
+    (low, of_low), (high, of_high) = move.points[0], move.points[-1]
+    unknown = figures.NOTHING if move.unknown is None else f"× {math.exp(move.unknown):.2f}"
+    return move.feature, _value(low), f"× {math.exp(of_low):.2f}", _value(high), f"× {math.exp(of_high):.2f}", unknown
+
+
+def _value(value: float) -> str:
+    return figures.round_value(float(f"{value:.3g}"))

@@ -427,7 +427,7 @@ BROKEN: Mapping[str, Mapping[str, Break]] = {
     },
     "goal_models.score_asks_what_is_caused": {
         "half of them would have anyway": edited(
-            "goal_models", "welcome", JOURNEY == "welcome", name="baseline_rate", value=0.5, source="rates"
+            "goal_models", "welcome", JOURNEY == "welcome", name="baseline_rate", value=0.5, source="rates", controls=9
         )
     },
     "model_quality.goals_as_foretold": {"none came": none_came},

@@ -424,10 +424,11 @@ SOUND: Mapping[str, Rows] = {
     },
     "wasted_propensities": {
         "goal_models": [
-            {"part": "journey", "journey_id": "once", "name": "baseline_rate", "value": 0.3, "source": "rates"},
-            {"part": "journey", "journey_id": "once", "name": "rate", "value": 0.9, "source": "rates"},
-            {"part": "journey", "journey_id": "twice", "name": "baseline_rate", "value": 0.9, "source": "prior"},
-            {"part": "shared", "name": "baseline_rate", "value": 0.9, "source": "rates"},
+            {"part": "journey", "journey_id": "once", "name": "baseline_rate", "value": 0.3, "source": "rates", "controls": 9},
+            {"part": "journey", "journey_id": "once", "name": "rate", "value": 0.9, "source": "rates", "controls": 9},
+            {"part": "journey", "journey_id": "twice", "name": "baseline_rate", "value": 0.9, "source": "prior", "controls": 9},
+            {"part": "journey", "journey_id": "daily", "name": "baseline_rate", "value": 0.9, "source": "rates", "controls": 0},
+            {"part": "shared", "name": "baseline_rate", "value": 0.9, "source": "rates", "controls": 9},
         ]
     },
     "overfull_journeys": {
@@ -862,7 +863,11 @@ BROKEN = (
             "wasted_propensities",
             f"by {source}",
             ["twice"],
-            {"goal_models": [{"part": "journey", "journey_id": "twice", "name": "baseline_rate", "value": 0.31, "source": source}]},
+            {
+                "goal_models": [
+                    {"part": "journey", "journey_id": "twice", "name": "baseline_rate", "value": 0.31, "source": source, "controls": 1}
+                ]
+            },
         )
         for source in ("model", "rates")
     ),
