@@ -112,7 +112,7 @@ def test_a_dry_run_tells_everything_and_changes_nothing(world: dict[str, str], i
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     told = erase(world, instance, customer_id="c03")
     assert told["ids"] == "2 of users, 1 of anonymous visitors"
-    measured = ("customer_metrics", "journey_entries", "journey_outcomes", "long_outcomes")
+    measured = ("customer_metrics", "journey_entries", "entry_profiles", "journey_outcomes", "long_outcomes")
     for table in (
         "raw_events",
         "rejected_events",
