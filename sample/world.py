@@ -114,6 +114,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "choosing by prior": CHOOSING,
     "choosing by learning": replace(CHOOSING, policy={**CHOOSING.policy, "score": "uplift * (1 + priority / 100.0)"}, learning="live"),
     "choosing by truth": replace(CHOOSING, journeys=BEST),
+    "choosing by prior, learning in the shadow": replace(CHOOSING, learning="shadow"),
     "planted": Scenario((WELCOME, CARE, NEWS, PESTER)),
     "busy": Scenario((WELCOME,), policy_holdout=0.05, views=0.25),
     "nothing": Scenario(tuple(Planted(journey.id, journey.viewed, journey.steps) for journey in (WELCOME, CARE, NEWS, PESTER))),
@@ -309,7 +310,8 @@ class World:
     def planted(self, entries: pl.DataFrame) -> pl.Series:
         """Return, per entry, the difference in expected money within its window that the journey's messages make, or would have made.
 
-        ``entries``: ``customer_id, journey_id, entered_on, window_days``. Of ``system``: all messages delivered after the entry; what they
+        ``entries``: ``customer_id, journey_id, entered_on, window_days``, and, of entries that might have been, ``taken``: the journey that
+        was entered in place of it, whose messages do not count. Of ``system``: all messages delivered after the entry; what they
         would have been for somebody who is held out of everything nobody knows.
         """
         parts = [self._planted(part) for part in entries.iter_slices(20_000)]
@@ -319,8 +321,9 @@ class World:
         person = entries.select(self.person_of()).to_series().to_numpy()
         entered = (entries["entered_on"].cast(pl.Int32) - _ordinal(FIRST)).to_numpy()
         journey = entries["journey_id"].replace_strict({**self.number, SYSTEM: -1}, return_dtype=pl.Int32).to_numpy()
+        taken = entries["taken"].replace_strict(self.number, return_dtype=pl.Int32).to_numpy() if "taken" in entries.columns else journey
         window = entries["window_days"].to_numpy().astype(np.int32)
-        day, of, own = self._of_entries(person.astype(np.int32), entered.astype(np.int32), journey, window)
+        day, of, own = self._of_entries(person.astype(np.int32), entered.astype(np.int32), journey, taken, window)
         alive = (self.churned[person] > entered) & (self.joined[person] <= entered)
         usual, hazard, kind = self.rate[person], self.hazard[person], self.kind[person]
         money = []
@@ -334,7 +337,7 @@ class World:
                 money[-1] += np.where(alive & (ahead <= window), worth, 0.0)
         return money[0] - money[1]
 
-    def _of_entries(self, person: Ints, entered: Ints, journey: Ints, window: Ints) -> tuple[Ints, Ints, Flags]:
+    def _of_entries(self, person: Ints, entered: Ints, journey: Ints, taken: Ints, window: Ints) -> tuple[Ints, Ints, Flags]:
         """Return the messages that matter for each entry, by row: on which day, of which journey, and whether this entry's own.
 
         Where there is none, the day is after all days. An entry's own are as its steps plan them, whether or not they were delivered:
@@ -344,7 +347,7 @@ class World:
         row, message = self.messages.of(person)
         day, of = self.messages.day[message], self.messages.journey[message]
         lasts = np.array([planted.length_days for planted in self.scenario.journeys], np.int32)
-        is_own = (of == journey[row]) & (day > entered[row]) & (day <= entered[row] + lasts[of])
+        is_own = ((of == journey[row]) | (of == taken[row])) & (day > entered[row]) & (day <= entered[row] + lasts[of])
         is_own_of_system = (journey[row] < 0) & (day > entered[row])
         keep = ~is_own & (day <= entered[row] + window[row])
         row, day, of, of_system = row[keep], day[keep], of[keep], is_own_of_system[keep]

@@ -98,7 +98,9 @@ def _known(findings: Findings) -> Iterator[Section]:
             continue
         numbers = dict(theirs.select("name", "value").iter_rows())
         own = numbers.get("tau")
-        effect = None if own is None or shared_effect is None else shared_effect + own
+        # Of a journey that holds nobody out an effect is what penalties make of it, and no finding.
+        is_held_out = theirs["controls"][0] > 0
+        effect = shared_effect + own if own is not None and shared_effect is not None and is_held_out else None
         table.append(
             (
                 called(journey_id, findings.portfolio),

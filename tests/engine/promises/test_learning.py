@@ -42,7 +42,7 @@ def test_who_asks_what_is_caused_is_not_told_to(named: str, score: str, is_told:
     store = Memory()
     row = {"part": "journey", "journey_id": "club", "name": "baseline_rate", "value": 0.7, "source": "rates"}
     for day in (TODAY - timedelta(days=1), TODAY):
-        known = row | {"date": day, "entries": 1, "goals": 1, "controls": 1}
+        known = row | {"date": day, "entries": 9, "goals": 6, "controls": 3}
         store.write("goal_models", day, pl.DataFrame([known], schema=GOAL_MODELS.schema))
     broken = BY_CHECK[named].find(store, portfolio(score), [TODAY - timedelta(days=1), TODAY])
 
