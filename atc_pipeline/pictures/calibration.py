@@ -1,4 +1,4 @@
-"""Calibration: what was foretold against what came, a tenth of the entries each, around the line on which both are the same.
+"""Calibration: what was foretold against what came, by groups of entries, around the line on which both are the same.
 
 What belongs here: drawing tenths that are there. What does not: making them, and what they mean (``reports``).
 """
@@ -25,7 +25,7 @@ class Tenth:
 def _legend(x: float, y: float) -> Iterator[str]:
     """Say what each stroke stands for, beside it."""
     yield marks.draw("ring", x, y, "ca-came")
-    yield drawing.text(x + 18, y, "what came, of a tenth of the entries", ink="faint")
+    yield drawing.text(x + 18, y, "what came, of a group of entries", ink="faint")
     yield f'<path class="ca-came" stroke-width="1.6" d="M{x:.5g} {y + 16:.5g}v16"/>'
     yield drawing.text(x + 18, y + 24, "where chance alone would leave it", ink="faint")
     yield f'<path class="ca-same" stroke-width="1.4" stroke-dasharray="5 4" d="M{x - 8:.5g} {y + 56:.5g}l16 -16"/>'

@@ -21,6 +21,7 @@ from atc_pipeline.reports.wording import called
 from atc_pipeline.rules.probabilities import MODEL, PRIOR, RATES
 
 TENTHS = 10
+"""Groups of entries by what was foretold of them."""
 MOST_FEATURES = 12
 """Features whose weight is shown: those that move it most."""
 SOURCES = {
@@ -118,24 +119,45 @@ def _known(findings: Findings) -> Iterator[Section]:
 
 
 def _calibrated(findings: Findings) -> Iterator[Section]:
-    judged = findings.judged.sort("expected", "goal")
+    judged = findings.judged
     if judged.height < TENTHS:
         return
-    tenths = []
-    for number in range(TENTHS):
-        first, last = judged.height * number // TENTHS, judged.height * (number + 1) // TENTHS
-        rows = judged[first:last]
-        expected, observed = float(rows["expected"].sum()) / rows.height, float(rows["goal"].sum()) / rows.height
-        error = math.sqrt(max(expected * (1 - expected), 0) / rows.height)
-        tenths.append(calibration.Tenth(expected, observed, max(0.0, expected - 2 * error), min(1.0, expected + 2 * error)))
-    of = f"{judged.height:,} entries that matured in the last thirteen weeks and whose probability was learned, in ten groups by it."
+    # What was foretold the same stays together, whatever came of it: parted by that, it would look as if it had been foretold wrongly.
+    tenth = ((pl.col("expected").rank("average") - 0.5) * TENTHS / judged.height).floor()
+    groups = (
+        judged.sort("expected", "goal")
+        .group_by(tenth.alias("tenth"), maintain_order=True)
+        .agg(
+            entries=pl.len(),
+            expected=pl.col("expected").mean(),
+            observed=pl.col("goal").mean(),
+            error=(pl.col("expected") * (1 - pl.col("expected"))).sum().sqrt() / pl.len(),
+        )
+        .sort("tenth")
+        .to_dicts()
+    )
+    tenths = [
+        calibration.Tenth(
+            row["expected"],
+            row["observed"],
+            max(0.0, row["expected"] - 2 * row["error"]),
+            min(1.0, row["expected"] + 2 * row["error"]),
+        )
+        for row in groups
+    ]
+    of = (
+        f"{judged.height:,} entries that matured in the last thirteen weeks and whose probability was learned, in "
+        f"{count(len(groups), 'group')} by it: a tenth of them in each, but that those foretold the same stay together."
+    )
     says = "; ".join(f"foretold {figures.share(tenth.expected)}, came {figures.share(tenth.observed)}" for tenth in tenths)
     title = "What was foretold, and what came"
-    caption = "ten groups of entries, as large as each other, by what was foretold"
-    picture = Picture(calibration.draw(title, caption, tenths, figures.share), says)
+    picture = Picture(calibration.draw(title, "groups of entries by what was foretold of them", tenths, figures.share), says)
     table = Table(
-        ("a tenth each, by what was foretold", "foretold", "came"),
-        tuple((f"{number}", figures.share(tenth.expected), figures.share(tenth.observed)) for number, tenth in enumerate(tenths, start=1)),
+        ("group, by what was foretold", "entries", "foretold", "came"),
+        tuple(
+            (f"{number}", f"{row['entries']:,}", figures.share(row["expected"]), figures.share(row["observed"]))
+            for number, row in enumerate(groups, start=1)
+        ),
     )
     yield Section("As it was foretold", "described", of, (), (), picture, table, is_drawn=True)
 

@@ -1,5 +1,6 @@
 """The page of what is learned: what it says in every state, what it never says, and that its pictures show what its tables do."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -33,6 +34,12 @@ def rows(page: Page, title: str) -> dict[str, dict[str, str]]:
     table = section(page, title).table
     assert isinstance(table, Table)
     return {row[0]: dict(zip(table.heads, row, strict=True)) for row in table.rows}
+
+
+def foretold(expected: Sequence[float], goals: Sequence[bool]) -> pl.DataFrame:
+    """Entries of which this was foretold, and came."""
+    rows = {"journey_id": ["club"] * len(goals), "goal": goals, "expected": expected}
+    return pl.DataFrame(rows | {"propensity_source": ["model"] * len(goals), "is_drawn": [False] * len(goals)}, schema=hand_made.JUDGED)
 
 
 def states() -> dict[str, Findings]:
@@ -100,27 +107,30 @@ def test_a_model_that_is_not_used_says_so_wherever_it_is_shown() -> None:
     assert section(used, "What moves it most").notes == ()
 
 
-def test_tenths_are_of_all_entries_and_as_large_as_each_other() -> None:
-    """By what was foretold; what came is counted, nothing is smoothed."""
-    judged = pl.DataFrame(
-        {
-            "journey_id": ["club"] * 40,
-            "goal": [place >= 20 for place in range(40)],
-            "expected": [0.01 if place < 4 else 0.5 for place in range(40)],
-            "propensity_source": ["model"] * 40,
-            "is_drawn": [False] * 40,
-        },
-        schema=hand_made.JUDGED,
-    )
-    page = learning(hand_made.findings(judged=judged.sample(40, shuffle=True, seed=2)))
-    part = section(page, "As it was foretold")
-    assert part.of.startswith("40 entries that matured")
+def test_tenths_are_of_all_entries_by_what_was_foretold() -> None:
+    """As large as each other; what came is counted, nothing is smoothed."""
+    of_a_group = [0.05 + 0.09 * (place // 4) + 0.001 * (place % 4) for place in range(40)]
+    page = learning(hand_made.findings(judged=foretold(of_a_group, [place >= 20 for place in range(40)]).sample(40, shuffle=True, seed=2)))
     table = rows(page, "As it was foretold")
-    assert [(row["foretold"], row["came"]) for row in table.values()] == [
-        ("1 %", "0 %"), *[("50 %", "0 %")] * 4, *[("50 %", "100 %")] * 5
-    ]  # fmt: skip
+    part = section(page, "As it was foretold")
+    assert part.of.startswith("40 entries that matured in the last thirteen weeks and whose probability was learned, in 10 groups")
+    assert [row["entries"] for row in table.values()] == ["4"] * 10
+    assert [row["came"] for row in table.values()] == ["0 %"] * 5 + ["100 %"] * 5
+    assert table["1"]["foretold"] == "5.2 %"
     assert part.picture is not None
-    assert part.picture.says.startswith("foretold 1 %, came 0 %; foretold 50 %, came 0 %;")
+    assert part.picture.says.startswith("foretold 5.2 %, came 0 %; foretold 14 %, came 0 %;")
+
+
+def test_what_was_foretold_the_same_stays_together_whatever_came_of_it() -> None:
+    """A rate is the same for many: parted by what came, right ones would look wrong."""
+    page = learning(
+        hand_made.findings(judged=foretold([0.2] * 50 + [0.6] * 50, [place % 10 < (2 if place < 50 else 6) for place in range(100)]))
+    )
+    assert [(row["entries"], row["foretold"], row["came"]) for row in rows(page, "As it was foretold").values()] == [
+        ("50", "20 %", "20 %"),
+        ("50", "60 %", "60 %"),
+    ]
+    assert "in 2 groups by it" in section(page, "As it was foretold").of
 
 
 def test_fewer_entries_than_tenths_are_not_drawn() -> None:
