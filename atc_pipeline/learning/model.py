@@ -402,7 +402,8 @@ def of_entries(learned: GoalProbabilities, entered: pl.DataFrame) -> pl.DataFram
     places = {id_: place for place, id_ in enumerate(ids)}
     journey = entered["journey_id"].replace_strict(places, return_dtype=pl.Int64).to_numpy() if places else np.zeros(0, dtype=np.int64)
     propensity, baseline = learned.of(entered, np.arange(entered.height), journey, ids)
-    sources = pl.Series([learned.sources.get(id_, PRIOR) for id_ in entered["journey_id"]], dtype=pl.String)
+    of_journey = learned.sources
+    sources = pl.Series([of_journey.get(id_, PRIOR) for id_ in ids], dtype=pl.String).gather(journey)
     return entered.select(
         "customer_id",
         "journey_id",

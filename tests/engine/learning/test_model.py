@@ -13,7 +13,7 @@ from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.journeys.resolution import resolve
 from atc_pipeline.learning.basis import Basis
 from atc_pipeline.learning.fit import LEAST, MOST, Rows, fit, solve
-from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day
+from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day, of_entries
 from atc_pipeline.rules.probabilities import MODEL, PRIOR, RATES
 
 TODAY = date(2026, 6, 1)
@@ -147,6 +147,28 @@ def test_a_probability_does_not_depend_on_who_and_what_else_is_asked() -> None:
     for place, journey_id in enumerate(JOURNEYS):
         for row in range(PROFILES.height):
             assert foretell(model, known, PROFILES[row : row + 1], (journey_id, NONE))[0][0, 0] == propensity[row, place]
+
+
+def test_where_a_probability_comes_from_is_asked_by_journey_and_not_by_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked by entry, a day of many entries into many journeys took longer than all else of it."""
+    known = portfolio()
+    learned = GoalProbabilities(learn(entries(), known), known)
+    asked: list[str] = []
+    numbers: list[int] = []
+
+    def source(_model: GoalModel, journey_id: str, _portfolio: Portfolio) -> str:
+        asked.append(journey_id)
+        return MODEL
+
+    monkeypatch.setattr(GoalModel, "source", source)
+    for number in (len(JOURNEYS), 300):
+        journeys = pl.Series("journey_id", JOURNEYS).gather(np.arange(number) % len(JOURNEYS))
+        entered = pl.DataFrame({"customer_id": [f"c{place}" for place in range(number)], "orders": [1] * number, "visits": [1] * number})
+        asked.clear()
+        of_entries(learned, entered.with_columns(journeys))
+        numbers.append(len(asked))
+
+    assert numbers[0] == numbers[1]
 
 
 def test_a_day_is_written_and_read_the_same() -> None:
