@@ -15,6 +15,7 @@ import polars as pl
 from atc_pipeline.commands.command import Answer, Place, Progress, Refused
 from atc_pipeline.days.features import OutdatedDayError
 from atc_pipeline.escaping import plain
+from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.journeys.problems import JourneysError
 from atc_pipeline.journeys.resolution import load_portfolio
 from atc_pipeline.plan import markdown, report, terminal
@@ -78,16 +79,17 @@ class Plan:
         finally:
             progress.end()
         judgement = judged(made, rules)
-        if asked.accept and judgement.verdict.exit_code == 0:
-            place.journeys.accept(after)
+        noted = _accepted(place, after, is_right=judgement.verdict.exit_code == 0) if asked.accept else ""
         written = FORMATS[asked.format](judgement)
         if asked.out is None:
-            return Answer(written.rstrip("\n"), judgement.verdict.exit_code)
+            text = written.rstrip("\n")
+            return Answer(f"{text}\n\n{noted}" if noted and asked.format == "text" else text, judgement.verdict.exit_code)
         try:
             asked.out.write_text(written, encoding="utf-8")
         except OSError as problem:
             raise Refused(f"--out {asked.out}: {problem.strerror}") from None
-        return Answer(f"{plain(judgement.verdict.headline)}\nwritten into {asked.out}", judgement.verdict.exit_code)
+        lines = [plain(judgement.verdict.headline), f"written into {asked.out}", *([noted] if noted else [])]
+        return Answer("\n".join(lines), judgement.verdict.exit_code)
 
 
 class Worth:
@@ -174,6 +176,17 @@ def window(recorded: Sequence[date], number: int, to: str | None) -> list[date]:
     while len(days) < number and (before := days[-1] - timedelta(days=1)) in there:
         days.append(before)
     return days[::-1]
+
+
+def _accepted(place: Place, portfolio: Portfolio, *, is_right: bool) -> str:
+    """Note that a version was looked at, unless something was wrong with it, and say so. Raises Refused."""
+    if not is_right:
+        return f"Version {portfolio.fingerprint} is not accepted: see above."
+    try:
+        place.journeys.accept(portfolio)
+    except OSError as problem:
+        raise Refused(f"--accept {place.home}: {problem.strerror}") from None
+    return f"Version {portfolio.fingerprint} is accepted: learning.use may become live by it. Any other edit asks again."
 
 
 def _room(place: Place, days: Sequence[date]) -> Room:

@@ -208,7 +208,7 @@ def test_a_row_that_was_tampered_with_is_named(tampered: Lake, capsys: pytest.Ca
 def test_a_plan_that_is_accepted_lets_what_is_learned_decide(
     recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It tells the scale of scores, and that nothing was drawn by chance; noted is the version that was looked at."""
+    """It tells the scale of scores, and that nothing was drawn by chance; noted is the version that was looked at, if no rule failed."""
     shutil.copytree(recorded.environment["ATC_HOME"], tmp_path / "home")
     file = tmp_path / "journeys.yaml"
     file.write_text(CAPPED.replace("policy: {", "learning: {use: live}\npolicy: {explore: 0.01, "))
@@ -217,9 +217,13 @@ def test_a_plan_that_is_accepted_lets_what_is_learned_decide(
     journeys = JourneysFile(path=str(file), home=str(tmp_path / "home"))
     assert journeys.in_use().problem is not None
 
+    assert main(["plan", "--days", "2", "--journeys", str(file), "--accept", "--fail-on", "changes>-1%"]) == 1
+    assert "is not accepted" in capsys.readouterr().out
+    assert journeys.in_use().problem is not None
     assert main(["plan", "--days", "2", "--journeys", str(file), "--accept"]) == 0
     says = capsys.readouterr().out
     assert "SCALE OF SCORES" in says
+    assert f"Version {load_portfolio(file).fingerprint} is accepted" in says
     assert "Nothing can be said: nothing is drawn by chance (policy.explore is 0)." in says
     assert journeys.in_use().problem is None
     assert main(["value", "--journeys", str(file)]) == 0
