@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.daily import after, chosen, daily, days_of, each_day, made, spec, together
 from assets.shown.facts import markdown_table
-from assets.shown.previews import library_pictures, message_pictures
+from assets.shown.previews import content_pictures, message_pictures
 from atc_pipeline.days.activation import Messages, Sending, days_to_send, is_current
 from atc_pipeline.escaping import terminal
 from resources.channels.connected import Channels
@@ -51,7 +51,7 @@ def activation_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Asset
         """Nothing is sent here: that is `activation`, which stands on it. The last day of a run carries pictures of what is said."""
         portfolio, days = journeys.load(), days_of(context)
         each_day(context, lake, Messages(lake, portfolio, _now))
-        pictures = {"rendered_messages": message_pictures, "content_library": library_pictures}
+        pictures = {"rendered_messages": message_pictures, "content_library": content_pictures}
         for table in chosen(context) & set(pictures):
             shown = pictures[table](lake, portfolio, days[-1])
             context.add_asset_metadata(shown, asset_key=table, partition_key=days[-1].isoformat())

@@ -15,7 +15,7 @@ import polars as pl
 from atc_pipeline.journeys.document import parse_document
 from atc_pipeline.journeys.portfolio import NONE, Goal, Learning, Portfolio
 from atc_pipeline.journeys.resolution import resolve
-from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day
+from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, counts_of, model_for_day
 from atc_pipeline.rules.probabilities import MODEL
 
 TODAY = date(2026, 12, 31)
@@ -36,15 +36,7 @@ class History:
 
     def counts(self) -> pl.DataFrame:
         """One row per journey."""
-        return (
-            self.entries.group_by("journey_id")
-            .agg(
-                entries=pl.len().cast(pl.Int64),
-                goals=pl.col("goal").sum().cast(pl.Int64),
-                controls=(~pl.col("is_treated")).sum().cast(pl.Int64),
-            )
-            .sort("journey_id")
-        )
+        return counts_of(self.entries)
 
     def rows(self) -> pl.DataFrame:
         """One row per entry."""

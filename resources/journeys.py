@@ -21,6 +21,7 @@ from atc_pipeline.journeys.reading import read_text
 from atc_pipeline.journeys.resolution import Files, load_portfolio, read_files, resolve_text
 from atc_pipeline.tables.store import Store
 from resources.storage.files import refusal
+from resources.storage.lake import Lake
 from resources.storage.portfolios import Portfolios
 
 
@@ -125,13 +126,17 @@ class JourneysFile(dg.ConfigurableResource):
         except JourneysError:  # of an older grammar
             return
         problems = decided_otherwise(before, portfolio, datetime.now(ZoneInfo(portfolio.timezone)).date())
-        if is_turned_on(before, portfolio) and not self._versions.is_accepted(portfolio.fingerprint):
+        is_seen = self._versions.is_accepted(portfolio.fingerprint) or not self._has_decided()  # a plan is of days that were decided
+        if is_turned_on(before, portfolio) and not is_seen:
             problems.append(
                 "field 'learning.use': nobody has looked at what live does by this very version: scores may have another scale against "
                 "policy.none. Read what `python -m atc_pipeline plan` says, and run it with --accept"
             )
         if problems:
             raise JourneysError([f"{name}: {problem}" for problem in problems])
+
+    def _has_decided(self) -> bool:
+        return bool(Lake(root=f"{self.home}/lake").days("journey_assignments"))
 
     @property
     def _versions(self) -> Portfolios:

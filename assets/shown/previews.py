@@ -26,7 +26,7 @@ _LETTERS_BELOW = 400
 _CAUGHT = ":(guardrail:|no_content$)"
 
 
-def library_pictures(_: Lake, portfolio: Portfolio, day: date) -> Facts:
+def content_pictures(_: Lake, portfolio: Portfolio, day: date) -> Facts:
     """Draw each content of the portfolio as somebody would get it who does not exist: one variant of all, then their others."""
     each = [examples(portfolio, content, day) for content in portfolio.content[:MOST_PICTURES]]
     shown = (preview for versions in zip_longest(*each) for preview in versions if preview is not None)

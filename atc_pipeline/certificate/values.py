@@ -97,6 +97,7 @@ def _draw(random: np.random.Generator, customers: int) -> tuple[pl.DataFrame, di
     names = np.array([f"customer {index}" for index in range(customers)])[who]
     days = [FIRST + timedelta(days=28 * index) for index in range(DECISIONS)] * customers
     points = pl.DataFrame({"customer_id": names, "decided_on": days, "is_treated": is_treated, "reward": reward}).with_columns(
+        known_as="customer_id",
         taken=pl.Series([f"j{option}" for option in taken]),
         is_squeezed=False,
         wants_full=False,

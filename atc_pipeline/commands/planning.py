@@ -57,7 +57,6 @@ class Plan:
         parser.add_argument(
             "--fail-on", nargs="+", action="extend", default=[], metavar="RULE", help=f"exit code 1 if one fails: {_rules()}"
         )
-
         parser.add_argument(
             "--accept", action="store_true", help="note that this version was looked at: learning.use may become live by it"
         )
@@ -68,6 +67,8 @@ class Plan:
             rules = [rule(text) for text in asked.fail_on]
             file = asked.journeys or Path(place.journeys.path)
             after, against = load_portfolio(file), load_portfolio(asked.against) if asked.against else None
+            if against is not None and asked.accept:
+                raise Refused("--accept notes that the file was compared with what each day really ran with: leave --against out", REFUSED)
         except (RuleError, JourneysError) as problem:
             raise Refused(str(problem), REFUSED) from None
         days = window(place.lake.days("journey_assignments"), asked.days, asked.to)
@@ -129,12 +130,8 @@ class Worth:
         report_of = reported(valued, report.Value(is_known=False, says="", score=report.Figures(before=None, after=None)))
         if asked.format == "json":
             return Answer(report_of.model_dump_json(indent=2, exclude={"score"}))
-        stretch = (
-            f"Decisions from {report_of.first} to {report_of.last}, by what came of them."
-            if report_of.first
-            else "No decision has matured."
-        )
-        return Answer(plain("\n".join([stretch, report_of.says, *report_of.notes])))
+        stretch = [f"Decisions from {report_of.first} to {report_of.last}, by what came of them."] if report_of.first else []
+        return Answer(plain("\n".join([*stretch, report_of.says, *report_of.notes])))
 
 
 class Replay:

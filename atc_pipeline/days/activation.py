@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from atc_pipeline.activation import volume, withdrawal
-from atc_pipeline.activation.library import content_library
+from atc_pipeline.activation.content_library import content_library
 from atc_pipeline.activation.messages import due_again, other_keys, write_messages
 from atc_pipeline.activation.rendering import profile_columns, render_messages, rendered_table
 from atc_pipeline.activation.tables import (

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day
+from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, counts_of, model_for_day
 from atc_pipeline.learning.quality import BY_JOURNEY, DAYS, by_journey, outside
 from atc_pipeline.learning.shares import TRIED, InForce, shares_for_day
 from atc_pipeline.rules.arms import POLICY, TREATED
@@ -34,24 +34,27 @@ class Learning:
         if self.portfolio.learning is None:
             return GoalModel()
         if self.is_recorded:
-            return GoalModel.of(self.store.lazy(MODELS, day).collect()) if self.store.has(MODELS, day) else GoalModel()
-        before = day - timedelta(days=1)
-        has_yesterday = day > self.portfolio.starts_on and self.store.has(MODELS, before)
-        yesterday = self.store.lazy(MODELS, before).collect() if has_yesterday else None
-        self.past.until(before)
-        return model_for_day(yesterday, self.past, self.portfolio, today=day, outside=self.past.outside())
+            recorded = self._of(day)
+            return GoalModel() if recorded is None else GoalModel.of(recorded)
+        self.past.until(day - timedelta(days=1))
+        return model_for_day(self._before(day), self.past, self.portfolio, today=day, outside=self.past.outside())
 
     def shares(self, day: date) -> Mapping[str, InForce]:
         """Return the shares of variants that have adapted, as of the day."""
         if self.is_recorded:
-            recorded = self.store.lazy(MODELS, day).collect() if self.store.has(MODELS, day) else None
-            return shares_for_day(recorded, lambda _: pl.DataFrame(schema=TRIED), self.portfolio, today=day)
+            return shares_for_day(self._of(day), lambda _: pl.DataFrame(schema=TRIED), self.portfolio, today=day)
         if not any(journey.adapt for journey in self.portfolio.journeys):
             return {}
-        before = day - timedelta(days=1)
-        has_yesterday = day > self.portfolio.starts_on and self.store.has(MODELS, before)
-        yesterday = self.store.lazy(MODELS, before).collect() if has_yesterday else None
-        return shares_for_day(yesterday, lambda ids: self._tried(ids, before), self.portfolio, today=day)
+        last = day - timedelta(days=1)
+        return shares_for_day(self._before(day), lambda ids: self._tried(ids, last), self.portfolio, today=day)
+
+    def _of(self, day: date) -> pl.DataFrame | None:
+        """Read what was known on a day; None where nobody wrote it down."""
+        return self.store.lazy(MODELS, day).collect() if self.store.has(MODELS, day) else None
+
+    def _before(self, day: date) -> pl.DataFrame | None:
+        """Read what was known the day before; before the first day there was nothing."""
+        return self._of(day - timedelta(days=1)) if day > self.portfolio.starts_on else None
 
     def _tried(self, ids: Sequence[str], last: date) -> pl.DataFrame:
         """Return what had come of variants by a day, of treated first entries (``shares.TRIED``)."""
@@ -85,17 +88,8 @@ class Past:
         self.last = day
 
     def counts(self) -> pl.DataFrame:
-        """One row per journey: ``journey_id``, ``entries``, ``goals``, ``controls``."""
-        return (
-            self._rows()
-            .group_by("journey_id")
-            .agg(
-                entries=pl.len().cast(pl.Int64),
-                goals=pl.col("goal").sum().cast(pl.Int64),
-                controls=(~pl.col("is_treated")).sum().cast(pl.Int64),
-            )
-            .sort("journey_id")
-        )
+        """Count them by journey."""
+        return counts_of(self._rows())
 
     def rows(self) -> pl.DataFrame:
         """One row per entry, with what is known of its customer then."""

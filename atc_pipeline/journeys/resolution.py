@@ -19,6 +19,7 @@ from atc_pipeline.journeys import document as written
 from atc_pipeline.journeys import portfolio as resolved
 from atc_pipeline.journeys.calendar import is_time_zone
 from atc_pipeline.journeys.columns import built_in_columns, profile_schema
+from atc_pipeline.journeys.content_library import MEDIA, Ground, Library, Sections, resolve_library
 from atc_pipeline.journeys.dialect import (
     DialectError,
     compile_condition,
@@ -30,7 +31,6 @@ from atc_pipeline.journeys.dialect import (
 )
 from atc_pipeline.journeys.document import JourneysDocument, parse_document
 from atc_pipeline.journeys.kinds import KINDS, PROFILE_TYPES
-from atc_pipeline.journeys.library import MEDIA, Ground, Library, Sections, resolve_library
 from atc_pipeline.journeys.measures import Measures
 from atc_pipeline.journeys.portfolio import CANDIDATE_TERMS, EVERYONE_ELSE, NONE, SYSTEM, WEEKDAYS, Condition, Portfolio
 from atc_pipeline.journeys.problems import MOST_PROBLEMS, JourneysError, Place

@@ -1,7 +1,7 @@
 """What the marketers wrote of messages: brand, layouts, blocks and content of ``journeys.yaml`` as frozen models.
 
 What belongs here: the shape and range of every single value, and what each key means. What does not: rules between keys
-(``library``), what a template may hold (``content.templates``), or any other section (``document``).
+(``content_library``), what a template may hold (``content.templates``), or any other section (``document``).
 """
 
 from collections.abc import Iterator, Mapping

@@ -71,6 +71,10 @@ class Basis:
             return np.zeros((rows.height, 0))
         return np.column_stack([columns[term.name] for term in self.terms])
 
+    def standardised(self, rows: pl.DataFrame) -> Floats:
+        """Return the same, each term with mean 0 and deviation 1 where the basis was found."""
+        return (self.matrix(rows) - self.means) / self.scales
+
     @property
     def means(self) -> Floats:
         """By term, its mean where the basis was found."""

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.learning.basis import Basis, Floats
+from atc_pipeline.learning.clustered import error_of_mean
 
 LAMBDAS = (3.0, 30.0, 300.0, 3000.0)
 OF_JOURNEY, OF_EFFECT, OF_JOURNEYS_EFFECT, OF_OWN_WEIGHTS = 1.0, 3.0, 15.0, 5.0
@@ -91,7 +92,7 @@ def fit(rows: Rows, features: Mapping[str, pl.DataType]) -> Fitted:
     if not 0 < before.goal.sum() < len(before):
         raise FitError("of all but the latest fifth of the entries, either all reached the goal or none did")
     basis = Basis.of(before.features, features)
-    known, ahead = _standard(basis, before), _standard(basis, after)
+    known, ahead = basis.standardised(before.features), basis.standardised(after.features)
     by_rate = _losses(np.clip(rates(before)[after.journey, np.where(after.is_treated, 0, 1)], LEAST, MOST), after.goal)
     losses: dict[float, Floats] = {}
     start = None
@@ -100,7 +101,7 @@ def fit(rows: Rows, features: Mapping[str, pl.DataType]) -> Fitted:
         losses[penalty] = _losses(_probability(start.logits(ahead, after.journey, after.is_treated)), after.goal)
     best = min(LAMBDAS, key=lambda penalty: (float(losses[penalty].mean()), -penalty))
     whole = Basis.of(rows.features, features)
-    fitted = solve(_standard(whole, rows), rows, best, None)
+    fitted = solve(whole.standardised(rows.features), rows, best, None)
     gain = by_rate - losses[best]
     return Fitted(
         whole,
@@ -108,7 +109,7 @@ def fit(rows: Rows, features: Mapping[str, pl.DataType]) -> Fitted:
         best,
         float(losses[best].mean()),
         float(by_rate.mean()),
-        bool(gain.mean() >= 2 * _error_of_mean(gain, after.customer)),
+        bool(gain.mean() >= 2 * error_of_mean(gain, _numbered(after.customer))),
     )
 
 
@@ -193,11 +194,17 @@ def rates(rows: Rows) -> Floats:
     a control group have: goals are too different for the control groups of others to say it. Without anybody in control both are the same:
     that nothing is caused is all that can be said.
     """
-    treated, control = (_counted(rows, is_arm) for is_arm in (rows.is_treated, ~rows.is_treated))
-    usual = float(treated[1].sum() / treated[0].sum()) if treated[0].sum() else float(control[1].sum() / control[0].sum())
+    treated, control, usual = _arms(rows)
     share = (treated[1] + DRAWN * usual) / (treated[0] + DRAWN)
     alone = _without(share, _effect(treated, control))
     return np.column_stack([share, (control[1] + DRAWN * alone) / (control[0] + DRAWN)])
+
+
+def _arms(rows: Rows) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], float]:
+    """Return what is counted of both arms, and the share of all who reach the goal when treated (of control where nobody is)."""
+    treated, control = (_counted(rows, is_arm) for is_arm in (rows.is_treated, ~rows.is_treated))
+    entries, goals = treated if treated[0].any() else control
+    return treated, control, float(goals.sum() / entries.sum())
 
 
 def _counted(rows: Rows, is_arm: np.ndarray) -> tuple[Floats, Floats]:
@@ -230,13 +237,8 @@ DRAWN = 30
 
 def overall(rows: Rows) -> tuple[float, float]:
     """Return the rates of a journey that nobody has entered: those of all journeys, and what they would be left alone."""
-    treated, control = (_counted(rows, is_arm) for is_arm in (rows.is_treated, ~rows.is_treated))
-    usual = float(treated[1].sum() / treated[0].sum()) if treated[0].sum() else float(control[1].sum() / control[0].sum())
+    treated, control, usual = _arms(rows)
     return usual, float(_without(np.array([usual]), _effect(treated, control))[0])
-
-
-def _standard(basis: Basis, rows: Rows) -> Floats:
-    return (basis.matrix(rows.features) - basis.means) / basis.scales
 
 
 def _probability(logits: Floats) -> Floats:
@@ -249,10 +251,6 @@ def _losses(probability: Floats, goal: np.ndarray) -> Floats:
     return -np.log(np.where(goal, probability, 1 - probability))
 
 
-def _error_of_mean(values: Floats, customer: np.ndarray) -> float:
-    """Return the standard error of the mean of rows of which those of one customer are not independent."""
-    customers = len(np.unique(customer))
-    if customers < 2:  # of one nothing can be told
-        return float("inf")
-    sums = np.bincount(customer, values - values.mean())
-    return float(np.sqrt(np.sum(sums**2) * customers / (customers - 1)) / len(values))
+def _numbered(customer: np.ndarray) -> np.ndarray:
+    """Number those who are there from 0 on."""
+    return np.unique(customer, return_inverse=True)[1]

@@ -35,11 +35,24 @@ OUTSIDE = "days_outside"
 """Under this name a row of ``quality`` says how many days in a row they were not."""
 
 
+def counts_of(entries: pl.DataFrame) -> pl.DataFrame:
+    """One row per journey of such entries: ``journey_id``, ``entries``, ``goals``, ``controls``."""
+    return (
+        entries.group_by("journey_id")
+        .agg(
+            entries=pl.len().cast(pl.Int64),
+            goals=pl.col("goal").sum().cast(pl.Int64),
+            controls=(~pl.col("is_treated")).sum().cast(pl.Int64),
+        )
+        .sort("journey_id")
+    )
+
+
 class History(Protocol):
     """What had matured by the day before, entered no longer ago than is learned from."""
 
     def counts(self) -> pl.DataFrame:
-        """One row per journey: ``journey_id``, ``entries``, ``goals``, ``controls``."""
+        """Count them by journey (``counts_of``)."""
 
     def rows(self) -> pl.DataFrame:
         """One row per entry, with the columns of ``TRAINING`` and the features, in order."""
@@ -151,7 +164,8 @@ class GoalModel:
         for id_ in ids:
             numbers = self._numbers(id_) or {"a": None}
             counted = self.known[id_].counted if id_ in self.known else Counted()
-            rows += [(JOURNEY, id_, name, value, counted, self.source(id_, portfolio)) for name, value in numbers.items()]
+            source = self.source(id_, portfolio)
+            rows += [(JOURNEY, id_, name, value, counted, source) for name, value in numbers.items()]
         rows += [(QUALITY, id_, OUTSIDE, float(days), self.counted, None) for id_, days in sorted(self.outside.items())]
         return pl.DataFrame(
             {

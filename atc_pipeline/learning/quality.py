@@ -19,8 +19,18 @@ LOW, HIGH, RARE = 0.8, 1.25, 3.2905267314919255
 """Observed by expected outside of this is too far, if chance does it less than once in a thousand times: so many standard errors, either
 way."""
 
+CHANCE, FEW = 0.001, 10.0
+"""How often that is, and of how many expected goals a normal's tail is no longer near enough."""
+
 JUDGED = pl.Schema(
-    {"journey_id": pl.String(), "goal": pl.Boolean(), "expected": pl.Float64(), "propensity_source": pl.String(), "is_drawn": pl.Boolean()}
+    {
+        "journey_id": pl.String(),
+        "arm": pl.String(),
+        "goal": pl.Boolean(),
+        "expected": pl.Float64(),
+        "propensity_source": pl.String(),
+        "is_drawn": pl.Boolean(),
+    }
 )
 """Columns of ``journey_outcomes`` that say what was expected, and what came."""
 BY_JOURNEY = pl.Schema(
@@ -57,13 +67,25 @@ def by_journey(outcomes: pl.LazyFrame) -> pl.DataFrame:
 def lately(days: pl.DataFrame) -> pl.DataFrame:
     """One row per journey: ``BY_JOURNEY`` summed over the last ``DAYS``, and ``is_outside``: too far from what was expected.
 
-    ``days``: ``by_journey`` of these days, in order.
+    ``days``: ``by_journey`` of these days, in order. How often chance does it is a normal's tail, and of few expected goals a Poisson's.
     """
     sums = days.group_by("journey_id", maintain_order=True).agg(pl.col("matured", "goals", "expected", "variance").sum())
-    is_outside = ~(pl.col("goals") / pl.col("expected")).is_between(LOW, HIGH) & (
+    is_far = ~(pl.col("goals") / pl.col("expected")).is_between(LOW, HIGH) & (
         (pl.col("goals") - pl.col("expected")).abs() > RARE * pl.col("variance").sqrt()
     )
-    return sums.with_columns(is_outside=is_outside).sort("journey_id")
+    far = sums.with_columns(is_outside=is_far).sort("journey_id")
+    seldom = [_is_seldom(goals, expected) for goals, expected in far.select("goals", "expected").iter_rows()]
+    return far.with_columns(is_outside=pl.col("is_outside") & pl.Series(seldom, dtype=pl.Boolean))
+
+
+def _is_seldom(goals: int, expected: float) -> bool:
+    """Say whether few expected goals come so rarely or so often once in a thousand times; of many the normal's tail says it."""
+    if expected >= FEW:
+        return True
+    from scipy.special import pdtr, pdtrc  # noqa: PLC0415  # see fit.solve
+
+    tail = pdtr(goals, expected) if goals < expected else pdtrc(goals - 1, expected)
+    return bool(tail < CHANCE / 2)
 
 
 def outside(days: pl.DataFrame) -> Mapping[str, bool]:
@@ -77,16 +99,13 @@ def model_quality(outcomes: pl.LazyFrame, rates: pl.DataFrame) -> pl.DataFrame:
     ``outcomes``: the day's ``journey_outcomes``. ``rates``: ``journey_id`` (null: of one that is not known), ``rate`` and
     ``baseline_rate``, as they were the day before.
     """
-    there = set(outcomes.collect_schema())
-    rows = outcomes.filter(pl.col("goal").is_not_null() & ~pl.col("contaminated"))
-    rows = rows if set(JUDGED) <= there else pl.LazyFrame(schema={**JUDGED, "arm": pl.String()})
     known = rates.lazy().drop_nulls("journey_id")
     general = rates.filter(pl.col("journey_id").is_null())
     rate, baseline_rate = (pl.lit(general[name][0] if general.height else None, pl.Float64) for name in ("rate", "baseline_rate"))
     in_arm = pl.when(pl.col("arm") == TREATED)
     chance = in_arm.then(pl.coalesce("rate", rate)).otherwise(pl.coalesce("baseline_rate", baseline_rate)).clip(LEAST, MOST)
     named = (
-        rows.filter((pl.col("propensity_source") != PRIOR) & pl.col("expected").is_not_null())
+        judged(outcomes)
         .join(known, on="journey_id", how="left")
         .select(
             *JUDGED,

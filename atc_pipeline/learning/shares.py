@@ -22,7 +22,7 @@ FLOOR = 0.1
 FINEST = 10_000
 """Shares are whole parts of so many: as many buckets as there are."""
 NODES, WIDTH = 4_001, 8.0
-"""Points at which the probability of being best is added up, over so many standard errors to either side."""
+"""Points at which the probability of being best is added up, of each variant over so many standard errors to either side."""
 NAME = "share:"
 TRIED = pl.Schema({"journey_id": pl.String(), "variant": pl.String(), "shares_since": pl.Date(), "value": pl.Float64()})
 """One row per mature first entry that was treated: what came of its variant, and since when it had been drawn by the shares it was."""
@@ -95,7 +95,7 @@ def best_of(means: Floats, errors: Floats) -> Floats:
 
     least = float(np.abs(means).max(initial=0.0)) * 1e-9 + 1e-300
     errors = np.maximum(errors, least)
-    at = np.linspace((means - WIDTH * errors).min(), (means + WIDTH * errors).max(), NODES)
+    at = np.unique(np.linspace(means - WIDTH * errors, means + WIDTH * errors, NODES))  # however much narrower one is than another
     below = ndtr((at[:, None] - means) / errors)
     steps = np.diff(below, axis=0)  # how likely each lies between two points: exact, however narrow it is
     middle = (below[1:] + below[:-1]) / 2

@@ -7,12 +7,14 @@ points come from, what another portfolio would have drawn, or how it is told (``
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil, sqrt
+from math import ceil
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from atc_pipeline.learning.basis import Basis, Floats
+from atc_pipeline.learning.clustered import error_of_mean
 from atc_pipeline.rules.lots import xxh64
 
 WEAK_BELOW, NONE_BELOW = 200.0, 50.0
@@ -25,7 +27,6 @@ OPTION, SHARED, OWN = 1.0, 30.0, 150.0
 SLACK = 1e-9
 """What probabilities may differ by and still be the same."""
 
-Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
 
@@ -105,15 +106,16 @@ def effective_size(weights: Floats) -> float:
 def value_of(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str]) -> Value:
     """Return what another portfolio would have earned more than what was drawn, per decision point.
 
-    ``points``: one row per decision point: ``customer_id, decided_on, taken`` (the journey drawn), ``is_treated``, ``reward``,
-    ``is_squeezed`` (its wish was squeezed: left out), ``wants_full`` (it wanted a full journey), and the features, numeric or boolean.
+    ``points``: one row per decision point: ``customer_id, decided_on, known_as`` (whose it is by now: rows of one are not independent),
+    ``taken`` (the journey drawn), ``is_treated``, ``reward``, ``is_squeezed`` (its wish was squeezed: left out), ``wants_full`` (it
+    wanted a full journey), and the features, numeric or boolean.
     ``draws``: one row per decision point and journey: ``customer_id, decided_on, journey_id, mu`` (null: it was not eligible), ``pi``,
     ``holdout`` (in force), ``price`` (of its place that day). What ``pi`` leaves of 1 is the probability of "none".
     """
     if points.is_empty():
         return Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
     wants_full = float(points["wants_full"].to_numpy().mean())
-    kept = points.filter(~pl.col("is_squeezed")).sort("customer_id", "decided_on")
+    kept = points.filter(~pl.col("is_squeezed")).sort("known_as", "customer_id", "decided_on")
     if kept.is_empty():
         return Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, points.height, wants_full, Status.NONE)
     log = _log(kept, draws, features)
@@ -153,7 +155,7 @@ def value_of(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str])
         "snips": _rounded(_mean(weights, np.where(log.is_treated, reward, log.reward)) - _mean(in_force, reward)),
         "direct": _rounded(float(np.where(disagrees, q_pi - q_mu, 0.0).mean())),
     }
-    error = _clustered_error(parts, log.customers)
+    error = error_of_mean(parts, log.customers)
     interval = status in (Status.OK, Status.WEAK)
     return Value(
         decision_points=number,
@@ -188,6 +190,8 @@ def words(value: Value, days: int) -> str:
 
 
 def _conclusion(value: Value, days: int) -> str:
+    if not value.decision_points:
+        return "nothing can be said: no decision of these days has matured and had a place"
     of = f"{value.decision_points:,} decisions"
     if value.status is Status.COUPLED:
         return (
@@ -226,13 +230,6 @@ def _mean(weights: Floats, rewards: Floats) -> float:
     return weigh(weights, rewards).snipw
 
 
-def _clustered_error(parts: Floats, customers: NDArray[np.int64]) -> float:
-    """Return the standard error of a mean whose rows are independent between customers only; infinite for a single customer."""
-    sums = np.bincount(customers, weights=parts - parts.mean())
-    groups = len(sums)
-    return sqrt(float((sums**2).sum()) * groups / (groups - 1)) / len(parts) if groups > 1 else float("inf")
-
-
 def _log(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str]) -> _Log:
     numbered = points.with_row_index("row")
     options = sorted(set(draws["journey_id"].unique()) | set(points["taken"].unique()))
@@ -251,23 +248,11 @@ def _log(points: pl.DataFrame, draws: pl.DataFrame, features: Sequence[str]) -> 
     mu = matrix("mu")
     if not (mu[np.arange(points.height), taken] > 0).all():
         raise ValueError("a decision point whose journey has no probability in draws")
-    folds = points.select(xxh64(pl.concat_str(pl.lit("value:"), "customer_id")) % 2).to_series().to_numpy().astype(np.int64)
-    customers = points["customer_id"].rle_id().to_numpy().astype(np.int64)
+    folds = points.select(xxh64(pl.concat_str(pl.lit("value:"), "known_as")) % 2).to_series().to_numpy().astype(np.int64)
+    customers = points["known_as"].rle_id().to_numpy().astype(np.int64)
     treated, reward = points["is_treated"].to_numpy(), points["reward"].cast(pl.Float64).to_numpy()
-    numbers = _standardised(points, features)
+    numbers = Basis.of(points, {name: points.schema[name] for name in features}).standardised(points)
     return _Log(customers, folds, taken, treated, reward, mu, matrix("pi"), is_eligible, matrix("holdout"), matrix("price"), numbers)
-
-
-def _standardised(points: pl.DataFrame, features: Sequence[str]) -> Floats:
-    """Return features with mean 0 and spread 1, unknown ones as the mean and marked as unknown; constant ones are dropped."""
-    columns = []
-    for name in features:
-        numbers = points[name].cast(pl.Float64).to_numpy().astype(np.float64)
-        unknown = np.isnan(numbers)
-        known = numbers[~unknown]
-        columns += [np.where(unknown, known.mean() if known.size else 0.0, numbers), unknown.astype(np.float64)]
-    varying = [(column - column.mean()) / column.std() for column in columns if column.std() > 0]
-    return np.column_stack(varying) if varying else np.zeros((points.height, 0))
 
 
 def _expected(log: _Log, *, needs_none: bool) -> tuple[Floats, Floats]:

@@ -83,11 +83,8 @@ def plan(
 
 def _value(past: Past, after: Portfolio, days: Sequence[date], room: Room, asked: Value, say: Say) -> Value:
     """Say what the changed file would have earned, of as many days as the window has, whose decisions have matured."""
-    now = past.portfolio_of(days[-1])
-    if now.policy.explore <= 0:
-        return asked.model_copy(update={"says": "Nothing can be said: nothing is drawn by chance (policy.explore is 0)."})
     with room(past.store) as fresh:
-        matured = matured_days(past.store, now, days[-1], len(days))
+        matured = matured_days(past.store, past.portfolio_of(days[-1]), days[-1], len(days))
         for made in worth(past.store, fresh, past.portfolio_of, after, matured, days[-1]):
             if isinstance(made, Valued):
                 return reported(made, asked)
@@ -100,7 +97,7 @@ def reported(valued: Valued, asked: Value) -> Value:
     of = valued.value
     names = ("disagree", "unsupported", "effective", "largest_weight", "difference", "low", "high", "snips", "direct")
     more = {name: getattr(of, name) for name in names} | {"points": of.decision_points, "status": str(of.status)}
-    words_of = {"is_known": of.difference is not None, "says": f"{valued.unit}: {valued.words[0]}", "notes": valued.words[1:]}
+    words_of = {"is_known": of.difference is not None, "says": valued.words[0], "notes": valued.words[1:]}
     return asked.model_copy(update={**words_of, **more, "first": valued.first, "last": valued.last})
 
 

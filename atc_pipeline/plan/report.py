@@ -210,7 +210,7 @@ class Value(_Part):
     last: date | None = None
     points: Count = Field(default=0, description="Decisions that matured.")
     disagree: Share = Field(default=0.0, description="The share of them in which the two draw otherwise.")
-    unsupported: Share = Field(default=0.0, description="The share of what the changed file draws that was never drawn.")
+    unsupported: Share = Field(default=0.0, description="The share of what the changed file draws that was not eligible then.")
     effective: float = Field(default=0.0, description="The effective sample size of those in which they draw otherwise.")
     largest_weight: float = 0.0
     difference: float | None = Field(default=None, description="Money per decision, the changed file's less what was earned.")

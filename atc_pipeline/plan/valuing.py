@@ -23,6 +23,7 @@ from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.learning.value import Status, Value, value_of, words
 from atc_pipeline.outcomes.verdicts import price_of_message
 from atc_pipeline.plan.courses import Progress, catch_up
+from atc_pipeline.plan.replay import standing
 from atc_pipeline.rules.arms import POLICY, TREATED
 from atc_pipeline.rules.people import survivors
 from atc_pipeline.tables.store import Store
@@ -49,7 +50,6 @@ class Valued:
     """The value of another portfolio, in words: first what may be concluded, then what nothing is said of; and of which days."""
 
     value: Value
-    unit: str
     words: tuple[str, ...]
     first: date | None
     last: date | None
@@ -75,33 +75,53 @@ def worth(
     they have matured.
     """
     now = portfolio_of(last)
-    differing = changes(now, changed)
+    unit = "net money" if now.measurement.margin is not None else "money"
     points, draws = [], []
-    if days:
+    says = _why_nothing(now, [portfolio_of(day) for day in days])
+    differing = changes(now, changed)
+    if says is None:
         yield from catch_up(fresh, changed, differing, days[0], days[-1])
     steps: Sequence[Memberships | Queues] = (Memberships(fresh, changed), Queues(fresh, changed))
     decision = Decision(fresh, _keeping_all(changed), is_measured=False)
-    for day in days:
+    for day in days if says is None else ():
         for step in steps:
             write_day(fresh, step, day)
-        entered = _entered(store, day)
-        logged = _draws(store.lazy("scored_candidates", day), entered, portfolio_of(day)).rename({"probability": "mu"})
+        recorded, entered = portfolio_of(day), _decided(store, day)
+        logged = _draws(_candidates(store, recorded, day), entered, recorded).rename({"probability": "mu"})
         drawn = _draws(decision.make(day)["scored_candidates"].lazy(), entered, changed).rename({"probability": "pi"})
         both = logged.join(drawn, on=["customer_id", "journey_id"], how="full", coalesce=True).with_columns(pl.col("pi").fill_null(0.0))
-        draws.append(_in_force(store, both, portfolio_of(day), day))
-        places = _full(store, day)
-        wants_full = pl.col("taken").is_in(places) | pl.col("is_squeezed")
+        draws.append(_in_force(store, both, recorded, day))
+        wants_full = pl.col("taken").is_in(_full(store, day)) | pl.col("is_squeezed")
         points.append(entered.with_columns(decided_on=pl.lit(day), wants_full=wants_full))
         yield "valuing", day
-    result = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
     of = Asked(pl.concat(points) if points else pl.DataFrame(), pl.concat(draws) if draws else pl.DataFrame())
+    result = Value(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, Status.NONE)
     if of.points.height:
-        known, features = _with_features(store, now, _points(store, now, of.points, last))
+        known, features = _with_features(store, now, _rewarded(store, now, of.points, last))
         with threadpool_limits(1):
             result = value_of(known, of.draws, features)
-    unit = "net money" if now.measurement.margin is not None else "money"
-    sentences = (words(result, len(days)), *_unsaid(differing))
-    yield Valued(result, unit, sentences, days[0] if days else None, days[-1] if days else None, of)
+    sentences = (says or f"{unit}: {words(result, len(days))}", *_unsaid(differing))
+    yield Valued(result, sentences, days[0] if days else None, days[-1] if days else None, of)
+
+
+def _why_nothing(now: Portfolio, recorded: Sequence[Portfolio]) -> str | None:
+    """Say why no value can be told at all; None where it is worth looking."""
+    if now.money is None:
+        return "Nothing can be said: nothing is measured in money. Name measurement.money, or predictions."
+    if not recorded:
+        back = _window_days(now) + now.measurement.late_days
+        return f"Nothing can be said: of no day {back} days back is it known what came of it."
+    if all(portfolio.policy.explore <= 0 for portfolio in recorded):
+        return "Nothing can be said: nothing was drawn by chance (policy.explore was 0)."
+    return None
+
+
+def _candidates(store: Store, recorded: Portfolio, day: date) -> pl.LazyFrame:
+    """Return every option of a recorded day; decided once more where only the best so many were kept."""
+    if recorded.policy.keep_candidates is None:
+        return store.lazy("scored_candidates", day)
+    again = Decision(store, _keeping_all(recorded), standing(store, day), is_measured=False)
+    return again.make(day)["scored_candidates"].lazy()
 
 
 def _window_days(portfolio: Portfolio) -> int:
@@ -112,10 +132,13 @@ def _keeping_all(portfolio: Portfolio) -> Portfolio:
     return replace(portfolio, policy=replace(portfolio.policy, keep_candidates=None))
 
 
-def _entered(store: Store, day: date) -> pl.DataFrame:
-    """Return decisions of customers who were in no journey and entered one, unless ``policy`` holds them out."""
+def _decided(store: Store, day: date) -> pl.DataFrame:
+    """Return decisions of customers who were in no journey: those who entered one, unless ``policy`` holds them out.
+
+    And who would have, but for a place: such a decision is counted, and what came of it says nothing.
+    """
     is_point = (pl.col("decision") == "start") & (pl.col("held_out_by").fill_null("") != POLICY) & pl.col("options").is_not_null()
-    return (
+    entered = (
         store.lazy("journey_entries", day)
         .filter(is_point)
         .select(
@@ -124,9 +147,13 @@ def _entered(store: Store, day: date) -> pl.DataFrame:
             is_treated=pl.col("arm") == TREATED,
             is_squeezed=pl.col("selection_probability").is_null(),
         )
-        .sort("customer_id", "taken")
-        .collect()
     )
+    left_out = (
+        store.lazy("journey_assignments", day)
+        .filter(pl.col("decision") == "none", pl.col("selection_probability").is_null())
+        .select("customer_id", taken=pl.lit(NONE), is_treated=pl.lit(value=False), is_squeezed=pl.lit(value=True))
+    )
+    return pl.concat([entered, left_out]).sort("customer_id", "taken").collect()
 
 
 def _in_force(store: Store, draws: pl.DataFrame, portfolio: Portfolio, day: date) -> pl.DataFrame:
@@ -186,27 +213,26 @@ def _unsaid(differing: Changes) -> Iterator[str]:
         yield f"Nothing is said of {', '.join(sorted(keys))}: who is interrupted is never drawn by chance."
 
 
-def _points(store: Store, now: Portfolio, entered: pl.DataFrame, last: date) -> pl.DataFrame:
-    """Add what came of each decision in money, by the end of its window: of what was earned, less what its messages cost."""
-    money = next((metric for metric in now.measured if metric.id == now.money), None)
-    rows = entered.with_row_index("row")
-    if money is None or rows.is_empty():
-        return rows.with_columns(reward=pl.lit(0.0)).clear()
-    names = survivors(rows.lazy().select("customer_id"), absorbed(store.lazy("identity_map", last))).collect()["customer_id"]
-    spans = rows.select("row", after="decided_on", until=pl.col("decided_on") + pl.duration(days=_window_days(now)))
-    sums = Measured(store, now).sums(last, spans.with_columns(customer_id=names), [money])
-    margin = now.measurement.margin
-    prices = {journey.id: price_of_message(journey, now) for journey in now.journeys}
+def _rewarded(store: Store, now: Portfolio, decided: pl.DataFrame, last: date) -> pl.DataFrame:
+    """Add whose each decision is by now, and what came of it in money by the end of its window, less what its messages cost."""
+    money = next(metric for metric in now.measured if metric.id == now.money)
+    names = survivors(decided.lazy().select("customer_id"), absorbed(store.lazy("identity_map", last))).collect()["customer_id"]
+    rows = decided.with_columns(known_as=names).with_row_index("row")
+    until = pl.col("decided_on") + pl.duration(days=_window_days(now))
+    spans = rows.select("row", customer_id="known_as", after="decided_on", until=until)
+    earned = Measured(store, now).sums(last, spans, [money]).lazy().select("row", earned=money.id)
     outcomes = store.scan("journey_outcomes", store.days("journey_outcomes"), may_lack=True)
     sent = pl.LazyFrame(schema={"customer_id": pl.String(), "taken": pl.String(), "decided_on": pl.Date(), "delivered": pl.Int64()})
     if outcomes is not None:
         sent = outcomes.select("customer_id", "delivered", taken="journey_id", decided_on="entered_on")
-    each = pl.col("taken").replace_strict(prices, default=0.0, return_dtype=pl.Float64)
+    prices = {journey.id: price_of_message(journey, now) for journey in now.journeys}
+    cost = pl.col("delivered").fill_null(0) * pl.col("taken").replace_strict(prices, default=0.0, return_dtype=pl.Float64)
+    margin = 1.0 if now.measurement.margin is None else now.measurement.margin
     return (
         rows.lazy()
-        .join(sums.lazy().select("row", earned=money.id), on="row", how="left")
+        .join(earned, on="row", how="left")
         .join(sent, on=["customer_id", "taken", "decided_on"], how="left")
-        .with_columns(reward=pl.col("earned").fill_null(0.0) * (margin or 1.0) - pl.col("delivered").fill_null(0) * each, known_as=names)
+        .with_columns(reward=pl.col("earned").fill_null(0.0) * margin - cost)
         .drop("row", "earned", "delivered")
         .collect()
     )
@@ -214,7 +240,7 @@ def _points(store: Store, now: Portfolio, entered: pl.DataFrame, last: date) -> 
 
 def _with_features(store: Store, now: Portfolio, points: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[str]]:
     """Add what was known of each customer at the decision."""
-    if now.learning is None or points.is_empty():
+    if now.learning is None:
         return points, ()
     past = Learned(store, now)
     known = [past.features_of(day).with_columns(decided_on=pl.lit(day)) for day in points["decided_on"].unique().sort()]

@@ -135,7 +135,7 @@ def _unsupported(report: Report, limit: float) -> str | None:
     of = report.value
     if of is None or of.unsupported <= limit:
         return None
-    return f"{words.percent(of.unsupported)} of what it would draw was never drawn before"
+    return f"{words.percent(of.unsupported)} of what it would draw was not eligible then, and is not judged"
 
 
 def _listed(parts: list[str]) -> str:

@@ -3,7 +3,7 @@
 import polars as pl
 
 LIBRARY = "atc_pipeline"
-"""``context.library.name`` of the events that are ours."""
+"""The name of the library, in the context of the events that are ours."""
 
 
 def is_ours(context: str = "context") -> pl.Expr:
@@ -16,5 +16,5 @@ def _is_ours(contexts: pl.Series) -> pl.Series:
     is_candidate = contexts.str.contains(LIBRARY, literal=True).fill_null(value=False)
     if not is_candidate.any():
         return is_candidate
-    name = contexts.filter(is_candidate).str.json_path_match("$.library.name")
+    name = contexts.filter(is_candidate).str.json_path_match("$['library'].name")
     return is_candidate.scatter(is_candidate.arg_true(), (name == LIBRARY).fill_null(value=False))

@@ -110,11 +110,17 @@ def learning(text: str, use: str) -> str:
     return text.replace("policy: {", f"learning: {{use: {use}}}\npolicy: {{explore: 0.01, ")
 
 
+def decided(file: Path) -> None:
+    """A day was decided in the home of a file."""
+    Lake(root=str(file.parent / "home" / "lake")).write("journey_assignments", DAY, ROWS)
+
+
 def test_what_is_learned_decides_only_where_somebody_has_looked(file: Path) -> None:
     """Scores have another scale then: the very version must have been accepted, and any other edit is another version."""
     text = file.read_text()
     file.write_text(learning(text, "shadow"))
     first = journeys(file).load()
+    decided(file)
     file.write_text(learning(text, "live"))
     problem = journeys(file).in_use().problem
     assert problem is not None
@@ -133,10 +139,17 @@ def test_what_is_learned_decides_only_where_somebody_has_looked(file: Path) -> N
 
 
 def test_a_home_may_begin_with_what_is_learned(file: Path) -> None:
-    """There is nothing that it could be compared with."""
-    file.write_text(learning(file.read_text(), "live"))
-
+    """There is nothing that it could be compared with, also where a first run with another use failed before it decided a day."""
+    text = file.read_text()
+    file.write_text(learning(text, "live"))
     assert journeys(file).in_use().problem is None
+
+    file.write_text(learning(text, "shadow"))
+    journeys(file).load()
+    file.write_text(learning(text, "live"))
+    assert journeys(file).in_use().problem is None
+    decided(file)
+    assert journeys(file).in_use().problem is not None
 
 
 def test_a_version_is_kept_with_the_files_it_names(file: Path) -> None:

@@ -76,7 +76,7 @@ def test_no_more_pictures_are_kept_than_can_be_looked_at(
     monkeypatch.setattr(previews, "MOST_PICTURES", 2)
     lake = Lake(root=f"{world[0]['ATC_HOME']}/lake")
     portfolio = JourneysFile(path=world[0]["ATC_JOURNEYS"], home=world[0]["ATC_HOME"]).load()
-    shown = str(previews.library_pictures(lake, portfolio, FIRST)["previews"].value)
+    shown = str(previews.content_pictures(lake, portfolio, FIRST)["previews"].value)
     assert shown.count("data:image") == 2
     assert "The first 2 pictures, of 3 contents" in shown
 

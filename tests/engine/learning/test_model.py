@@ -13,7 +13,7 @@ from atc_pipeline.journeys.portfolio import NONE, Portfolio
 from atc_pipeline.journeys.resolution import resolve
 from atc_pipeline.learning.basis import Basis
 from atc_pipeline.learning.fit import LEAST, MOST, Rows, fit, solve
-from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, model_for_day, of_entries
+from atc_pipeline.learning.model import TRAINING, GoalModel, GoalProbabilities, counts_of, model_for_day, of_entries
 from atc_pipeline.rules.probabilities import MODEL, PRIOR, RATES
 
 TODAY = date(2026, 6, 1)
@@ -28,15 +28,7 @@ class Kept:
 
     def counts(self) -> pl.DataFrame:
         """One row per journey."""
-        return (
-            self.entries.group_by("journey_id")
-            .agg(
-                entries=pl.len().cast(pl.Int64),
-                goals=pl.col("goal").sum().cast(pl.Int64),
-                controls=(~pl.col("is_treated")).sum().cast(pl.Int64),
-            )
-            .sort("journey_id")
-        )
+        return counts_of(self.entries)
 
     def rows(self) -> pl.DataFrame:
         """One row per entry."""

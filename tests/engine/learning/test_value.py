@@ -27,6 +27,7 @@ def log(*, customers: int = 2_000, pi: float = 0.5, eligible: bool = True, price
     rows = pl.DataFrame({"number": range(customers)})
     points = rows.select(
         customer_id=pl.format("c{}", "number"),
+        known_as=pl.format("c{}", "number"),
         decided_on=pl.lit(DAY),
         taken=pl.when(pl.lit(eligible) & (pl.col("number") % 2 == 1)).then(pl.lit("b")).otherwise(pl.lit("a")),
         is_treated=pl.col("number") // 2 % 10 >= 10 * holdout,
@@ -157,6 +158,21 @@ def test_decisions_of_the_same_customer_are_not_told_as_independent() -> None:
     assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.1)
 
 
+def test_customers_who_are_one_by_now_are_not_told_as_independent() -> None:
+    """Four names of each, every one of which decided once: as sure as if it had been one name."""
+    points, draws = log(pi=1.0)
+    points = points.with_columns(reward=pl.col("reward") + pl.int_range(pl.len()) * 7_919 % 13)
+    named = [pl.format("{}.{}", "customer_id", pl.lit(name)) for name in "abcd"]
+    often = [pl.concat(frame.with_columns(customer_id=name) for name in named) for frame in (points, draws)]
+    once, again = value_of(points, draws, ["age"]), value_of(*often, ["age"])
+
+    assert once.high is not None
+    assert once.low is not None
+    assert again.high is not None
+    assert again.low is not None
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
 def test_the_claim_notices_intervals_that_are_too_narrow() -> None:
     """An interval of no width covers nothing."""
 
@@ -225,6 +241,7 @@ def test_open_bandit_random_on_the_log_of_women_has_two_effective_rows_and_no_in
     weights = 1 / items / rows["propensity_score"].to_numpy()
     points = rows.select(
         customer_id=pl.format("c{}", "row"),
+        known_as=pl.format("c{}", "row"),
         decided_on=pl.lit(DAY),
         taken=pl.format("item{}", "item_id"),
         is_treated=pl.lit(value=True),

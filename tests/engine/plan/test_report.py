@@ -228,7 +228,7 @@ FAILURES = [
     ("messages>+4%", "4,191 messages instead of 4,010 (+4.5 %)"),
     ("empty_segment", "nobody is in newcomers"),
     ("value<0", "it would have earned -0.42 per decision, -0.13 at most"),
-    ("unsupported>50%", "61 % of what it would draw was never drawn before"),
+    ("unsupported>50%", "61 % of what it would draw was not eligible then, and is not judged"),
 ]
 
 

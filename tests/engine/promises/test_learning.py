@@ -60,6 +60,7 @@ def test_goals_of_the_last_four_weeks_are_judged_together(named: str) -> None:
         rows = {
             "date": [day] * entries * 2,
             "journey_id": ["club"] * entries + ["news"] * entries,
+            "arm": ["treated"] * entries * 2,
             "goal": [goal] * entries + [True] * entries,
             "expected": [0.5] * entries + [0.95] * entries,
             "propensity_source": ["rates"] * entries * 2,

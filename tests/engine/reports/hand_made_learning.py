@@ -81,6 +81,7 @@ def judged(number: int = 3_000, *, by: float = 1.0) -> pl.DataFrame:
             "journey_id": pl.Series(["welcome", "club", "news"]).gather(rng.choice(3, number, p=[0.6, 0.3, 0.1])),
             "goal": rng.random(number) < by * expected,
             "expected": expected,
+            "arm": ["treated"] * number,
             "propensity_source": ["model"] * number,
             "is_drawn": rng.random(number) < 0.02,
         },

@@ -39,7 +39,8 @@ def rows(page: Page, title: str) -> dict[str, dict[str, str]]:
 def foretold(expected: Sequence[float], goals: Sequence[bool]) -> pl.DataFrame:
     """Entries of which this was foretold, and came."""
     rows = {"journey_id": ["club"] * len(goals), "goal": goals, "expected": expected}
-    return pl.DataFrame(rows | {"propensity_source": ["model"] * len(goals), "is_drawn": [False] * len(goals)}, schema=hand_made.JUDGED)
+    same = {"arm": ["treated"], "propensity_source": ["model"], "is_drawn": [False]}
+    return pl.DataFrame(rows | {name: value * len(goals) for name, value in same.items()}, schema=hand_made.JUDGED)
 
 
 def states() -> dict[str, Findings]:

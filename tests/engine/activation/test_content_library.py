@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from atc_pipeline.activation.content_library import content_library
 from atc_pipeline.activation.examples import rendered_examples
-from atc_pipeline.activation.library import content_library
 from atc_pipeline.activation.rendering import render_messages
 from atc_pipeline.activation.tables import CONTENT_LIBRARY, RENDERED_MESSAGES
 from atc_pipeline.days.previews import put_out

@@ -13,7 +13,7 @@ import pytest
 from atc_pipeline.content import templates
 from atc_pipeline.content.layouts import html_of, text_of
 from atc_pipeline.content.templates import SLOTS
-from atc_pipeline.journeys import library, wording
+from atc_pipeline.journeys import content_library, wording
 from atc_pipeline.journeys.document import parse_document
 from atc_pipeline.journeys.portfolio import Limits, Portfolio
 from atc_pipeline.journeys.problems import JourneysError
@@ -493,8 +493,8 @@ def test_a_document_by_itself_has_no_files() -> None:
 
 def test_every_kind_of_column_can_be_shown_and_given_as_an_example() -> None:
     """A type that a template reads has an emptiest value and an example."""
-    assert set(library._EXAMPLES) == set(templates._KINDS) == {*library._EMPTIEST, pl.Date()}
-    assert set(library.MEDIA) <= set(wording.Content.model_fields)
+    assert set(content_library._EXAMPLES) == set(templates._KINDS) == {*content_library._EMPTIEST, pl.Date()}
+    assert set(content_library.MEDIA) <= set(wording.Content.model_fields)
 
 
 @pytest.mark.parametrize("values", [{}, {"when": "orders > 1"}, {"share": 0.5}])

@@ -91,7 +91,7 @@ class _Part:
 
 def resolve_library(sections: Sections, ground: Ground) -> Library:
     """Resolve everything that messages say; problems are told to ``ground``."""
-    return _Resolution(sections, ground).library()
+    return _Resolution(sections, ground).resolve()
 
 
 class _Resolution:
@@ -101,7 +101,7 @@ class _Resolution:
         self.schema = {**ground.profile, **ASSIGNMENT}
         self.is_sound = True
 
-    def library(self) -> Library:
+    def resolve(self) -> Library:
         sections = self.sections
         content = {id_: self._content(id_, each) for id_, each in sections.content.items()}
         parts = {id_: self._parts(id_, block) for id_, block in sections.blocks.items()}
