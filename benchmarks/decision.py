@@ -17,13 +17,16 @@ from benchmarks.chart import Panel, draw
 
 THINGS = {
     "read": "read all profile columns",
-    "sql": "first day, SQL on DuckDB",
+    "sql": "first day, best SQL on DuckDB",
+    "textbook": "first day, textbook SQL",
     "choose": "first day, engine",
     "day": "full day, engine",
     "limited day": "full day, journeys limited",
     "learned day": "full day, what is learned decides",
 }
-"""What is measured, and what it is called. ``read`` and ``sql`` are the baselines."""
+"""What is measured, and what it is called. ``read`` and both kinds of SQL (``warehouse``) are the baselines."""
+
+SQL = ("sql", "textbook")
 
 Figures = dict[str, float]
 Results = dict[str, Figures]
@@ -63,10 +66,11 @@ def measure(home: Path, customers: int, journeys: int, how: How, things: Sequenc
     if "limited day" in things and not (world / "journeys_limited.yaml").exists():
         run("day")
         run("limits")
-    if {"sql", "choose"} <= set(things):
-        checked = run("agree")
-        ties = f", {checked['ties']:,.0f} of them tied" if checked["ties"] else ""
-        print(f"SQL and engine choose alike for {checked['customers']:,.0f} customers{ties}", flush=True)
+    for kind in SQL:
+        if {kind, "choose"} <= set(things):
+            checked = run(f"{kind} agrees")
+            ties = f", {checked['ties']:,.0f} of them tied" if checked["ties"] else ""
+            print(f"{THINGS[kind].split(', ')[1]} and engine choose alike for {checked['customers']:,.0f} customers{ties}", flush=True)
     runs: dict[str, list[Figures]] = {thing: [] for thing in things}
     for _ in range(how.runs):
         for thing in things:
@@ -88,14 +92,15 @@ def _run(task: str, world: Path, **size: int) -> Figures:
 
 def report(results: Results, customers: int) -> None:
     """Print seconds, ratios to the baselines and peak memory."""
-    print(f"\n{'':<34}{'seconds':>9}{'x read':>9}{'SQL / it':>10}{'peak GiB':>10}")
+    baselines = {name: results[name] for name in ("read", *SQL) if name in results}
+    heads = {"read": "x read", "sql": "SQL / it", "textbook": "textbook"}
+    print(f"\n{'':<34}{'seconds':>9}{'CPU s':>9}" + "".join(f"{heads[name]:>10}" for name in baselines) + f"{'peak GiB':>10}")
     for thing, figures in results.items():
         seconds, peak = figures["seconds"], figures["peak_bytes"] / 2**30
-        against = [
-            f"{seconds / results['read']['seconds']:.1f}" if "read" in results else "",
-            f"{results['sql']['seconds'] / seconds:.1f}" if "sql" in results else "",
-        ]
-        print(f"{THINGS[thing]:<34}{seconds:>9.2f}{against[0]:>9}{against[1]:>10}{peak:>10.2f}")
+        ratios = [seconds / of["seconds"] if name == "read" else of["seconds"] / seconds for name, of in baselines.items()]
+        print(
+            f"{THINGS[thing]:<34}{seconds:>9.2f}{figures['cpu']:>9.2f}" + "".join(f"{ratio:>10.2f}" for ratio in ratios) + f"{peak:>10.2f}"
+        )
     if "read" in results:
         read = results["read"]
         print(f"\nprofiles: {read['columns']:.0f} columns, {read['bytes'] / customers:.0f} bytes a customer")
@@ -112,8 +117,9 @@ def report(results: Results, customers: int) -> None:
 
 
 PROMISES: Sequence[tuple[str, str, str, Callable[[float], bool]]] = (
-    ("SQL / first day                        at least 8", "sql", "choose", lambda ratio: ratio >= 8),
-    ("first day / read                       at most 8", "choose", "read", lambda ratio: ratio <= 8),
+    ("best SQL / first day                 at least 1.2", "sql", "choose", lambda ratio: ratio >= 1.2),
+    ("textbook SQL / first day               at least 8", "textbook", "choose", lambda ratio: ratio >= 8),
+    ("first day / read                       at most 4", "choose", "read", lambda ratio: ratio <= 4),
     ("full day / first day                   at most 3", "day", "choose", lambda ratio: ratio <= 3),
     ("full day, journeys limited / full day  at most 3", "limited day", "day", lambda ratio: ratio <= 3),
 )
@@ -135,11 +141,11 @@ def measure_curves(
         try:
             results[customers, journeys] = measure(home, customers, journeys, how, things)
         except SystemExit as failure:
-            if "sql" not in things:
+            if not set(SQL) & set(things):
                 raise
             reason = next((line for line in str(failure).splitlines() if "Exception:" in line), failure)
             print(f"without the SQL, which fails at this size: {reason}", flush=True)
-            results[customers, journeys] = measure(home, customers, journeys, how, [thing for thing in things if thing != "sql"])
+            results[customers, journeys] = measure(home, customers, journeys, how, [thing for thing in things if thing not in SQL])
         report(results[customers, journeys], customers)
     print("\nseconds per million customers (linear = the same in every column)")
     print(f"{'':<28}" + "".join(f"{customers:>12,}" for customers, _ in by_customers))

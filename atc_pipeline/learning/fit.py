@@ -157,7 +157,8 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
             chance = expit(block @ (shared + own[number]))
             of_data = block.T @ (chance - goal[blocks[number]])
             slopes[number] = of_data + of_own * own[number]
-            hessian = (block * (chance * (1 - chance))[:, None]).T @ block
+            weighted = block * np.sqrt(chance * (1 - chance))[:, None]
+            hessian = weighted.T @ weighted  # by itself: half the products, as it is symmetric
             slope_shared = slope_shared + of_data
             factors[number] = (cho_factor(hessian + np.diag(of_own)), hessian)
         steepest = max(float(np.abs(slope_shared).max()), float(np.abs(slopes).max(initial=0.0)))
