@@ -1,11 +1,62 @@
-"""What a table must look like, for Pandera: its schema, made of what is said of it (``atc_pipeline.tables.table``).
+"""What a table must look like: its schema for Pandera, and the rows that Pandera need look at.
 
-The only module that knows Pandera, which costs seconds to import. What does not belong here: any table, running checks (``checks``).
+Both are made of what is said of a table (``atc_pipeline.tables.table``). Pandera says which row fails which check, and holds all that it is
+given: of tables of millions it is given what is doubtful, which nearly always is nothing (docs/adr/0048-doubtful.md).
+
+What does not belong here: any table, running checks (``checks``).
 """
 
+from collections.abc import Iterator, Sequence
+
 import pandera.polars as pa
+import polars as pl
 
 from atc_pipeline.tables.table import Column, Table
+
+ROWS_AT_ONCE = 2_000_000
+"""Rows whose keys are compared at once."""
+
+
+def doubtful(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame | None:
+    """Return the rows that fail a check of the schema: None where there are none, all where the columns are others.
+
+    It holds few rows at a time, but where rows are not in the order of their key: then keys are compared each with each.
+    """
+    if frame.collect_schema() != table.schema:
+        return frame
+    key = ["date", *table.key]
+    is_faulty = pl.any_horizontal(fault for column in table.columns for fault in _faults(column))
+    if not _is_ascending(frame, key):
+        return frame.filter(is_faulty | pl.struct(key).is_duplicated())
+    return frame.filter(is_faulty) if frame.select(is_faulty.any()).collect(engine="streaming").item() else None
+
+
+def _faults(column: Column) -> Iterator[pl.Expr]:
+    """Yield what is true where a check fails; of a null that may be there, nothing is."""
+    values = pl.col(column.name)
+    if not column.is_nullable:
+        yield values.is_null()
+        if column.dtype.is_float():
+            yield values.is_nan()
+    if column.one_of is not None:
+        yield ~values.is_in(column.one_of)
+    if column.at_least is not None:
+        yield values < column.at_least
+    if column.at_most is not None:
+        yield values > column.at_most
+
+
+def _is_ascending(frame: pl.LazyFrame, key: Sequence[str]) -> bool:
+    """Say whether each row is above the one before: then no key is there twice."""
+    is_above = pl.lit(value=False)
+    for name in reversed(key):
+        here, before = pl.col(name), pl.col(name).shift()
+        is_above = (here > before) | ((here == before) & is_above)
+    rows = frame.select(pl.len()).collect().item()
+    return all(
+        frame.select(key).slice(max(first - 1, 0), ROWS_AT_ONCE + 1).collect().select(is_above.slice(1).all(ignore_nulls=False)).item()
+        for first in range(0, rows, ROWS_AT_ONCE)
+    )
 
 
 def schema_of(table: Table) -> pa.DataFrameSchema:

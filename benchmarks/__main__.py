@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import audiences, decision, history, ingest, learning, outcomes, plan, rendering, smtp, stages, uplift
+from benchmarks import audiences, decision, history, ingest, learning, outcomes, plan, rendering, smtp, stages, uplift, whole
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -31,6 +31,11 @@ def main() -> None:
     growth.add_argument("--customers", type=int, default=20_000, help="default 20000")
     growth.add_argument("--events", type=int, default=50_000, help="a day; default 50000")
     growth.add_argument("--days", type=int, default=365, help="default 365")
+    one = commands.add_parser("whole", help="a day from lines to a dry run, every check included, as Dagster runs it")
+    one.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    one.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
+    one.add_argument("--journeys", type=int, default=100, help="default 100")
+    one.add_argument("--days", type=int, default=2, help="the last of so many days is told (default 2)")
     single = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
     single.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     single.add_argument("--journeys", type=int, default=100, help="default 100")
@@ -70,7 +75,7 @@ def main() -> None:
     for command in (single, curves, day, profiles, mail, members):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth, texts, members, came):
+    for command in (single, curves, day, profiles, growth, texts, members, came, one):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
@@ -87,6 +92,9 @@ def main() -> None:
     if given.command == "growth":
         with _home(given.home) as home:
             history.measure_growth(home, given.customers, given.events, given.days)
+    if given.command == "whole":
+        with _home(given.home) as home:
+            whole.measure_whole(home, given.customers, given.events, given.journeys, given.days)
     if given.command == "uplift":
         uplift.measure_uplift(given.entries, given.journeys, given.runs)
     if given.command == "fit":

@@ -17,6 +17,7 @@ from assets import schemas
 from assets.checks import schema_failures
 from atc_pipeline.days.catalog import tables
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.tables.table import Table
 
 EXAMPLE = Path(__file__).parents[1] / "engine" / "journeys" / "journeys.example.yaml"
 """The complete grammar: no column is without."""
@@ -134,9 +135,15 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
 
 
 @cache
+def tables_by_name() -> Mapping[str, Table]:
+    """Return each table, for the complete grammar."""
+    return tables(load_portfolio(EXAMPLE))
+
+
+@cache
 def schemas_by_table() -> Mapping[str, pa.DataFrameSchema]:
-    """Return the schema of each table, for the complete grammar."""
-    return {name: schemas.schema_of(table) for name, table in tables(load_portfolio(EXAMPLE)).items()}
+    """Return the schema of each table."""
+    return {name: schemas.schema_of(table) for name, table in tables_by_name().items()}
 
 
 def schema_of(table: str) -> pa.DataFrameSchema:
@@ -169,10 +176,19 @@ def _least(column: pa.Column) -> object:
     return pl.Series([0]).cast(pl.Int32 if dtype == pl.Date() else pl.Int64).cast(dtype)[0]
 
 
+def failing(table: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return what fails, as the check finds it: Pandera is asked of the doubtful rows, and says what it says of all."""
+    of_all = schema_failures(schema_of(table), rows)
+    doubtful = schemas.doubtful(rows.lazy(), tables_by_name()[table])
+    found = pl.DataFrame() if doubtful is None else schema_failures(schema_of(table), doubtful.collect())
+    assert sorted(found.rows(), key=str) == sorted(of_all.rows(), key=str)
+    return found
+
+
 def failures(table: str, rows: pl.DataFrame) -> set[tuple[str, str]]:
     """Return which columns fail which checks."""
-    failing = schema_failures(schema_of(table), rows)
-    return set(failing.select("column", "check").iter_rows()) if failing.height else set()
+    found = failing(table, rows)
+    return set(found.select("column", "check").iter_rows()) if found.height else set()
 
 
 def one_a_day(table: str, changes: Sequence[tuple[str, object]]) -> tuple[pl.DataFrame, set[tuple[date, str]]]:
@@ -190,8 +206,8 @@ def with_value(row: pl.DataFrame, column: str, value: object) -> pl.Expr:
 
 def places(table: str, rows: pl.DataFrame) -> set[tuple[date, str]]:
     """Return on which days which columns fail."""
-    failing = schema_failures(schema_of(table), rows)
-    return set(failing.select("date", "column").iter_rows()) if failing.height else set()
+    found = failing(table, rows)
+    return set(found.select("date", "column").iter_rows()) if found.height else set()
 
 
 @pytest.mark.parametrize("table", VALUES)
@@ -236,13 +252,35 @@ def test_a_key_twice_is_found(table: str) -> None:
 
 
 @pytest.mark.parametrize("table", VALUES)
+def test_what_is_no_number_is_judged_as_pandera_does(table: str) -> None:
+    """A null where none may be; else above every number: beyond a highest value, not below a least one (``failing`` compares both)."""
+    floats = [column for column in tables_by_name()[table].columns if column.dtype.is_float()]
+    rows, _ = one_a_day(table, [(column.name, float("nan")) for column in floats])
+    beyond = {column.name for column in floats if not column.is_nullable or column.at_most is not None}
+    assert {column for _, column in places(table, rows)} == beyond
+
+
+def test_rows_out_of_order_are_not_taken_for_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the same key is found wherever the two rows are, across the rows that are compared at once too; order alone is no fault."""
+    row = sound_row("journey_queues")
+    rows = pl.concat([row.with_columns(with_value(row, "customer_id", name)) for name in "abcdefg"])
+    for at_once in (1, 2, 3, 100):
+        monkeypatch.setattr(schemas, "ROWS_AT_ONCE", at_once)
+        assert schemas.doubtful(rows.lazy(), tables_by_name()["journey_queues"]) is None
+        assert failures("journey_queues", rows.reverse()) == set()
+        assert len(failing("journey_queues", pl.concat([rows, row.with_columns(with_value(row, "customer_id", "b"))]))) > 0
+        for place in range(rows.height):
+            assert len(failing("journey_queues", pl.concat([rows[: place + 1], rows[place:]]))) > 0
+
+
+@pytest.mark.parametrize("table", VALUES)
 def test_columns_are_these_and_in_this_order(table: str) -> None:
     """One too many, any too few, and two that changed places are found."""
     row = sound_row(table)
     *columns, last_but_one, last = row.columns
 
     def found(rows: pl.DataFrame) -> set[tuple[str, str]]:
-        return set(schema_failures(schema_of(table), rows).select("check", "value").iter_rows())
+        return set(failing(table, rows).select("check", "value").iter_rows())
 
     assert found(row.with_columns(surplus=1)) == {("column_in_schema", "surplus")}
     assert found(row.select("date")) == {("column_in_dataframe", name) for name in row.columns[1:]}
