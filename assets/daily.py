@@ -82,7 +82,8 @@ def each_day(
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
     ``landed``: the signature of the landing zone's day, where that is read. ``days``: others than the run's.
     """
-    keep_open(context.instance)
+    if (slower := keep_open(context.instance)) is not None:
+        context.log.warning(slower)
     finished: list[tuple[str, date]] = []
     asked_for = days_of(context)
     days = asked_for if days is None else days

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import audiences, decision, history, ingest, learning, outcomes, plan, rendering, smtp, stages, uplift, whole
+from benchmarks import audiences, decision, history, ingest, learning, outcomes, plan, records, rendering, smtp, stages, uplift, whole
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -31,6 +31,9 @@ def main() -> None:
     growth.add_argument("--customers", type=int, default=20_000, help="default 20000")
     growth.add_argument("--events", type=int, default=50_000, help="a day; default 50000")
     growth.add_argument("--days", type=int, default=365, help="default 365")
+    kept = commands.add_parser("records", help="what Dagster itself costs a day of a table, by its own log and with its files kept open")
+    kept.add_argument("--days", type=int, default=120, help="default 120")
+    kept.add_argument("--runs", type=int, default=3, help="medians of so many (default 3)")
     one = commands.add_parser("whole", help="a day from lines to a dry run, every check included, as Dagster runs it")
     one.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     one.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
@@ -92,6 +95,8 @@ def main() -> None:
     if given.command == "growth":
         with _home(given.home) as home:
             history.measure_growth(home, given.customers, given.events, given.days)
+    if given.command == "records":
+        records.measure_records(given.days, given.runs)
     if given.command == "whole":
         with _home(given.home) as home:
             whole.measure_whole(home, given.customers, given.events, given.journeys, given.days)

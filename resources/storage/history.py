@@ -11,18 +11,30 @@ from contextlib import contextmanager
 
 import dagster as dg
 import sqlalchemy as db
+from dagster import __version__ as dagster_version
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
+KNOWN = "1.13."
+"""How the version of Dagster begins whose inside this stands on."""
 
-def keep_open(instance: dg.DagsterInstance) -> None:
+
+def keep_open(instance: dg.DagsterInstance) -> str | None:
     """Keep the files of the instance's event log open from now on, in this process; of another storage than SQLite's nothing changes.
 
-    It stands on what is inside of the pinned version, as little of it as there is: how a connection is made.
+    It stands on what is inside of the pinned version, as little of it as there is: how a connection is made. Returns why they are not kept
+    open where Dagster is another: then it goes on as it does by itself.
     """
     storage = instance.event_log_storage
     if type(storage) is not SqliteEventLogStorage or "_connect" in vars(storage):
-        return
+        return None
+    lacking = [name for name in ("_connect", "_db_lock", "_initdb", "_initialized_dbs") if not hasattr(storage, name)]
+    if lacking or not dagster_version.startswith(KNOWN):
+        wanted = "".join([f"{KNOWN}x", *(f", {name}" for name in lacking)])
+        return (
+            f"Dagster {dagster_version} is another than resources/storage/history.py knows ({wanted}): its records are written as it does "
+            "by itself, which takes several times as long a table and day. The tables are the same"
+        )
     engines: dict[str, db.Engine] = {}
 
     @contextmanager
@@ -41,3 +53,4 @@ def keep_open(instance: dg.DagsterInstance) -> None:
                 yield connection
 
     vars(storage)["_connect"] = connect
+    return None

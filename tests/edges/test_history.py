@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 
+from resources.storage import history
 from resources.storage.history import keep_open
 from tests.graph.small_world import FIRST, make_world, run
 
@@ -55,8 +56,8 @@ def test_files_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     stock = sqlite_event_log.create_engine
     monkeypatch.setattr(sqlite_event_log, "create_engine", lambda address, **more: (opened.append(address), stock(address, **more))[1])
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        keep_open(instance)
-        keep_open(instance)
+        assert keep_open(instance) is None
+        assert keep_open(instance) is None
         opened.clear()
         for _ in range(3):
             instance.report_runless_asset_event(dg.AssetMaterialization(TABLE))
@@ -69,3 +70,15 @@ def test_another_storage_is_left_as_it_is() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         keep_open(instance)
         assert "_connect" not in vars(instance.event_log_storage)
+
+
+def test_another_version_is_left_as_it_is_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this stands on may be another there: Dagster's own log goes on, and why is told."""
+    monkeypatch.setattr(history, "dagster_version", "1.14.0")
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        slower = keep_open(instance)
+        assert slower is not None
+        assert slower.startswith("Dagster 1.14.0 is another than resources/storage/history.py knows")
+        assert "_connect" not in vars(instance.event_log_storage)
+        instance.report_runless_asset_event(dg.AssetMaterialization(TABLE))
+        assert len(instance.fetch_materializations(TABLE, limit=10).records) == 1
