@@ -34,11 +34,11 @@ def main() -> None:
     kept = commands.add_parser("records", help="what Dagster itself costs a day of a table, by its own log and with its files kept open")
     kept.add_argument("--days", type=int, default=120, help="default 120")
     kept.add_argument("--runs", type=int, default=3, help="medians of so many (default 3)")
-    one = commands.add_parser("whole", help="a day from lines to a dry run, every check included, as Dagster runs it")
-    one.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
-    one.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
-    one.add_argument("--journeys", type=int, default=100, help="default 100")
-    one.add_argument("--days", type=int, default=2, help="the last of so many days is told (default 2)")
+    dagster_day = commands.add_parser("whole", help="a day from lines to a dry run, every check included, as Dagster runs it")
+    dagster_day.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    dagster_day.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
+    dagster_day.add_argument("--journeys", type=int, default=100, help="default 100")
+    dagster_day.add_argument("--days", type=int, default=2, help="the last of so many days is told (default 2)")
     single = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
     single.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     single.add_argument("--journeys", type=int, default=100, help="default 100")
@@ -78,7 +78,7 @@ def main() -> None:
     for command in (single, curves, day, profiles, mail, members):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth, texts, members, came, one):
+    for command in (single, curves, day, profiles, growth, texts, members, came, dagster_day):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")

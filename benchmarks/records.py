@@ -29,8 +29,8 @@ def measure_records(days: int, runs: int) -> None:
     costs: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(runs):
         for way, each in costs.items():
-            one, many = (_task(way, number) for number in (1, days))
-            each.append(1000 * (many - one) / ((days - 1) * TABLES))
+            least, most = (_task(way, number) for number in (1, days))
+            each.append(1000 * (most - least) / ((days - 1) * TABLES))
     print(f"\na run of {days} days of {TABLES} tables, median of {runs}: CPU ms a day of a table (goal: at most 3)")
     for way, each in costs.items():
         print(f"  {WAYS[way]:<48}{median(each):>7.2f}")

@@ -64,7 +64,7 @@ def by_columns(portfolio: Portfolio) -> str:
     """Write the statement without option rows: among equal scores the first journey in the total order is found first."""
     policy = portfolio.policy
     in_order = sorted(portfolio.journeys, key=lambda journey: (-journey.priority, journey.id))
-    mandatory, others = ([journey.id for journey in in_order if journey.mandatory is is_first] for is_first in (True, False))
+    mandatory, optional = ([journey.id for journey in in_order if journey.mandatory is is_first] for is_first in (True, False))
     columns = ",\n        ".join(
         f"case when {_is_option(journey, portfolio)} then {_score(journey, policy)} end as {_column(journey.id)}" for journey in in_order
     )
@@ -74,10 +74,10 @@ with scored as (
         {columns}
     from profiles
 ),
-best as (select *, {_best(mandatory)} as first_band, {_best(others)} as second_band from scored)
+best as (select *, {_best(mandatory)} as first_band, {_best(optional)} as second_band from scored)
 select customer_id,
     case when first_band is not null then {_which(mandatory, "first_band")}
-    when second_band > none_score then {_which(others, "second_band")} else '{NONE}' end as journey_id,
+    when second_band > none_score then {_which(optional, "second_band")} else '{NONE}' end as journey_id,
     case when first_band is not null then first_band when second_band > none_score then second_band else none_score end as score
 from best"""  # noqa: S608  # made of a portfolio that was checked at load
 

@@ -125,13 +125,13 @@ def _write_landing(landing: Path, day: date, customers: int, events: int, *, is_
         )
     ).to_series()  # fmt: skip
     if is_first:
-        said = (
+        line = (
             '{{"messageId":"i{}","type":"identify","userId":"u{}","timestamp":"{}T00:00:01.000Z",'
             '"traits":{{"email":"u{}@shop.example","consent_email":{}}}}}'
         )
         may_be_sent = pl.when(pl.col("number") % 4 == 0).then(pl.lit("false")).otherwise(pl.lit("true"))
         everybody = pl.select(number=pl.int_range(customers)).select(
-            pl.format(said, "number", "number", pl.lit(str(day)), "number", may_be_sent)
+            pl.format(line, "number", "number", pl.lit(str(day)), "number", may_be_sent)
         )
         lines = pl.concat([everybody.to_series(), lines])
     size = -(-lines.len() // FILES)

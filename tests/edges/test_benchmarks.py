@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from atc_pipeline.journeys.resolution import load_portfolio
 from benchmarks import engine, history, learning, outcomes, population, rendering, smtp
+from benchmarks.decision import SQL
 from benchmarks.measured import TASKS, Size
 from benchmarks.population import World
 
@@ -29,18 +30,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return made
 
 
-def test_sql_and_engine_choose_alike(world: World) -> None:
-    """The baseline decides every customer of a first day as the engine does."""
-    assert TASKS["agree"](world, SIZE)["customers"] == SIZE.customers
+@pytest.mark.parametrize("kind", SQL)
+def test_sql_and_engine_choose_alike(world: World, kind: str) -> None:
+    """Each baseline decides every customer of a first day as the engine does."""
+    assert TASKS[f"{kind} agrees"](world, SIZE)["customers"] == SIZE.customers
 
 
-def test_a_disagreement_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", SQL)
+def test_a_disagreement_is_found(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the engine to choose by another prior, the comparison would not pass."""
     choose = engine.choose
     monkeypatch.setattr(engine, "choose", lambda where, of: choose(where, replace(of, policy=replace(of.policy, prior_propensity=0.5))))
 
     with pytest.raises(AssertionError, match="disagree"):
-        TASKS["agree"](world, SIZE)
+        TASKS[f"{kind} agrees"](world, SIZE)
 
 
 def test_the_smaller_population_begins_the_larger_one() -> None:

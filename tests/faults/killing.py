@@ -96,16 +96,19 @@ def leave_alone(folder: Path) -> Calm:
 
 
 def kill_often(folder: Path, calm: Calm, kills: int, seed: int, make: Callable[[Path, Receiver, Clock], World] = make_world) -> Seen:
-    """Run worlds day by day, killed so often in all, spread over the stages; compare each with the one that was left alone."""
+    """Run worlds day by day, killed so often in all, spread over the stages; compare each with the one that was left alone.
+
+    Moments depend on the machine: where no message was on its way in any of them, worlds are killed on, up to three times as often.
+    """
     chance = random.Random(seed)  # noqa: S311
     seen = Seen()
     began = time.monotonic()
-    while seen.kills < kills:
+    while seen.kills < kills or (not seen.stages["activation"].in_doubt and seen.kills < 3 * kills):
         with receiving() as (receiver, clock):
             world = make(folder / f"world-{seen.worlds}", receiver, clock)
             for day in DAYS:
                 clock.now = morning_after(day)
-                _run_killed(world, day, calm.reports[day], min(kills - seen.kills, chance.randint(1, MOST_PER_DAY)), seen, chance)
+                _run_killed(world, day, calm.reports[day], _next(kills - seen.kills, chance), seen, chance)
             world.collect()
             seen.differences += [f"world {seen.worlds}: {text}" for text in differences(world, calm.last)]
             seen.messages += len(world.effects())
@@ -114,6 +117,11 @@ def kill_often(folder: Path, calm: Calm, kills: int, seed: int, make: Callable[[
             seen.days += len(DAYS)
     seen.seconds = time.monotonic() - began
     return seen
+
+
+def _next(left: int, chance: random.Random) -> int:
+    most = chance.randint(1, MOST_PER_DAY)
+    return min(left, most) if left > 0 else most
 
 
 def _run_killed(world: World, day: date, calm: Report, kills: int, seen: Seen, chance: random.Random) -> None:
