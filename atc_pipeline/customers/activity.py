@@ -25,12 +25,16 @@ from atc_pipeline.rules.limits import require_fits
 from atc_pipeline.rules.numbers import MICRO
 from atc_pipeline.rules.ours import is_ours
 from atc_pipeline.rules.people import survivors, whose
+from atc_pipeline.tables.parts import in_parallel
 
 SUBSCRIBED, UNSUBSCRIBED = "Subscribed", "Unsubscribed"
 """Events that change consent, for the channel in their property ``channel`` (SPEC 3.2); ``bounces.SPAM`` withdraws it as well."""
 
 EVENTS_AT_ONCE = 1_000_000
 """Events rolled up at once, a shard of the customers each: decoded objects are several times their text."""
+
+SHARDS_AT_ONCE = 2
+"""While one of them reads documents, which Python does on one core, the other is grouped."""
 
 LARGEST_WEIGHT = 2**60
 """Micro-weights are summed in an Int64, and several such sums are added up."""
@@ -74,10 +78,11 @@ def roll_up(
             strangers = told_of.lazy().join(known, on="customer_id", how="anti").collect()
             keyed = keyed.join(strangers.lazy(), on="customer_id", how="anti")
     shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
-    parts = [
-        _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
-        for shard in range(shards)
-    ]
+
+    def of_shard(shard: int) -> tuple[pl.DataFrame, list[Counted]]:
+        return _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
+
+    parts = in_parallel(of_shard, range(shards), at_once=SHARDS_AT_ONCE)
     activity = (
         pl.concat([part for part, _ in parts])
         .with_columns(pl.lit(arrival).alias("date"))

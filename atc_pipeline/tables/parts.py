@@ -35,10 +35,10 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def in_parallel(work: Callable[[T], U], parts: Iterable[T]) -> list[U]:
-    """Do the work on each part, on all cores; results in the order of the parts."""
+def in_parallel(work: Callable[[T], U], parts: Iterable[T], *, at_once: int | None = None) -> list[U]:
+    """Do the work on each part, on all cores; results in the order of the parts. ``at_once``: no more than so many parts."""
     parts = list(parts)
     if len(parts) < 2:  # one part needs no thread
         return [work(part) for part in parts]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, at_once or len(parts))) as threads:
         return list(threads.map(work, parts))

@@ -171,21 +171,23 @@ def test_a_schema_failure_names_column_check_value_and_row(world: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("rows", "days", "lengths"),
+    ("files", "days", "lengths"),
     [
         pytest.param(31, 31, [4], id="all"),
         pytest.param(31, 3, [3, 1], id="not so many days"),
-        pytest.param(8, 31, [3, 1], id="not so many rows"),
-        pytest.param(1, 31, [1, 1, 1, 1], id="a day at least"),
+        pytest.param(2, 31, [3, 1], id="not so many bytes"),
+        pytest.param(0.5, 31, [1, 1, 1, 1], id="a day at least"),
     ],
 )
-def test_a_range_is_checked_in_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, days: int, lengths: list[int]) -> None:
-    """As many days together as there may be days, and rows; a day that was never written has none."""
-    monkeypatch.setattr(checks, "ROWS_AT_ONCE", rows)
-    monkeypatch.setattr(checks, "DAYS_AT_ONCE", days)
+def test_a_range_is_checked_in_stretches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: float, days: int, lengths: list[int]
+) -> None:
+    """As many days together as there may be days, and bytes; a day that was never written has none."""
     lake = Lake(root=str(tmp_path))
     for day in DAYS[1:]:
         lake.write("numbers", day, pl.DataFrame({"number": [1, 2, 3, 4]}))
+    monkeypatch.setattr(checks, "BYTES_AT_ONCE", files * lake.size("numbers", DAYS[1]))
+    monkeypatch.setattr(checks, "DAYS_AT_ONCE", days)
     assert [len(some) for some in stretches(lake, "numbers", DAYS)] == lengths
     assert [day for some in stretches(lake, "numbers", DAYS) for day in some] == DAYS
 
