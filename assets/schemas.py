@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 2_000_000
 
 
 def doubtful(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame | None:
-    """Return the rows that fail a check of the schema: None where there are none, all where the columns are others.
+    """Return the rows that fail a check of the schema: all where the columns are others, None where it is plain that none does.
 
     It holds few rows at a time, but where rows are not in the order of their key: then keys are compared each with each.
     """

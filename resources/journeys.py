@@ -126,8 +126,8 @@ class JourneysFile(dg.ConfigurableResource):
         except JourneysError:  # of an older grammar
             return
         problems = decided_otherwise(before, portfolio, datetime.now(ZoneInfo(portfolio.timezone)).date())
-        is_seen = self._versions.is_accepted(portfolio.fingerprint) or not self._has_decided()  # a plan is of days that were decided
-        if is_turned_on(before, portfolio) and not is_seen:
+        # A plan is of days that were decided: where there are none nobody can have looked.
+        if is_turned_on(before, portfolio) and not self._versions.is_accepted(portfolio.fingerprint) and self._has_decided():
             problems.append(
                 "field 'learning.use': nobody has looked at what live does by this very version: scores may have another scale against "
                 "policy.none. Read what `python -m atc_pipeline plan` says, and run it with --accept"

@@ -54,7 +54,7 @@ def main() -> int:
     print("1  The landing zone: the Complete Journey data as a shop's own tracking would have written it")
     landed = write_landing(home / "landing")
     print(f"   {landed.days_written} days written, {landed.days_found} already there")
-    print("2  The lineage, by dagster job execute; `make ui` in another terminal shows each day as soon as it is there")
+    print("2  The lineage, by dagster job execute; `make ui` in another terminal shows what is there already")
     for first, last in stretches():
         if not is_done(home, first, last) and not materialize(home, first, last):
             return 1

@@ -110,7 +110,7 @@ def _why_nothing(now: Portfolio, recorded: Sequence[Portfolio]) -> str | None:
         return "Nothing can be said: nothing is measured in money. Name measurement.money, or predictions."
     if not recorded:
         back = _window_days(now) + now.measurement.late_days
-        return f"Nothing can be said: of no day {back} days back is it known what came of it."
+        return f"Nothing can be said: what comes of a decision is known after {back} days, and none is that old."
     if all(portfolio.policy.explore <= 0 for portfolio in recorded):
         return "Nothing can be said: nothing was drawn by chance (policy.explore was 0)."
     return None
