@@ -72,6 +72,18 @@ def summed(counts: Iterable[Counted], day: date) -> pl.DataFrame:
     return pl.DataFrame(records, schema=FEATURE_COVERAGE.schema, orient="row")
 
 
+def gathered(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return ``FEATURE_COVERAGE`` of a day, of that of each shard of the customers: as ``summed``, of all their counts."""
+    sample = ["sample_message_id", "sample"]
+    return (
+        pl.concat(parts)
+        .group_by("date", *FEATURE_COVERAGE.key)
+        .agg(pl.col("events", "matched", "read", "skipped").sum(), *(pl.col(name).sort_by(sample, nulls_last=True).first() for name in sample))
+        .select(*FEATURE_COVERAGE.schema)
+        .sort(FEATURE_COVERAGE.key)
+    )
+
+
 def parts(coverage: pl.LazyFrame) -> pl.LazyFrame:
     """One row per day, feature and part: what was found of it in all its events."""
     same = pl.col("matched", "read", "skipped", "sample", "sample_message_id").first()

@@ -7,9 +7,11 @@ What belongs here: traits, interests, intents, engagement, consent, habits. What
 predictions (``purchases``).
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 
 from atc_pipeline.customers import addresses, consent, hours, remembered
@@ -166,7 +168,8 @@ def update_again(
     ``yesterday``: the profiles of the day before, where these features were made again already.
     """
     narrowed = only(portfolio, features)
-    part = rank_population(update_profiles(yesterday, activity, narrowed, today=today, absorbed=absorbed), narrowed)
+    made = update_profiles(yesterday, activity, narrowed, today=today, absorbed=absorbed).collect()
+    part = ranked(made, rank_values([count_values(made, narrowed)]), narrowed).lazy()
     # What is not defined any more is null, as on a day that is made whole; predictions are made later in the day, all of them.
     sections = {"channels", "addresses", "interests", "intents"}
     sections |= {"engagement"} if narrowed.engagement or not portfolio.engagement else set()
@@ -202,16 +205,42 @@ def purchases(profiles: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def rank_population(profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.LazyFrame:
-    """Fill in the percentiles: customers with a value <= mine / customers with a value, over the whole population.
+def count_values(profiles: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """One row per column ``of`` the profiles that is ranked, and ``value``: how many have it, ``n``."""
+    counts = [pl.DataFrame(schema=_VALUES)]
+    for of in dict.fromkeys(_ranked_by(portfolio).values()):
+        runs = (profiles[of].drop_nulls().cast(pl.Float64) + 0.0).sort().rle().struct.unnest()
+        counts.append(runs.select(pl.lit(of).alias("of"), "value", n=pl.col("len").cast(pl.Int64)))
+    return pl.concat(counts)
 
-    The one step of a profile that needs all customers at once.
+
+def rank_values(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One row per column ``of`` profiles and ``value``, sorted: the ``percentile`` of who has it, in the whole population (SPEC 3).
+
+    Customers with a value <= mine / customers with a value. The one step of a profile that needs all customers at once; ``counts``:
+    those of all shards.
     """
-    return profiles.with_columns(
-        quotient(pl.col(trait.property).rank("max"), pl.col(trait.property).count()).cast(pl.Float64).alias(trait.id)
-        for trait in portfolio.traits
-        if trait.kind == "percentile" and trait.property is not None
-    )
+    together = counts[0] if len(counts) == 1 else pl.concat(counts).group_by("of", "value").agg(pl.col("n").sum()).sort("of", "value")
+    return together.select("of", "value", percentile=quotient(pl.col("n").cum_sum().over("of"), pl.col("n").sum().over("of")).cast(pl.Float64))
+
+
+def ranked(profiles: pl.DataFrame, percentiles: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+    """Fill in the percentiles, of ``rank_values``."""
+    columns = []
+    for trait, of in _ranked_by(portfolio).items():
+        known = percentiles.filter(pl.col("of") == of)
+        mine = profiles[of].cast(pl.Float64)
+        place = pl.Series(np.searchsorted(known["value"].to_numpy(), mine.fill_null(math.nan).to_numpy()), dtype=pl.UInt32)
+        columns.append(known["percentile"].gather(pl.select(pl.when(mine.is_not_null()).then(place)).to_series()).alias(trait))
+    return profiles.with_columns(columns)
+
+
+_VALUES = {"of": pl.String(), "value": pl.Float64(), "n": pl.Int64()}
+
+
+def _ranked_by(portfolio: Portfolio) -> dict[str, str]:
+    """Return what each percentile ranks."""
+    return {trait.id: trait.property for trait in portfolio.traits if trait.kind == "percentile" and trait.property is not None}
 
 
 def _coming(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:

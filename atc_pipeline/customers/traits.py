@@ -102,7 +102,7 @@ KINDS: Mapping[str, Memory] = {
     ),
     "percentile": Memory(
         lambda _id, _dtype: (),
-        lambda _id, _today: pl.lit(None),  # needs everybody: profiles.rank_population
+        lambda _id, _today: pl.lit(None),  # needs everybody: profiles.ranked
     ),
     "profile": Memory(
         lambda id_, dtype: (Accumulator(id_, "latest", dtype),),

@@ -10,12 +10,15 @@ import polars as pl
 
 from atc_pipeline.customers import features, metrics, remembered
 from atc_pipeline.customers.activity import Rollup, roll_up, roll_up_again
+from atc_pipeline.customers.coverage import gathered
 from atc_pipeline.customers.profiles import (
     STATE,
     built_in,
+    count_values,
     lookback_days,
     purchases,
-    rank_population,
+    rank_values,
+    ranked,
     rollup_columns,
     state_schema,
     table_schema,
@@ -57,6 +60,15 @@ class Activity:
             rolled = roll_up(events, self.portfolio, arrival=day, absorbed=merged, known=known)
         return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
 
+    @property
+    def is_by_shard(self) -> bool:
+        """Whether whole days are made."""
+        return not self.only_changed
+
+    def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
+        """Add up ``feature_coverage``."""
+        return gathered(parts) if table == "feature_coverage" else None
+
     def is_behind(self, day: date) -> bool:
         """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
         return bool(self.definitions.changed("customer_activity", day))
@@ -84,6 +96,14 @@ class Metrics:
         known = people.select("customer_id")
         return {"customer_metrics": metrics.measure(events, self.portfolio, arrival=day, absorbed=absorbed(people), known=known)}
 
+    @property
+    def is_by_shard(self) -> bool:
+        """Whether whole days are made."""
+        return not self.only_changed
+
+    def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> None:
+        """Gather nothing: its table is by customer."""
+
     def is_behind(self, day: date) -> bool:
         """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
         return bool(self.behind(day))
@@ -109,23 +129,78 @@ class Profiles:
 
     def make(self, day: date) -> Tables:
         """Return ``customer_profiles`` and ``purchase_models``; with ``only_changed`` nothing where nothing has changed."""
-        if self.only_changed and not self.is_behind(day) and self.definitions.agrees("customer_profiles", day):
+        if self.only_changed:
+            return self._again(day)
+        half, values = self.begin(day, self.before(day))
+        return self.finish(day, half, self.combine(day, [values]))
+
+    def before(self, day: date) -> pl.DataFrame:
+        """Return the models of purchases to predict with, which are fitted to everybody; without predictions, that there are none."""
+        if self.portfolio.predictions is None:
+            return model_for_day(None, None, None, today=day)
+        yesterday = self._yesterday(day)
+        before = yesterday_of(self.store, "purchase_models", day, self.portfolio.starts_on)
+        bought = None if yesterday is None else purchases(yesterday)
+        return model_for_day(bought, None if before is None else before.collect(), self.portfolio.predictions, today=day)
+
+    def begin(self, day: date, known: pl.DataFrame) -> tuple[tuple[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
+        """Return the profiles but for what needs everybody, with the models ``known``; and how often each value is there to be ranked."""
+        self._require(day)
+        updated = update_profiles(
+            self._yesterday(day), self.activity.until(day), self.portfolio, today=day, absorbed=self._merged(day)
+        ).collect()
+        return (updated, known), count_values(updated, self.portfolio)
+
+    def combine(self, day: date, summaries: Sequence[pl.DataFrame]) -> pl.DataFrame:  # noqa: ARG002  # it is the same every day
+        """Rank the values of everybody."""
+        return rank_values(summaries)
+
+    def finish(self, day: date, half: tuple[pl.DataFrame, pl.DataFrame], small: pl.DataFrame) -> Tables:
+        """Return ``customer_profiles`` and ``purchase_models``."""
+        updated, models = half
+        return {"customer_profiles": self._predicted(day, ranked(updated, small, self.portfolio), models), "purchase_models": models}
+
+    @property
+    def is_by_shard(self) -> bool:
+        """Whether whole days are made."""
+        return not self.only_changed
+
+    def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
+        """Return the models, which are the same everywhere."""
+        return parts[0] if table == "purchase_models" else None
+
+    def agree(self, made_by: Sequence[Mapping[str, str] | None]) -> Mapping[str, str] | None:
+        """Return what all say."""
+        return made_by[0]
+
+    def _again(self, day: date) -> Tables:
+        """Make again what was defined anew."""
+        if not self.is_behind(day) and self.definitions.agrees("customer_profiles", day):
             return {}
+        self._require(day)
+        features_again = [*self.definitions.changed("customer_profiles", day), *self._built_in_since(day)]
+        kept, activity, yesterday = self.store.lazy("customer_profiles", day), self.activity.until(day), self._yesterday(day)
+        merged = self._merged(day)
+        profiles = update_again(kept, yesterday, activity, self.portfolio, features_again, today=day, absorbed=merged).collect()
+        if self.portfolio.predictions is None or "predictions" in features_again:
+            models = self.before(day)
+            return {"customer_profiles": self._predicted(day, profiles, models), "purchase_models": models}
+        return {"customer_profiles": profiles, "purchase_models": self.store.lazy("purchase_models", day).collect()}
+
+    def _require(self, day: date) -> None:
+        """Raise OutdatedDayError where a day that is read was made by other definitions."""
         self.definitions.require_window("customer_activity", day, self.activity.days_before)
         if day > self.portfolio.starts_on:
             self.definitions.require("customer_profiles", [day - timedelta(days=1)])
-        again = [*self.definitions.changed("customer_profiles", day), *self._built_in_since(day)] if self.only_changed else None
-        activity, yesterday = self.activity.until(day), self._yesterday(day)
-        profiles = self._profiles(day, activity, yesterday, again)
+
+    def _merged(self, day: date) -> pl.LazyFrame:
+        return absorbed(self.store.lazy("identity_map", day), since=day - timedelta(days=self.activity.days_before))
+
+    def _predicted(self, day: date, profiles: pl.DataFrame, models: pl.DataFrame) -> pl.DataFrame:
         if self.portfolio.predictions is None:
-            return {"customer_profiles": profiles, "purchase_models": model_for_day(None, None, None, today=day)}
-        if again is not None and "predictions" not in again:
-            return {"customer_profiles": profiles, "purchase_models": self.store.lazy("purchase_models", day).collect()}
-        before = yesterday_of(self.store, "purchase_models", day, self.portfolio.starts_on)
-        bought = None if yesterday is None else purchases(yesterday)
-        models = model_for_day(bought, None if before is None else before.collect(), self.portfolio.predictions, today=day)
+            return profiles
         expected = predict(purchases(profiles.lazy()), models, today=day, horizon_days=self.portfolio.predictions.horizon_days)
-        return {"customer_profiles": profiles.with_columns(expected.select(PREDICTED).collect()), "purchase_models": models}
+        return profiles.with_columns(expected.select(PREDICTED).collect())
 
     def is_behind(self, day: date) -> bool:
         """Return whether something of the day is new or defined anew since it was made. Raises OutdatedDayError."""
@@ -146,15 +221,6 @@ class Profiles:
             return None
         before, state = day - timedelta(days=1), {STATE: pl.Struct(state_schema(self.portfolio))}
         return with_columns(self.store, "customer_profiles", before, state, self.portfolio.starts_on)
-
-    def _profiles(self, day: date, activity: pl.LazyFrame, yesterday: pl.LazyFrame | None, again: Sequence[str] | None) -> pl.DataFrame:
-        """Make the day's profiles; ``again``: only these features, the rest is as it was."""
-        merged = absorbed(self.store.lazy("identity_map", day), since=day - timedelta(days=self.activity.days_before))
-        if again is None:
-            updated = update_profiles(yesterday, activity, self.portfolio, today=day, absorbed=merged)
-            return rank_population(updated, self.portfolio).collect()
-        kept = self.store.lazy("customer_profiles", day)
-        return update_again(kept, yesterday, activity, self.portfolio, again, today=day, absorbed=merged).collect()
 
 
 class Memberships:
@@ -191,6 +257,14 @@ class Memberships:
             members = pl.concat([kept, members]).sort("segment_id", "customer_id")
             self.made_by = self.spells.recorded(day) | {name: self.made_by[name] for name in only}
         return {"micro_segment_memberships": members}
+
+    @property
+    def is_by_shard(self) -> bool:
+        """Whether whole days are made."""
+        return not self.only_changed
+
+    def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> None:
+        """Gather nothing: its table is by customer."""
 
 
 def profiles_of(store: Store, portfolio: Portfolio, day: date, columns: Iterable[str]) -> pl.LazyFrame:

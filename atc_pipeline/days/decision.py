@@ -3,7 +3,8 @@
 What belongs here: what a day of each reads, goals and memory of the days before among it. What does not: any rule (``decision``).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
@@ -16,11 +17,11 @@ from atc_pipeline.customers.segments import definitions as segment_definitions
 from atc_pipeline.days.customers import profiles_of
 from atc_pipeline.days.entries import Entries, Versions
 from atc_pipeline.days.learning import Learning
-from atc_pipeline.days.maturing import Maturing
+from atc_pipeline.days.maturing import OPEN_SINCE, Maturing
 from atc_pipeline.days.measured import Measured
 from atc_pipeline.days.rolling import Rolling
 from atc_pipeline.days.spells import Spells
-from atc_pipeline.decision.decide import SHARD, columns_needed, decide
+from atc_pipeline.decision.decide import SHARD, Contested, Granted, columns_needed, contest, grant, settle
 from atc_pipeline.decision.memory import (
     KEPT_LATER,
     cap_days,
@@ -35,10 +36,12 @@ from atc_pipeline.decision.memory import (
     recall_starts,
 )
 from atc_pipeline.decision.queues import definitions, queue_customers
+from atc_pipeline.decision.records import funnel_of
 from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS, JOURNEY_STATE
 from atc_pipeline.identity.map import absorbed, arms
 from atc_pipeline.journeys.portfolio import Portfolio
-from atc_pipeline.learning.shares import rows_of
+from atc_pipeline.learning.model import GoalModel
+from atc_pipeline.learning.shares import InForce, rows_of
 from atc_pipeline.learning.tables import GOAL_MODELS
 from atc_pipeline.rules.people import survivors
 from atc_pipeline.tables.store import Store, Tables, with_columns, yesterday_of
@@ -103,6 +106,14 @@ class Queues:
             self.made_by = self.spells.recorded(day) | {name: self.made_by[name] for name in named}
         return {"journey_queues": queues}
 
+    @property
+    def is_by_shard(self) -> bool:
+        """Whether whole days are made."""
+        return not self.only and not self.only_changed
+
+    def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> None:
+        """Gather nothing: its table is by customer."""
+
 
 class Decision:
     """Advances, gates, scores and chooses, each day on the memory of the day before."""
@@ -135,13 +146,21 @@ class Decision:
 
         Measured, also ``journey_entries``, ``entry_profiles``, ``journey_outcomes``, ``long_outcomes`` and ``goal_models``.
         """
+        half, wishes = self.begin(day, self.before(day))
+        return self.finish(day, half, self.combine(day, [wishes]))
+
+    def before(self, day: date) -> "Learned":
+        """Return what is known of goals, which is learned of everybody."""
+        return Learned(self.learning.model(day), self.learning.shares(day))
+
+    def begin(self, day: date, known: "Learned") -> tuple["Half", "Wishes"]:
+        """Find what customers wish; return it, and what the limited places are given out by."""
         identity_map = self.store.lazy("identity_map", day)
         state = memory_of(self.store, self.portfolio, day)
-        model = self.learning.model(day)
-        learned, in_force = self.learning.probabilities(model), self.learning.shares(day)
+        learned = self.learning.probabilities(known.model)
         # Products are made in threads of ours: those of BLAS beside them would wait for each other.
         with threadpool_limits(None if learned is None else 1):
-            decided = decide(
+            contested = contest(
                 self.store.lazy("journey_queues", day),
                 profiles_of(self.store, self.portfolio, day, columns_needed(self.portfolio, learned)),
                 state,
@@ -152,9 +171,20 @@ class Decision:
                 absorbed=absorbed(identity_map),
                 arms=arms(identity_map),
                 probabilities=learned,
-                shares={id_: of.shares for id_, of in in_force.items()},
                 shard=self.shard,
             )
+        return Half(contested, known), Wishes(contested.wishes(self.portfolio), contested.taken(self.portfolio))
+
+    def combine(self, day: date, summaries: Sequence["Wishes"]) -> Granted:  # noqa: ARG002  # it is the same every day
+        """Give out the limited places."""
+        wishes, taken = pl.concat(part.wishes for part in summaries), pl.concat(part.taken for part in summaries)
+        return grant(wishes, taken, self.portfolio)
+
+    def finish(self, day: date, half: "Half", small: Granted) -> Tables:
+        """Return what ``make`` does."""
+        in_force, learned = half.known.in_force, self.learning.probabilities(half.known.model)
+        with threadpool_limits(None if learned is None else 1):
+            decided = settle(half.contested, small, self.portfolio, {id_: of.shares for id_, of in in_force.items()})
         tables: dict[str, pl.DataFrame | pl.LazyFrame] = {
             "scored_candidates": decided.candidates,
             "journey_state": decided.state,
@@ -165,10 +195,47 @@ class Decision:
             written = self.entries.of(day, decided.assignments, decided.state, learned, in_force)
             entries = written["journey_entries"]
             tables |= {**written, **self.maturing.of(day, entries, decided.state, decided.assignments)}
-            known = model.rows(self.portfolio, day) if learned else pl.DataFrame(schema=GOAL_MODELS.schema)
-            tables |= {"goal_models": pl.concat([known, rows_of(in_force, day)])}
+            rows = half.known.model.rows(self.portfolio, day) if learned else pl.DataFrame(schema=GOAL_MODELS.schema)
+            tables |= {"goal_models": pl.concat([rows, rows_of(in_force, day)])}
             self.made_by = {**self.made_by, **self.maturing.made_by}
         return tables
+
+    is_by_shard = True
+
+    def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
+        """Add ``journey_funnel`` up; what is known of goals is the same everywhere."""
+        if table == "journey_funnel":
+            return funnel_of(parts)
+        return parts[0] if table == "goal_models" else None
+
+    def agree(self, made_by: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+        """Return what the day says: an entry is open as long as it is in any of the shards."""
+        first = min((says[OPEN_SINCE] for says in made_by if OPEN_SINCE in says), default=None)
+        return {**made_by[0], **({} if first is None else {OPEN_SINCE: first})}
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What is known of goals on a day: of everybody's, and of the variants of journeys."""
+
+    model: GoalModel
+    in_force: Mapping[str, InForce]
+
+
+@dataclass(frozen=True, eq=False)
+class Wishes:
+    """What limited places are given out by: ``decide.Contested.wishes`` and ``taken``."""
+
+    wishes: pl.DataFrame
+    taken: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """A decision but for who holds the limited places."""
+
+    contested: Contested
+    known: Learned
 
 
 class Goals:

@@ -227,7 +227,10 @@ _AS_THEY_ARE = ("mandatory", "priority", "propensity", "baseline")
 
 
 def funnel(done: Sequence[Done], limited: pl.DataFrame, catalogue: Catalogue, today: date) -> pl.DataFrame:
-    """One row per journey of the portfolio: how many wanted it, where they were lost, how many got it, and what one place is worth."""
+    """One row per journey of the portfolio: how many wanted it, where they were lost, how many got it, and what one place is worth.
+
+    ``limited``: the ``places`` and the ``price`` of journeys with such places, by ``journey_id``.
+    """
     journeys, rulings = catalogue.facts.height, len(RULINGS)
     counts = np.zeros((journeys, rulings), dtype=np.int64)
     more = {name: np.zeros(journeys, dtype=np.int64) for name in ("queued", "carried", "started", "wanted")}
@@ -244,11 +247,18 @@ def funnel(done: Sequence[Done], limited: pl.DataFrame, catalogue: Catalogue, to
         }.items():
             more[name] += np.bincount(journey[rows], minlength=journeys)
     table = pl.DataFrame({"journey_id": catalogue.journey_ids, **dict(zip(RULINGS, counts.T, strict=True)), **more})
-    places = limited.select("places", "price", journey_id=catalogue.journey_ids.gather(limited["journey"]))
     return (
         table.filter(catalogue.facts["is_known"])
-        .join(places, on="journey_id", how="left", maintain_order="left")
+        .join(limited, on="journey_id", how="left", maintain_order="left")
         .with_columns(pl.lit(today).alias("date"))
         .select(*JOURNEY_FUNNEL.schema)
         .cast(JOURNEY_FUNNEL.schema)
     )
+
+
+def funnel_of(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up the funnels of a day's shards: of the places, which are everybody's, each says the same."""
+    same = ["places", "price"]
+    names = [name for name in JOURNEY_FUNNEL.schema if name not in ("date", *JOURNEY_FUNNEL.key, *same)]
+    summed = pl.concat(parts).group_by("date", *JOURNEY_FUNNEL.key).agg(pl.col(names).sum(), pl.col(same).first())
+    return summed.select(*JOURNEY_FUNNEL.schema).sort(JOURNEY_FUNNEL.key)

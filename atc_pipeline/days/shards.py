@@ -1,0 +1,147 @@
+"""One shard of the customers as a store of its own: a step makes a day of it as it makes a day of everybody.
+
+What is read of a day is what belongs to those who are in the shard *now*: somebody who turned out to be another customer since is read
+under the old name, and not where that name lay. So a merge moves rows between shards without anything being written again.
+
+What belongs here: which rows are whose. What does not: how a step is made of shards (``days.step``), where that is done
+(``resources.runners``), and files (``resources.storage.lake``).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol
+
+import polars as pl
+
+from atc_pipeline.identity.map import absorbed
+from atc_pipeline.rules.people import whose
+from atc_pipeline.rules.shards import shard_of
+from atc_pipeline.tables.store import Store, WrittenBy
+
+CUSTOMER, EVENTS, MAP = "customer_id", "raw_events", "identity_map"
+
+
+class Parted(Store, Protocol):
+    """A store of which days may lie in parts, one for each shard that they were made of."""
+
+    def part(self, table: str, day: date, number: int, shards: int) -> pl.LazyFrame | None:
+        """Read the part of one of so many shards; None where the day was made of another number of them."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A store with the rows of some customers, of what the whole has: those who are in the shard ``number`` on the day ``today``.
+
+    It is only read. Tables that are of nobody in particular are there as a whole. ``blocked``: as of ``identity.blocked``.
+    """
+
+    whole: Parted
+    number: int
+    shards: int
+    today: date
+    blocked: Sequence[str] = ()
+    _moved: dict[date | None, tuple[pl.Series, pl.Series]] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Return where it is, for messages."""
+        return self.whole.place
+
+    def days(self, table: str) -> list[date]:
+        """Return the days written, in order."""
+        return self.whole.days(table)
+
+    def has(self, table: str, day: date) -> bool:
+        """Return whether the day was written."""
+        return self.whole.has(table, day)
+
+    def size(self, table: str, day: date) -> int:
+        """Return about how many bytes a day of these customers takes."""
+        return self.whole.size(table, day) // self.shards
+
+    def definitions(self, table: str, day: date) -> dict[str, str]:
+        """Return what a day's columns were made by."""
+        return self.whole.definitions(table, day)
+
+    def written_by(self, table: str, day: date) -> WrittenBy:
+        """Return which portfolio and which code wrote a day."""
+        return self.whole.written_by(table, day)
+
+    def note_read(self, table: str, days: Iterable[date]) -> None:
+        """Count days as read that are held in memory from days before."""
+        self.whole.note_read(table, days)
+
+    def write(
+        self,
+        table: str,
+        day: date,
+        frame: pl.DataFrame | pl.LazyFrame,
+        definitions: Mapping[str, str] | None = None,
+        portfolio: str | None = None,
+    ) -> None:
+        """Refuse: a day is written as a whole, once all its shards are there."""
+        raise NotImplementedError
+
+    def lazy(self, table: str, day: date) -> pl.LazyFrame:
+        """Read what a day of a table has of these customers. Raises MissingDayError like the whole."""
+        everybody = self.whole.lazy(table, day)
+        names = self._names(table, everybody)
+        if names is None:
+            return everybody
+        own = None if day > self.today else self.whole.part(table, day, self.number, self.shards)
+        if own is not None and day == self.today:
+            return own
+        gone, come = self._moved_since(None if table == EVENTS else day)
+        is_own = shard_of(names, self.shards) == self.number
+        if gone.len():
+            is_own &= ~_among(names, gone)
+        if own is None:
+            return everybody.filter(is_own | _among(names, come) if come.len() else is_own)
+        stayed = own.filter(~_among(names, gone)) if gone.len() else own
+        if not come.len():
+            return stayed
+        others = (self.whole.part(table, day, number, self.shards) for number in range(self.shards) if number != self.number)
+        return pl.concat([stayed, *(rows.filter(_among(names, come)) for rows in others if rows is not None)])
+
+    def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
+        """Read what those of the days that were written have of these customers; None if none was."""
+        there = sorted(day for day in set(days) if self.has(table, day))
+        if not there:
+            return None
+        columns = self.lazy(table, there[-1]).collect_schema()
+        frames = []
+        for day in there:
+            rows = self.lazy(table, day)
+            lacking = columns.keys() - set(rows.collect_schema()) if may_lack else ()
+            frames.append(rows.with_columns(pl.lit(None, columns[name]).alias(name) for name in lacking).select(*columns))
+        return pl.concat(frames)
+
+    def _names(self, table: str, rows: pl.LazyFrame) -> pl.Expr | None:
+        """Return whose a row of the table is, as it was known on the day; None for tables that are of nobody in particular."""
+        if table == EVENTS:
+            return whose(self.blocked)
+        return pl.col(CUSTOMER) if CUSTOMER in rows.collect_schema() else None
+
+    def _moved_since(self, day: date | None) -> tuple[pl.Series, pl.Series]:
+        """Return the names that are in another shard now than by themselves, and the names of other shards that are in this one now.
+
+        ``day``: only those who changed after it; None: ever.
+        """
+        if day is not None and day >= self.today:
+            return _NOBODY, _NOBODY
+        if day not in self._moved:
+            people = self.whole.lazy(MAP, self.today)
+            changed = absorbed(people if day is None else people.filter(pl.col("valid_from") > day))
+            lay, lies = shard_of("absorbed", self.shards) == self.number, shard_of(CUSTOMER, self.shards) == self.number
+            moved = changed.filter(lay != lies).select("absorbed", is_gone=lay).collect()
+            gone = moved.filter("is_gone")["absorbed"]
+            self._moved[day] = gone, moved.filter(~pl.col("is_gone"))["absorbed"]
+        return self._moved[day]
+
+
+_NOBODY = pl.Series(dtype=pl.String)
+
+
+def _among(names: pl.Expr, some: pl.Series) -> pl.Expr:
+    return names.is_in(some.implode()).fill_null(value=False)
