@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import dagster as dg
 import polars as pl
 
-from assets.shown.facts import Facts, facts_of
+from assets.shown.facts import Facts, facts_of, of_shards
 from atc_pipeline.days.features import OutdatedDayError
-from atc_pipeline.days.step import Step
+from atc_pipeline.days.step import ByShard, Step
 from atc_pipeline.escaping import plain
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError
+from resources.runners import Shards
 from resources.storage.files import refusal
 from resources.storage.history import keep_open
 from resources.storage.lake import Lake, UnwritableError
@@ -76,11 +77,13 @@ def each_day(
     landed: Callable[[date], str] | None = None,
     *,
     days: Sequence[date] | None = None,
+    by_shard: Shards | None = None,
 ) -> None:
     """Make and write each day's tables in order, with what their columns are made by, and note what they were made from.
 
     When a day fails, the days before it are recorded as materialized, so that a backfill resumes from the one that failed.
-    ``landed``: the signature of the landing zone's day, where that is read. ``days``: others than the run's.
+    ``landed``: the signature of the landing zone's day, where that is read. ``days``: others than the run's. ``by_shard``: what makes
+    them shard by shard, where they may be.
     """
     if (slower := keep_open(context.instance)) is not None:
         context.log.warning(slower)
@@ -91,14 +94,12 @@ def each_day(
     for number, day in enumerate(days, start=1):
         try:
             signature = landed(day) if landed else None  # before reading: what comes meanwhile is news
-            with lake.watched() as read:
-                tables = step.make(day)
-            facts = {table: _write(lake, step, table, day, frame) for table, frame in tables.items()}
-            if not tables:
+            facts, read = _make(lake, step, day, by_shard)
+            if not facts:
                 continue
             before = day - timedelta(days=1)
-            own = {table: lake.version(table, before) if (table, before) in read else None for table in tables}
-            read -= {(table, day) for table in tables}  # rows that stayed: the day does not stand on itself
+            own = {table: lake.version(table, before) if (table, before) in read else None for table in facts}
+            read -= {(table, day) for table in facts}  # rows that stayed: the day does not stand on itself
             origins.note(day, own, read, signature, DEDUPLICATION_DAYS)
         except Exception as problem:
             for table, done in finished:
@@ -137,6 +138,16 @@ def made(context: dg.AssetExecutionContext, tables: Iterable[str]) -> Iterator[d
 def chosen(context: dg.AssetExecutionContext) -> set[str]:
     """Return which of the tables that a step makes were asked for: only of these can more be told than that they were made."""
     return {key.to_user_string() for key in context.selected_asset_keys}
+
+
+def _make(lake: Lake, step: Step, day: date, by_shard: Shards | None) -> tuple[dict[str, Facts], set[tuple[str, date]]]:
+    """Make and write a day; return what is shown of each table, and which days of what were read."""
+    if by_shard is not None and isinstance(step, ByShard) and step.is_by_shard:
+        made = by_shard.make(lake, day)
+        return {table: of_shards(rows) for table, rows in made.rows.items()}, set(made.read)
+    with lake.watched() as read:
+        tables = step.make(day)
+    return {table: _write(lake, step, table, day, frame) for table, frame in tables.items()}, read
 
 
 def _write(lake: Lake, step: Step, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> Facts:

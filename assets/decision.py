@@ -1,6 +1,7 @@
 """The decision of the day: who queues for what; options scored and ruled, memory updated, one answer per customer."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 
@@ -11,6 +12,7 @@ from atc_pipeline.decision.tables import JOURNEY_ASSIGNMENTS
 from atc_pipeline.escaping import plain
 from resources.delivery.ledger import Ledger, LedgerError
 from resources.journeys import JourneysFile
+from resources.runners import Runner
 from resources.storage.lake import Lake
 
 DECIDED = (
@@ -32,15 +34,18 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
     """Build ``journey_queues``, and the tables of the decision: one step, because each day needs the last."""
 
     @dg.asset(**daily(partitions, "decisions", after(["customer_profiles", "micro_segment_memberships", "identity_map"])))
-    def journey_queues(context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile) -> dg.MaterializeResult:
+    def journey_queues(
+        context: dg.AssetExecutionContext, config: QueueConfig, lake: Lake, journeys: JourneysFile, runner: Runner
+    ) -> dg.MaterializeResult:
         """Configured with names of journeys, a run builds only their queues again."""
         try:
-            queues = Queues(lake, journeys.load(), config.journeys, only_changed=config.only_changed)
+            make = partial(Queues, portfolio=journeys.load(), only=config.journeys, only_changed=config.only_changed)
+            queues = make(lake)
         except UnknownJourneyError as problem:
             raise dg.Failure(f"config journeys: {plain(str(problem))} not in {journeys.path} (or a draft)", allow_retries=False) from None
         days = days_of(context)
         new = WhatIsNew(journeys, lake, days, is_told=config.only_changed)
-        each_day(context, lake, queues)
+        each_day(context, lake, queues, by_shard=runner.by_shard(make))
         context.add_asset_metadata(new.facts(), asset_key="journey_queues", partition_key=str(days[-1]))
         return dg.MaterializeResult()
 
@@ -75,13 +80,16 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
         ],
         **together(partitions),
     )
-    def decided(context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
+    def decided(
+        context: dg.AssetExecutionContext, lake: Lake, journeys: JourneysFile, ledger: Ledger, runner: Runner
+    ) -> Iterator[dg.MaterializeResult]:
         """Advance, gate, score and choose, day by day in order; what was delivered already stands."""
         try:
             delivered = ledger.decisions(days_of(context), JOURNEY_ASSIGNMENTS.schema)
         except LedgerError as problem:
             raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
-        each_day(context, lake, Decision(lake, journeys.load(), delivered, versions=journeys.find))
+        make = partial(Decision, portfolio=journeys.load(), delivered=delivered, versions=journeys.find)
+        each_day(context, lake, make(lake), by_shard=runner.by_shard(make))
         yield from made(context, DECIDED)
 
     return [journey_queues, decided]

@@ -39,6 +39,7 @@ from resources.delivery.ledger import Ledger, WrongLedgerError
 from resources.destinations.connected import Destinations
 from resources.erasure.tombstones import Tombstones
 from resources.journeys import JourneysFile
+from resources.runners import Runner, WrongRunnerError
 from resources.storage.home import WrongHomeError, home_of
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
@@ -76,6 +77,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
     add_journeys = additions.add_journeys()
     daily_job = jobs[0]
     check_setting(environment)
+    runner = Runner.from_environment(environment)
     return dg.Definitions(
         assets=with_tables(assets, portfolio),
         asset_checks=[*all_checks(portfolio), additions.file_is_valid(), freshness.freshness_check()],
@@ -100,6 +102,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
             "destinations": Destinations.from_environment(home, environment),
             "ledger": Ledger.from_environment(home, environment),
             "tombstones": Tombstones(home=home),
+            "runner": runner,
         }
         | resources,
     )
@@ -108,7 +111,7 @@ def build_definitions(environment: Mapping[str, str], **resources: object) -> dg
 def _of_this_process() -> dg.Definitions:
     try:
         return build_definitions(os.environ)
-    except (JourneysError, WrongHomeError, WrongLedgerError):
+    except (JourneysError, WrongHomeError, WrongLedgerError, WrongRunnerError):
         sys.tracebacklimit = 0  # the message names the file and the line, or the setting, that are wrong: no line of ours is
         raise
 

@@ -42,6 +42,12 @@ def facts_of(table: str, frame: pl.DataFrame, yesterday: pl.LazyFrame | None = N
     return {"dagster/row_count": frame.height, **facts}
 
 
+def of_shards(rows: Sequence[int]) -> Facts:
+    """Describe a day that was made by shard, and of which nobody has all rows: how many there are, and how evenly they lie."""
+    counts = {"dagster/row_count": sum(rows)}
+    return counts if len(rows) == 1 else counts | {"shards": len(rows), "smallest_shard": min(rows), "largest_shard": max(rows)}
+
+
 @dataclass(frozen=True)
 class Bar:
     """A cell that is drawn: a bar so many blocks long."""

@@ -78,7 +78,10 @@ def gathered(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return (
         pl.concat(parts)
         .group_by("date", *FEATURE_COVERAGE.key)
-        .agg(pl.col("events", "matched", "read", "skipped").sum(), *(pl.col(name).sort_by(sample, nulls_last=True).first() for name in sample))
+        .agg(
+            pl.col("events", "matched", "read", "skipped").sum(),
+            *(pl.col(name).sort_by(sample, nulls_last=True).first() for name in sample),
+        )
         .select(*FEATURE_COVERAGE.schema)
         .sort(FEATURE_COVERAGE.key)
     )

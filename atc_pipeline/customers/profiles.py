@@ -221,7 +221,9 @@ def rank_values(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     those of all shards.
     """
     together = counts[0] if len(counts) == 1 else pl.concat(counts).group_by("of", "value").agg(pl.col("n").sum()).sort("of", "value")
-    return together.select("of", "value", percentile=quotient(pl.col("n").cum_sum().over("of"), pl.col("n").sum().over("of")).cast(pl.Float64))
+    return together.select(
+        "of", "value", percentile=quotient(pl.col("n").cum_sum().over("of"), pl.col("n").sum().over("of")).cast(pl.Float64)
+    )
 
 
 def ranked(profiles: pl.DataFrame, percentiles: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:

@@ -3,8 +3,9 @@
 What belongs here: the order of the steps. What does not: any step of its own, and sending, which cannot be done again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 
 import polars as pl
 
@@ -33,22 +34,24 @@ class Course:
         """
         self.store = store
         self.ingestion = events.Ingestion(store, portfolio, landed)
-        self.steps: Mapping[str, Step] = {
-            "ingest": self.ingestion,
-            "identities": identity.Identities(store, portfolio),
-            "roll up": customers.Activity(store, portfolio),
-            "metrics": customers.Metrics(store, portfolio),
-            "profiles": customers.Profiles(store, portfolio),
-            "segments": customers.Memberships(store, portfolio),
-            "queues": decision.Queues(store, portfolio),
-            "decision": decision.Decision(store, portfolio, delivered, shard=shard),
-            "matrix": outcomes.Matrix(store, portfolio),
-            "uplift": outcomes.Uplift(store, portfolio),
-            "quality": outcomes.Quality(store, portfolio),
-            "paths": paths.Described(store, portfolio),
-            "messages": activation.Messages(store, portfolio),
-            "members": audiences.Members(store, portfolio),
+        self.steps_of: Mapping[str, Callable[[Store], Step]] = {
+            "ingest": lambda _: self.ingestion,
+            "identities": partial(identity.Identities, portfolio=portfolio),
+            "roll up": partial(customers.Activity, portfolio=portfolio),
+            "metrics": partial(customers.Metrics, portfolio=portfolio),
+            "profiles": partial(customers.Profiles, portfolio=portfolio),
+            "segments": partial(customers.Memberships, portfolio=portfolio),
+            "queues": partial(decision.Queues, portfolio=portfolio),
+            "decision": partial(decision.Decision, portfolio=portfolio, delivered=delivered, shard=shard),
+            "matrix": partial(outcomes.Matrix, portfolio=portfolio),
+            "uplift": partial(outcomes.Uplift, portfolio=portfolio),
+            "quality": partial(outcomes.Quality, portfolio=portfolio),
+            "paths": partial(paths.Described, portfolio=portfolio),
+            "messages": partial(activation.Messages, portfolio=portfolio),
+            "members": partial(audiences.Members, portfolio=portfolio),
         }
+        """Returns each step over a store, be it this one or a shard of it."""
+        self.steps = {name: step_of(store) for name, step_of in self.steps_of.items()}
 
     def run(self, day: date) -> None:
         """Make and write every table of the day."""

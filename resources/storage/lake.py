@@ -4,6 +4,8 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 """
 
 import json
+import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -16,7 +18,7 @@ from polars.exceptions import PolarsError
 from pydantic import PrivateAttr
 
 from atc_pipeline.tables.store import DamagedDayError, WrittenBy, require
-from resources.storage import seal
+from resources.storage import parts, seal
 from resources.storage.code import code_version
 from resources.storage.files import refusal, replacing
 from resources.storage.kept import KeptFile, KeptPage, KeptTable, LeftBehind, all_files
@@ -51,6 +53,8 @@ class UnwritableError(Exception):
 class Lake(dg.ConfigurableResource):
     """Tables as ``<root>/<table>/date=<YYYY-MM-DD>/part.parquet``; readers never meet a half-written file.
 
+    Days made by shard (``resources.runners``) lie in parts (``resources.storage.parts``), and are read as one table all the same.
+
     Whatever Dagster runs with it has the turn (``resources.storage.turn``) from its first step to its last: a run that writes is never
     beside another, and a check never reads days that are half made. Other readers wait for nobody.
     """
@@ -67,6 +71,7 @@ class Lake(dg.ConfigurableResource):
         say = context.log.info if context.log is not None else print
         try:
             self._held = self.turn.take(run.run_id if run else "-", run.job_name if run else "-", say)
+            parts.recover(Path(self.root))
             if mirror := mirror_of(Path(self.root)):
                 mirror.begin(run.run_id if run else "-", run.job_name if run else "-", say)
         except (NoTurnError, BucketError) as problem:
@@ -132,30 +137,48 @@ class Lake(dg.ConfigurableResource):
         )
 
     def size(self, table: str, day: date) -> int:
-        """Return the bytes of a day's file."""
-        require(self, table, day)
-        return self.path(table, day).stat().st_size
+        """Return the bytes of a day's files."""
+        return sum(path.stat().st_size for path in self._files(table, day))
 
     def written_at(self, table: str, day: date) -> datetime:
         """Return when a day was written, or last searched for somebody who was erased."""
-        require(self, table, day)
-        path = self.path(table, day)
-        mirror = mirror_of(path)
-        put_at = None if mirror is None else mirror.written_at(path)
-        return put_at or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        times = []
+        for path in self._files(table, day):
+            mirror = mirror_of(path)
+            put_at = None if mirror is None else mirror.written_at(path)
+            times.append(put_at or datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        return max(times)
 
     def path(self, table: str, day: date) -> Path:
-        """Return where a table keeps a day."""
-        return Path(self.root) / table / f"date={day}" / "part.parquet"
+        """Return where a table keeps a day that is in one piece."""
+        return self._folder(table, day) / parts.PART
 
     def has(self, table: str, day: date) -> bool:
         """Return whether the day was written."""
-        return self.path(table, day).exists()
+        return parts.is_there(self._folder(table, day))
 
     def days(self, table: str) -> list[date]:
         """Return the days written, in order."""
         folder = Path(self.root) / table
-        return sorted(date.fromisoformat(path.parent.name.removeprefix("date=")) for path in folder.glob("date=*/part.parquet"))
+        there = {path.parent.name for name in (parts.PART, parts.MANIFEST) for path in folder.glob(f"date=*/{name}")}
+        return sorted(date.fromisoformat(name.removeprefix("date=")) for name in there)
+
+    def part(self, table: str, day: date, number: int, shards: int) -> pl.LazyFrame | None:
+        """Read the part of one of so many shards; None where the day was made of another number of them."""
+        if self.shards_of(table, day) != shards:
+            return None
+        return pl.scan_parquet(self._checked(table, day)[number], hive_partitioning=False, glob=False)
+
+    def shards_of(self, table: str, day: date) -> int:
+        """Return of how many shards a day was made. Raises MissingDayError."""
+        return len(self._files(table, day))
+
+    def _folder(self, table: str, day: date) -> Path:
+        return Path(self.root) / table / f"date={day}"
+
+    def _files(self, table: str, day: date) -> list[Path]:
+        require(self, table, day)
+        return parts.files_of(self._folder(table, day))
 
     def write(
         self,
@@ -172,46 +195,59 @@ class Lake(dg.ConfigurableResource):
         ``definitions``: what its columns were made by, to be asked for again (``definitions``); ``portfolio``: by which version of the
         portfolio (``written_by``).
         """
-        path = self.path(table, day)
-        metadata = (
-            {seal.SEAL: seal.BLANK}
-            if definitions is None
-            else {DEFINITIONS: json.dumps(dict(definitions), sort_keys=True), seal.SEAL: seal.BLANK}
-        )
-        try:
-            with replacing(path, is_ours=True) as unfinished:
-                if isinstance(frame, pl.LazyFrame):
-                    frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
-                else:
-                    frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
-                seal.lay(unfinished, WrittenBy(portfolio, code_version()))
-        except (OSError, PolarsError) as problem:
-            reason = refusal(problem) or (_NO_FOOTER if _NO_FOOTER in str(problem) else None)
-            if reason is None:
-                raise
-            raise UnwritableError(
-                f"{path}: cannot be written ({reason}). Is the disk full, or the folder "
-                f"read-only? The day is as it was: when that is mended, run {day} again, and the days after it"
-            ) from problem
+        folder, path = self._folder(table, day), self.path(table, day)
+        if (folder / parts.MANIFEST).exists():  # it was made by shard before, and is not now
+            parts.clear(Path(self.root), folder.name, os.getpid())
+            _write(parts.unfinished(folder, os.getpid()) / parts.PART, frame, definitions, portfolio, again=f"run {day} again")
+            parts.put(folder)
+        else:
+            _write(path, frame, definitions, portfolio, again=f"run {day} again, and the days after it")
         _tested[path] = _facts(path)
+
+    def clear_parts(self, day: date) -> None:
+        """Remove what this process has left of a day that was not published."""
+        parts.clear(Path(self.root), f"date={day}", os.getpid())
+
+    def write_part(
+        self,
+        table: str,
+        day: date,
+        writer: int,
+        number: int,
+        frame: pl.DataFrame | pl.LazyFrame,
+        definitions: Mapping[str, str] | None = None,
+        portfolio: str | None = None,
+    ) -> int:
+        """Write one shard of a day that the process ``writer`` will ``publish``; return how many rows it has."""
+        path = parts.part_of(parts.unfinished(self._folder(table, day), writer), number)
+        _write(path, frame, definitions, portfolio, again=f"run {day} again")
+        return frame.height if isinstance(frame, pl.DataFrame) else int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+    def publish(self, table: str, day: date, shards: int, definitions: Mapping[str, str] | None) -> None:
+        """Replace a day by one of which all parts are written."""
+        parts.publish(self._folder(table, day), shards, definitions)
 
     def version(self, table: str, day: date) -> str | None:
         """Return a text that differs when a day was made with other rows; None where it was made before files were sealed."""
-        text = self._seal(table, day)
-        return None if text is None else text[:8]
+        versions = [None if text is None else text[:8] for text in self._seals(table, day)]
+        known = [text for text in versions if text is not None]
+        if len(known) < len(versions):
+            return None
+        return known[0] if len(known) == 1 else f"{zlib.crc32(':'.join(known).encode()):08x}"
 
     def written_by(self, table: str, day: date) -> WrittenBy:
         """Return which portfolio and which code wrote a day."""
-        return seal.written_by(self._seal(table, day))
+        return seal.written_by(self._seals(table, day)[0])
 
-    def _seal(self, table: str, day: date) -> str | None:
-        require(self, table, day)
-        text = pl.read_parquet_metadata(self.path(table, day)).get(seal.SEAL)
-        return None if text is None else str(text)
+    def _seals(self, table: str, day: date) -> list[str | None]:
+        return [pl.read_parquet_metadata(path).get(seal.SEAL) for path in self._files(table, day)]
 
     def definitions(self, table: str, day: date) -> dict[str, str]:
         """Return what a day's columns were made by, as told when it was written; nothing where nothing was told."""
-        text = pl.read_parquet_metadata(self._checked(table, day)).get(DEFINITIONS)
+        path, *more = self._checked(table, day)
+        if more or path.parent.name != f"date={day}":
+            return dict((parts.manifest_of(self._folder(table, day)) or {}).get("definitions", {}))
+        text = pl.read_parquet_metadata(path).get(DEFINITIONS)
         return {} if text is None else dict(json.loads(text))
 
     def kept(self) -> Iterator[KeptFile]:
@@ -254,7 +290,7 @@ class Lake(dg.ConfigurableResource):
         The latest day says which columns there are; collecting raises ColumnNotFoundError where an earlier day lacks one
         that is used, or with ``may_lack`` has nulls in it.
         """
-        paths = [self._checked(table, day) for day in sorted(days, reverse=True) if self.has(table, day)]
+        paths = [path for day in sorted(days, reverse=True) if self.has(table, day) for path in self._checked(table, day)]
         missing: Literal["insert", "raise"] = "insert" if may_lack else "raise"
         return (
             pl.scan_parquet(paths, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing) if paths else None
@@ -264,22 +300,53 @@ class Lake(dg.ConfigurableResource):
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
         return pl.scan_parquet(self._checked(table, day), hive_partitioning=False, glob=False)
 
-    def _checked(self, table: str, day: date) -> Path:
-        """Return where a day is that is there and whole; this process tests each file once."""
-        require(self, table, day)
+    def _checked(self, table: str, day: date) -> list[Path]:
+        """Return the files of a day that is there and whole; this process tests each file once."""
+        paths = self._files(table, day)
         if self._watched is not None:
             self._watched.add((table, day))
-        path = self.path(table, day)
-        if _tested.get(path) != (facts := _facts(path)):
-            try:
-                seal.test(path)
-            except seal.BrokenSealError as problem:
-                raise DamagedFileError(
-                    f"{path}: damaged ({problem}). Materialize {table} for {day} again, and what stands on it: "
-                    f"dagster asset materialize -m atc_pipeline.definitions --select '{table}*' --partition {day}"
-                ) from problem
-            _tested[path] = facts
-        return path
+        for path in paths:
+            if _tested.get(path) != (facts := _facts(path)):
+                try:
+                    seal.test(path)
+                except seal.BrokenSealError as problem:
+                    raise DamagedFileError(
+                        f"{path}: damaged ({problem}). Materialize {table} for {day} again, and what stands on it: "
+                        f"dagster asset materialize -m atc_pipeline.definitions --select '{table}*' --partition {day}"
+                    ) from problem
+                _tested[path] = facts
+        return paths
+
+
+def _write(
+    path: Path,
+    frame: pl.DataFrame | pl.LazyFrame,
+    definitions: Mapping[str, str] | None,
+    portfolio: str | None,
+    *,
+    again: str,
+) -> None:
+    """Write a file, sealed, and put it in its place; a lazy frame is written while it is made."""
+    metadata = (
+        {seal.SEAL: seal.BLANK}
+        if definitions is None
+        else {DEFINITIONS: json.dumps(dict(definitions), sort_keys=True), seal.SEAL: seal.BLANK}
+    )
+    try:
+        with replacing(path, is_ours=True) as unfinished:
+            if isinstance(frame, pl.LazyFrame):
+                frame.sink_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
+            else:
+                frame.write_parquet(unfinished, compression="zstd", compression_level=1, metadata=metadata)
+            seal.lay(unfinished, WrittenBy(portfolio, code_version()))
+    except (OSError, PolarsError) as problem:
+        reason = refusal(problem) or (_NO_FOOTER if _NO_FOOTER in str(problem) else None)
+        if reason is None:
+            raise
+        raise UnwritableError(
+            f"{path}: cannot be written ({reason}). Is the disk full, or the folder "
+            f"read-only? The day is as it was: when that is mended, {again}"
+        ) from problem
 
 
 @contextmanager

@@ -47,13 +47,17 @@ class Spill:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
 
-    def park(self, frame: pl.DataFrame) -> pl.LazyFrame:
-        """Write a table, and return how to read it again."""
+    def folder(self) -> Path:
+        """Return the folder, which is there from now on."""
         if self._folder is None:
             self.root.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.root))
             self._lock = _locked(self._folder)
-        path = self._folder / f"{self._number}.parquet"
+        return self._folder
+
+    def park(self, frame: pl.DataFrame) -> pl.LazyFrame:
+        """Write a table, and return how to read it again."""
+        path = self.folder() / f"{self._number}.parquet"
         self._number += 1
         frame.write_parquet(path, compression="lz4", row_group_size=ROWS)
         return pl.scan_parquet(path, glob=False)

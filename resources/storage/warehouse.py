@@ -5,6 +5,7 @@ What belongs here: views, and running a query over them. What does not: the deli
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +14,7 @@ import polars as pl
 from dagster_duckdb import DuckDBResource
 
 from resources.storage.files import replacing
+from resources.storage.parts import MANIFEST, PART
 
 HIDDEN = {"customer_profiles": "state"}
 """Columns that tables keep for themselves."""
@@ -35,7 +37,8 @@ class Warehouse(dg.ConfigurableResource):
 
     def tables(self) -> list[str]:
         """Return the tables that have at least one day, in order of name."""
-        return sorted({path.parent.parent.name for path in Path(self.lake).glob("*/date=*/part.parquet")})
+        there = (Path(self.lake).glob(f"*/date=*/{name}") for name in (PART, MANIFEST))
+        return sorted({path.parent.parent.name for paths in there for path in paths})
 
     def publish(self) -> list[str]:
         """Write the views anew under a temporary name and rename: whoever has the old file open keeps it. Return the tables.
@@ -77,12 +80,19 @@ class Warehouse(dg.ConfigurableResource):
 def create_views(connection: duckdb.DuckDBPyConnection, lake: Path, tables: list[str]) -> None:
     """Create one view per table: ``date`` is the partition, so that a query for some days opens those files only."""
     for table in tables:
-        columns = f"* exclude ({HIDDEN[table]})" if table in HIDDEN else "*"
-        files = _text(f"{_name(lake)}/{table}/date=*/part.parquet")
-        connection.execute(
-            f'create or replace view "{table}" as select {columns} '  # noqa: S608  # names of our own folders
-            f"from read_parquet({files}, hive_partitioning = true, union_by_name = true)"
-        )
+        hidden = [HIDDEN[table]] if table in HIDDEN else []
+        selects = [
+            _select(f"{_name(lake)}/{table}/{pattern}", [*hidden, *more])
+            for pattern, more in ((f"date=*/{PART}", []), (f"date=*/shard=*/{PART}", ["shard"]))
+            if next((lake / table).glob(pattern), None) is not None
+        ]
+        connection.execute(f'create or replace view "{table}" as {" union all by name ".join(selects)}')
+
+
+def _select(files: str, hidden: Sequence[str]) -> str:
+    columns = f"* exclude ({', '.join(hidden)})" if hidden else "*"
+    read = f"read_parquet({_text(files)}, hive_partitioning = true, union_by_name = true)"
+    return f"select {columns} from {read}"  # noqa: S608  # names of our own folders
 
 
 def _name(folder: Path) -> str:

@@ -1,0 +1,295 @@
+"""Where the shards of a day are made: one after the other in this process, or on the workers of a Spark cluster.
+
+Every stage is the same four functions of the engine (``days.step``): what holds for everybody, the first half of each shard's work, what
+follows from all their summaries, and the second half. Each is a task; what one leaves for the next lies in files beside the lake, so that
+no row of a customer passes through the process that gives out the work.
+
+What belongs here: giving out tasks, and putting a day in place when all its shards are there. What does not: which rows a shard has
+(``days.shards``), what is made of them (``days``), and files (``resources.storage``).
+"""
+
+import atexit
+import os
+import pickle
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import dagster as dg
+import pyarrow as pa
+
+from atc_pipeline.days.shards import CUSTOMER, Shard
+from atc_pipeline.days.step import ByShard, Joint
+from atc_pipeline.tables.store import Store
+from resources.storage.lake import Lake
+
+RUNNER, SHARDS = "ATC_RUNNER", "ATC_SHARDS"
+LOCAL = "local"
+_SPARK, _CONNECT = "spark://", "sc://"
+MOST_SHARDS = 10_000
+PROJECT = Path(__file__).resolve().parent.parent
+
+T = TypeVar("T")
+StepOf = Callable[[Store], ByShard]
+"""Returns a step over a store."""
+Read = set[tuple[str, date]]
+"""Which days of which tables were read."""
+
+
+class WrongRunnerError(ValueError):
+    """The settings name no runner that there is."""
+
+
+class Runner(dg.ConfigurableResource):
+    """Makes days by shard: ``address`` says where, ``shards`` of how many; one shard is everybody, and made as without any of this."""
+
+    address: str = LOCAL
+    shards: int = 1
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Runner":
+        """Read ``ATC_RUNNER`` and ``ATC_SHARDS``. Raises WrongRunnerError."""
+        address, shards = environment.get(RUNNER, "").strip() or LOCAL, environment.get(SHARDS, "").strip() or "1"
+        if address != LOCAL and not address.startswith((_SPARK, _CONNECT)):
+            raise WrongRunnerError(f"{RUNNER} is {address!r}: expected {LOCAL}, {_SPARK}<host>:<port> or {_CONNECT}<host>:<port>")
+        if not shards.isdecimal() or not 1 <= int(shards) <= MOST_SHARDS:
+            raise WrongRunnerError(f"{SHARDS} is {shards!r}: expected a number from 1 to {MOST_SHARDS:,}")
+        if address != LOCAL and int(shards) < 2:  # one shard is no work to give out
+            raise WrongRunnerError(
+                f"{RUNNER} is {address}, and {SHARDS} is {shards}: say of how many shards, 2 or more, a few for each core"
+            )
+        return cls(address=address, shards=int(shards))
+
+    def by_shard(self, step_of: StepOf) -> "Shards | None":
+        """Return what makes the days of a step by shard; None where there is one shard."""
+        return None if self.shards == 1 else Shards(self.address, self.shards, step_of)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A day that is written: how many rows of each table, by shard where it lies in parts, and what was read for it."""
+
+    rows: Mapping[str, Sequence[int]]
+    read: Read
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Makes the days of one step, shard by shard."""
+
+    address: str
+    shards: int
+    step_of: StepOf
+
+    def make(self, lake: Lake, day: date) -> Made:
+        """Make and write a day's tables, with what their columns are made by.
+
+        What lies in parts is put in place when all parts are there, so that a day that fails is as it was.
+        """
+        step, run = self.step_of(lake), executor_of(self.address)
+        lake.clear_parts(day)
+        with lake.spill() as spill:
+            tasks = Tasks(lake.root, self.shards, day, self.step_of, tuple(step.portfolio.blocked), spill.folder(), os.getpid())
+            everybody, each = [0], range(self.shards)
+            read: Read = set()
+            if isinstance(step, Joint):
+                for task, numbers in ((tasks.before, everybody), (tasks.begin, each), (tasks.combine, everybody)):
+                    read = read.union(*run(task, numbers))
+            done = run(tasks.finish, each)
+            [gathered] = run(tasks.gather, everybody)
+        for table in done[0].rows:
+            lake.publish(table, day, self.shards, gathered.made_by)
+        rows = {table: [part.rows[table] for part in done] for table in done[0].rows}
+        return Made({**rows, **{table: [number] for table, number in gathered.rows.items()}}, read.union(*(part.read for part in done)))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task says of what it has written: rows by table, what was read, and what the columns are made by."""
+
+    rows: Mapping[str, int]
+    read: Read
+    made_by: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of a day of a step. Each opens the lake by itself, and may be done wherever that is at the same place.
+
+    ``folder``: where one leaves what the next takes. ``writer``: whose unfinished days they are part of.
+    """
+
+    root: str
+    shards: int
+    day: date
+    step_of: StepOf
+    blocked: tuple[str, ...]
+    folder: Path
+    writer: int
+
+    def before(self, _: int) -> Read:
+        """Find out what holds for everybody."""
+        with self._lake().watched() as read:
+            self._put("known", self._joint(None).before(self.day))
+        return read
+
+    def begin(self, number: int) -> Read:
+        """Do the first half of a shard's work."""
+        with self._lake().watched() as read:
+            half, summary = self._joint(number).begin(self.day, self._take("known"))
+            self._put(f"half-{number}", half)
+            self._put(f"summary-{number}", summary)
+        return read
+
+    def combine(self, _: int) -> Read:
+        """Find out what follows from all summaries."""
+        self._put("small", self._joint(None).combine(self.day, [self._take(f"summary-{number}") for number in range(self.shards)]))
+        return set()
+
+    def finish(self, number: int) -> Done:
+        """Make a shard's tables; write those that are by customer, and leave the others to be gathered."""
+        rows = {}
+        with self._lake().watched() as read:
+            step = self._step(number)
+            if isinstance(step, Joint):
+                tables = step.finish(self.day, self._take(f"half-{number}"), self._take("small"))
+            else:
+                tables = step.make(self.day)
+            whole = []
+            for table, frame in tables.items():
+                if CUSTOMER in frame.lazy().collect_schema():
+                    fingerprint = step.portfolio.fingerprint
+                    rows[table] = self._lake().write_part(table, self.day, self.writer, number, frame, step.made_by, fingerprint)
+                else:
+                    whole.append(table)
+                    self._put(f"{table}-{number}", frame.lazy().collect())
+            self._put(f"whole-{number}", whole)
+            self._put(f"made_by-{number}", step.made_by)
+        return Done(rows, read, None)
+
+    def gather(self, _: int) -> Done:
+        """Write the tables that are not by customer."""
+        step = self._step(None)
+        says = [self._take(f"made_by-{number}") for number in range(self.shards)]
+        made_by = step.agree(says) if isinstance(step, Joint) else says[0]
+        rows = {}
+        for table in self._take("whole-0"):
+            frame = step.gather(table, [self._take(f"{table}-{number}") for number in range(self.shards)])
+            assert frame is not None, f"{table} is not by customer, and nothing says how it is gathered"
+            self._lake().write(table, self.day, frame, made_by, step.portfolio.fingerprint)
+            rows[table] = frame.height
+        return Done(rows, set(), made_by)
+
+    def _lake(self) -> Lake:
+        return _lake(self.root)
+
+    def _step(self, number: int | None) -> ByShard:
+        lake = self._lake()
+        return self.step_of(lake if number is None else Shard(lake, number, self.shards, self.day, self.blocked))
+
+    def _joint(self, number: int | None) -> Joint:
+        step = self._step(number)
+        assert isinstance(step, Joint)
+        return step
+
+    def _put(self, name: str, value: object) -> None:
+        with (self.folder / name).open("wb") as file:
+            pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def _take(self, name: str) -> Any:  # noqa: ANN401  # what was put there under the name
+        with (self.folder / name).open("rb") as file:
+            return pickle.load(file)  # noqa: S301  # what a task of the same run has put there, in a folder of our own
+
+
+@lru_cache(maxsize=1)
+def _lake(root: str) -> Lake:
+    return Lake(root=root)
+
+
+class Executor(Protocol):
+    """Does a task for each of some numbers, wherever it does them."""
+
+    def __call__(self, task: Callable[[int], T], numbers: Sequence[int]) -> list[T]:
+        """Return what the task returns for each, in their order. Raises what a task raises."""
+
+
+def here(task: Callable[[int], T], numbers: Sequence[int]) -> list[T]:
+    """Do one after the other: Polars has all cores for each, and no two are in memory."""
+    return [task(number) for number in numbers]
+
+
+@dataclass(frozen=True)
+class Spark:
+    """Does tasks on Spark's workers, each in a Python process there; Spark knows nothing of what they do (``mapInArrow``)."""
+
+    session: Any
+
+    def __call__(self, task: Callable[[int], T], numbers: Sequence[int]) -> list[T]:
+        """Return what the task returns for each number."""
+
+        def of_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                for number in batch.column(0).to_pylist():
+                    yield pa.RecordBatch.from_pydict({"number": [number], "outcome": [_tried(task, number)]}, schema=_OUTCOMES)
+
+        rows = self.session.range(0, len(numbers), 1, len(numbers)).mapInArrow(of_rows, "number long, outcome binary").collect()
+        outcomes = [pickle.loads(row.outcome) for row in sorted(rows, key=lambda row: row.number)]  # noqa: S301  # what our tasks return
+        for outcome in outcomes:
+            if isinstance(outcome, _Failed):
+                raise outcome.problem
+        return outcomes
+
+
+_OUTCOMES = pa.schema([("number", pa.int64()), ("outcome", pa.binary())])
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A task that failed: told as what it is, and not as what Spark makes of it."""
+
+    problem: Exception
+
+
+def _tried(task: Callable[[int], object], number: int) -> bytes:
+    try:
+        return pickle.dumps(task(number))
+    except Exception as problem:  # noqa: BLE001  # raised again where the work was given out
+        problem.add_note(f"in shard {number} on {socket.gethostname()}:\n{traceback.format_exc()}")
+        try:
+            return pickle.dumps(_Failed(problem))
+        except Exception:  # noqa: BLE001  # an error that cannot be sent
+            return pickle.dumps(_Failed(RuntimeError("\n".join([str(problem), *problem.__notes__]))))
+
+
+@lru_cache(maxsize=1)
+def executor_of(address: str) -> Executor:
+    """Return what does the tasks; a session of Spark is opened once a process, and closed with it. Raises WrongRunnerError."""
+    if address == LOCAL:
+        return here
+    try:
+        from pyspark.sql import SparkSession  # noqa: PLC0415  # only who has a cluster has installed it
+    except ModuleNotFoundError as problem:
+        raise WrongRunnerError(f"{RUNNER} is {address}, and {problem.name} is not installed: make spark does it") from None
+    builder = SparkSession.builder.appName("atc_pipeline")
+    if address.startswith(_CONNECT):
+        session = builder.remote(address).getOrCreate()
+    else:
+        settings: dict[str, bool | float | int | str | None] = {
+            "spark.executorEnv.PYTHONPATH": str(PROJECT),
+            # One core is one task: threads of Polars beside it would only wait for each other.
+            "spark.executorEnv.POLARS_MAX_THREADS": "1",
+            "spark.executorEnv.OMP_NUM_THREADS": "1",
+            "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+            "spark.pyspark.python": os.environ.get("PYSPARK_PYTHON", sys.executable),
+            "spark.ui.enabled": "false",
+        }
+        session = builder.master(address).config(map=settings).getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+    atexit.register(session.stop)
+    return Spark(session)

@@ -1,0 +1,97 @@
+"""A day of a table in parts: one file for each shard of the customers, and a manifest that says how many there are.
+
+``date=<D>/shard=<n>/part.parquet`` beside ``date=<D>/manifest.json``. The folder takes the place of the one before it as a whole, so that a
+day is never of two makings; it is made under a name of its own, which the manifest goes into last.
+
+What belongs here: that folder, how it is found and put in place. What does not: what is in its files, and how they are read (``lake``).
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resources.storage.processes import is_alive
+
+MANIFEST = "manifest.json"
+PART = "part.parquet"
+_UNFINISHED = re.compile(r"\.(date=\d{4}-\d\d-\d\d)\.(new|old)\.(\d{1,9})")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a day, in the order of its shards; of one in one piece, that; none where there is no such day."""
+    if (folder / PART).exists():
+        return [folder / PART]
+    manifest = manifest_of(folder)
+    return [] if manifest is None else [part_of(folder, number) for number in range(manifest["shards"])]
+
+
+def is_there(folder: Path) -> bool:
+    """Return whether the day was written."""
+    return (folder / PART).exists() or (folder / MANIFEST).exists()
+
+
+def part_of(folder: Path, number: int) -> Path:
+    """Return where one shard of a day is."""
+    return folder / f"shard={number}" / PART
+
+
+def manifest_of(folder: Path) -> Mapping[str, Any] | None:
+    """Return what the manifest says: ``shards``, and ``definitions`` where there are any; None where the day is in one piece."""
+    try:
+        said: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return None
+    return said
+
+
+def unfinished(folder: Path, writer: int) -> Path:
+    """Return where a process makes, or has others make, the day that is to take the place of ``folder``."""
+    return folder.with_name(f".{folder.name}.new.{writer}")
+
+
+def clear(root: Path, day: str, writer: int) -> None:
+    """Remove what the process has left of the day in an earlier attempt, of all tables."""
+    for left in root.glob(f"*/{unfinished(Path(day), writer).name}"):
+        shutil.rmtree(left)
+
+
+def publish(folder: Path, shards: int, definitions: Mapping[str, str] | None) -> None:
+    """Put a day of which all parts are written by now in the place of the one before it.
+
+    Killed in here, it leaves the day before or, once the manifest is there, the new one: the next run puts it in place (``recover``).
+    """
+    new = unfinished(folder, os.getpid())
+    lacking = [number for number in range(shards) if not part_of(new, number).exists()]
+    if lacking:
+        raise FileNotFoundError(f"{new}: shards {', '.join(map(str, lacking))} of {shards} were never written")
+    said = {"shards": shards} | ({} if definitions is None else {"definitions": dict(sorted(definitions.items()))})
+    (new / f".{MANIFEST}").write_text(json.dumps(said))
+    (new / f".{MANIFEST}").replace(new / MANIFEST)
+    put(folder)
+
+
+def put(folder: Path) -> None:
+    """Put what this process has made, and is whole, in the place of a day."""
+    new = unfinished(folder, os.getpid())
+    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(root: Path) -> None:
+    """Put in place what killed processes had whole, and remove what they had not: nobody else may be writing."""
+    for left in sorted(root.glob("*/.date=*")):
+        named = _UNFINISHED.fullmatch(left.name)
+        if named is None or is_alive(int(named[3])):
+            continue
+        folder = left.with_name(named[1])
+        if not folder.exists() and is_there(left):
+            left.rename(folder)  # the new one comes before the old one in the order of their names
+        else:
+            shutil.rmtree(left, ignore_errors=True)

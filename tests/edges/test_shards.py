@@ -1,0 +1,60 @@
+"""Days made by shard say what days made at once say: on drawn worlds with merges, limited places and edits of the portfolio."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from atc_pipeline.days.catalog import tables
+from atc_pipeline.days.course import Course
+from atc_pipeline.days.step import ByShard, write_day
+from atc_pipeline.journeys.portfolio import Portfolio
+from resources.runners import LOCAL, Shards
+from resources.storage.lake import Lake
+from resources.storage.landing import LandingZone
+from tests.engine.proof.twins import portfolios
+from tests.engine.proof.worlds import draw_world
+from tests.engine.worlds import World, decision_worlds, draw, worlds
+
+
+def made(world: World, loaded: Mapping[date, Portfolio], folder: Path, shards: Sequence[int], address: str = LOCAL) -> Lake:
+    """Make every day of a world, each of so many shards; of several numbers, one day after the other."""
+    lake, landed = Lake(root=str(folder / "lake")), LandingZone(root=str(world.write(folder))).read
+    course, yesterday = Course(lake, loaded[world.days[0]], landed), None
+    for place, day in enumerate(world.days):
+        if yesterday is not None and loaded[day] is not loaded[yesterday]:
+            course = Course(lake, loaded[day], landed)
+        number, yesterday = shards[place % len(shards)], day
+        for name, step in course.steps.items():
+            if number > 1 and isinstance(step, ByShard):
+                Shards(address, number, course.steps_of[name]).make(lake, day)
+            else:
+                write_day(lake, step, day)
+    return lake
+
+
+def assert_same(ours: Lake, theirs: Lake, loaded: Mapping[date, Portfolio]) -> None:
+    """Compare every table of every day, row by row in the order of its key; and what each day says it was made by."""
+    for day, portfolio in loaded.items():
+        for name, table in tables(portfolio).items():
+            assert ours.has(name, day) == theirs.has(name, day)
+            if not ours.has(name, day):
+                continue
+            frames = [lake.read(name, day).sort(table.key) for lake in (ours, theirs)]
+            assert_frame_equal(*frames, rel_tol=1e-12, abs_tol=1e-12)
+            assert ours.definitions(name, day) == theirs.definitions(name, day), f"{name} of {day}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_seven_shards_say_what_one_says_of_what_came_of_it(tmp_path: Path, seed: int) -> None:
+    """Sixteen days with logins, control groups, metrics and edits: entries, outcomes, uplift and all that stands before them."""
+    world = draw_world(seed)
+    (tmp_path / "portfolios").mkdir()
+    loaded = portfolios(world, tmp_path / "portfolios")
+    one, seven = (made(world, loaded, tmp_path / str(shards), [shards]) for shards in (1, 7))
+    assert_same(seven, one, loaded)
