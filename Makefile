@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PWD := $(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test ui check bench certify schema docs lock clean
+.PHONY: help demo test ui check bench certify schema docs lock spark clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,8 +46,13 @@ docs: $(VENV) ## write what is derived in docs/: tables.md, pictures/architectur
 	@$(BIN)/python -m docs.architecture
 	@$(BIN)/python -m docs.proof
 
+# In a folder of its own, for PYTHONPATH: Pandera imports all of PySpark wherever it is installed, in every process.
+spark: $(VENV) ## add what ATC_RUNNER=spark://... or sc://... needs (docs/scale.md): half a gigabyte in .spark, and Java for spark://
+	@cmp --silent spark.lock .spark/installed.lock || { rm -rf .spark && echo "Setting up .spark from spark.lock." \
+		&& $(BIN)/pip install --quiet --no-deps --target .spark --requirement spark.lock && cp spark.lock .spark/installed.lock; }
+
 clean: ## remove .venv and caches; data (.atc, dagster_home) stays
-	@rm -rf .venv .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .spark .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Renews every pin within the ranges of pyproject.toml. One lock for every platform and Python from 3.11 on: hashes of
@@ -59,6 +64,10 @@ lock: ## renew requirements.lock
 	@.uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group sample --group dev \
 		--only-binary :all: --generate-hashes --no-strip-extras --custom-compile-command "make lock" \
 		--output-file requirements.lock pyproject.toml
+	@.uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group spark --constraint requirements.lock \
+		$(addprefix --no-emit-package=,grpcio numpy pandas protobuf pyarrow python-dateutil six typing-extensions tzdata zstandard) \
+		--only-binary :all: --no-binary pyspark --generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock" \
+		--output-file spark.lock
 
 # The copy of the lock is the stamp: the environment is rebuilt, from nothing, only when the lock has changed.
 # The loop draws a dot per package and fails unless pip has said that it succeeded.

@@ -21,10 +21,12 @@ from assets.daily import days_of
 from assets.schemas import doubtful, schema_of
 from assets.shown.facts import markdown_table
 from atc_pipeline.days.catalog import tables
+from atc_pipeline.days.shards import CUSTOMER
 from atc_pipeline.escaping import MOST
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.promises.catalog import PROMISES
 from atc_pipeline.promises.promise import Promise
+from atc_pipeline.rules.shards import shard_of
 from atc_pipeline.tables.store import Store
 from resources.journeys import JourneysFile
 from resources.storage.lake import DamagedFileError, Lake
@@ -75,15 +77,43 @@ STALE = Promise(
 
 def _schema_check(table: str) -> dg.AssetChecksDefinition:
     def find(store: Store, portfolio: Portfolio, days: Sequence[date]) -> pl.DataFrame:
-        frame, of = store.scan(table, days), tables(portfolio)[table]
-        rows = None if frame is None else doubtful(frame, of)
-        return pl.DataFrame() if rows is None else schema_failures(schema_of(of), rows.collect())
+        assert isinstance(store, Lake)  # no other store has parts
+        of = tables(portfolio)[table]
+        failures = [_misplaced(store, table, days)]
+        for frame in _pieces(store, table, days):
+            rows = doubtful(frame, of)
+            failures += [] if rows is None else [schema_failures(schema_of(of), rows.collect())]
+        return pl.concat(failures, how="diagonal_relaxed")
 
     says = (
         f"Columns, types, nulls, ranges and the key of {table} are as docs/tables.md says. If it fails, the rows say which column and "
         "value; make the day again after an upgrade or a change of journeys.yaml, else it is a fault of ours: what follows waits."
     )
     return _check(Promise(table, "schema", says, find))
+
+
+def _pieces(lake: Lake, table: str, days: Sequence[date]) -> Iterator[pl.LazyFrame]:
+    """Return the days in one piece as one frame, and each part of the others: in it rows are in the order of their key."""
+    by_day = {day: lake.shards_of(table, day) for day in days if lake.has(table, day)}
+    whole = lake.scan(table, [day for day, shards in by_day.items() if shards == 1])
+    yield from [] if whole is None else [whole]
+    for day, shards in by_day.items():
+        parts = (lake.part(table, day, number, shards) for number in range(shards) if shards > 1)
+        yield from (part for part in parts if part is not None)
+
+
+def _misplaced(lake: Lake, table: str, days: Sequence[date]) -> pl.DataFrame:
+    """Return one row per customer who lies in the part of another shard: with that, no key is in two parts."""
+    wrong = [pl.DataFrame(schema={"date": pl.Date, "column": pl.String, "check": pl.String, "value": pl.String})]
+    for day in days:
+        shards = lake.shards_of(table, day) if lake.has(table, day) else 1
+        for number in range(shards) if shards > 1 else ():
+            part = lake.part(table, day, number, shards)
+            if part is not None:
+                names = part.select(value=CUSTOMER).filter(shard_of("value", shards) != number).unique()
+                says = {"date": pl.lit(day), "column": pl.lit(CUSTOMER), "check": pl.lit(f"is in shard {number} of {shards}")}
+                wrong.append(names.select(**says, value="value").collect(engine="streaming"))
+    return pl.concat(wrong)
 
 
 def schema_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFrame:

@@ -88,7 +88,7 @@ def decision_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsD
             delivered = ledger.decisions(days_of(context), JOURNEY_ASSIGNMENTS.schema)
         except LedgerError as problem:
             raise dg.Failure(f"nothing was decided, since what was sent already must stand: {problem}", allow_retries=False) from None
-        make = partial(Decision, portfolio=journeys.load(), delivered=delivered, versions=journeys.find)
+        make = partial(Decision, portfolio=journeys.load(), delivered=delivered, versions=journeys.versions.find)
         each_day(context, lake, make(lake), by_shard=runner.by_shard(make))
         yield from made(context, DECIDED)
 

@@ -34,6 +34,25 @@ class InUse:
     """Why ``journeys.yaml`` itself is refused, and which version runs instead; None where it is the file that runs."""
 
 
+@dataclass(frozen=True)
+class Versions:
+    """The versions that were kept in a home."""
+
+    home: str
+
+    def kept(self, fingerprint: str) -> Portfolio:
+        """Return a version. Raises JourneysError where it is gone, or no version of ours can read it any more."""
+        versions = _kept_in(self.home)
+        return load_portfolio(versions.path(fingerprint), versions.folder(fingerprint))
+
+    def find(self, fingerprint: str) -> Portfolio | None:
+        """Return a version; None where it is gone, or no version of ours can read it any more."""
+        try:
+            return self.kept(fingerprint)
+        except JourneysError:
+            return None
+
+
 class JourneysFile(dg.ConfigurableResource):
     """The marketers' ``journeys.yaml``, and its versions that made tables, in ``<home>/portfolios``."""
 
@@ -70,20 +89,18 @@ class JourneysFile(dg.ConfigurableResource):
         """Say why the file is refused, and which version runs instead; None where it is the file that runs."""
         return (self._in_use or self.in_use()).problem
 
+    @property
+    def versions(self) -> "Versions":
+        """Return the versions that were kept, for whoever makes days on other machines."""
+        return Versions(self.home)
+
     def kept(self, fingerprint: str) -> Portfolio:
         """Return a version that was kept. Raises JourneysError where it is gone, or no version of ours can read it any more."""
-        return load_portfolio(self._versions.path(fingerprint), self._versions.folder(fingerprint))
+        return self.versions.kept(fingerprint)
 
     def accept(self, portfolio: Portfolio) -> None:
         """Note that it was looked at what a version would do."""
         self._versions.accept(portfolio.fingerprint)
-
-    def find(self, fingerprint: str) -> Portfolio | None:
-        """Return a version that was kept; None where it is gone, or no version of ours can read it any more."""
-        try:
-            return self.kept(fingerprint)
-        except JourneysError:
-            return None
 
     def of_day(self, store: Store, day: date, table: str = "journey_assignments") -> Portfolio:
         """Return the version that decided a day, or made the day of another table; the one in use where nobody says which.
@@ -140,4 +157,8 @@ class JourneysFile(dg.ConfigurableResource):
 
     @property
     def _versions(self) -> Portfolios:
-        return Portfolios(Path(self.home) / "portfolios")
+        return _kept_in(self.home)
+
+
+def _kept_in(home: str) -> Portfolios:
+    return Portfolios(Path(home) / "portfolios")

@@ -27,6 +27,7 @@ import pyarrow as pa
 from atc_pipeline.days.shards import CUSTOMER, Shard
 from atc_pipeline.days.step import ByShard, Joint
 from atc_pipeline.tables.store import Store
+from resources.storage.home import HOME, is_in_bucket
 from resources.storage.lake import Lake
 
 RUNNER, SHARDS = "ATC_RUNNER", "ATC_SHARDS"
@@ -63,6 +64,11 @@ class Runner(dg.ConfigurableResource):
         if address != LOCAL and int(shards) < 2:  # one shard is no work to give out
             raise WrongRunnerError(
                 f"{RUNNER} is {address}, and {SHARDS} is {shards}: say of how many shards, 2 or more, a few for each core"
+            )
+        if int(shards) > 1 and is_in_bucket(environment):
+            raise WrongRunnerError(
+                f"{SHARDS} is {shards}, and {HOME} is in a bucket: a day in parts takes its place by renaming a folder, and a bucket has "
+                "no folders. Keep the home on a file system that all machines share (docs/scale.md)"
             )
         return cls(address=address, shards=int(shards))
 
@@ -281,14 +287,17 @@ def executor_of(address: str) -> Executor:
         session = builder.remote(address).getOrCreate()
     else:
         settings: dict[str, bool | float | int | str | None] = {
-            "spark.executorEnv.PYTHONPATH": str(PROJECT),
+            "spark.executorEnv.PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             # One core is one task: threads of Polars beside it would only wait for each other.
             "spark.executorEnv.POLARS_MAX_THREADS": "1",
             "spark.executorEnv.OMP_NUM_THREADS": "1",
             "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
-            "spark.pyspark.python": os.environ.get("PYSPARK_PYTHON", sys.executable),
             "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
         }
+        if os.environ.get("SPARK_LOCAL_IP") == "127.0.0.1":
+            del os.environ["SPARK_LOCAL_IP"]  # Pandera sets it where nobody has: workers on other machines would look for us on theirs
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers have the same project at the same place
         session = builder.master(address).config(map=settings).getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
     atexit.register(session.stop)

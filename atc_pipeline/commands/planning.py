@@ -154,7 +154,7 @@ class Replay:
             raise Refused(f"no decisions in {place.lake.root} to replay: run make demo, or materialize the assets")
         progress, otherwise = Progress(), []
         try:
-            for replayed in replay(place.lake, place.portfolio_of, days, code_version(), place.journeys.find):
+            for replayed in replay(place.lake, place.portfolio_of, days, code_version(), place.journeys.versions.find):
                 progress("replaying", replayed.day)
                 otherwise += [replayed] if replayed.number else []
         except _UNDECIDABLE as problem:
