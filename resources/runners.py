@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import dagster as dg
@@ -27,14 +26,15 @@ import pyarrow as pa
 from atc_pipeline.days.shards import CUSTOMER, Shard
 from atc_pipeline.days.step import ByShard, Joint
 from atc_pipeline.tables.store import Store
+from resources.storage.code import PROJECT, code_version
 from resources.storage.home import HOME, is_in_bucket
 from resources.storage.lake import Lake
+from resources.storage.spill import Left
 
 RUNNER, SHARDS = "ATC_RUNNER", "ATC_SHARDS"
 LOCAL = "local"
 _SPARK, _CONNECT = "spark://", "sc://"
 MOST_SHARDS = 10_000
-PROJECT = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
 StepOf = Callable[[Store], ByShard]
@@ -101,7 +101,8 @@ class Shards:
         step, run = self.step_of(lake), executor_of(self.address)
         lake.clear_parts(day)
         with lake.spill() as spill:
-            tasks = Tasks(lake.root, self.shards, day, self.step_of, tuple(step.portfolio.blocked), spill.folder(), os.getpid())
+            blocked = tuple(step.portfolio.blocked)
+            tasks = Tasks(lake.root, self.shards, day, self.step_of, blocked, spill.left(), os.getpid(), code_version())
             everybody, each = [0], range(self.shards)
             read: Read = set()
             if isinstance(step, Joint):
@@ -128,7 +129,8 @@ class Done:
 class Tasks:
     """The tasks of a day of a step. Each opens the lake by itself, and may be done wherever that is at the same place.
 
-    ``folder``: where one leaves what the next takes. ``writer``: whose unfinished days they are part of.
+    ``left``: what one leaves for the next.
+    ``writer``: whose unfinished days they are part of. ``code``: by which they are made, on every machine.
     """
 
     root: str
@@ -136,26 +138,27 @@ class Tasks:
     day: date
     step_of: StepOf
     blocked: tuple[str, ...]
-    folder: Path
+    left: Left
     writer: int
+    code: str
 
     def before(self, _: int) -> Read:
         """Find out what holds for everybody."""
         with self._lake().watched() as read:
-            self._put("known", self._joint(None).before(self.day))
+            self.left.put("known", self._joint(None).before(self.day))
         return read
 
     def begin(self, number: int) -> Read:
         """Do the first half of a shard's work."""
         with self._lake().watched() as read:
-            half, summary = self._joint(number).begin(self.day, self._take("known"))
-            self._put(f"half-{number}", half)
-            self._put(f"summary-{number}", summary)
+            half, summary = self._joint(number).begin(self.day, self.left.take("known"))
+            self.left.put(f"half-{number}", half)
+            self.left.put(f"summary-{number}", summary)
         return read
 
     def combine(self, _: int) -> Read:
         """Find out what follows from all summaries."""
-        self._put("small", self._joint(None).combine(self.day, [self._take(f"summary-{number}") for number in range(self.shards)]))
+        self.left.put("small", self._joint(None).combine(self.day, [self.left.take(f"summary-{number}") for number in range(self.shards)]))
         return set()
 
     def finish(self, number: int) -> Done:
@@ -164,7 +167,7 @@ class Tasks:
         with self._lake().watched() as read:
             step = self._step(number)
             if isinstance(step, Joint):
-                tables = step.finish(self.day, self._take(f"half-{number}"), self._take("small"))
+                tables = step.finish(self.day, self.left.take(f"half-{number}"), self.left.take("small"))
             else:
                 tables = step.make(self.day)
             whole = []
@@ -174,25 +177,30 @@ class Tasks:
                     rows[table] = self._lake().write_part(table, self.day, self.writer, number, frame, step.made_by, fingerprint)
                 else:
                     whole.append(table)
-                    self._put(f"{table}-{number}", frame.lazy().collect())
-            self._put(f"whole-{number}", whole)
-            self._put(f"made_by-{number}", step.made_by)
+                    self.left.put(f"{table}-{number}", frame.lazy().collect())
+            self.left.put(f"whole-{number}", whole)
+            self.left.put(f"made_by-{number}", step.made_by)
         return Done(rows, read, None)
 
     def gather(self, _: int) -> Done:
         """Write the tables that are not by customer."""
         step = self._step(None)
-        says = [self._take(f"made_by-{number}") for number in range(self.shards)]
+        says = [self.left.take(f"made_by-{number}") for number in range(self.shards)]
         made_by = step.agree(says) if isinstance(step, Joint) else says[0]
         rows = {}
-        for table in self._take("whole-0"):
-            frame = step.gather(table, [self._take(f"{table}-{number}") for number in range(self.shards)])
+        for table in self.left.take("whole-0"):
+            frame = step.gather(table, [self.left.take(f"{table}-{number}") for number in range(self.shards)])
             assert frame is not None, f"{table} is not by customer, and nothing says how it is gathered"
             self._lake().write(table, self.day, frame, made_by, step.portfolio.fingerprint)
             rows[table] = frame.height
         return Done(rows, set(), made_by)
 
     def _lake(self) -> Lake:
+        if code_version() != self.code:
+            raise WrongRunnerError(
+                f"{socket.gethostname()} has another version of the project in {PROJECT} ({code_version()}) than where the run was started "
+                f"({self.code}): no table is made by two. Deploy the same to all machines, and start the workers again"
+            )
         return _lake(self.root)
 
     def _step(self, number: int | None) -> ByShard:
@@ -203,14 +211,6 @@ class Tasks:
         step = self._step(number)
         assert isinstance(step, Joint)
         return step
-
-    def _put(self, name: str, value: object) -> None:
-        with (self.folder / name).open("wb") as file:
-            pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
-
-    def _take(self, name: str) -> Any:  # noqa: ANN401  # what was put there under the name
-        with (self.folder / name).open("rb") as file:
-            return pickle.load(file)  # noqa: S301  # what a task of the same run has put there, in a folder of our own
 
 
 @lru_cache(maxsize=1)

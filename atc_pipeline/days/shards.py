@@ -101,8 +101,8 @@ class Shard:
         stayed = own.filter(~_among(names, gone)) if gone.len() else own
         if not come.len():
             return stayed
-        others = (self.whole.part(table, day, number, self.shards) for number in range(self.shards) if number != self.number)
-        return pl.concat([stayed, *(rows.filter(_among(names, come)) for rows in others if rows is not None)])
+        elsewhere = (self.whole.part(table, day, number, self.shards) for number in range(self.shards) if number != self.number)
+        return pl.concat([stayed, *(rows.filter(_among(names, come)) for rows in elsewhere if rows is not None)])
 
     def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
         """Read what those of the days that were written have of these customers; None if none was."""
@@ -143,5 +143,5 @@ class Shard:
 _NOBODY = pl.Series(dtype=pl.String)
 
 
-def _among(names: pl.Expr, some: pl.Series) -> pl.Expr:
-    return names.is_in(some.implode()).fill_null(value=False)
+def _among(names: pl.Expr, these: pl.Series) -> pl.Expr:
+    return names.is_in(these.implode()).fill_null(value=False)

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-_ENGINE = Path(__file__).resolve().parents[2] / "atc_pipeline"
+PROJECT = Path(__file__).resolve().parents[2]
+"""The folder of the project."""
+_ENGINE = PROJECT / "atc_pipeline"
 
 
 @cache

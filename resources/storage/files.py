@@ -8,6 +8,7 @@ What belongs here: writing and renaming, those names, and tidying up. What does 
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,17 @@ def _sent(unfinished: Path, path: Path) -> Iterator[None]:
             yield
     except MaybeWrittenError as problem:
         raise UnsureError(errno.EIO, str(problem)) from problem
+
+
+def put_folder(new: Path, folder: Path, old: Path) -> None:
+    """Put a folder that is whole in the place of another, which is called ``old`` for a moment and is gone then.
+
+    Two steps: a process killed between them leaves neither in its place, and both beside it.
+    """
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def refusal(problem: Exception) -> str | None:

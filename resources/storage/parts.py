@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resources.storage.files import put_folder, replacing
 from resources.storage.processes import is_alive
 
 MANIFEST = "manifest.json"
@@ -42,10 +43,10 @@ def part_of(folder: Path, number: int) -> Path:
 def manifest_of(folder: Path) -> Mapping[str, Any] | None:
     """Return what the manifest says: ``shards``, and ``definitions`` where there are any; None where the day is in one piece."""
     try:
-        said: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
         return None
-    return said
+    return manifest
 
 
 def unfinished(folder: Path, writer: int) -> Path:
@@ -68,20 +69,15 @@ def publish(folder: Path, shards: int, definitions: Mapping[str, str] | None) ->
     lacking = [number for number in range(shards) if not part_of(new, number).exists()]
     if lacking:
         raise FileNotFoundError(f"{new}: shards {', '.join(map(str, lacking))} of {shards} were never written")
-    said = {"shards": shards} | ({} if definitions is None else {"definitions": dict(sorted(definitions.items()))})
-    (new / f".{MANIFEST}").write_text(json.dumps(said))
-    (new / f".{MANIFEST}").replace(new / MANIFEST)
+    manifest = {"shards": shards} | ({} if definitions is None else {"definitions": dict(sorted(definitions.items()))})
+    with replacing(new / MANIFEST, is_ours=True) as file:
+        file.write_text(json.dumps(manifest))
     put(folder)
 
 
 def put(folder: Path) -> None:
     """Put what this process has made, and is whole, in the place of a day."""
-    new = unfinished(folder, os.getpid())
-    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    put_folder(unfinished(folder, os.getpid()), folder, folder.with_name(f".{folder.name}.old.{os.getpid()}"))
 
 
 def recover(root: Path) -> None:
@@ -92,6 +88,6 @@ def recover(root: Path) -> None:
             continue
         folder = left.with_name(named[1])
         if not folder.exists() and is_there(left):
-            left.rename(folder)  # the new one comes before the old one in the order of their names
+            put_folder(left, folder, left)  # the new one comes before the old one in the order of their names
         else:
             shutil.rmtree(left, ignore_errors=True)

@@ -3,11 +3,13 @@
 What belongs here: making and removing those files. What does not: what is in them, and anything that is kept.
 """
 
+import pickle
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import polars as pl
 
@@ -16,6 +18,23 @@ from resources.storage.locks import try_to_lock
 PREFIX = ".spill-"
 ROWS = 2**14
 """Rows that are read at the least; a file is sorted, and readers want a part of it."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a task leaves for the next one, by name: in the folder of a ``Spill``, and on any machine that has it at the same place."""
+
+    folder: Path
+
+    def put(self, name: str, value: object) -> None:
+        """Leave a value."""
+        with (self.folder / name).open("wb") as file:
+            pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def take(self, name: str) -> Any:  # noqa: ANN401  # what was left under the name
+        """Return what was left."""
+        with (self.folder / name).open("rb") as file:
+            return pickle.load(file)  # noqa: S301  # what a task of the same run has put there, in a folder of ours
 
 
 class Spill:
@@ -47,7 +66,11 @@ class Spill:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
 
-    def folder(self) -> Path:
+    def left(self) -> Left:
+        """Return what tasks of this run leave for each other."""
+        return Left(self._there())
+
+    def _there(self) -> Path:
         """Return the folder, which is there from now on."""
         if self._folder is None:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -57,7 +80,7 @@ class Spill:
 
     def park(self, frame: pl.DataFrame) -> pl.LazyFrame:
         """Write a table, and return how to read it again."""
-        path = self.folder() / f"{self._number}.parquet"
+        path = self._there() / f"{self._number}.parquet"
         self._number += 1
         frame.write_parquet(path, compression="lz4", row_group_size=ROWS)
         return pl.scan_parquet(path, glob=False)

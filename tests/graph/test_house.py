@@ -93,8 +93,8 @@ def test_lock_names_no_host() -> None:
 
 
 def test_lock_pins_what_the_project_asks_for() -> None:
-    """Every requirement of pyproject.toml, sample and development included, is pinned within its range."""
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    """Every requirement of pyproject.toml, sample and development included, is pinned within its range; Spark in a lock of its own."""
+    lock = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("requirements.lock", "spark.lock"))
     pinned = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)\S*?==([\w.]+)", lock, re.MULTILINE)}
     asked = [Requirement(text) for group in (PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"].values()) for text in group]
 

@@ -67,7 +67,7 @@ def test_nobody_but_storage_knows_paths_or_opens_files() -> None:
 
 
 def test_one_function_renames() -> None:
-    """What is written under another name first goes through ``resources.storage.files.replacing``; what a bucket has comes as it is."""
+    """What is written under another name first goes through ``resources.storage.files``; what a bucket has comes as it is."""
     modules = [*files(), *(path.relative_to(ROOT).as_posix() for path in (ROOT / STORAGE).glob("*.py"))]
     renaming = {name for name in modules if not name.startswith("atc_pipeline/") and [*renames((ROOT / name).read_text(encoding="utf-8"))]}
     assert renaming == {f"{STORAGE}/files.py", f"{STORAGE}/mirror.py"}
