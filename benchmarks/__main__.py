@@ -6,7 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import audiences, decision, history, ingest, learning, outcomes, plan, records, rendering, smtp, stages, uplift, whole
+from benchmarks import (
+    audiences,
+    decision,
+    history,
+    ingest,
+    learning,
+    outcomes,
+    plan,
+    records,
+    rendering,
+    shards,
+    smtp,
+    stages,
+    uplift,
+    whole,
+)
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
@@ -39,6 +54,12 @@ def main() -> None:
     dagster_day.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
     dagster_day.add_argument("--journeys", type=int, default=100, help="default 100")
     dagster_day.add_argument("--days", type=int, default=2, help="the last of so many days is told (default 2)")
+    parted = commands.add_parser("shards", help="the same by shard, in one process and on Spark with one worker and two (make spark)")
+    parted.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
+    parted.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
+    parted.add_argument("--journeys", type=int, default=100, help="default 100")
+    parted.add_argument("--shards", type=int, default=8, help="default 8")
+    parted.add_argument("--runs", type=int, default=1, help="medians of so many (default 1)")
     single = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
     single.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     single.add_argument("--journeys", type=int, default=100, help="default 100")
@@ -78,7 +99,7 @@ def main() -> None:
     for command in (single, curves, day, profiles, mail, members):
         command.add_argument("--runs", type=int, default=5, help="medians of so many (default 5)")
         command.add_argument("--threads", type=int, default=2, help="threads of either side (default 2)")
-    for command in (single, curves, day, profiles, growth, texts, members, came, dagster_day):
+    for command in (single, curves, day, profiles, growth, texts, members, came, dagster_day, parted):
         command.add_argument("--home", type=Path, help="keep the made-up tables in this folder and use those that are there")
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
@@ -100,6 +121,9 @@ def main() -> None:
     if given.command == "whole":
         with _home(given.home) as home:
             whole.measure_whole(home, given.customers, given.events, given.journeys, given.days)
+    if given.command == "shards":
+        with _home(given.home) as home:
+            shards.measure_shards(home, given.customers, given.events, given.journeys, given.shards, given.runs)
     if given.command == "uplift":
         uplift.measure_uplift(given.entries, given.journeys, given.runs)
     if given.command == "fit":

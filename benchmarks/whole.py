@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +33,22 @@ STEP = re.compile(r" - ([A-Za-z_]+) - STEP_SUCCESS - .* in (?:(\d+)m)?([\d.]+)(m
 
 def measure_whole(home: Path, customers: int, events: int, journeys: int, days: int) -> None:
     """Run so many days one by one, each a run of its own, and print what the last one cost."""
+    write_world(home, customers, events, journeys, days)
+    for number in range(days):
+        day = FIRST + timedelta(days=number)
+        seconds, cpu, peak, log = run_day(home, day)
+        print(f"day {number + 1}: {seconds:.0f} s, {cpu:.0f} s of CPU, {peak / 2**30:.1f} GiB at most", flush=True)
+    took_each = sorted(steps(log), key=lambda step: -step[1])
+    print(f"\n{customers:,} customers, {events:,} events, {journeys} journeys: day {days}, {len(took_each)} steps (goal: 150 s, 6 GB)")
+    for name, took in took_each[:SHOWN]:
+        print(f"  {name:<44}{took:>8.1f} s")
+    rest = took_each[SHOWN:]
+    print(f"  {f'{len(rest)} others':<44}{sum(took for _, took in rest):>8.1f} s")
+    print(f"  {'Dagster: start, records, between steps':<44}{seconds - sum(took for _, took in took_each):>8.1f} s")
+
+
+def write_world(home: Path, customers: int, events: int, journeys: int, days: int) -> None:
+    """Write the portfolio, and the landing zone of so many days, where they are not there."""
     home.mkdir(parents=True, exist_ok=True)
     _write_portfolio(home / "journeys.yaml", journeys)
     for number in range(days):
@@ -43,17 +59,6 @@ def measure_whole(home: Path, customers: int, events: int, journeys: int, days: 
         written.join()
         if written.exitcode:
             raise SystemExit(f"the landing zone could not be written ({written.exitcode}): is the disk full?")
-    for number in range(days):
-        day = FIRST + timedelta(days=number)
-        seconds, cpu, peak, log = _run(home, day)
-        print(f"day {number + 1}: {seconds:.0f} s, {cpu:.0f} s of CPU, {peak / 2**30:.1f} GiB at most", flush=True)
-    steps = sorted(_steps(log), key=lambda step: -step[1])
-    print(f"\n{customers:,} customers, {events:,} events, {journeys} journeys: day {days}, {len(steps)} steps (goal: 150 s, 6 GB)")
-    for name, took in steps[:SHOWN]:
-        print(f"  {name:<44}{took:>8.1f} s")
-    rest = steps[SHOWN:]
-    print(f"  {f'{len(rest)} others':<44}{sum(took for _, took in rest):>8.1f} s")
-    print(f"  {'Dagster: start, records, between steps':<44}{seconds - sum(took for _, took in steps):>8.1f} s")
 
 
 def _write_portfolio(path: Path, journeys: int) -> None:
@@ -145,10 +150,11 @@ def _write_landing(landing: Path, day: date, customers: int, events: int, *, is_
         )
 
 
-def _run(home: Path, day: date) -> tuple[float, float, float, str]:
+def run_day(home: Path, day: date, settings: Mapping[str, str] | None = None) -> tuple[float, float, float, str]:
     """Run the job for a day in a process of its own: seconds, those of all cores, the most memory, and the log.
 
-    By nothing that is configured here, not even in ``.env``, which Dagster reads where it is started: nothing may be sent.
+    By ``settings``, and nothing else that is configured here, not even in ``.env``, which Dagster reads where it is started: nothing may
+    be sent.
     """
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "atc_pipeline.definitions", "-d", str(PROJECT), "-j", "daily"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ATC_")} | {
@@ -157,6 +163,7 @@ def _run(home: Path, day: date) -> tuple[float, float, float, str]:
         "ATC_JOURNEYS": str(home / "journeys.yaml"),
         "DAGSTER_HOME": str(PROJECT / "dagster_home"),
         "PWD": str(home),
+        **(settings or {}),
     }
     (home / "dagster").mkdir(exist_ok=True)
     log, began = home / f"{day}.log", time.perf_counter()
@@ -170,7 +177,7 @@ def _run(home: Path, day: date) -> tuple[float, float, float, str]:
     return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024), text
 
 
-def _steps(log: str) -> Sequence[tuple[str, float]]:
+def steps(log: str) -> Sequence[tuple[str, float]]:
     """Return seconds by step, as the log says them."""
     return [
         (name, int(minutes or 0) * 60 + float(number) / (1000 if unit == "ms" else 1)) for name, minutes, number, unit in STEP.findall(log)

@@ -15,10 +15,10 @@ from atc_pipeline.days.catalog import tables
 from atc_pipeline.days.course import Course
 from atc_pipeline.days.step import ByShard, write_day
 from atc_pipeline.journeys.portfolio import Portfolio
+from benchmarks.clusters import ENVIRONMENT, ROOT, lacking, sail, spark
 from resources.runners import LOCAL, Shards
 from resources.storage.lake import Lake
 from resources.storage.landing import LandingZone
-from tests.edges.clusters import ENVIRONMENT, ROOT, sail, spark
 from tests.engine.proof.twins import portfolios
 from tests.engine.proof.worlds import draw_world
 from tests.engine.worlds import World, draw, worlds
@@ -78,6 +78,15 @@ def test_any_number_of_shards_says_what_one_says_of_adversarial_days(tmp_path: P
     draw(case, worlds(is_limited=True), check)
 
 
+def require(*, java: bool) -> None:
+    """Skip the test where what it speaks to is not installed; in CI it fails."""
+    says = lacking(java=java)
+    if says and os.environ.get("CI"):
+        pytest.fail(f"{says}; CI may not go without")
+    if says:
+        pytest.skip(says)
+
+
 def on_cluster(folder: Path, address: str) -> None:
     """Compare a drawn world and Dagster's job on the cluster with the same in one process."""
     command = [sys.executable, "-m", "tests.edges.on_cluster", str(folder), address]
@@ -88,6 +97,7 @@ def on_cluster(folder: Path, address: str) -> None:
 @pytest.mark.slow
 def test_spark_on_two_workers_says_what_one_process_says(tmp_path: Path) -> None:
     """A standalone cluster on loopback; the shards are made in Python processes of its executors."""
+    require(java=True)
     with spark(tmp_path, workers=2) as address:
         on_cluster(tmp_path, address)
         assert len(list(tmp_path.glob("worker-*/app-*/*"))) == 2, "both workers had an executor"
@@ -96,5 +106,6 @@ def test_spark_on_two_workers_says_what_one_process_says(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_sail_says_what_one_process_says(tmp_path: Path) -> None:
     """A server that speaks Spark Connect, without Java."""
+    require(java=False)
     with sail(tmp_path) as address:
         on_cluster(tmp_path, address)

@@ -274,3 +274,20 @@ def test_one_day_is_enough_to_be_erased(tmp_path: Path, instance: dg.DagsterInst
     shutil.rmtree(Path(environment["ATC_HOME"]) / "lake" / "identity_map", ignore_errors=True)
     assert erase(environment, instance, customer_id="c01", confirm=True)["ids"] == "1 of users, 0 of anonymous visitors"
     assert named_in(Path(environment["ATC_HOME"]), "c01") == set()
+
+
+def test_days_in_parts_are_searched_and_the_next_day_is_made_of_them(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """Made by shard, a person lies in one part of each table, whose others are as they were; and the next day keeps her out."""
+    world = make_merging_world(tmp_path) | {"ATC_SHARDS": "3"}
+    home = Path(world["ATC_HOME"])
+    assert run(world, FIRST, THIRD, instance=instance).success
+    parts = {path: pl.read_parquet(path, hive_partitioning=False) for path in (home / "lake").rglob("shard=*/part.parquet")}
+    assert len(parts) > 50
+    told = erase(world, instance, customer_id="c03", confirm=True)
+    assert str(told["left"]).startswith("0 found in ")
+    assert named_in(home, *HERS) == set()
+    assert [path for path, frame in parts.items() if not pl.read_parquet(path, hive_partitioning=False).equals(others(frame))] == []
+    result = run(world, LAST, LAST, instance=instance)
+    assert result.success
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert {name for name in named_in(home, *HERS) if name.startswith("lake/")} <= {f"lake/rejected_events/date={LAST}/part.parquet"}

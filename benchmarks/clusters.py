@@ -1,7 +1,11 @@
-"""Clusters on loopback: Spark with a master and workers of its own, and Sail, which speaks to PySpark like Spark."""
+"""Clusters on loopback: Spark with a master and workers of its own, and Sail, which speaks to PySpark like Spark.
+
+What belongs here: starting and stopping them, of what ``make spark`` has put into ``.spark``. What does not: what is done on them.
+"""
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -9,41 +13,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import requests
 
-from tests.edges.web import free_port
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / ".spark"
-"""Where ``make spark`` puts PySpark and Sail."""
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PACKAGES)]), "PYTHONWARNINGS": "ignore"}
+"""With which a process speaks to a cluster."""
 PATIENCE_SECONDS = 90
 
 
-def require(*, java: bool) -> None:
-    """Skip the test where what it speaks to is not installed; in CI it fails."""
-    says = None if (PACKAGES / "pyspark").exists() else "PySpark is not installed: make spark"
-    if says is None and java and shutil.which("java") is None:
-        says = "Java is not installed: apt-get install openjdk-17-jre-headless"
-    if says and os.environ.get("CI"):
-        pytest.fail(f"{says}; CI may not go without")
-    if says:
-        pytest.skip(says)
+def lacking(*, java: bool) -> str | None:
+    """Say what is not installed that a cluster needs, and how it is; None where nothing is lacking."""
+    if not (PACKAGES / "pyspark").exists():
+        return "PySpark is not installed: make spark"
+    return "Java is not installed: apt-get install openjdk-17-jre-headless" if java and shutil.which("java") is None else None
 
 
 @contextmanager
 def spark(folder: Path, workers: int) -> Iterator[str]:
     """Start a standalone cluster of so many workers with a core each; lend its address."""
-    require(java=True)
-    port, page = free_port(), free_port()
+    port, page = _free_port(), _free_port()
     home = PACKAGES / "pyspark"
     environment = os.environ | {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_NO_DAEMONIZE": "1"}
     address, deploy = f"spark://127.0.0.1:{port}", "org.apache.spark.deploy"
     commands = [["master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]]
     for number in range(workers):
         work = str(folder / f"worker-{number}")
-        settings = ["--host", "127.0.0.1", "--cores", "1", "--memory", "1g", "--webui-port", str(free_port()), "--work-dir", work]
+        settings = ["--host", "127.0.0.1", "--cores", "1", "--memory", "1g", "--webui-port", str(_free_port()), "--work-dir", work]
         commands.append(["worker.Worker", *settings, address])
     running: list[subprocess.Popen[bytes]] = []
     try:
@@ -64,8 +60,7 @@ def spark(folder: Path, workers: int) -> Iterator[str]:
 @contextmanager
 def sail(folder: Path) -> Iterator[str]:
     """Start Sail; lend its address."""
-    require(java=False)
-    port = free_port()
+    port = _free_port()
     command = [sys.executable, str(PACKAGES / "bin" / "sail"), "spark", "server", "--ip", "127.0.0.1", "--port", str(port)]
     with (folder / "sail.log").open("wb") as log:
         process = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
@@ -88,5 +83,11 @@ def _alive(page: int) -> int | None:
 def _await(is_so: Callable[[], bool], log: Path) -> None:
     until = time.monotonic() + PATIENCE_SECONDS
     while not is_so():
-        assert time.monotonic() < until, log.read_text(errors="replace")[-3000:]
+        if time.monotonic() > until:
+            raise RuntimeError(log.read_text(errors="replace")[-3000:])
         time.sleep(0.3)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

@@ -1,0 +1,98 @@
+"""The same day by shard: in one process, and on a Spark cluster of one worker and of two; and ten times the customers.
+
+What belongs here: running a day of ``whole`` by several settings in turn. What does not: the day (``whole``), starting clusters
+(``clusters``), and whether the tables are the same, which tests see.
+
+CPU and memory are the machine's, since workers are no children of the run: nothing else may be running.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+
+from benchmarks.clusters import ENVIRONMENT, lacking, spark
+from benchmarks.history import FIRST
+from benchmarks.whole import run_day, steps, write_world
+
+BY_SHARD = ("customer_activity", "customer_metrics", "profile", "micro_segment_memberships", "journey_queues", "decide")
+"""Steps that are made by shard."""
+LOOKED_AT_EVERY = 0.25
+
+
+@dataclass
+class Machine:
+    """What a run took of the machine."""
+
+    cpu: float = 0
+    peak: int = 0
+
+
+def measure_shards(home: Path, customers: int, events: int, journeys: int, shards: int, runs: int) -> None:
+    """Print a table: a row per setting, each the second day made again so many times in turn with the others."""
+    write_world(home, customers, events, journeys, 2)
+    settings: dict[str, dict[str, str]] = {"one process, 1 shard": {}, f"one process, {shards} shards": {"ATC_SHARDS": str(shards)}}
+    why = lacking(java=True)
+    with ExitStack() as stack:
+        for workers in () if why else (1, 2):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            address = stack.enter_context(spark(folder, workers))
+            settings[f"Spark, {workers} worker{'s' if workers > 1 else ''}, {shards} shards"] = {
+                **ENVIRONMENT, "ATC_RUNNER": address, "ATC_SHARDS": str(shards),
+            }  # fmt: skip
+        run_day(home, FIRST)
+        rows: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in settings}
+        for _ in range(runs):
+            for name, setting in settings.items():
+                rows[name].append(_measured(home, setting))
+    print(f"\n{customers:,} customers, {events:,} events, {journeys} journeys; medians of {runs}")
+    print(f"  {'':<36}{'seconds':>9}{'by shard':>10}{'CPU s':>8}{'GiB':>7}")
+    for name, measured in rows.items():
+        seconds, by_shard, cpu, peak = (median(column) for column in zip(*measured, strict=True))
+        print(f"  {name:<36}{seconds:>9.0f}{by_shard:>10.1f}{cpu:>8.0f}{peak:>7.1f}")
+    if why:
+        print(f"  without Spark: {why}")
+
+
+def _measured(home: Path, setting: Mapping[str, str]) -> tuple[float, float, float, float]:
+    """Return seconds, those of the steps by shard, CPU seconds, and GiB at most."""
+    with _watched() as machine:
+        seconds, _, _, log = run_day(home, FIRST + timedelta(days=1), setting)
+    by_shard = sum(took for name, took in steps(log) if name in BY_SHARD)
+    return seconds, by_shard, machine.cpu, machine.peak / 2**30
+
+
+@contextmanager
+def _watched() -> Iterator[Machine]:
+    """Look at what is used until the block ends, of CPU and, now and then, of memory."""
+    machine, cpu, used, is_over = Machine(), _cpu(), _used(), threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(LOOKED_AT_EVERY):
+            machine.peak = max(machine.peak, _used() - used)
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    try:
+        yield machine
+    finally:
+        is_over.set()
+        watching.join()
+        machine.cpu = _cpu() - cpu
+
+
+def _cpu() -> float:
+    """Seconds that all cores have worked since the machine started: user, nice, system (proc(5))."""
+    user, nice, system = Path("/proc/stat").read_text(encoding="ascii").split()[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _used() -> int:
+    """Bytes of memory that are in use, but for what the system may give away."""
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()}
+    return (kib["MemTotal"] - kib["MemAvailable"]) * 1024
