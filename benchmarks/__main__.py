@@ -1,6 +1,8 @@
 """``make bench``: ``python -m benchmarks [WHICH]``; without a name, the short ones."""
 
 import argparse
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,11 @@ from benchmarks import (
     whole,
 )
 
+TOLD = (
+    "decision", "ingest", "profiles", "records", "whole", "shards", "growth", "rendering", "messages", "audiences", "smtp", "outcomes", "uplift",
+    "fit",
+)  # fmt: skip
+"""Each in a process of its own: the memory of one is not that of the next."""
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 
 
@@ -32,6 +39,7 @@ def main() -> None:
         prog="python -m benchmarks", description="Measures the speed, as ratios. Without a name: sample, ingest, decision."
     )
     commands = parser.add_subparsers(dest="command", metavar="WHICH")
+    commands.add_parser("all", help="what the README tells, one after the other: an hour on two quiet cores")
     sample = commands.add_parser("sample", help="every stage on the sample's first days")
     sample.add_argument("--days", type=int, default=30, help="how many days of the sample (default 30)")
     day = commands.add_parser("ingest", help="a day of lines, against DuckDB's reader on the same files")
@@ -58,7 +66,7 @@ def main() -> None:
     parted.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
     parted.add_argument("--events", type=int, default=5_000_000, help="a day; default 5000000")
     parted.add_argument("--journeys", type=int, default=100, help="default 100")
-    parted.add_argument("--shards", type=int, default=8, help="default 8")
+    parted.add_argument("--shards", type=int, default=10, help="default 10")
     parted.add_argument("--runs", type=int, default=1, help="medians of so many (default 1)")
     single = commands.add_parser("decision", help="one decision day, the engine against SQL on DuckDB and a bare read of the profiles")
     single.add_argument("--customers", type=int, default=1_000_000, help="default 1000000")
@@ -104,6 +112,11 @@ def main() -> None:
     for command in (single, curves):
         command.add_argument("--without", nargs="+", default=[], choices=decision.THINGS, metavar="THING", help="leave out, e.g. sql")
     given = parser.parse_args()
+    if given.command == "all":
+        for name in TOLD:
+            print(f"\n== {name}", flush=True)
+            subprocess.run([sys.executable, "-m", "benchmarks", name], check=True)
+        return
     if given.command in (None, "sample"):
         stages.measure_sample(getattr(given, "days", 30))
     if given.command in (None, "ingest"):

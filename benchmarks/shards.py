@@ -35,21 +35,30 @@ class Machine:
 
 def measure_shards(home: Path, customers: int, events: int, journeys: int, shards: int, runs: int) -> None:
     """Print a table: a row per setting, each the second day made again so many times in turn with the others."""
-    write_world(home, customers, events, journeys, 2)
-    settings: dict[str, dict[str, str]] = {"one process, 1 shard": {}, f"one process, {shards} shards": {"ATC_SHARDS": str(shards)}}
+    several = {"ATC_SHARDS": str(shards)}
+    settings: dict[str, tuple[Path, dict[str, str]]] = {
+        f"a tenth, {max(1, shards // 10)} shard": (home / "tenth", {"ATC_SHARDS": str(max(1, shards // 10))}),
+        "1 shard": (home / "all", {}),
+        f"{shards} shards": (home / "all", several),
+    }
+    write_world(home / "all", customers, events, journeys, 2)
+    write_world(home / "tenth", customers // 10, events // 10, journeys, 2)
     why = lacking(java=True)
+    rows: dict[str, list[tuple[float, float, float, float]]] = {}
     with ExitStack() as stack:
         for workers in () if why else (1, 2):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             address = stack.enter_context(spark(folder, workers))
-            settings[f"Spark, {workers} worker{'s' if workers > 1 else ''}, {shards} shards"] = {
-                **ENVIRONMENT, "ATC_RUNNER": address, "ATC_SHARDS": str(shards),
-            }  # fmt: skip
-        run_day(home, FIRST)
-        rows: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in settings}
+            name = f"{shards} shards on Spark, {workers} worker{'s' if workers > 1 else ''}"
+            settings[name] = (home / "all", several | ENVIRONMENT | {"ATC_RUNNER": address})
         for _ in range(runs):
-            for name, setting in settings.items():
-                rows[name].append(_measured(home, setting))
+            before = None
+            for name, (place, setting) in settings.items():
+                if before != (place, setting.get("ATC_SHARDS")):  # a day finds the day before as it is made itself
+                    before = place, setting.get("ATC_SHARDS")
+                    run_day(place, FIRST, {key: value for key, value in setting.items() if key == "ATC_SHARDS"})
+                rows.setdefault(name, []).append(_measured(place, setting))
+                print(f"{name}: {rows[name][-1][0]:.0f} s", flush=True)
     print(f"\n{customers:,} customers, {events:,} events, {journeys} journeys; medians of {runs}")
     print(f"  {'':<36}{'seconds':>9}{'by shard':>10}{'CPU s':>8}{'GiB':>7}")
     for name, measured in rows.items():

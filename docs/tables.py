@@ -24,8 +24,9 @@ HEAD = """# Tables
 
 <!-- Written by `make docs` of what the code says of the tables (`tables.py` in each room of `atc_pipeline/`): do not edit. -->
 
-`<ATC_HOME>/lake/<table>/date=<D>/part.parquet`: one file per table and day, `D` the business day. Every table begins with `date`
-(Date, = D); rows are sorted by the key, which no two rows of a day share. A column is never null unless it may be. Days are Date,
+`<ATC_HOME>/lake/<table>/date=<D>/part.parquet`: one file per table and day, `D` the business day. (Made by shard, a table of customers is
+`date=<D>/shard=<n>/part.parquet`, one file per shard, with the same columns: [scale.md](scale.md).) Every table begins with `date`
+(Date, = D); rows of a file are sorted by the key, which no two rows of a day share. A column is never null unless it may be. Days are Date,
 moments Datetime in UTC, counts Int64, text String, the rest Float64 unless said. Columns may be added; these keep their names and meaning.
 
 Names in angle brackets stand for what journeys.yaml defines: a channel, a topic, an intent, an event, and a trait of each kind. The

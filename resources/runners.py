@@ -21,9 +21,10 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import dagster as dg
+import polars as pl
 import pyarrow as pa
 
-from atc_pipeline.days.shards import CUSTOMER, Shard
+from atc_pipeline.days.shards import CUSTOMER, EVENTS, MAP, SHARD, Shard, divided
 from atc_pipeline.days.step import ByShard, Joint
 from atc_pipeline.tables.store import Store
 from resources.storage.code import PROJECT, code_version
@@ -102,9 +103,11 @@ class Shards:
         lake.clear_parts(day)
         with lake.spill() as spill:
             blocked = tuple(step.portfolio.blocked)
-            tasks = Tasks(lake.root, self.shards, day, self.step_of, blocked, spill.left(), os.getpid(), code_version())
+            tasks = Tasks(lake.root, self.shards, day, self.step_of, blocked, spill.left(), os.getpid(), code_version(), step.reads_events)
             everybody, each = [0], range(self.shards)
             read: Read = set()
+            if step.reads_events:
+                read = read.union(*run(tasks.divide, each))
             if isinstance(step, Joint):
                 for task, numbers in ((tasks.before, everybody), (tasks.begin, each), (tasks.combine, everybody)):
                     read = read.union(*run(task, numbers))
@@ -129,8 +132,8 @@ class Done:
 class Tasks:
     """The tasks of a day of a step. Each opens the lake by itself, and may be done wherever that is at the same place.
 
-    ``left``: what one leaves for the next.
-    ``writer``: whose unfinished days they are part of. ``code``: by which they are made, on every machine.
+    ``left``: what one leaves for the next. ``writer``: whose unfinished days they are part of. ``code``: by which they are made, on every
+    machine. ``has_events``: whether those of the day are divided among the shards.
     """
 
     root: str
@@ -141,6 +144,18 @@ class Tasks:
     left: Left
     writer: int
     code: str
+    has_events: bool
+
+    def divide(self, number: int) -> Read:
+        """Divide so many of the day's events among the shards of those who did them."""
+        lake = self._lake()
+        with lake.watched() as read:
+            rows, people = lake.rows(EVENTS, self.day), lake.lazy(MAP, self.day)
+            first, last = (rows * place // self.shards for place in (number, number + 1))
+            events = divided(lake.lazy(EVENTS, self.day).slice(first, last - first), people, self.shards, self.blocked).collect()
+            for shard in range(self.shards):
+                self.left.park(f"events-{number}-{shard}", events.filter(pl.col(SHARD) == shard).drop(SHARD))
+        return read
 
     def before(self, _: int) -> Read:
         """Find out what holds for everybody."""
@@ -205,7 +220,10 @@ class Tasks:
 
     def _step(self, number: int | None) -> ByShard:
         lake = self._lake()
-        return self.step_of(lake if number is None else Shard(lake, number, self.shards, self.day, self.blocked))
+        if number is None:
+            return self.step_of(lake)
+        events = self.left.scan([f"events-{place}-{number}" for place in range(self.shards)]) if self.has_events else None
+        return self.step_of(Shard(lake, number, self.shards, self.day, self.blocked, events))
 
     def _joint(self, number: int | None) -> Joint:
         step = self._step(number)

@@ -60,6 +60,8 @@ class Activity:
             rolled = roll_up(events, self.portfolio, arrival=day, absorbed=merged, known=known)
         return {"customer_activity": rolled.activity, "feature_coverage": rolled.coverage}
 
+    reads_events = True
+
     @property
     def is_by_shard(self) -> bool:
         """Whether whole days are made."""
@@ -95,6 +97,8 @@ class Metrics:
         events, people = self.store.lazy("raw_events", day), self.store.lazy("identity_map", day)
         known = people.select("customer_id")
         return {"customer_metrics": metrics.measure(events, self.portfolio, arrival=day, absorbed=absorbed(people), known=known)}
+
+    reads_events = True
 
     @property
     def is_by_shard(self) -> bool:
@@ -159,6 +163,8 @@ class Profiles:
         """Return ``customer_profiles`` and ``purchase_models``."""
         updated, models = half
         return {"customer_profiles": self._predicted(day, ranked(updated, small, self.portfolio), models), "purchase_models": models}
+
+    reads_events = False
 
     @property
     def is_by_shard(self) -> bool:
@@ -257,6 +263,8 @@ class Memberships:
             members = pl.concat([kept, members]).sort("segment_id", "customer_id")
             self.made_by = self.spells.recorded(day) | {name: self.made_by[name] for name in only}
         return {"micro_segment_memberships": members}
+
+    reads_events = False
 
     @property
     def is_by_shard(self) -> bool:

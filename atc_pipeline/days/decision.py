@@ -106,6 +106,8 @@ class Queues:
             self.made_by = self.spells.recorded(day) | {name: self.made_by[name] for name in named}
         return {"journey_queues": queues}
 
+    reads_events = False
+
     @property
     def is_by_shard(self) -> bool:
         """Whether whole days are made."""
@@ -201,6 +203,7 @@ class Decision:
         return tables
 
     is_by_shard = True
+    reads_events = False
 
     def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
         """Add ``journey_funnel`` up; what is known of goals is the same everywhere."""

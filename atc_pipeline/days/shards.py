@@ -15,11 +15,12 @@ from typing import Protocol
 import polars as pl
 
 from atc_pipeline.identity.map import absorbed
-from atc_pipeline.rules.people import whose
+from atc_pipeline.rules.people import survivors, whose
 from atc_pipeline.rules.shards import shard_of
 from atc_pipeline.tables.store import Store, WrittenBy
 
 CUSTOMER, EVENTS, MAP = "customer_id", "raw_events", "identity_map"
+SHARD = "shard:"
 
 
 class Parted(Store, Protocol):
@@ -33,7 +34,8 @@ class Parted(Store, Protocol):
 class Shard:
     """A store with the rows of some customers, of what the whole has: those who are in the shard ``number`` on the day ``today``.
 
-    It is only read. Tables that are of nobody in particular are there as a whole. ``blocked``: as of ``identity.blocked``.
+    It is only read. Tables that are of nobody in particular are there as a whole. ``blocked``: as of ``identity.blocked``. ``events``:
+    those of today, where they were divided among the shards before (``divided``); else they are looked for among all.
     """
 
     whole: Parted
@@ -41,6 +43,7 @@ class Shard:
     shards: int
     today: date
     blocked: Sequence[str] = ()
+    events: pl.LazyFrame | None = None
     _moved: dict[date | None, tuple[pl.Series, pl.Series]] = field(default_factory=dict, compare=False)
 
     @property
@@ -86,6 +89,8 @@ class Shard:
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read what a day of a table has of these customers. Raises MissingDayError like the whole."""
         everybody = self.whole.lazy(table, day)
+        if table == EVENTS and day == self.today and self.events is not None:
+            return self.events
         names = self._names(table, everybody)
         if names is None:
             return everybody
@@ -138,6 +143,15 @@ class Shard:
             gone = moved.filter("is_gone")["absorbed"]
             self._moved[day] = gone, moved.filter(~pl.col("is_gone"))["absorbed"]
         return self._moved[day]
+
+
+def divided(events: pl.LazyFrame, people: pl.LazyFrame, shards: int, blocked: Sequence[str]) -> pl.LazyFrame:
+    """Say of events in which shard those are who did them, as ``SHARD``; ``people``: the map of the day.
+
+    Most names of an event are another customer's by now: whoever logged in once. So events are divided once, and not looked for by each.
+    """
+    named = survivors(events.with_columns(whose(blocked)), absorbed(people))
+    return named.with_columns(shard_of(CUSTOMER, shards).alias(SHARD)).drop(CUSTOMER)
 
 
 _NOBODY = pl.Series(dtype=pl.String)

@@ -36,6 +36,10 @@ class ByShard(Step, Protocol):
     def is_by_shard(self) -> bool:
         """Whether it may this time: days that are only made again in part are made of everybody at once."""
 
+    @property
+    def reads_events(self) -> bool:
+        """Whether it reads all events of the day, which then are divided among the shards first."""
+
     def gather(self, table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
         """Return a table that is not by customer, of what the shards have of it; None of one that is, and lies in parts."""
 

@@ -6,6 +6,7 @@ What belongs here: making and removing those files. What does not: what is in th
 import pickle
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,14 @@ class Left:
     """What a task leaves for the next one, by name: in the folder of a ``Spill``, and on any machine that has it at the same place."""
 
     folder: Path
+
+    def park(self, name: str, frame: pl.DataFrame) -> None:
+        """Leave a table, for whoever reads some of its columns."""
+        frame.write_parquet(self.folder / f"{name}.parquet", compression="lz4")
+
+    def scan(self, names: Sequence[str]) -> pl.LazyFrame:
+        """Read tables that were left, one below the other."""
+        return pl.scan_parquet([self.folder / f"{name}.parquet" for name in names], glob=False)
 
     def put(self, name: str, value: object) -> None:
         """Leave a value."""

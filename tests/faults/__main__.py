@@ -21,12 +21,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="how many runs to kill (default 200)")
     parser.add_argument("--seed", type=int, default=1, help="what decides when each is killed (default 1)")
     parser.add_argument("--bucket", action="store_true", help="keep everything but the ledger in a bucket of a local S3 server")
+    parser.add_argument("--shards", type=int, default=1, help="of how many shards days are made (default 1)")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving() if told.bucket else nullcontext("") as server:
         if server:
             os.environ |= KEYS | {"AWS_ENDPOINT_URL": server, "no_proxy": "127.0.0.1"}  # for what this process puts there and reads
-        make = partial(make_in_bucket, server) if server else make_world
-        seen = kill_often(Path(folder) / "killed", leave_alone(Path(folder) / "calm"), told.kills, told.seed, make)
+        here = partial(make_world, shards=told.shards)
+        make = partial(make_in_bucket, server) if server else here
+        seen = kill_often(Path(folder) / "killed", leave_alone(Path(folder) / "calm", here), told.kills, told.seed, make)
     points = sum((tally.at_points for tally in seen.stages.values()), start=Counter[str]())
     lines = [
         table(seen),

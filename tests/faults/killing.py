@@ -80,11 +80,15 @@ class Calm:
         return self.after[DAYS[-1]]
 
 
-def leave_alone(folder: Path) -> Calm:
+Make = Callable[[Path, Receiver, Clock], World]
+"""Makes a world in a folder."""
+
+
+def leave_alone(folder: Path, make: Make = make_world) -> Calm:
     """Run all days undisturbed."""
     calm = Calm({}, {}, {})
     with receiving() as (receiver, clock):
-        world = make_world(folder / "now", receiver, clock)
+        world = make(folder / "now", receiver, clock)
         for day in DAYS:
             calm.before[day] = copy_home(world, folder / f"before-{day}")
             clock.now = morning_after(day)
@@ -95,7 +99,7 @@ def leave_alone(folder: Path) -> Calm:
     return calm
 
 
-def kill_often(folder: Path, calm: Calm, kills: int, seed: int, make: Callable[[Path, Receiver, Clock], World] = make_world) -> Seen:
+def kill_often(folder: Path, calm: Calm, kills: int, seed: int, make: Make = make_world) -> Seen:
     """Run worlds day by day, killed so often in all, spread over the stages; compare each with the one that was left alone.
 
     Moments depend on the machine: where no message was on its way in any of them, worlds are killed on, up to three times as often.

@@ -74,6 +74,7 @@ def install(points: Points) -> None:
     In a process that is there to die: nothing is put back.
     """
     _wrap(points, os, "replace", "rename")
+    _wrap(points, os, "rename", "rename of a folder")
     _wrap(points, os, "fsync", "flush")
     _wrap(points, seal, "lay", "seal")
     _wrap(points, Path, "write_text", "text", lambda path, text, **_: path.write_bytes(text.encode()[: len(text) // 2]))

@@ -85,7 +85,7 @@ class Home:
 
     def tables(self) -> dict[str, bytes]:
         """Return every file of the lake by its place."""
-        return _contents(self.home / "lake", "*/date=*/part.parquet")
+        return _contents(self.home / "lake", "*/date=*/part.parquet") | _contents(self.home / "lake", "*/date=*/shard=*/part.parquet")
 
     def outbox(self) -> dict[str, bytes]:
         """Return every file of the outbox by its place."""
@@ -133,6 +133,7 @@ class World(Home):
 
     receiver: Receiver
     clock: Clock
+    shards: int = 1
 
     @property
     def environment(self) -> dict[str, str]:
@@ -143,6 +144,7 @@ class World(Home):
             LIVE: "true",
             WEBHOOKS: f"email={self.receiver.url()},app={self.receiver.url()}",
             SIGNED_WITH: SECRET,
+            "ATC_SHARDS": str(self.shards),
             "no_proxy": "127.0.0.1",
             "TMPDIR": str(self.folder),
         }
@@ -163,10 +165,10 @@ def receiving() -> Iterator[tuple[Receiver, Clock]]:
         yield receiver, clock
 
 
-def make_world(folder: Path, receiver: Receiver, clock: Clock) -> World:
+def make_world(folder: Path, receiver: Receiver, clock: Clock, shards: int = 1) -> World:
     """Write the portfolio, the landing zone and an erasure."""
     folder.mkdir(parents=True)
-    world = World(folder, receiver, clock)
+    world = World(folder, receiver, clock, shards)
     (folder / "journeys.yaml").write_text(PORTFOLIO)
     for day, (lines, _) in zip(DAYS, _landed(), strict=True):
         (world.home / "landing" / str(day)).mkdir(parents=True)
@@ -216,7 +218,7 @@ def _differs_as_it_may(world: Home, calm: Home, place: str) -> bool:
 
     The first is so only of customers who have a message.
     """
-    table, _, part = place.partition("/")
+    table, day, *_ = place.split("/")
     both = [each.home / "lake" / place for each in (world, calm)]
     if table not in {"journey_assignments", "activation", "sent_events"} or not all(path.exists() for path in both):
         return False
@@ -225,7 +227,7 @@ def _differs_as_it_may(world: Home, calm: Home, place: str) -> bool:
         return mine.drop("timestamp").equals(theirs.drop("timestamp"))
     if table == "activation":
         return mine.drop("sent_at", "attempts").equals(theirs.drop("sent_at", "attempts"))
-    messages = pl.read_parquet(world.home / "lake" / "outbound_messages" / part, hive_partitioning=False).filter(
+    messages = pl.read_parquet(world.home / "lake" / "outbound_messages" / day / "part.parquet", hive_partitioning=False).filter(
         pl.col("withheld").is_null()
     )
     stands = mine.filter("stands")["customer_id"]
