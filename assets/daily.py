@@ -146,7 +146,8 @@ def _make(lake: Lake, step: Step, day: date, by_shard: Shards | None) -> tuple[d
     """Make and write a day; return what is shown of each table, and which days of what were read."""
     if by_shard is not None and isinstance(step, ByShard) and step.is_by_shard:
         made = by_shard.make(lake, day)
-        return {table: of_shards(rows) for table, rows in made.rows.items()}, set(made.read)
+        facts = {table: _described(lake, table, day, lake.read(table, day)) for table in made.whole}
+        return facts | {table: of_shards(rows) for table, rows in made.parts.items()}, set(made.read)
     with lake.watched() as read:
         tables = step.make(day)
     return {table: _write(lake, step, table, day, frame) for table, frame in tables.items()}, read
@@ -156,6 +157,10 @@ def _write(lake: Lake, step: Step, table: str, day: date, frame: pl.DataFrame | 
     lake.write(table, day, frame, step.made_by, step.portfolio.fingerprint)
     if isinstance(frame, pl.LazyFrame):
         return {"dagster/row_count": lake.rows(table, day)}
+    return _described(lake, table, day, frame)
+
+
+def _described(lake: Lake, table: str, day: date, frame: pl.DataFrame) -> Facts:
     before = day - timedelta(days=1)
     return facts_of(table, frame, lake.lazy(table, before) if lake.has(table, before) else None)
 

@@ -25,10 +25,8 @@ from benchmarks import (
     whole,
 )
 
-TOLD = (
-    "decision", "ingest", "profiles", "records", "whole", "shards", "growth", "rendering", "messages", "audiences", "smtp", "outcomes", "uplift",
-    "fit",
-)  # fmt: skip
+TOLD = ["decision", "ingest", "profiles", "records", "whole", "shards", "growth", "rendering", "messages", "audiences", "smtp", "outcomes"]
+TOLD += ["uplift", "fit"]
 """Each in a process of its own: the memory of one is not that of the next."""
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "speed.svg"
 

@@ -74,10 +74,10 @@ def sail(folder: Path) -> Iterator[str]:
 def _alive(page: int) -> int | None:
     """Return how many workers the master knows; None where it does not answer yet."""
     try:
-        said = requests.get(f"http://127.0.0.1:{page}/json/", timeout=5).json()
+        answer = requests.get(f"http://127.0.0.1:{page}/json/", timeout=5).json()
     except (requests.RequestException, ValueError):
         return None
-    return int(said["aliveworkers"])
+    return int(answer["aliveworkers"])
 
 
 def _await(is_so: Callable[[], bool], log: Path) -> None:

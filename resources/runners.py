@@ -80,9 +80,10 @@ class Runner(dg.ConfigurableResource):
 
 @dataclass(frozen=True)
 class Made:
-    """A day that is written: how many rows of each table, by shard where it lies in parts, and what was read for it."""
+    """A day that is written: how many rows each shard has of what lies in ``parts``, which tables are ``whole``, and what was read."""
 
-    rows: Mapping[str, Sequence[int]]
+    parts: Mapping[str, Sequence[int]]
+    whole: Sequence[str]
     read: Read
 
 
@@ -115,8 +116,8 @@ class Shards:
             [gathered] = run(tasks.gather, everybody)
         for table in done[0].rows:
             lake.publish(table, day, self.shards, gathered.made_by)
-        rows = {table: [part.rows[table] for part in done] for table in done[0].rows}
-        return Made({**rows, **{table: [number] for table, number in gathered.rows.items()}}, read.union(*(part.read for part in done)))
+        parts = {table: [part.rows[table] for part in done] for table in done[0].rows}
+        return Made(parts, list(gathered.rows), read.union(*(part.read for part in done)))
 
 
 @dataclass(frozen=True)

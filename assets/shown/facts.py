@@ -44,8 +44,7 @@ def facts_of(table: str, frame: pl.DataFrame, yesterday: pl.LazyFrame | None = N
 
 def of_shards(rows: Sequence[int]) -> Facts:
     """Describe a day that was made by shard, and of which nobody has all rows: how many there are, and how evenly they lie."""
-    counts = {"dagster/row_count": sum(rows)}
-    return counts if len(rows) == 1 else counts | {"shards": len(rows), "smallest_shard": min(rows), "largest_shard": max(rows)}
+    return {"dagster/row_count": sum(rows), "shards": len(rows), "smallest_shard": min(rows), "largest_shard": max(rows)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -133,7 +133,7 @@ class World(Home):
 
     receiver: Receiver
     clock: Clock
-    shards: int = 1
+    shards: int = field(default=1, kw_only=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -168,7 +168,7 @@ def receiving() -> Iterator[tuple[Receiver, Clock]]:
 def make_world(folder: Path, receiver: Receiver, clock: Clock, shards: int = 1) -> World:
     """Write the portfolio, the landing zone and an erasure."""
     folder.mkdir(parents=True)
-    world = World(folder, receiver, clock, shards)
+    world = World(folder, receiver, clock, shards=shards)
     (folder / "journeys.yaml").write_text(PORTFOLIO)
     for day, (lines, _) in zip(DAYS, _landed(), strict=True):
         (world.home / "landing" / str(day)).mkdir(parents=True)
