@@ -23,9 +23,9 @@ FEW_PLACES = JOURNEYS.replace("    interests: [tea]\n", "    interests: [tea]\n 
 
 
 def compare_world(folder: Path, address: str) -> None:
-    """Make two days of a drawn world of people who log in, in control groups, with metrics."""
+    """Make three days of a drawn world of people who log in, in control groups, with metrics."""
     (folder / "portfolios").mkdir(parents=True)
-    world = draw_world(0, length=2)
+    world = draw_world(0, length=3)
     loaded = portfolios(world, folder / "portfolios")
     assert_same(made(world, loaded, folder / "cluster", [SHARDS], address), made(world, loaded, folder / "here", [1]), loaded)
 
