@@ -2,7 +2,7 @@
 
 Every stage is the same four functions of the engine (``days.step``): what holds for everybody, the first half of each shard's work, what
 follows from all their summaries, and the second half. Each is a task; what one leaves for the next lies in files beside the lake, so that
-no row of a customer passes through the process that gives out the work.
+between tasks no row of a customer passes through the process that gives out the work.
 
 What belongs here: giving out tasks, and putting a day in place when all its shards are there. What does not: which rows a shard has
 (``days.shards``), what is made of them (``days``), and files (``resources.storage``).
@@ -311,6 +311,7 @@ def executor_of(address: str) -> Executor:
             "spark.executorEnv.POLARS_MAX_THREADS": "1",
             "spark.executorEnv.OMP_NUM_THREADS": "1",
             "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+            "spark.speculation": "false",  # two attempts at a part would tidy up after each other
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
         }
