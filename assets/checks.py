@@ -21,7 +21,7 @@ from assets.daily import days_of
 from assets.schemas import doubtful, schema_of
 from assets.shown.facts import markdown_table
 from atc_pipeline.days.catalog import tables
-from atc_pipeline.days.shards import CUSTOMER
+from atc_pipeline.days.shards import CUSTOMER, KNOWN_AS
 from atc_pipeline.escaping import MOST
 from atc_pipeline.journeys.portfolio import Portfolio
 from atc_pipeline.promises.catalog import PROMISES
@@ -110,8 +110,9 @@ def _misplaced(lake: Lake, table: str, days: Sequence[date]) -> pl.DataFrame:
         for number in range(shards) if shards > 1 else ():
             part = lake.part(table, day, number, shards)
             if part is not None:
-                names = part.select(value=CUSTOMER).filter(shard_of("value", shards) != number).unique()
-                says = {"date": pl.lit(day), "column": pl.lit(CUSTOMER), "check": pl.lit(f"is in shard {number} of {shards}")}
+                name = KNOWN_AS if KNOWN_AS in part.collect_schema() else CUSTOMER
+                names = part.select(value=name).filter(shard_of("value", shards) != number).unique()
+                says = {"date": pl.lit(day), "column": pl.lit(name), "check": pl.lit(f"is in shard {number} of {shards}")}
                 wrong.append(names.select(**says, value="value").collect(engine="streaming"))
     return pl.concat(wrong)
 

@@ -17,7 +17,7 @@ from atc_pipeline.days.step import ByShard, Step
 from atc_pipeline.escaping import plain
 from atc_pipeline.events.ingest import DEDUPLICATION_DAYS
 from atc_pipeline.tables.store import DamagedDayError, MissingDayError, OlderDayError
-from resources.runners import Shards, WrongRunnerError
+from resources.runners import ClusterError, Shards, WrongRunnerError
 from resources.storage.files import refusal
 from resources.storage.history import keep_open
 from resources.storage.lake import Lake, UnwritableError
@@ -126,7 +126,7 @@ def each_day(
 
 
 _SAYS_WHAT_TO_DO = (
-    MissingDayError, UnreadableFileError, OutdatedDayError, OlderDayError, DamagedDayError, UnwritableError, WrongRunnerError,
+    MissingDayError, UnreadableFileError, OutdatedDayError, OlderDayError, DamagedDayError, UnwritableError, WrongRunnerError, ClusterError,
 )  # fmt: skip
 """Errors of ours that say what to do: no trace helps with them. Any other is a bug, and is shown as what it is."""
 

@@ -27,15 +27,16 @@ import pyarrow as pa
 from atc_pipeline.days.shards import CUSTOMER, EVENTS, MAP, SHARD, Shard, divided
 from atc_pipeline.days.step import ByShard, Joint
 from atc_pipeline.tables.store import Store
-from resources.storage.code import PROJECT, code_version
+from resources.storage.code import PROJECT, project_version
 from resources.storage.home import HOME, is_in_bucket
 from resources.storage.lake import Lake
+from resources.storage.parts import writer
 from resources.storage.spill import Left
 
 RUNNER, SHARDS = "ATC_RUNNER", "ATC_SHARDS"
 LOCAL = "local"
 _SPARK, _CONNECT = "spark://", "sc://"
-MOST_SHARDS = 10_000
+MOST_SHARDS = 1_000
 
 T = TypeVar("T")
 StepOf = Callable[[Store], ByShard]
@@ -48,8 +49,15 @@ class WrongRunnerError(ValueError):
     """The settings name no runner that there is."""
 
 
+class ClusterError(Exception):
+    """A cluster did not do its tasks."""
+
+
 class Runner(dg.ConfigurableResource):
-    """Makes days by shard: ``address`` says where, ``shards`` of how many; one shard is everybody, and made as without any of this."""
+    """Makes days by shard: ``address`` says where, ``shards`` of how many; one shard is everybody, and made as without any of this.
+
+    What follows a semicolon in ``ATC_RUNNER``, a token perhaps, is read when a session is opened, and shown to nobody.
+    """
 
     address: str = LOCAL
     shards: int = 1
@@ -58,6 +66,7 @@ class Runner(dg.ConfigurableResource):
     def from_environment(cls, environment: Mapping[str, str]) -> "Runner":
         """Read ``ATC_RUNNER`` and ``ATC_SHARDS``. Raises WrongRunnerError."""
         address, shards = environment.get(RUNNER, "").strip() or LOCAL, environment.get(SHARDS, "").strip() or "1"
+        address = _shown(address)
         if address != LOCAL and not address.startswith((_SPARK, _CONNECT)):
             raise WrongRunnerError(f"{RUNNER} is {address!r}: expected {LOCAL}, {_SPARK}<host>:<port> or {_CONNECT}<host>:<port>")
         if not shards.isdecimal() or not 1 <= int(shards) <= MOST_SHARDS:
@@ -76,6 +85,11 @@ class Runner(dg.ConfigurableResource):
     def by_shard(self, step_of: StepOf) -> "Shards | None":
         """Return what makes the days of a step by shard; None where there is one shard."""
         return None if self.shards == 1 else Shards(self.address, self.shards, step_of)
+
+
+def _shown(address: str) -> str:
+    """Return what may be shown of an address: where, and not with which token."""
+    return address.partition(";")[0]
 
 
 @dataclass(frozen=True)
@@ -101,10 +115,10 @@ class Shards:
         What lies in parts is put in place when all parts are there, so that a day that fails is as it was.
         """
         step, run = self.step_of(lake), executor_of(self.address)
-        lake.clear_parts(day)
+        lake.recover(day)
         with lake.spill() as spill:
             blocked = tuple(step.portfolio.blocked)
-            tasks = Tasks(lake.root, self.shards, day, self.step_of, blocked, spill.left(), os.getpid(), code_version(), step.reads_events)
+            tasks = Tasks(lake.root, self.shards, day, self.step_of, blocked, spill.left(), writer(), project_version(), step.reads_events)
             everybody, each = [0], range(self.shards)
             read: Read = set()
             if step.reads_events:
@@ -143,7 +157,7 @@ class Tasks:
     step_of: StepOf
     blocked: tuple[str, ...]
     left: Left
-    writer: int
+    writer: str
     code: str
     has_events: bool
 
@@ -160,37 +174,40 @@ class Tasks:
 
     def before(self, _: int) -> Read:
         """Find out what holds for everybody."""
-        with self._lake().watched() as read:
-            self.left.put("known", self._joint(None).before(self.day))
+        lake = self._lake()
+        with lake.watched() as read:
+            self.left.put("known", _joint(self.step_of(lake)).before(self.day))
         return read
 
     def begin(self, number: int) -> Read:
         """Do the first half of a shard's work."""
-        with self._lake().watched() as read:
-            half, summary = self._joint(number).begin(self.day, self.left.take("known"))
+        lake = self._lake()
+        with lake.watched() as read:
+            half, summary = _joint(self._of_shard(lake, number)).begin(self.day, self.left.take("known"))
             self.left.put(f"half-{number}", half)
             self.left.put(f"summary-{number}", summary)
         return read
 
     def combine(self, _: int) -> Read:
         """Find out what follows from all summaries."""
-        self.left.put("small", self._joint(None).combine(self.day, [self.left.take(f"summary-{number}") for number in range(self.shards)]))
+        summaries = [self.left.take(f"summary-{number}") for number in range(self.shards)]
+        self.left.put("small", _joint(self.step_of(self._lake())).combine(self.day, summaries))
         return set()
 
     def finish(self, number: int) -> Done:
         """Make a shard's tables; write those that are by customer, and leave the others to be gathered."""
-        rows = {}
-        with self._lake().watched() as read:
-            step = self._step(number)
+        lake, rows, whole = self._lake(), {}, []
+        with lake.watched() as read:
+            step = self._of_shard(lake, number)
             if isinstance(step, Joint):
                 tables = step.finish(self.day, self.left.take(f"half-{number}"), self.left.take("small"))
             else:
                 tables = step.make(self.day)
-            whole = []
             for table, frame in tables.items():
                 if CUSTOMER in frame.lazy().collect_schema():
-                    fingerprint = step.portfolio.fingerprint
-                    rows[table] = self._lake().write_part(table, self.day, self.writer, number, frame, step.made_by, fingerprint)
+                    if not self.left.is_there():
+                        raise ClusterError(f"the run that shard {number} of {self.day} is of has ended: nothing is written for it any more")
+                    rows[table] = lake.write_part(table, self.day, self.writer, number, frame, step.made_by, step.portfolio.fingerprint)
                 else:
                     whole.append(table)
                     self.left.put(f"{table}-{number}", frame.lazy().collect())
@@ -200,41 +217,33 @@ class Tasks:
 
     def gather(self, _: int) -> Done:
         """Write the tables that are not by customer."""
-        step = self._step(None)
-        says = [self.left.take(f"made_by-{number}") for number in range(self.shards)]
+        lake, rows = self._lake(), {}
+        step, says = self.step_of(lake), [self.left.take(f"made_by-{number}") for number in range(self.shards)]
         made_by = step.agree(says) if isinstance(step, Joint) else says[0]
-        rows = {}
         for table in self.left.take("whole-0"):
             frame = step.gather(table, [self.left.take(f"{table}-{number}") for number in range(self.shards)])
             assert frame is not None, f"{table} is not by customer, and nothing says how it is gathered"
-            self._lake().write(table, self.day, frame, made_by, step.portfolio.fingerprint)
+            lake.write(table, self.day, frame, made_by, step.portfolio.fingerprint)
             rows[table] = frame.height
         return Done(rows, set(), made_by)
 
     def _lake(self) -> Lake:
-        if code_version() != self.code:
+        """Open the lake, for this task alone: a server may do several at once in one process."""
+        if project_version() != self.code:
             raise WrongRunnerError(
-                f"{socket.gethostname()} has another version of the project in {PROJECT} ({code_version()}) than where the run was started "
-                f"({self.code}): no table is made by two. Deploy the same to all machines, and start the workers again"
+                f"{socket.gethostname()} has another version of the project in {PROJECT} ({project_version()}) than where the run was "
+                f"started ({self.code}): no table is made by two. Deploy the same to all machines, and start the workers again"
             )
-        return _lake(self.root)
+        return Lake(root=self.root)
 
-    def _step(self, number: int | None) -> ByShard:
-        lake = self._lake()
-        if number is None:
-            return self.step_of(lake)
+    def _of_shard(self, lake: Lake, number: int) -> ByShard:
         events = self.left.scan([f"events-{place}-{number}" for place in range(self.shards)]) if self.has_events else None
         return self.step_of(Shard(lake, number, self.shards, self.day, self.blocked, events))
 
-    def _joint(self, number: int | None) -> Joint:
-        step = self._step(number)
-        assert isinstance(step, Joint)
-        return step
 
-
-@lru_cache(maxsize=1)
-def _lake(root: str) -> Lake:
-    return Lake(root=root)
+def _joint(step: ByShard) -> Joint:
+    assert isinstance(step, Joint)
+    return step
 
 
 class Executor(Protocol):
@@ -263,12 +272,26 @@ class Spark:
                 for number in batch.column(0).to_pylist():
                     yield pa.RecordBatch.from_pydict({"number": [number], "outcome": [_tried(task, number)]}, schema=_OUTCOMES)
 
-        rows = self.session.range(0, len(numbers), 1, len(numbers)).mapInArrow(of_rows, "number long, outcome binary").collect()
+        try:
+            rows = self.session.range(0, len(numbers), 1, len(numbers)).mapInArrow(of_rows, "number long, outcome binary").collect()
+        except Exception as problem:  # whatever Spark or Java makes of it
+            name = getattr(task, "__name__", "a task")
+            raise ClusterError(
+                f"the cluster did not do {name} of {len(numbers)}: {_first_line(problem)}. Did a worker run out of memory (more shards: "
+                f"{SHARDS}), or is the cluster gone? The day is as it was: run it again when that is mended"
+            ) from problem
         outcomes = [pickle.loads(row.outcome) for row in sorted(rows, key=lambda row: row.number)]  # noqa: S301  # what our tasks return
         for outcome in outcomes:
             if isinstance(outcome, _Failed):
                 raise outcome.problem
         return outcomes
+
+
+def _first_line(problem: Exception) -> str:
+    """Say what Spark says, without what Java adds."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip() and not line.strip().startswith("at ")]
+    lost = [line for line in lines if "lost" in line.lower() or "fail" in line.lower()]
+    return (lost or lines or [type(problem).__name__])[0][:300]
 
 
 _OUTCOMES = pa.schema([("number", pa.int64()), ("outcome", pa.binary())])
@@ -292,6 +315,12 @@ def _tried(task: Callable[[int], object], number: int) -> bytes:
             return pickle.dumps(_Failed(RuntimeError("\n".join([str(problem), *problem.__notes__]))))
 
 
+def _with_token(address: str) -> str:
+    """Return the address as it was set, of which only this part is shown."""
+    whole = os.environ.get(RUNNER, "").strip()
+    return whole if _shown(whole) == address else address
+
+
 @lru_cache(maxsize=1)
 def executor_of(address: str) -> Executor:
     """Return what does the tasks; a session of Spark is opened once a process, and closed with it. Raises WrongRunnerError."""
@@ -303,7 +332,7 @@ def executor_of(address: str) -> Executor:
         raise WrongRunnerError(f"{RUNNER} is {address}, and {problem.name} is not installed: make spark does it") from None
     builder = SparkSession.builder.appName("atc_pipeline")
     if address.startswith(_CONNECT):
-        session = builder.remote(address).getOrCreate()
+        session = builder.remote(_with_token(address)).getOrCreate()
     else:
         settings: dict[str, bool | float | int | str | None] = {
             "spark.executorEnv.PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -318,7 +347,6 @@ def executor_of(address: str) -> Executor:
         if os.environ.get("SPARK_LOCAL_IP") == "127.0.0.1":
             del os.environ["SPARK_LOCAL_IP"]  # Pandera sets it where nobody has: workers on other machines would look for us on theirs
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers have the same project at the same place
-        session = builder.master(address).config(map=settings).getOrCreate()
-        session.sparkContext.setLogLevel("ERROR")
+        session = builder.master(_with_token(address)).config(map=settings).getOrCreate()
     atexit.register(session.stop)
     return Spark(session)

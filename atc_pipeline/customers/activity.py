@@ -113,7 +113,8 @@ def roll_up_again(
     asked = {feature.name for feature in asked_for(portfolio)}
     again = part.coverage["feature"].unique().implode()
     kept = before.coverage.filter(pl.col("feature").is_in(asked) & ~pl.col("feature").is_in(again))
-    return Rollup(activity.select(*schema), pl.concat([kept, part.coverage]).sort("feature", "part", "event"))
+    activity = activity.select(*schema).sort(_KEYS)  # what there was may lie by shard
+    return Rollup(activity, pl.concat([kept, part.coverage]).sort("feature", "part", "event"))
 
 
 def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple[pl.DataFrame, list[Counted]]:

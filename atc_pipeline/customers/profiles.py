@@ -184,6 +184,7 @@ def update_again(
         profiles.drop(*names, strict=False)
         .join(new, on="customer_id", how="left", maintain_order="left")
         .select(*table_schema(portfolio), pl.struct(state).alias(STATE))
+        .sort("customer_id")  # what there was may lie by shard
     )
 
 

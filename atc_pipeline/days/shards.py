@@ -21,6 +21,8 @@ from atc_pipeline.tables.store import Store, WrittenBy
 
 CUSTOMER, EVENTS, MAP = "customer_id", "raw_events", "identity_map"
 SHARD = "shard:"
+KNOWN_AS = "known_as"
+"""Of a table whose ``customer_id`` is an older name: who that is on the day, and by whom it lies in its shard."""
 
 
 class Parted(Store, Protocol):
@@ -88,45 +90,45 @@ class Shard:
 
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read what a day of a table has of these customers. Raises MissingDayError like the whole."""
-        everybody = self.whole.lazy(table, day)
         if table == EVENTS and day == self.today and self.events is not None:
             return self.events
-        names = self._names(table, everybody)
-        if names is None:
-            return everybody
-        own = None if day > self.today else self.whole.part(table, day, self.number, self.shards)
+        own = self.whole.part(table, day, self.number, self.shards) if day <= self.today else None
         if own is not None and day == self.today:
             return own
+        rows = self.whole.lazy(table, day) if own is None else own
+        names = self._names(table, rows)
+        if names is None:
+            return rows
         gone, come = self._moved_since(None if table == EVENTS else day)
-        is_own = shard_of(names, self.shards) == self.number
-        if gone.len():
-            is_own &= ~_among(names, gone)
         if own is None:
-            return everybody.filter(is_own | _among(names, come) if come.len() else is_own)
+            is_own = (shard_of(names, self.shards) == self.number) & ~_among(names, gone)
+            return rows.filter(is_own | _among(names, come))
         stayed = own.filter(~_among(names, gone)) if gone.len() else own
         if not come.len():
             return stayed
         elsewhere = (self.whole.part(table, day, number, self.shards) for number in range(self.shards) if number != self.number)
-        return pl.concat([stayed, *(rows.filter(_among(names, come)) for rows in elsewhere if rows is not None)])
+        return pl.concat([stayed, *(part.filter(_among(names, come)) for part in elsewhere if part is not None)])
 
     def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
-        """Read what those of the days that were written have of these customers; None if none was."""
-        there = sorted(day for day in set(days) if self.has(table, day))
-        if not there:
+        """Read what those of the days that were written have of these customers; None if none was.
+
+        The latest day says which columns there are; one that an earlier day lacks has nulls in it with ``may_lack``, and else it is as if
+        it were nowhere, so that to use it is an error.
+        """
+        frames = {day: self.lazy(table, day) for day in sorted(set(days), reverse=True) if self.has(table, day)}
+        if not frames:
             return None
-        columns = self.lazy(table, there[-1]).collect_schema()
-        frames = []
-        for day in there:
-            rows = self.lazy(table, day)
-            lacking = columns.keys() - set(rows.collect_schema()) if may_lack else ()
-            frames.append(rows.with_columns(pl.lit(None, columns[name]).alias(name) for name in lacking).select(*columns))
-        return pl.concat(frames)
+        there = {day: frame.collect_schema() for day, frame in frames.items()}
+        columns = [name for name in there[max(there)] if may_lack or all(name in schema for schema in there.values())]
+        parts = [frame.select(name for name in columns if name in there[day]) for day, frame in frames.items()]
+        return pl.concat(parts, how="diagonal" if may_lack else "vertical").select(columns)
 
     def _names(self, table: str, rows: pl.LazyFrame) -> pl.Expr | None:
         """Return whose a row of the table is, as it was known on the day; None for tables that are of nobody in particular."""
         if table == EVENTS:
             return whose(self.blocked)
-        return pl.col(CUSTOMER) if CUSTOMER in rows.collect_schema() else None
+        columns = rows.collect_schema()
+        return next((pl.col(name) for name in (KNOWN_AS, CUSTOMER) if name in columns), None)
 
     def _moved_since(self, day: date | None) -> tuple[pl.Series, pl.Series]:
         """Return the names that are in another shard now than by themselves, and the names of other shards that are in this one now.

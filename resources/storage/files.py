@@ -75,8 +75,14 @@ def put_folder(new: Path, folder: Path, old: Path) -> None:
     Two steps: a process killed between them leaves neither in its place, and both beside it.
     """
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

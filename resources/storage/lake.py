@@ -4,7 +4,6 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 """
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,7 +166,7 @@ class Lake(dg.ConfigurableResource):
         """Read the part of one of so many shards; None where the day was made of another number of them."""
         if self.shards_of(table, day) != shards:
             return None
-        return pl.scan_parquet(self._checked(table, day)[number], hive_partitioning=False, glob=False)
+        return pl.scan_parquet(self._checked(table, day, number), hive_partitioning=False, glob=False)
 
     def shards_of(self, table: str, day: date) -> int:
         """Return of how many shards a day was made. Raises MissingDayError."""
@@ -178,7 +177,10 @@ class Lake(dg.ConfigurableResource):
 
     def _files(self, table: str, day: date) -> list[Path]:
         require(self, table, day)
-        return parts.files_of(self._folder(table, day))
+        try:
+            return parts.files_of(self._folder(table, day))
+        except ValueError as problem:
+            raise _damaged(self._folder(table, day) / parts.MANIFEST, table, day, problem) from problem
 
     def write(
         self,
@@ -197,28 +199,27 @@ class Lake(dg.ConfigurableResource):
         """
         folder, path = self._folder(table, day), self.path(table, day)
         if (folder / parts.MANIFEST).exists():  # it was made by shard before, and is not now
-            parts.clear(Path(self.root), folder.name, os.getpid())
-            _write(parts.unfinished(folder, os.getpid()) / parts.PART, frame, definitions, portfolio, again=f"run {day} again")
+            _write(parts.unfinished(folder, parts.writer()) / parts.PART, frame, definitions, portfolio, again=f"run {day} again")
             parts.put(folder)
         else:
             _write(path, frame, definitions, portfolio, again=f"run {day} again, and the days after it")
         _tested[path] = _facts(path)
 
-    def clear_parts(self, day: date) -> None:
-        """Remove what this process has left of a day that was not published."""
-        parts.clear(Path(self.root), f"date={day}", os.getpid())
+    def recover(self, day: date) -> None:
+        """Put in place, or remove, what an attempt that failed has left of a day."""
+        parts.recover(Path(self.root), f"date={day}")
 
     def write_part(
         self,
         table: str,
         day: date,
-        writer: int,
+        writer: str,
         number: int,
         frame: pl.DataFrame | pl.LazyFrame,
         definitions: Mapping[str, str] | None = None,
         portfolio: str | None = None,
     ) -> int:
-        """Write one shard of a day that the process ``writer`` will ``publish``; return how many rows it has."""
+        """Write one shard of a day that ``parts.writer`` will ``publish``; return how many rows it has."""
         path = parts.part_of(parts.unfinished(self._folder(table, day), writer), number)
         _write(path, frame, definitions, portfolio, again=f"run {day} again")
         return frame.height if isinstance(frame, pl.DataFrame) else int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
@@ -257,7 +258,7 @@ class Lake(dg.ConfigurableResource):
                 yield LeftBehind(name, path)
             elif path.suffix == ".parquet" and not path.name.startswith("."):
                 yield KeptTable(name, path, _rewriting)
-            elif path.suffix in _PAGES and not path.name.startswith("."):
+            elif (path.suffix in _PAGES or path.name == parts.MANIFEST) and not path.name.startswith("."):
                 yield KeptPage(name, path)
             else:
                 yield KeptFile(name, path)
@@ -300,22 +301,27 @@ class Lake(dg.ConfigurableResource):
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
         return pl.scan_parquet(self._checked(table, day), hive_partitioning=False, glob=False)
 
-    def _checked(self, table: str, day: date) -> list[Path]:
-        """Return the files of a day that is there and whole; this process tests each file once."""
+    def _checked(self, table: str, day: date, number: int | None = None) -> list[Path]:
+        """Return the files of a day that is there and whole, or that of one shard; this process tests each file once."""
         paths = self._files(table, day)
+        paths = paths if number is None else [paths[number]]
         if self._watched is not None:
             self._watched.add((table, day))
         for path in paths:
-            if _tested.get(path) != (facts := _facts(path)):
-                try:
+            try:
+                if _tested.get(path) != (facts := _facts(path)):
                     seal.test(path)
-                except seal.BrokenSealError as problem:
-                    raise DamagedFileError(
-                        f"{path}: damaged ({problem}). Materialize {table} for {day} again, and what stands on it: "
-                        f"dagster asset materialize -m atc_pipeline.definitions --select '{table}*' --partition {day}"
-                    ) from problem
-                _tested[path] = facts
+                    _tested[path] = facts
+            except (seal.BrokenSealError, FileNotFoundError) as problem:
+                raise _damaged(path, table, day, problem) from problem
         return paths
+
+
+def _damaged(path: Path, table: str, day: date, problem: Exception) -> DamagedFileError:
+    return DamagedFileError(
+        f"{path}: damaged ({problem}). Materialize {table} for {day} again, and what stands on it: "
+        f"dagster asset materialize -m atc_pipeline.definitions --select '{table}*' --partition {day}"
+    )
 
 
 def _write(

@@ -9,17 +9,23 @@ What belongs here: that folder, how it is found and put in place. What does not:
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resources.storage.files import put_folder, replacing
-from resources.storage.processes import is_alive
 
 MANIFEST = "manifest.json"
 PART = "part.parquet"
-_UNFINISHED = re.compile(r"\.(date=\d{4}-\d\d-\d\d)\.(new|old)\.(\d{1,9})")
+_UNFINISHED = re.compile(r"\.(date=\d{4}-\d\d-\d\d)\.(new|old)\..+")
+_TOKEN = secrets.token_hex(6)
+
+
+def writer() -> str:
+    """Name this process as nobody else ever is: numbers of processes are given out again, and are the same in every container."""
+    return f"{os.getpid()}-{_TOKEN}"
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -49,15 +55,9 @@ def manifest_of(folder: Path) -> Mapping[str, Any] | None:
     return manifest
 
 
-def unfinished(folder: Path, writer: int) -> Path:
-    """Return where a process makes, or has others make, the day that is to take the place of ``folder``."""
-    return folder.with_name(f".{folder.name}.new.{writer}")
-
-
-def clear(root: Path, day: str, writer: int) -> None:
-    """Remove what the process has left of the day in an earlier attempt, of all tables."""
-    for left in root.glob(f"*/{unfinished(Path(day), writer).name}"):
-        shutil.rmtree(left)
+def unfinished(folder: Path, by: str) -> Path:
+    """Return where a ``writer`` makes, or has others make, the day that is to take the place of ``folder``."""
+    return folder.with_name(f".{folder.name}.new.{by}")
 
 
 def publish(folder: Path, shards: int, definitions: Mapping[str, str] | None) -> None:
@@ -65,7 +65,7 @@ def publish(folder: Path, shards: int, definitions: Mapping[str, str] | None) ->
 
     Killed in here, it leaves the day before or, once the manifest is there, the new one: the next run puts it in place (``recover``).
     """
-    new = unfinished(folder, os.getpid())
+    new = unfinished(folder, writer())
     lacking = [number for number in range(shards) if not part_of(new, number).exists()]
     if lacking:
         raise FileNotFoundError(f"{new}: shards {', '.join(map(str, lacking))} of {shards} were never written")
@@ -77,14 +77,14 @@ def publish(folder: Path, shards: int, definitions: Mapping[str, str] | None) ->
 
 def put(folder: Path) -> None:
     """Put what this process has made, and is whole, in the place of a day."""
-    put_folder(unfinished(folder, os.getpid()), folder, folder.with_name(f".{folder.name}.old.{os.getpid()}"))
+    put_folder(unfinished(folder, writer()), folder, folder.with_name(f".{folder.name}.old.{writer()}"))
 
 
-def recover(root: Path) -> None:
-    """Put in place what killed processes had whole, and remove what they had not: nobody else may be writing."""
-    for left in sorted(root.glob("*/.date=*")):
+def recover(root: Path, day: str = "date=*") -> None:
+    """Put in place what others had whole when they ended, and remove what they had not: by whoever alone may write."""
+    for left in sorted(root.glob(f"*/.{day}.*")):
         named = _UNFINISHED.fullmatch(left.name)
-        if named is None or is_alive(int(named[3])):
+        if named is None:
             continue
         folder = left.with_name(named[1])
         if not folder.exists() and is_there(left):

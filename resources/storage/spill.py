@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 
 import polars as pl
 
+from resources.storage.files import replacing
 from resources.storage.locks import try_to_lock
 
 PREFIX = ".spill-"
@@ -27,9 +28,14 @@ class Left:
 
     folder: Path
 
+    def is_there(self) -> bool:
+        """Return whether the run goes on: with it, its folder is gone."""
+        return self.folder.exists()
+
     def park(self, name: str, frame: pl.DataFrame) -> None:
         """Leave a table, for whoever reads some of its columns."""
-        frame.write_parquet(self.folder / f"{name}.parquet", compression="lz4")
+        with replacing(self.folder / f"{name}.parquet") as unfinished:
+            frame.write_parquet(unfinished, compression="lz4")
 
     def scan(self, names: Sequence[str]) -> pl.LazyFrame:
         """Read tables that were left, one below the other."""
@@ -37,7 +43,7 @@ class Left:
 
     def put(self, name: str, value: object) -> None:
         """Leave a value."""
-        with (self.folder / name).open("wb") as file:
+        with replacing(self.folder / name) as unfinished, unfinished.open("wb") as file:
             pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def take(self, name: str) -> Any:  # noqa: ANN401  # what was left under the name

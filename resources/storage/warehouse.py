@@ -5,7 +5,6 @@ What belongs here: views, and running a query over them. What does not: the deli
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -78,21 +77,15 @@ class Warehouse(dg.ConfigurableResource):
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, lake: Path, tables: list[str]) -> None:
-    """Create one view per table: ``date`` is the partition, so that a query for some days opens those files only."""
+    """Create one view per table: of a query for some days, the other files say in their footers that they have none of it."""
     for table in tables:
-        hidden = [HIDDEN[table]] if table in HIDDEN else []
-        selects = [
-            _select(f"{_name(lake)}/{table}/{pattern}", [*hidden, *more])
-            for pattern, more in ((f"date=*/{PART}", []), (f"date=*/shard=*/{PART}", ["shard"]))
-            if next((lake / table).glob(pattern), None) is not None
-        ]
-        connection.execute(f'create or replace view "{table}" as {" union all by name ".join(selects)}')
-
-
-def _select(files: str, hidden: Sequence[str]) -> str:
-    columns = f"* exclude ({', '.join(hidden)})" if hidden else "*"
-    read = f"read_parquet({_text(files)}, hive_partitioning = true, union_by_name = true)"
-    return f"select {columns} from {read}"  # noqa: S608  # names of our own folders
+        columns = f"* exclude ({HIDDEN[table]})" if table in HIDDEN else "*"
+        # A pattern that finds days in one piece and in parts, whichever there are when it is asked: two would miss, or lack, one kind.
+        files = _text(f"{_name(lake)}/{table}/date=*/**/{PART}")
+        connection.execute(
+            f'create or replace view "{table}" as select {columns} '  # noqa: S608  # names of our own folders
+            f"from read_parquet({files}, hive_partitioning = false, union_by_name = true)"
+        )
 
 
 def _name(folder: Path) -> str:

@@ -1,11 +1,10 @@
 """A day in parts: read as one table, put in place as a whole, found again after a kill, erased and asked for as any other."""
 
-import os
-import subprocess
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import polars as pl
 import pytest
 
@@ -17,6 +16,7 @@ from atc_pipeline.tables.store import MissingDayError
 from resources.journeys import JourneysFile
 from resources.runners import Runner, WrongRunnerError
 from resources.storage import parts
+from resources.storage.files import put_folder
 from resources.storage.lake import DamagedFileError, Lake
 from resources.storage.warehouse import Warehouse
 from tests.graph.small_world import DAYS, make_world, run
@@ -32,7 +32,7 @@ def write(lake: Lake, *, rows: pl.DataFrame | None = None, day: date = DAY, tabl
     frame = pl.DataFrame({"date": [day] * 100, "customer_id": NAMES}) if rows is None else rows
     for number in range(SHARDS):
         part = frame.filter(shard_of("customer_id", SHARDS) == number)
-        lake.write_part(table, day, os.getpid(), number, part, {"a": "1"}, FINGERPRINT)
+        lake.write_part(table, day, parts.writer(), number, part, {"a": "1"}, FINGERPRINT)
     lake.publish(table, day, SHARDS, {"a": "1"})
     return frame
 
@@ -72,11 +72,11 @@ def test_a_part_is_found_by_its_number_and_of_another_number_of_them_there_is_no
 def test_a_day_is_published_with_all_its_parts_or_not_at_all(lake: Lake) -> None:
     """A part that was never written keeps the day as it was."""
     before = write(lake)
-    lake.write_part("t", DAY, os.getpid(), 0, before.head(1))
+    lake.write_part("t", DAY, parts.writer(), 0, before.head(1))
     with pytest.raises(FileNotFoundError, match="shards 1, 2 of 3 were never written"):
         lake.publish("t", DAY, SHARDS, None)
     assert lake.read("t", DAY).height == 100
-    lake.clear_parts(DAY)
+    lake.recover(DAY)
     assert [path.name for path in (Path(lake.root) / "t").iterdir()] == [f"date={DAY}"]
 
 
@@ -113,13 +113,11 @@ def test_one_damaged_part_is_a_damaged_day(lake: Lake) -> None:
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_what_a_killed_process_had_whole_is_put_in_place_and_the_rest_is_removed(lake: Lake, *, is_whole: bool) -> None:
-    """Between the two renames the old day is aside and the new one is not there yet."""
+    """Between the two renames the old day is aside and the new one is not there yet; whatever number the process had."""
     rows = write(lake)
-    gone = subprocess.Popen(["true"])
-    gone.wait()
     folder = Path(lake.root) / "t" / f"date={DAY}"
     write(lake, rows=rows.head(50))
-    new, old = (folder.with_name(f".{folder.name}.{kind}.{gone.pid}") for kind in ("new", "old"))
+    new, old = (folder.with_name(f".{folder.name}.{kind}.1-0123456789ab") for kind in ("new", "old"))
     folder.rename(new)
     write(lake)
     folder.rename(old)
@@ -127,18 +125,31 @@ def test_what_a_killed_process_had_whole_is_put_in_place_and_the_rest_is_removed
         (new / "manifest.json").unlink()
     with pytest.raises(MissingDayError):
         lake.lazy("t", DAY)
-    parts.recover(Path(lake.root))
+    lake.recover(DAY)
     assert lake.read("t", DAY).height == (50 if is_whole else 100)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_what_a_living_process_is_writing_stays(lake: Lake) -> None:
-    """Another run may be about to publish it."""
+def test_an_attempt_that_failed_does_not_take_the_day_with_it(lake: Lake) -> None:
+    """The second rename fails: the old day is put back."""
     write(lake)
-    new = Path(lake.root) / "t" / f".date={DAY}.new.{os.getppid()}"
-    new.mkdir()
-    parts.recover(Path(lake.root))
-    assert new.exists()
+    folder = Path(lake.root) / "t" / f"date={DAY}"
+    with pytest.raises(FileNotFoundError):
+        put_folder(folder.with_name("nothing"), folder, folder.with_name(".old"))
+    assert lake.read("t", DAY).height == 100
+
+
+@pytest.mark.parametrize("damage", ["manifest", "part"])
+def test_a_day_that_lost_a_file_is_damaged_and_says_what_to_do(lake: Lake, damage: str) -> None:
+    """A power cut may leave a name without its content."""
+    write(lake)
+    folder = Path(lake.root) / "t" / f"date={DAY}"
+    if damage == "manifest":
+        (folder / "manifest.json").write_text("")
+    else:
+        parts.part_of(folder, 1).unlink()
+    with pytest.raises(DamagedFileError, match=r"damaged \(.*Materialize t for 2026-03-01 again"):
+        lake.lazy("t", DAY)
 
 
 def test_duckdb_reads_days_of_both_kinds(lake: Lake, tmp_path: Path) -> None:
@@ -147,6 +158,11 @@ def test_duckdb_reads_days_of_both_kinds(lake: Lake, tmp_path: Path) -> None:
     lake.write("t", date(2026, 3, 2), rows.with_columns(date=date(2026, 3, 2)))
     warehouse = Warehouse(home=str(tmp_path), lake=lake.root)
     assert warehouse.publish() == ["t"]
+    lake.write("t", DAY, rows.head(3))  # after the views were made, a day becomes one of the other kind
+    write(lake, day=date(2026, 3, 2), rows=rows.with_columns(date=date(2026, 3, 2)))
+    with duckdb.connect(warehouse.path, read_only=True) as connection:
+        assert connection.sql("select date, count(*) from t group by date order by date").fetchall() == [(DAY, 3), (date(2026, 3, 2), 100)]
+    write(lake)
     counted = warehouse.query("select date, count(*) as n from t group by date order by date")
     assert counted.rows() == [(DAY, 100), (date(2026, 3, 2), 100)]
     assert warehouse.query("select * from t limit 1").columns == ["date", "customer_id"]
@@ -161,7 +177,7 @@ def test_a_customer_in_the_part_of_another_shard_is_said(tmp_path: Path) -> None
         assert run(environment, DAYS[0], DAYS[0], instance=instance).success
     frame = lake.read("identity_map", DAYS[0])
     for number in range(2):
-        lake.write_part("identity_map", DAYS[0], os.getpid(), number, frame.slice(0, 6) if number == 0 else frame.slice(6))
+        lake.write_part("identity_map", DAYS[0], parts.writer(), number, frame.slice(0, 6) if number == 0 else frame.slice(6))
     lake.publish("identity_map", DAYS[0], 2, None)
     [check] = [each for each in all_checks(load_portfolio(Path(journeys.path))) if {str(key.name) for key in each.check_keys} == {"schema"}
                and next(iter(each.check_keys)).asset_key == dg.AssetKey(IDENTITY_MAP.name)]  # fmt: skip
@@ -179,9 +195,10 @@ def test_a_customer_in_the_part_of_another_shard_is_said(tmp_path: Path) -> None
     ("settings", "says"),
     [
         ({"ATC_RUNNER": "yarn"}, "expected local, spark://<host>:<port> or sc://<host>:<port>"),
-        ({"ATC_SHARDS": "some"}, "expected a number from 1 to 10,000"),
-        ({"ATC_SHARDS": "0"}, "expected a number from 1 to 10,000"),
+        ({"ATC_SHARDS": "some"}, "expected a number from 1 to 1,000"),
+        ({"ATC_SHARDS": "0"}, "expected a number from 1 to 1,000"),
         ({"ATC_RUNNER": "sc://host:1"}, "say of how many shards"),
+        ({"ATC_RUNNER": "yarn;token=SECRET"}, "is 'yarn': expected"),
         ({"ATC_SHARDS": "2", "ATC_HOME": "s3://bucket/home"}, "a bucket has no folders"),
     ],
 )
@@ -189,3 +206,9 @@ def test_settings_that_name_no_runner_are_refused(settings: dict[str, str], says
     """By which setting, and what would do."""
     with pytest.raises(WrongRunnerError, match=says):
         Runner.from_environment(settings)
+
+
+def test_a_token_is_shown_to_nobody() -> None:
+    """Dagster shows what a resource is configured with."""
+    runner = Runner.from_environment({"ATC_RUNNER": "sc://host:443/;use_ssl=true;token=SECRET", "ATC_SHARDS": "2"})
+    assert runner.address == "sc://host:443/"

@@ -97,7 +97,11 @@ class Home:
 
     def left_behind(self) -> list[str]:
         """Return what killed processes have left in the home: unfinished files, and what was spilled."""
-        every = (path for path in self.home.rglob(".*") if re.fullmatch(r"\..+\.\d+(\.wal)?", path.name) or path.name.startswith(PREFIX))
+        every = (
+            path
+            for path in self.home.rglob(".*")
+            if re.fullmatch(r"\..+\.\d+(\.wal)?|\.date=.+", path.name) or path.name.startswith(PREFIX)
+        )
         return sorted(path.relative_to(self.home).as_posix() for path in every)
 
     def deliveries(self) -> dict[str, str]:
