@@ -222,7 +222,7 @@ def _differs_as_it_may(world: Home, calm: Home, place: str) -> bool:
 
     The first is so only of customers who have a message.
     """
-    table, day, *_ = place.split("/")
+    table, _, part = place.partition("/")
     both = [each.home / "lake" / place for each in (world, calm)]
     if table not in {"journey_assignments", "activation", "sent_events"} or not all(path.exists() for path in both):
         return False
@@ -231,9 +231,9 @@ def _differs_as_it_may(world: Home, calm: Home, place: str) -> bool:
         return mine.drop("timestamp").equals(theirs.drop("timestamp"))
     if table == "activation":
         return mine.drop("sent_at", "attempts").equals(theirs.drop("sent_at", "attempts"))
-    messages = pl.read_parquet(world.home / "lake" / "outbound_messages" / day / "part.parquet", hive_partitioning=False).filter(
-        pl.col("withheld").is_null()
-    )
+    messages = pl.read_parquet(
+        world.home / "lake" / "outbound_messages" / part.partition("/")[0] / "part.parquet", hive_partitioning=False
+    ).filter(pl.col("withheld").is_null())
     stands = mine.filter("stands")["customer_id"]
     return mine.drop("stands").equals(theirs.drop("stands")) and stands.is_in(messages["customer_id"].implode()).all()
 
