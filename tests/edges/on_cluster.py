@@ -5,13 +5,18 @@ starting clusters (``clusters``).
 """
 
 import json
+import os
+import signal
 import sys
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from atc_pipeline.journeys.resolution import load_portfolio
+from atc_pipeline.tables.store import MissingDayError
+from resources.runners import ClusterError, executor_of
 from resources.storage.lake import Lake
 from tests.edges.test_shards import assert_same, made
 from tests.engine.proof.twins import portfolios
@@ -61,7 +66,31 @@ def visit(number: int, day: date, *, logs_in: bool) -> str:
     return json.dumps({**event, "anonymousId": f"device-{number}", "userId": event["userId"] if logs_in else None})
 
 
+def die(number: int) -> None:
+    """End the worker's process, as the kernel does one that is out of memory."""
+    assert number == 0
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(number: int) -> None:
+    """Fail as a task of ours does."""
+    raise MissingDayError(f"nothing for {number}")
+
+
+def see_failures(address: str) -> None:
+    """A task's error is its own, with the shard; a worker that dies again and again is said in a sentence."""
+    run_tasks = executor_of(address)
+    with pytest.raises(MissingDayError, match="^nothing for 0$") as failed:
+        run_tasks(refuse, [0, 1])
+    assert "in shard 0 on " in failed.value.__notes__[0]
+    if address.startswith("spark://"):  # in Sail a task is no process of its own
+        with pytest.raises(ClusterError, match="Did a worker run out of memory") as failed:
+            run_tasks(die, [0])
+        assert "\n" not in str(failed.value)
+
+
 if __name__ == "__main__":
     compare_world(Path(sys.argv[1]) / "world", sys.argv[2])
     compare_job(Path(sys.argv[1]) / "job", sys.argv[2])
+    see_failures(sys.argv[2])
     sys.stdout.write("every table is the same\n")
