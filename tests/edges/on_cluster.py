@@ -80,7 +80,7 @@ def refuse(number: int) -> None:
 def see_failures(address: str) -> None:
     """A task's error is its own, with the shard; a worker that dies again and again is said in a sentence."""
     run_tasks = executor_of(address)
-    with pytest.raises(MissingDayError, match="^nothing for 0$") as failed:
+    with pytest.raises(MissingDayError, match=r"^nothing for 0") as failed:
         run_tasks(refuse, [0, 1])
     assert "in shard 0 on " in failed.value.__notes__[0]
     if address.startswith("spark://"):  # in Sail a task is no process of its own
