@@ -136,7 +136,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task says of what it has written: rows by table, what was read, and what the columns are made by."""
+    """What a task says of what it has written: rows by table, what was read, and, gathered, what the columns are made by."""
 
     rows: Mapping[str, int]
     read: Read
@@ -191,7 +191,7 @@ class Tasks:
     def combine(self, _: int) -> Read:
         """Find out what follows from all summaries."""
         summaries = [self.left.take(f"summary-{number}") for number in range(self.shards)]
-        self.left.put("small", _joint(self.step_of(self._lake())).combine(self.day, summaries))
+        self.left.put("small", _joint(self.step_of(self._lake())).combine(summaries))
         return set()
 
     def finish(self, number: int) -> Done:
@@ -205,8 +205,7 @@ class Tasks:
                 tables = step.make(self.day)
             for table, frame in tables.items():
                 if CUSTOMER in frame.lazy().collect_schema():
-                    if not self.left.is_there():
-                        raise ClusterError(f"the run that shard {number} of {self.day} is of has ended: nothing is written for it any more")
+                    self.left.require()  # a cluster may go on with the tasks of a run that was killed
                     rows[table] = lake.write_part(table, self.day, self.writer, number, frame, step.made_by, step.portfolio.fingerprint)
                 else:
                     whole.append(table)

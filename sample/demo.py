@@ -27,9 +27,10 @@ halfway is not all made again."""
 LOCATION = {".dagster/repository": "__repository__@atc_pipeline"}
 """Whose run it is: without this tag the pages of the job do not show what was run from a terminal (the timeline never does)."""
 
-FEW_RECORDS = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true"}
 IN_ONE_PIECE = {"ATC_RUNNER": "", "ATC_SHARDS": ""}
 """A few thousand customers: the files are counted, and asked, as what they are."""
+
+FEW_RECORDS = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true"}
 """That days are planned is one record, not one for each day and table: a fifth of the time (docs/adr/0043-history.md)."""
 
 STAGES = (

@@ -136,7 +136,7 @@ class Profiles:
         if self.only_changed:
             return self._again(day)
         half, values = self.begin(day, self.before(day))
-        return self.finish(day, half, self.combine(day, [values]))
+        return self.finish(day, half, self.combine([values]))
 
     def before(self, day: date) -> pl.DataFrame:
         """Return the models of purchases to predict with, which are fitted to everybody; without predictions, that there are none."""
@@ -155,7 +155,7 @@ class Profiles:
         ).collect()
         return (updated, known), count_values(updated, self.portfolio)
 
-    def combine(self, day: date, summaries: Sequence[pl.DataFrame]) -> pl.DataFrame:  # noqa: ARG002  # it is the same every day
+    def combine(self, summaries: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """Rank the values of everybody."""
         return rank_values(summaries)
 

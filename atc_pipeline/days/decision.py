@@ -149,7 +149,7 @@ class Decision:
         Measured, also ``journey_entries``, ``entry_profiles``, ``journey_outcomes``, ``long_outcomes`` and ``goal_models``.
         """
         half, wishes = self.begin(day, self.before(day))
-        return self.finish(day, half, self.combine(day, [wishes]))
+        return self.finish(day, half, self.combine([wishes]))
 
     def before(self, day: date) -> "Learned":
         """Return what is known of goals, which is learned of everybody."""
@@ -177,7 +177,7 @@ class Decision:
             )
         return Half(contested, known), Wishes(contested.wishes(self.portfolio), contested.taken(self.portfolio))
 
-    def combine(self, day: date, summaries: Sequence["Wishes"]) -> Granted:  # noqa: ARG002  # it is the same every day
+    def combine(self, summaries: Sequence["Wishes"]) -> Granted:
         """Give out the limited places."""
         wishes, taken = pl.concat(part.wishes for part in summaries), pl.concat(part.taken for part in summaries)
         return grant(wishes, taken, self.portfolio)

@@ -57,7 +57,7 @@ class Joint(ByShard, Protocol):
     def begin(self, day: date, known: object) -> tuple[object, object]:
         """Return the first half of a shard's work, to be finished, and its summary; ``known``: what ``before`` has returned."""
 
-    def combine(self, day: date, summaries: Sequence[object]) -> object:
+    def combine(self, summaries: Sequence[object]) -> object:
         """Return what follows from the summaries of all shards."""
 
     def finish(self, day: date, half: object, small: object) -> Tables:

@@ -199,6 +199,7 @@ class Lake(dg.ConfigurableResource):
         """
         folder, path = self._folder(table, day), self.path(table, day)
         if (folder / parts.MANIFEST).exists():  # it was made by shard before, and is not now
+            parts.clear(folder)
             _write(parts.unfinished(folder, parts.writer()) / parts.PART, frame, definitions, portfolio, again=f"run {day} again")
             parts.put(folder)
         else:

@@ -60,6 +60,11 @@ def unfinished(folder: Path, by: str) -> Path:
     return folder.with_name(f".{folder.name}.new.{by}")
 
 
+def clear(folder: Path) -> None:
+    """Remove what this process has left of an attempt at the day."""
+    shutil.rmtree(unfinished(folder, writer()), ignore_errors=True)
+
+
 def publish(folder: Path, shards: int, definitions: Mapping[str, str] | None) -> None:
     """Put a day of which all parts are written by now in the place of the one before it.
 

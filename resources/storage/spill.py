@@ -22,18 +22,24 @@ ROWS = 2**14
 """Rows that are read at the least; a file is sorted, and readers want a part of it."""
 
 
+class RunEndedError(Exception):
+    """A task goes on though the run that gave it out has ended."""
+
+
 @dataclass(frozen=True)
 class Left:
     """What a task leaves for the next one, by name: in the folder of a ``Spill``, and on any machine that has it at the same place."""
 
     folder: Path
 
-    def is_there(self) -> bool:
-        """Return whether the run goes on: with it, its folder is gone."""
-        return self.folder.exists()
+    def require(self) -> None:
+        """Raise RunEndedError where the run has ended: with it, its folder is gone, and nobody makes it again."""
+        if not self.folder.exists():
+            raise RunEndedError(f"{self.folder} is gone, and the run with it: nothing is written for it any more")
 
     def park(self, name: str, frame: pl.DataFrame) -> None:
         """Leave a table, for whoever reads some of its columns."""
+        self.require()
         with replacing(self.folder / f"{name}.parquet") as unfinished:
             frame.write_parquet(unfinished, compression="lz4")
 
@@ -43,6 +49,7 @@ class Left:
 
     def put(self, name: str, value: object) -> None:
         """Leave a value."""
+        self.require()
         with replacing(self.folder / name) as unfinished, unfinished.open("wb") as file:
             pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
 

@@ -17,7 +17,9 @@ from resources.journeys import JourneysFile
 from resources.runners import Runner, WrongRunnerError
 from resources.storage import parts
 from resources.storage.files import put_folder
+from resources.storage.kept import KeptPage
 from resources.storage.lake import DamagedFileError, Lake
+from resources.storage.spill import RunEndedError, Spill
 from resources.storage.warehouse import Warehouse
 from tests.graph.small_world import DAYS, make_world, run
 
@@ -98,6 +100,33 @@ def test_a_day_goes_from_parts_to_one_piece_and_back(lake: Lake) -> None:
     write(lake)
     assert (lake.shards_of("t", DAY), lake.read("t", DAY).height) == (SHARDS, 100)
     assert {path.name for path in (Path(lake.root) / "t" / f"date={DAY}").iterdir()} == {"manifest.json", *(f"shard={n}" for n in range(3))}
+
+
+def test_what_an_attempt_by_shard_has_left_is_no_part_of_a_day_in_one_piece(lake: Lake, tmp_path: Path) -> None:
+    """Whoever reads all files of the day, as DuckDB does, finds no rows twice."""
+    rows = write(lake)
+    lake.write_part("t", DAY, parts.writer(), 0, rows, {"a": "1"}, FINGERPRINT)  # and then its run fails
+    lake.write("t", DAY, rows)
+    assert Warehouse(home=str(tmp_path), lake=lake.root).query("select count(*) as n from t").item() == 100
+
+
+def test_a_manifest_names_nobody(lake: Lake) -> None:
+    """An id that is a number, as in it, is no trace of anybody: an erasure need not be told that it is only the same text."""
+    write(lake)
+    assert [type(file) for file in lake.kept() if file.path.name == parts.MANIFEST] == [KeptPage]
+
+
+def test_a_task_of_a_run_that_has_ended_leaves_nothing(tmp_path: Path) -> None:
+    """A cluster may not know that the run was killed; its folder is not made again."""
+    with Spill(tmp_path) as spill:
+        left = spill.left()
+        left.put("a", 1)
+        assert left.take("a") == 1
+    with pytest.raises(RunEndedError, match="nothing is written for it any more"):
+        left.put("b", 2)
+    with pytest.raises(RunEndedError):
+        left.park("c", pl.DataFrame({"x": [1]}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_damaged_part_is_a_damaged_day(lake: Lake) -> None:
