@@ -6,7 +6,7 @@ What belongs here: where tables live, reading and writing them, one run at a tim
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal
@@ -37,6 +37,8 @@ _PAGES = {".html", ".svg"}
 """What is kept beside tables (``Lake.put``)."""
 _NO_FOOTER = "Invalid thrift: transport error"
 """What Polars says when the system refuses the end of a file, whatever the system said."""
+_OPENED = 64
+"""A scan of more files than that reads them by name: a process may hold 1,024 open, of all its scans."""
 _tested: dict[Path, tuple[int, int, int]] = {}
 """Files whose seal this process has laid or tested: size, time, inode."""
 
@@ -166,7 +168,7 @@ class Lake(dg.ConfigurableResource):
         """Read the part of one of so many shards; None where the day was made of another number of them."""
         if self.shards_of(table, day) != shards:
             return None
-        return pl.scan_parquet(self._checked(table, day, number), hive_partitioning=False, glob=False)
+        return self._scan(self._checked(table, day, number))
 
     def shards_of(self, table: str, day: date) -> int:
         """Return of how many shards a day was made. Raises MissingDayError."""
@@ -284,7 +286,7 @@ class Lake(dg.ConfigurableResource):
 
         Raises MissingDayError, naming what to materialize, where the day was never written.
         """
-        return pl.read_parquet(self._checked(table, day), hive_partitioning=False, glob=False)
+        return self.lazy(table, day).collect()
 
     def scan(self, table: str, days: Iterable[date], *, may_lack: bool = False) -> pl.LazyFrame | None:
         """Read those of the days that were written, lazily; None if none was.
@@ -293,14 +295,22 @@ class Lake(dg.ConfigurableResource):
         that is used, or with ``may_lack`` has nulls in it.
         """
         paths = [path for day in sorted(days, reverse=True) if self.has(table, day) for path in self._checked(table, day)]
-        missing: Literal["insert", "raise"] = "insert" if may_lack else "raise"
-        return (
-            pl.scan_parquet(paths, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing) if paths else None
-        )
+        return self._scan(paths, missing_columns="insert" if may_lack else "raise") if paths else None
 
     def lazy(self, table: str, day: date) -> pl.LazyFrame:
         """Read one day of a table lazily: only the columns used are read. Raises MissingDayError like ``read``."""
-        return pl.scan_parquet(self._checked(table, day), hive_partitioning=False, glob=False)
+        return self._scan(self._checked(table, day))
+
+    def _scan(self, paths: list[Path], missing_columns: Literal["insert", "raise"] = "raise") -> pl.LazyFrame:
+        """Read files as one table; the first says which columns there are.
+
+        Polars opens a file by its name once for its end and once more for its rows, which may be of another one by then. Where we have
+        the turn nobody else replaces it; everybody else opens it here, and Polars keeps that.
+        """
+        with ExitStack() as opened:
+            is_ours = self._held is not None or len(paths) > _OPENED
+            files = paths if is_ours else [opened.enter_context(path.open("rb")) for path in paths]
+            return pl.scan_parquet(files, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing_columns)
 
     def _checked(self, table: str, day: date, number: int | None = None) -> list[Path]:
         """Return the files of a day that is there and whole, or that of one shard; this process tests each file once."""

@@ -50,6 +50,16 @@ def frame(number: int) -> pl.DataFrame:
     return pl.DataFrame({"date": [DAY + timedelta(days=number)] * 1000, "n": pl.int_range(1000, eager=True) * (number + 7919) % 1009})
 
 
+def test_who_reads_while_a_day_is_replaced_has_the_day_as_it_was(lake: Lake) -> None:
+    """Whoever has no turn reads one file to the end, whatever a run puts in its place meanwhile."""
+    before = lake.lazy("numbers", DAY), lake.scan("numbers", lake.days("numbers"))
+    lake.write("numbers", DAY, frame(6).head(10).with_columns(more=pl.lit("other columns")))
+    assert before[0].collect().equals(frame(0))
+    assert before[1] is not None
+    assert before[1].sort("date", "n").collect().equals(pl.concat(frame(number) for number in range(3)).sort("date", "n"))
+    assert lake.read("numbers", DAY).height == 10
+
+
 def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(lake: Lake) -> None:
     """Brackets and stars in the path are letters; a neighbour that the pattern would find is not read."""
     Lake(root=lake.root.replace("[1]*", "1x")).write("numbers", DAY, frame(5))
