@@ -53,7 +53,7 @@ class Measured:
             after = spans["after"].min()
             assert isinstance(after, date)
             rows = self.rows(day, self.names(day, spans["customer_id"].unique()), after)
-        return sums_in(rows.lazy(), spans.lazy(), counted)
+        return sums_in(rows.lazy(), spans.lazy(), counted).collect()
 
     def names(self, day: date, customers: pl.Series) -> pl.DataFrame:
         """One row per name that these customers, as they are known on the day, ever had: ``name``, ``customer_id``."""

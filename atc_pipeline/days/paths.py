@@ -35,6 +35,15 @@ _SPELL = ("customer_id", "journey_id", "entered_on", "arm")
 _ENDING = ("customer_id", "journey_id", "entered_on", "arm", "ended_on", "ended_reason")
 _NO_MONEY = pl.DataFrame(schema={"customer_id": pl.String(), "event_date": pl.Date(), "micro": pl.Int64()})
 _NO_RESPONSES = pl.DataFrame(schema={"customer_id": pl.String(), "event_date": pl.Date(), "responses": pl.Int64()})
+_SPELLS = {
+    **dict.fromkeys(("customer_id", "journey_id"), pl.String()),
+    "entered_on": pl.Date(),
+    "arm": pl.String(),
+    "on": pl.Date(),
+    "event": pl.String(),
+    "within": pl.Int64(),
+}
+"""Those who were in a journey, ``_SPELL``, on a day, the goal that it is for, and within how many days."""
 _NOBODY = pl.DataFrame(schema={"journey_id": pl.String(), "day_index": pl.Int64(), "arm": pl.String(), "is_advanced": pl.Boolean()})
 
 
@@ -173,22 +182,37 @@ class Described:
             return pl.DataFrame(
                 schema={**dict.fromkeys(place, pl.String()), "day_index": pl.Int64(), "sent": pl.Int64(), "responded": pl.Int64()}
             )
-        messages = self._messages(told_on).with_row_index("row")
-        now = survivors(messages.lazy(), absorbed(self.store.lazy("identity_map", day)))
+        messages = self._messages(told_on).with_row_index("row").lazy()
+        now = survivors(messages, absorbed(self.store.lazy("identity_map", day)))
         spans = now.select("row", "customer_id", after=pl.col("sent_on") - _DAY, until=pl.col("sent_on").dt.offset_by(f"{RESPONSE_DAYS}d"))
         answered = self._sums(day, spans, self.metrics.get(RESPONSES))
         rows = messages.join(answered, on="row", how="left")
         is_answered = (pl.col("summed") > 0).fill_null(value=False)
-        return rows.group_by(place).agg(sent=pl.len().cast(pl.Int64), responded=is_answered.sum().cast(pl.Int64))
+        return rows.group_by(place).agg(sent=pl.len().cast(pl.Int64), responded=is_answered.sum().cast(pl.Int64)).collect()
 
     def _watched(self, day: date) -> pl.DataFrame:
         """Return who was in a journey, for the first time, on the day after which its goal's days are over today, and who reached it.
 
         Who is held out of everything is not looked at: they are other people (SPEC 11).
         """
-        return pl.concat([_NOBODY, *self._watched_by_goal(day)])
+        spells = pl.concat([pl.LazyFrame(schema=_SPELLS), *self._spells_over(day)]).collect().with_row_index("row").lazy()
+        parts = [_NOBODY.lazy()]
+        for event in sorted({journey.goal.event for journey in self.portfolio.journeys if journey.goal}):
+            rows = spells.filter(event=event)
+            spans = rows.select("row", "customer_id", after="on", until=pl.col("on") + pl.duration(days="within"))
+            reached = self._sums(day, spans, self.metrics[goal_metric(event)])
+            parts.append(
+                rows.join(reached, on="row", how="left").select(
+                    "journey_id",
+                    ((pl.col("on") - pl.col("entered_on")).dt.total_days() + 1).alias("day_index"),
+                    "arm",
+                    is_advanced=(pl.col("summed") > 0).fill_null(value=False),
+                )
+            )
+        return pl.concat(parts).collect()
 
-    def _watched_by_goal(self, day: date) -> Iterator[pl.DataFrame]:
+    def _spells_over(self, day: date) -> Iterator[pl.LazyFrame]:
+        """Yield by goal and its days the spells on the day ``on``, after which these are over today: ``_SPELLS``."""
         goals = sorted({(journey.goal.within_days, journey.goal.event) for journey in self.portfolio.journeys if journey.goal})
         for within, event in goals:
             then = day - timedelta(days=within + self.late)
@@ -199,20 +223,13 @@ class Described:
             ]
             is_first = pl.col("ended_on").is_null() & (pl.col("times_entered") == 1) & pl.col("journey_id").is_in(ours)
             state = self.store.lazy("journey_state", then).filter(is_first & pl.col("held_out_by").ne_missing(pl.lit(POLICY)))
-            rows = survivors(state.select(_SPELL), self._absorbed(day, since=then)).collect().with_row_index("row")
-            spans = rows.lazy().select("row", "customer_id", after=pl.lit(then), until=pl.lit(then + timedelta(days=within)))
-            reached = self._sums(day, spans, self.metrics[goal_metric(event)])
-            yield rows.join(reached, on="row", how="left").select(
-                "journey_id",
-                ((pl.lit(then) - pl.col("entered_on")).dt.total_days() + 1).alias("day_index"),
-                "arm",
-                is_advanced=(pl.col("summed") > 0).fill_null(value=False),
-            )
+            spells = survivors(state.select(_SPELL), self._absorbed(day, since=then))
+            yield spells.select(*_SPELL, on=pl.lit(then), event=pl.lit(event), within=pl.lit(within, pl.Int64))
 
-    def _sums(self, day: date, spans: pl.LazyFrame, metric: Metric | None) -> pl.DataFrame:
+    def _sums(self, day: date, spans: pl.LazyFrame, metric: Metric | None) -> pl.LazyFrame:
         """Add up one metric in each span: ``row`` and ``summed``."""
         if metric is None:
-            return pl.DataFrame(schema={"row": pl.UInt32(), "summed": pl.Float64()})
+            return pl.LazyFrame(schema={"row": pl.UInt32(), "summed": pl.Float64()})
         if self._metrics is None or self._metrics[0] != day:
             self._metrics = day, survivors(self._kept().until(day), absorbed(self.store.lazy("identity_map", day)))
         return sums_in(self._metrics[1], spans, (metric,)).select("row", summed=pl.col(columns_of(metric)[0]))

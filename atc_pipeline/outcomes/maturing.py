@@ -75,8 +75,8 @@ def mature(
             contaminated=pl.col("row").is_in(contaminated.implode()),
             expected=pl.when(pl.col("arm") == TREATED).then("propensity").otherwise("baseline"),
         )
-        .join(sums.lazy(), on="row", how="left")
-        .join(_goals(entries, metrics, portfolio).lazy(), on="row", how="left")
+        .join(sums, on="row", how="left")
+        .join(_goals(entries, metrics, portfolio), on="row", how="left")
         .join(ended.lazy(), on="row", how="left")
         .join(_delivered(entries, metrics, again), on="row", how="left")
         .join(_days_measured(spans, metrics.lazy()), on="row", how="left")
@@ -97,35 +97,35 @@ def _goals_by_journey(portfolio: Portfolio, journeys: Iterable[str]) -> dict[str
     return {journey.id: journey.goal for journey in portfolio.journeys if journey.goal is not None and journey.id in named}
 
 
-def _goals(entries: pl.DataFrame, metrics: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
+def _goals(entries: pl.DataFrame, metrics: pl.DataFrame, portfolio: Portfolio) -> pl.LazyFrame:
     """One row per entry of a journey with a goal: ``goal``, ``goal_on``, ``goal_value``.
 
     The goal is the journey's of today, as the decision knows it; its days are those of the entry.
     """
-    parts = [pl.DataFrame(schema={"row": pl.UInt32(), "goal": pl.Boolean(), "goal_on": pl.Date(), "goal_value": pl.Float64()})]
+    parts = [pl.LazyFrame(schema={"row": pl.UInt32(), "goal": pl.Boolean(), "goal_on": pl.Date(), "goal_value": pl.Float64()})]
     by_id = {metric.id: metric for metric in portfolio.goal_metrics}
-    for journey_id, goal in sorted(_goals_by_journey(portfolio, entries["journey_id"].unique()).items()):
-        theirs = entries.lazy().filter(pl.col("journey_id") == journey_id, pl.col("goal_within_days").is_not_null())
+    goals = _goals_by_journey(portfolio, entries["journey_id"].unique())
+    for event, value in sorted({(goal.event, goal.value) for goal in goals.values()}, key=str):
+        journeys = [id_ for id_, goal in goals.items() if (goal.event, goal.value) == (event, value)]
+        theirs = entries.lazy().filter(pl.col("journey_id").is_in(journeys), pl.col("goal_within_days").is_not_null())
         spans = theirs.select(
             "row", customer_id="known_as", after="date", until=pl.col("date") + pl.duration(days=pl.col("goal_within_days"))
         )
-        count = by_id[goal_metric(goal.event)]
         reached = (
             metrics.lazy()
-            .filter(pl.col(number_of(count)) > 0)
+            .filter(pl.col(number_of(by_id[goal_metric(event)])) > 0)
             .join(spans, on="customer_id")
             .filter(pl.col("event_date") > pl.col("after"), pl.col("event_date") <= pl.col("until"))
             .group_by("row")
             .agg(goal_on=pl.col("event_date").min())
         )
         rows = spans.select("row").join(reached, on="row", how="left").with_columns(goal=pl.col("goal_on").is_not_null())
-        if goal.value is None:
+        if value is None:
             rows = rows.with_columns(goal_value=pl.lit(None, pl.Float64()))
         else:
-            worth = by_id[goal_metric(goal.event, goal.value)]
-            values = sums_in(metrics.lazy(), spans, [worth]).lazy().select("row", goal_value=worth.id)
-            rows = rows.join(values, on="row", how="left")
-        parts.append(rows.select(parts[0].columns).collect())
+            worth = by_id[goal_metric(event, value)]
+            rows = rows.join(sums_in(metrics.lazy(), spans, [worth]).select("row", goal_value=worth.id), on="row", how="left")
+        parts.append(rows.select("row", "goal", "goal_on", "goal_value"))
     return pl.concat(parts)
 
 
@@ -177,7 +177,7 @@ def in_the_long_run(entries: pl.DataFrame, metrics: pl.DataFrame, contaminated: 
             contaminated=pl.col("row").is_in(contaminated.implode()),
             long_days=pl.lit(long_days, pl.Int64()),
         )
-        .join(sums.lazy(), on="row", how="left")
+        .join(sums, on="row", how="left")
         .select(name for name in long_outcomes(portfolio).schema if name != "date")
         .collect()
     )

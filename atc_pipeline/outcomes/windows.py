@@ -14,7 +14,7 @@ from atc_pipeline.rules.measured import kept_columns, micro_of, number_of
 from atc_pipeline.rules.numbers import MICRO, quotient
 
 
-def sums_in(metrics: pl.LazyFrame, spans: pl.LazyFrame, measured: Sequence[Metric]) -> pl.DataFrame:
+def sums_in(metrics: pl.LazyFrame, spans: pl.LazyFrame, measured: Sequence[Metric]) -> pl.LazyFrame:
     """One row per ``row`` of the spans, in order: each metric's sum over its days (``columns_of``), 0 where nothing happened.
 
     ``metrics``: rows of ``customer_metrics``, of customers as they are known by now; a day may have several. ``spans``: the number ``row``,
@@ -29,7 +29,7 @@ def sums_in(metrics: pl.LazyFrame, spans: pl.LazyFrame, measured: Sequence[Metri
     )
     sums = within.group_by("row").agg(pl.col(name).cast(pl.Int128).sum() for name in kept)
     whole = spans.select("row").unique().join(sums, on="row", how="left").sort("row").with_columns(pl.col(kept).fill_null(0))
-    return whole.select("row", *(value for metric in measured for value in _values(metric))).collect()
+    return whole.select("row", *(value for metric in measured for value in _values(metric)))
 
 
 def _values(metric: Metric) -> list[pl.Expr]:

@@ -44,21 +44,21 @@ def spans(*rows: tuple[str, int, int]) -> pl.LazyFrame:
 def test_a_span_begins_after_its_first_date_and_ends_with_its_last() -> None:
     """The day of entry is before; the last day of the window is in it."""
     happened = metrics(("a", 0, 1, 1_000_000), ("a", 1, 2, 2_000_000), ("a", 3, 4, 4_500_000), ("a", 4, 8, 8_000_000))
-    made = sums_in(happened, spans(("a", 0, 3), ("a", -90, 0)), MEASURED)
+    made = sums_in(happened, spans(("a", 0, 3), ("a", -90, 0)), MEASURED).collect()
     assert made.drop("row").rows() == [(6.0, 6.5, 1.0, 6.5, 6.0), (1.0, 1.0, 1.0, 1.0, 1.0)]
 
 
 def test_what_arrived_on_several_days_is_added_up_and_no_order_of_rows_matters() -> None:
     """A day's late events are in a row of their own, and ten cents ten times are a unit to the last bit."""
     happened = metrics(*(("a", 1, 1, 100_000) for _ in range(10)), ("b", 1, 1, -100_000))
-    made = [sums_in(rows, spans(("a", 0, 1), ("b", 0, 1)), MEASURED) for rows in (happened, happened.reverse())]
+    made = [sums_in(rows, spans(("a", 0, 1), ("b", 0, 1)), MEASURED).collect() for rows in (happened, happened.reverse())]
     assert made[0].equals(made[1])
     assert made[0]["money"].to_list() == [1.0, -0.1]
 
 
 def test_who_did_nothing_has_zeros_in_order() -> None:
     """Every span has a row, where it was."""
-    made = sums_in(metrics(("b", 1, 1, 1)), spans(("a", 0, 9), ("b", 0, 9), ("a", 5, 9)), MEASURED)
+    made = sums_in(metrics(("b", 1, 1, 1)), spans(("a", 0, 9), ("b", 0, 9), ("a", 5, 9)), MEASURED).collect()
     assert made["row"].to_list() == [0, 1, 2]
     assert made["orders"].to_list() == [0.0, 1.0, 0.0]
     assert made.schema == {"row": pl.UInt32()} | dict.fromkeys(("orders", "money", "ordered", "stars_sum", "stars_count"), pl.Float64())
@@ -67,5 +67,5 @@ def test_who_did_nothing_has_zeros_in_order() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_days_add_up_to_no_nonsense(sign: int) -> None:
     """Two days at the limit do not fit 64 bits; their sum does not turn its sign."""
-    made = sums_in(metrics(("a", 1, 1, sign * LARGEST_DAY), ("a", 2, 1, sign * LARGEST_DAY)), spans(("a", 0, 2)), (SUM,))
+    made = sums_in(metrics(("a", 1, 1, sign * LARGEST_DAY), ("a", 2, 1, sign * LARGEST_DAY)), spans(("a", 0, 2)), (SUM,)).collect()
     assert made["money"].item() == pytest.approx(sign * 2 * LARGEST_DAY / 1e6)
