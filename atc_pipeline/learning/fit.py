@@ -15,6 +15,7 @@ import polars as pl
 
 from atc_pipeline.learning.basis import Basis, Floats
 from atc_pipeline.learning.clustered import error_of_mean
+from atc_pipeline.tables.parts import in_parallel
 
 LAMBDAS = (3.0, 30.0, 300.0, 3000.0)
 OF_JOURNEY, OF_EFFECT, OF_JOURNEYS_EFFECT, OF_OWN_WEIGHTS = 1.0, 3.0, 15.0, 5.0
@@ -135,11 +136,23 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
     there = [number for number, block in enumerate(blocks) if block.stop > block.start]
 
     def loss(shared: Floats, own: Floats) -> float:
-        total = 0.5 * float(of_shared @ shared**2 + (own**2 @ of_own).sum())
-        for number in there:
+        def of_data(number: int) -> float:
             logit = design[blocks[number]] @ (shared + own[number])
-            total += float(np.sum(np.logaddexp(0.0, logit) - goal[blocks[number]] * logit))
+            return float(np.sum(np.logaddexp(0.0, logit) - goal[blocks[number]] * logit))
+
+        total = 0.5 * float(of_shared @ shared**2 + (own**2 @ of_own).sum())
+        for part in in_parallel(of_data, there):  # added up in their order
+            total += part
         return total
+
+    def of_journey(number: int) -> tuple[Floats, tuple[Floats, bool], Floats, Floats]:
+        """Return the slope of its data, what solves its system, the curvature of its data, and what it has of that by itself."""
+        block = design[blocks[number]]
+        chance = expit(block @ (shared + own[number]))
+        weighted = block * np.sqrt(chance * (1 - chance))[:, None]
+        hessian = weighted.T @ weighted  # by itself: half the products, as it is symmetric
+        factor = cho_factor(hessian + np.diag(of_own))
+        return block.T @ (chance - goal[blocks[number]]), factor, hessian, hessian @ cho_solve(factor, hessian)
 
     shared = start.shared.copy() if start else np.zeros(width)
     own = start.own.copy() if start else np.zeros((journeys, width))
@@ -152,20 +165,15 @@ def solve(terms: Floats, rows: Rows, penalty: float, start: Coefficients | None)
         slope_shared = of_shared * shared
         curvature = np.diag(of_shared)
         slopes, factors = np.zeros_like(own), {}
-        for number in there:
-            block = design[blocks[number]]
-            chance = expit(block @ (shared + own[number]))
-            of_data = block.T @ (chance - goal[blocks[number]])
+        for number, (of_data, factor, hessian, taken) in zip(there, in_parallel(of_journey, there), strict=True):
             slopes[number] = of_data + of_own * own[number]
-            weighted = block * np.sqrt(chance * (1 - chance))[:, None]
-            hessian = weighted.T @ weighted  # by itself: half the products, as it is symmetric
             slope_shared = slope_shared + of_data
-            factors[number] = (cho_factor(hessian + np.diag(of_own)), hessian)
+            factors[number] = (factor, hessian)
+            curvature = curvature + hessian - taken
         steepest = max(float(np.abs(slope_shared).max()), float(np.abs(slopes).max(initial=0.0)))
         right = -slope_shared
         for number, (factor, hessian) in factors.items():
             # own step d_j solves (H + P) d_j = -slope_j - H d, and d what is left when they are put in.
-            curvature = curvature + hessian - hessian @ cho_solve(factor, hessian)
             right = right + hessian @ cho_solve(factor, slopes[number])
         step = np.linalg.solve(curvature + np.diag(np.where(of_shared == 0, 1e-9, 0.0)), right)
         steps = np.zeros_like(own)
