@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from atc_pipeline.learning.basis import Basis, Floats
 from atc_pipeline.learning.clustered import error_of_mean
@@ -85,6 +86,14 @@ class Fitted:
 
 def fit(rows: Rows, features: Mapping[str, pl.DataType]) -> Fitted:
     """Choose the penalty by the latest fifth, then fit to all; raises FitError."""
+    import scipy.linalg  # noqa: F401, PLC0415  # see solve; it brings a BLAS of its own, and what is loaded later has no limit
+
+    # Journeys are solved in threads of ours: those of BLAS beside them would wait for each other.
+    with threadpool_limits(1):
+        return _fit(rows, features)
+
+
+def _fit(rows: Rows, features: Mapping[str, pl.DataType]) -> Fitted:
     number = len(rows)
     held = number // FORWARD
     if held < 1:

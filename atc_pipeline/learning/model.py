@@ -11,7 +11,6 @@ from typing import Protocol, Self
 
 import numpy as np
 import polars as pl
-from threadpoolctl import threadpool_limits
 
 from atc_pipeline.journeys.portfolio import Learning, Portfolio
 from atc_pipeline.learning.basis import KNOTS, Basis, Feature, Floats, Term, exactly, feature_of, rounded
@@ -269,9 +268,7 @@ def model_for_day(
         counted = Counted(int(counts["entries"].sum()), goals, int(counts["controls"].sum()))
         note = f"{goals} goals have matured, {portfolio.learning.min_goals} are needed (learning.min_goals)"
         return GoalModel(counted=counted, note=note)
-    rows = history.rows()
-    with threadpool_limits(1):
-        return _learned(rows, lasting, portfolio.learning, today)
+    return _learned(history.rows(), lasting, portfolio.learning, today)
 
 
 def _is_due(kept: GoalModel, history: History, portfolio: Portfolio, learning: Learning, today: date) -> bool:
