@@ -308,9 +308,12 @@ class Lake(dg.ConfigurableResource):
         the turn nobody else replaces it; everybody else opens it here, and Polars keeps that.
         """
         with ExitStack() as opened:
-            is_ours = self._held is not None or len(paths) > _OPENED
-            files = paths if is_ours else [opened.enter_context(path.open("rb")) for path in paths]
-            return pl.scan_parquet(files, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing_columns)
+            now: list[IO[bytes]] = []
+            if self._held is None and len(paths) <= _OPENED:
+                now.extend(opened.enter_context(path.open("rb")) for path in paths)
+            return pl.scan_parquet(
+                now or paths, hive_partitioning=False, glob=False, extra_columns="ignore", missing_columns=missing_columns
+            )
 
     def _checked(self, table: str, day: date, number: int | None = None) -> list[Path]:
         """Return the files of a day that is there and whole, or that of one shard; this process tests each file once."""
