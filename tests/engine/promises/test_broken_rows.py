@@ -994,6 +994,18 @@ BROKEN = (
     Broken("outdated_options", "waits no more", ["u"], {"queues": []}),
     Broken(
         "outdated_options",
+        "two queues whose days of waiting have changed places",
+        ["u"],
+        {
+            "candidates": [option("once", "chosen", waiting_days=3), option("twice", "outscored", "outscored", waiting_days=5)],
+            "queues": [
+                {"journey_id": "once", "customer_id": "u", "waiting_days": 5},
+                {"journey_id": "twice", "customer_id": "u", "waiting_days": 3},
+            ],
+        },
+    ),
+    Broken(
+        "outdated_options",
         "was not an option",
         ["u", "v"],
         {
