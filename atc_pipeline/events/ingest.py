@@ -65,7 +65,7 @@ class Ingested:
 Park = Callable[[pl.DataFrame], pl.LazyFrame]
 """Puts a table where it takes no memory, and returns how to read it again."""
 
-HELD = 2**30
+HELD = 2**29
 """Bytes of lines whose events are held in memory; a larger day is parked in sorted runs of so many, and merged."""
 ROW = 512
 """Bytes that a line counts for at least: about what its row takes, however short it is."""
