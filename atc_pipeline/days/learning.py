@@ -89,11 +89,11 @@ class Past:
 
     def counts(self) -> pl.DataFrame:
         """Count them by journey."""
-        return counts_of(self._rows())
+        return counts_of(self._matured())
 
     def rows(self) -> pl.DataFrame:
         """One row per entry, with what is known of its customer then."""
-        rows = self._rows()
+        rows = self._matured().sort("entered_on", "customer_id", "journey_id")
         days = rows["entered_on"].unique().sort()
         self._features = {day: known for day, known in self._features.items() if day >= self._first()}
         features = pl.concat([self.features_of(day).with_columns(entered_on=pl.lit(day)) for day in days])
@@ -105,37 +105,35 @@ class Past:
         assert self.last is not None
         first = self.last - timedelta(days=DAYS - 1)
         self._quality = {day: sums for day, sums in self._quality.items() if day >= first}
-        for day in self._days(first):
-            if day not in self._quality:
-                self._quality[day] = by_journey(self.store.lazy(OUTCOMES, day))
+        for day in self._unread(first, self._quality):
+            self._quality[day] = by_journey(self.store.lazy(OUTCOMES, day))
         return outside(pl.concat([pl.DataFrame(schema=BY_JOURNEY), *(self._quality[day] for day in sorted(self._quality))]))
 
-    def _rows(self) -> pl.DataFrame:
-        """Return what is learned from, in order: no longer ago than ``history_days``, and none of those whom ``policy`` held out.
+    def _matured(self) -> pl.DataFrame:
+        """Return what is learned from, in any order: no longer ago than ``history_days``, and none of those whom ``policy`` held out.
 
         Where no journey has a control group of its own, those are all that is known of being left alone.
         """
         first = self._first()
         self._outcomes = {day: rows for day, rows in self._outcomes.items() if day >= first}
-        for day in self._days(first):
-            if day not in self._outcomes:
-                self._outcomes[day] = self._read(day)
+        for day in self._unread(first, self._outcomes):
+            self._outcomes[day] = self._read(day)
         matured = pl.concat([pl.DataFrame(schema=_SCHEMA), *(self._outcomes[day] for day in sorted(self._outcomes))])
         is_held_out_by_journeys = any(journey.holdout > 0 for journey in self.portfolio.journeys)
         counts = (pl.col("entered_on") >= first) & (~pl.col("is_of_policy") | (not is_held_out_by_journeys))
-        return matured.filter(counts).drop("is_of_policy").sort("entered_on", "customer_id", "journey_id")
+        return matured.filter(counts).drop("is_of_policy")
 
     def _first(self) -> date:
         assert self.portfolio.learning is not None
         assert self.last is not None
         return self.last + timedelta(days=1) - timedelta(days=self.portfolio.learning.history_days)
 
-    def _days(self, first: date) -> Iterator[date]:
-        """Yield the days from ``first`` to the last that has outcomes."""
+    def _unread(self, first: date, read: Mapping[date, pl.DataFrame]) -> Iterator[date]:
+        """Yield the days from ``first`` to the last that have outcomes, and were not read."""
         assert self.last is not None
         day = max(first, self.portfolio.starts_on)
         while day <= self.last:
-            if self.store.has(OUTCOMES, day):
+            if day not in read and self.store.has(OUTCOMES, day):
                 yield day
             day += timedelta(days=1)
 
