@@ -56,11 +56,15 @@ class Described:
         self.store, self.portfolio = store, portfolio
         self.late = portfolio.measurement.late_days
         self.metrics = {metric.id: metric for metric in (*portfolio.measured, *portfolio.goal_metrics)}
+        self._since: dict[str, date] = {}
         self._rolling: Rolling | None = None
         self._metrics: tuple[date, pl.LazyFrame] | None = None
 
     def make(self, day: date) -> Tables:
         """Return the eight tables of paths and movement."""
+        # Of a lake that is older than entries are kept, there is nothing to describe before these were.
+        for table in ("journey_entries", "customer_metrics"):
+            self._since[table] = max([self.portfolio.starts_on, *self.store.days(table)[:1]])
         news = self._news(day)
         steps = follow_paths(self._carried("path_steps", day), news, today=day, path_days=self.portfolio.paths.path_days)
         closed = add_closed(self._carried("path_durations", day), steps, today=day)
@@ -81,13 +85,9 @@ class Described:
             "journey_satisfaction": describe_answers(answers, outcomes, self.portfolio, today=day),
         }
 
-    def first_day(self, table: str) -> date:
-        """Return the first day of a table: of a lake that is older than entries are kept, there is nothing to describe before it."""
-        return max([self.portfolio.starts_on, *self.store.days(table)[:1]])
-
     def _carried(self, table: str, day: date) -> pl.DataFrame | None:
         """Read the day before; None on the first day."""
-        yesterday = yesterday_of(self.store, table, day, self.first_day("journey_entries"))
+        yesterday = yesterday_of(self.store, table, day, self._since["journey_entries"])
         return None if yesterday is None else yesterday.collect()
 
     def _absorbed(self, day: date, since: date) -> pl.LazyFrame:
@@ -178,7 +178,7 @@ class Described:
         """Count messages told of so many days ago that every response to them has come, and those that had one."""
         told_on = day - timedelta(days=RESPONSE_DAYS + self.late)
         place = ["journey_id", "day_index"]
-        if told_on < self.first_day("customer_metrics"):
+        if told_on < self._since["customer_metrics"]:
             return pl.DataFrame(
                 schema={**dict.fromkeys(place, pl.String()), "day_index": pl.Int64(), "sent": pl.Int64(), "responded": pl.Int64()}
             )
@@ -216,7 +216,7 @@ class Described:
         goals = sorted({(journey.goal.within_days, journey.goal.event) for journey in self.portfolio.journeys if journey.goal})
         for within, event in goals:
             then = day - timedelta(days=within + self.late)
-            if then < self.first_day("customer_metrics"):
+            if then < self._since["customer_metrics"]:
                 continue
             ours = [
                 each.id for each in self.portfolio.journeys if each.goal and (each.goal.within_days, each.goal.event) == (within, event)
@@ -246,7 +246,7 @@ class Described:
                 "event_date": pl.Date(),
                 **kept_columns(self.metrics[name] for name in sorted(names)),
             }
-            self._rolling = Rolling(self.store, "customer_metrics", days, columns, since=self.first_day("customer_metrics"), may_lack=True)
+            self._rolling = Rolling(self.store, "customer_metrics", days, columns, since=self._since["customer_metrics"], may_lack=True)
         return self._rolling
 
 

@@ -160,9 +160,8 @@ class Lake(dg.ConfigurableResource):
 
     def days(self, table: str) -> list[date]:
         """Return the days written, in order."""
-        folder = Path(self.root) / table
-        there = {path.parent.name for name in (parts.PART, parts.MANIFEST) for path in folder.glob(f"date=*/{name}")}
-        return sorted(date.fromisoformat(name.removeprefix("date=")) for name in there)
+        folders = (Path(self.root) / table).glob("date=*")
+        return sorted(date.fromisoformat(folder.name.removeprefix("date=")) for folder in folders if parts.is_there(folder))
 
     def part(self, table: str, day: date, number: int, shards: int) -> pl.LazyFrame | None:
         """Read the part of one of so many shards; None where the day was made of another number of them."""
