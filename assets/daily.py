@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import dagster as dg
 import polars as pl
 
-from assets.shown.facts import Facts, facts_of, of_shards
+from assets.shown.facts import ROW_COUNT, Facts, facts_of, of_shards
 from atc_pipeline.days.features import OutdatedDayError
 from atc_pipeline.days.step import ByShard, Step
 from atc_pipeline.escaping import plain
@@ -147,7 +147,7 @@ def _make(lake: Lake, step: Step, day: date, by_shard: Shards | None) -> tuple[d
     if by_shard is not None and isinstance(step, ByShard) and step.is_by_shard:
         made = by_shard.make(lake, day)
         facts = {table: _described(lake, table, day, lake.read(table, day)) for table in made.whole}
-        return facts | {table: of_shards(rows) for table, rows in made.parts.items()}, set(made.read)
+        return facts | {table: _described_by_shard(lake, table, day, rows) for table, rows in made.parts.items()}, set(made.read)
     with lake.watched() as read:
         tables = step.make(day)
     return {table: _write(lake, step, table, day, frame) for table, frame in tables.items()}, read
@@ -156,13 +156,20 @@ def _make(lake: Lake, step: Step, day: date, by_shard: Shards | None) -> tuple[d
 def _write(lake: Lake, step: Step, table: str, day: date, frame: pl.DataFrame | pl.LazyFrame) -> Facts:
     lake.write(table, day, frame, step.made_by, step.portfolio.fingerprint)
     if isinstance(frame, pl.LazyFrame):
-        return {"dagster/row_count": lake.rows(table, day)}
+        return {ROW_COUNT: lake.rows(table, day)}
     return _described(lake, table, day, frame)
 
 
 def _described(lake: Lake, table: str, day: date, frame: pl.DataFrame) -> Facts:
     before = day - timedelta(days=1)
     return facts_of(table, frame, lake.lazy(table, before) if lake.has(table, before) else None)
+
+
+def _described_by_shard(lake: Lake, table: str, day: date, rows: Sequence[int]) -> Facts:
+    before, shards = day - timedelta(days=1), len(rows)
+    return of_shards(
+        table, rows, lake.part(table, day, 0, shards), lake.part(table, before, 0, shards) if lake.has(table, before) else None
+    )
 
 
 def daily(

@@ -68,12 +68,12 @@ def measure_shards(home: Path, customers: int, events: int, journeys: int, shard
                     before = place, setting.get("ATC_SHARDS")
                     run_day(place, FIRST, {key: value for key, value in setting.items() if key == "ATC_SHARDS"})
                 rows.setdefault(name, []).append(_measured(place, setting))
-                told = f"{name}: {rows[name][-1][0]:.0f} s"
+                line = f"{name}: {rows[name][-1][0]:.0f} s"
                 if name == ONE_SHARD:
                     _keep(place)
                 elif place == home / "all":
-                    told += f"; {_compared(place)} tables as of {ONE_SHARD}"
-                print(told, flush=True)
+                    line += f"; {_compared(place)} tables as of {ONE_SHARD}"
+                print(line, flush=True)
     print(f"\n{customers:,} customers, {events:,} events, {journeys} journeys; medians of {runs}")
     print(f"  {'':<36}{'seconds':>9}{'by shard':>10}{'CPU s':>8}{'GiB':>7}")
     for name, measured in rows.items():

@@ -20,6 +20,7 @@ from atc_pipeline.rules.lots import sha256
 
 Facts = Mapping[str, Any]
 
+ROW_COUNT = "dagster/row_count"
 BAR_WIDTH = 24
 SHOWN_MERGES = 20
 SHOWN_SKIPPED = 50
@@ -39,12 +40,17 @@ def facts_of(table: str, frame: pl.DataFrame, yesterday: pl.LazyFrame | None = N
     """Describe a day of a table; ``yesterday``: the day before, read only by those that tell what has changed."""
     described, compared = _DESCRIBED.get(table), _COMPARED.get(table)
     facts = compared(frame, yesterday) if compared else described(frame) if described else {}
-    return {"dagster/row_count": frame.height, **facts}
+    return {ROW_COUNT: frame.height, **facts}
 
 
-def of_shards(rows: Sequence[int]) -> Facts:
-    """Describe a day that was made by shard, and of which nobody has all rows: how many there are, and how evenly they lie."""
-    return {"dagster/row_count": sum(rows), "shards": len(rows), "smallest_shard": min(rows), "largest_shard": max(rows)}
+def of_shards(table: str, rows: Sequence[int], first: pl.LazyFrame | None, yesterday: pl.LazyFrame | None = None) -> Facts:
+    """Describe a day that was made by shard, and of which nobody has all rows: how many there are, how evenly they lie, and the first.
+
+    ``first``, ``yesterday``: the first shard of the day, and of the day before.
+    """
+    counts = {"shards": len(rows), "smallest_shard": min(rows), "largest_shard": max(rows)}
+    shown = facts_of(table, first.collect(), yesterday) if first is not None and table in {*_DESCRIBED, *_COMPARED} else {}
+    return {**{f"shard_0/{name}": fact for name, fact in shown.items() if name != ROW_COUNT}, **counts, ROW_COUNT: sum(rows)}
 
 
 @dataclass(frozen=True)

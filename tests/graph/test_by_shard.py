@@ -20,6 +20,13 @@ MEASURED = JOURNEYS.replace(
     "measurement: {money: revenue, window_days: 1, long_days: 1, late_days: 0}\ntraits:",
 )
 
+PICTURES = {
+    "journey_queues": {"queues", "journeys_queued"},
+    "customer_profiles": {"new_customers", "numbers"},
+    "micro_segment_memberships": {"segments", "entered_today", "size/buyers"},
+    "journey_assignments": {"decisions_by_journey", "start"},
+}
+
 
 def test_a_goal_that_is_added_needs_nothing_made_again(tmp_path: Path) -> None:
     """The rollups of days before lack its column, which profiles do not use."""
@@ -55,3 +62,20 @@ def test_who_logs_in_while_a_journey_is_measured_lies_in_the_shard_of_who_they_a
     outcomes = [lakes["1"].read("journey_outcomes", day) for day in DAYS]
     assert any(rows.filter(pl.col("customer_id") != pl.col("known_as")).height for rows in outcomes), "nobody logged in meanwhile"
     assert_same(lakes["4"], lakes["1"], dict.fromkeys(DAYS, portfolio))
+
+
+def test_what_is_shown_of_a_day_in_shards_says_of_which_it_is(tmp_path: Path) -> None:
+    """All rows are counted, and how evenly they lie; pictures are of the first shard, and are called so."""
+    environment = make_world(tmp_path) | {"ATC_SHARDS": "3"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(environment, DAYS[0], DAYS[1], instance=instance)
+    lake = Lake(root=f"{environment['ATC_HOME']}/lake")
+    events = result.get_asset_materialization_events()
+    told = {event.asset_key.to_user_string(): event.materialization.metadata for event in events if event.partition == str(DAYS[1])}
+    for table, pictures in PICTURES.items():
+        assert {f"shard_0/{name}" for name in pictures} | {"shards", "smallest_shard", "largest_shard"} <= set(told[table])
+        assert told[table]["dagster/row_count"].value == lake.rows(table, DAYS[1])
+    part = lake.part("journey_queues", DAYS[1], 0, 3)
+    assert part is not None
+    queued = part.collect()["journey_id"].unique()
+    assert all(name in str(told["journey_queues"]["shard_0/queues"].value) for name in queued)
