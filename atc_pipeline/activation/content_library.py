@@ -9,7 +9,7 @@ from datetime import date
 
 import polars as pl
 
-from atc_pipeline.activation.examples import values_of
+from atc_pipeline.activation.examples import assigned, example_profile
 from atc_pipeline.activation.tables import CONTENT_LIBRARY, NO_CONTENT
 from atc_pipeline.content.guardrails import Rules, faults, measured, ordered
 from atc_pipeline.content.templates import RenderError, Template
@@ -21,7 +21,10 @@ Row = Mapping[str, object]
 
 def content_library(rendered: pl.DataFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
     """One row per content, medium, block and variant; ``rendered``: the day's ``rendered_messages``."""
-    rows = [row for content in portfolio.content for row in _of_content(content, portfolio, today)]
+    example = example_profile(portfolio, today).row(0, named=True)
+    rows = [
+        row for content in portfolio.content for row in _of_content(content, portfolio, {**example, **assigned(portfolio, content, today)})
+    ]
     columns = {name: dtype for name, dtype in CONTENT_LIBRARY.schema.items() if name not in ("date", "customers", "version")}
     library = pl.DataFrame(rows, schema={**columns, "says": pl.String()})
     label = pl.when(pl.col("variant") != "").then(pl.concat_str("block", "variant", separator=":")).otherwise(pl.lit(""))
@@ -45,13 +48,15 @@ def _customers(rendered: pl.DataFrame, portfolio: Portfolio) -> pl.DataFrame:
     return each.agg(pl.col("customers").sum().cast(pl.Int64)).collect()
 
 
-def _of_content(content: Content, portfolio: Portfolio, today: date) -> Iterator[Row]:
-    """Yield a row for what is the content's own, its subject and so on, and one for each variant of its blocks, the footer's too."""
+def _of_content(content: Content, portfolio: Portfolio, values: Mapping[str, object]) -> Iterator[Row]:
+    """Yield a row for what is the content's own, its subject and so on, and one for each variant of its blocks, the footer's too.
+
+    ``values``: what its templates may name, of the example on the day it is due.
+    """
     email = content.email
     if email is None:
         return
-    values, common = values_of(portfolio, content, today), {"content": content.id, "medium": "email"}
-    rules = portfolio.rules
+    rules, common = portfolio.rules, {"content": content.id, "medium": "email"}
     lines = [line for line in (email.subject, email.preheader) if line is not None]
     around = "".join(layout.text for layout in portfolio.layouts if layout.id == email.layout)
     own = {"block": None, "variant": "", "when": None, "share": None, "columns": _columns(lines)}

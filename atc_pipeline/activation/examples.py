@@ -28,18 +28,13 @@ def rows_of(portfolio: Portfolio, content: Content, customer: str, today: date) 
     """One row for each medium that a content has and a channel takes, for ``render_messages``: the customer on the day it is due."""
     media = {"email": content.email}
     channels = {channel.medium: channel.id for channel in reversed(portfolio.channels) if media.get(str(channel.medium)) is not None}
-    due = {name: pl.lit(value) for name, value in _assignment(portfolio, content, today).items() if name in ASSIGNED}
+    due = {name: pl.lit(value) for name, value in assigned(portfolio, content, today).items() if name in ASSIGNED}
     return pl.DataFrame({"channel": list(channels.values())}, schema={"channel": pl.String}).with_columns(
         idempotency_key=pl.lit("0" * 32), customer_id=pl.lit(customer), content=pl.lit(content.id), **due
     )
 
 
-def values_of(portfolio: Portfolio, content: Content, today: date) -> Mapping[str, object]:
-    """Return what templates of a content may name, of the example on the day it is due."""
-    return {**example_profile(portfolio, today).row(0, named=True), **_assignment(portfolio, content, today)}
-
-
-def _assignment(portfolio: Portfolio, content: Content, today: date) -> Mapping[str, object]:
+def assigned(portfolio: Portfolio, content: Content, today: date) -> Mapping[str, object]:
     """Return the entry of which the content is due today: of the first journey that has it."""
     steps = [(journey, step) for journey in portfolio.journeys for step in journey.steps if step.content == content.id]
     journey, day, length = (steps[0][0], steps[0][1].day, steps[0][0].length_days) if steps else (None, 1, 1)
@@ -58,9 +53,8 @@ def example_profile(portfolio: Portfolio, today: date) -> pl.DataFrame:
     given = portfolio.brand.examples if portfolio.brand is not None else {}
     types = columns_of_content(portfolio)
     values = {name: given.get(name, _of_type(name, dtype, today)) for name, dtype in types.items()}
-    return pl.DataFrame({name: pl.Series([value], dtype=types[name], strict=False) for name, value in values.items()}).with_columns(
-        customer_id=pl.lit(EXAMPLE)
-    )
+    columns = {name: pl.Series([value], dtype=types[name], strict=False) for name, value in values.items()}
+    return pl.DataFrame({**columns, "customer_id": [EXAMPLE]})
 
 
 def _of_type(name: str, dtype: pl.DataType, today: date) -> object:

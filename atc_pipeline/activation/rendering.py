@@ -17,6 +17,7 @@ from itertools import accumulate
 from operator import or_
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from atc_pipeline.activation.tables import GUARDRAIL, NO_CONTENT, RENDERED_MESSAGES
@@ -44,8 +45,12 @@ ASSIGNED = tuple(name for name in ASSIGNMENT if name != "journey_name")
 SCHEMA = pl.Schema({**RENDERED_MESSAGES.schema, "problem": pl.String()})
 """What ``render_messages`` returns."""
 
-_PLACE, _CHOSEN, _NUMBER, _SUBJECT, _PREHEADER = "place:", "chosen:", "number:", "subject:", "preheader:"
+_PLACE, _CHOSEN, _EMAIL, _LAYOUT = "place:", "chosen:", "email:", "layout:"
+_SUBJECT, _PREHEADER, _BODY = "subject:", "preheader:", "body:"
 """Columns of our own: no column of a profile has a colon in its name."""
+
+_AT_ONCE = 20_000
+"""So many e-mails are put together at once; more are no faster, and take more memory."""
 
 
 def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio, *, today: date) -> pl.DataFrame:
@@ -54,23 +59,28 @@ def render_messages(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portf
     ``rows``: ``idempotency_key, customer_id, journey_id, day_index, entered_on, ends_on, channel, content``, of channels with a medium.
     ``problem`` is ``no_content``, then all that it would say is null, or ``guardrail:<rule>``, the first that it breaks; null = fine.
     """
-    media = {channel.id: channel.medium for channel in portfolio.channels}
-    emails = {content.id: content.email for content in portfolio.content if content.email is not None}
+    contents = {content.id: content.email for content in portfolio.content if content.email is not None}
+    is_email = pl.col("channel").is_in([channel.id for channel in portfolio.channels if channel.medium == "email"])
+    due = rows.lazy().with_row_index(_PLACE).filter(is_email & pl.col("content").is_in(list(contents)))
+    groups = due.group_by("content").agg(_PLACE).collect()
     known = known_of(rows, profiles, portfolio)
-    medium = pl.col("channel").replace_strict(media, default=None, return_dtype=pl.String)
-    groups = rows.select("content", medium.alias("medium"), pl.row_index(_PLACE)).group_by("content", "medium").agg(_PLACE)
-    texts = [pl.DataFrame(schema={name: dtype for name, dtype in SCHEMA.items() if name not in _ROW} | {_PLACE: pl.UInt32})]
-    for content, medium, places in zip(groups["content"], groups["medium"], groups[_PLACE], strict=True):
-        is_email = medium == "email" and content in emails
-        at = places.alias(_PLACE).to_frame()
-        texts.append(at.hstack(_email(known[places], emails[content], portfolio)) if is_email else at)
-    in_order = pl.concat(texts, how="diagonal_relaxed").sort(_PLACE)
-    whole = rows.select(pl.lit(today).alias("date"), *_ROW[1:]).hstack(in_order)
+    number = np.zeros(rows.height, dtype=np.int64)
+    emails, renderings, layouts = _NO_EMAIL, _NOTHING, [("", "", "", False)]
+    for content, places in zip(groups["content"], groups[_PLACE], strict=True):
+        email, parts, made = _emails(known[places], contents[content], portfolio)
+        number[places.to_numpy()] = email + emails.height
+        numbered = (parts + renderings.height).with_columns(pl.lit(len(layouts), pl.Int64).alias(_LAYOUT))
+        emails = pl.concat([emails, numbered], how="diagonal")
+        renderings = renderings.vstack(made)
+        layouts.append(_around(portfolio.layout_html(contents[content])))
+    slices = emails.fill_null(0).iter_slices(_AT_ONCE)
+    texts = _judged(pl.concat(_put_together(each, renderings, layouts) for each in slices), portfolio.rules)[number]
     problem = pl.when(pl.col("text").is_null()).then(pl.lit(NO_CONTENT)).otherwise("problem")
-    return whole.with_columns(problem=problem).select(*SCHEMA).cast(SCHEMA)
+    whole = pl.concat([rows.select(_ROW), texts], how="horizontal").with_columns(problem=problem, date=pl.lit(today))
+    return whole.select(pl.col(name) if name in whole.columns else pl.lit(None).alias(name) for name in SCHEMA).cast(SCHEMA)
 
 
-_ROW = ("date", "idempotency_key", "customer_id", "channel", "content")
+_ROW = ("idempotency_key", "customer_id", "channel", "content")
 
 
 def known_of(rows: pl.DataFrame, profiles: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
@@ -136,6 +146,10 @@ _RENDERING = pl.Schema(
 )
 """One rendering of a block or a line: ``block:variant``, null where there is one only; what it says, null where the template failed; which
 rules it breaks by itself, as bits; whether the text, and the HTML, lead to where one unsubscribes; what adds up."""
+_NOTHING = pl.DataFrame([(None, "", "", 0, False, False, *astuple(Measures()))], schema=_RENDERING, orient="row")
+"""The first rendering of all: what an e-mail says in a part that its content does not have."""
+_NO_EMAIL = pl.DataFrame({_SUBJECT: [0], _PREHEADER: [0], f"{_BODY}0": [0], _LAYOUT: [0]})
+"""The first e-mail of all, of nothing but that: what is said where there is no e-mail."""
 _UNSUBSCRIBE = SLOTS["unsubscribe_url"]
 
 _BITS = {rule: 1 << place for place, rule in enumerate(RULES)}
@@ -148,39 +162,61 @@ class Say(Protocol):
         """Raise RenderError where it cannot be said."""
 
 
-def _renderings(rows: pl.DataFrame, block: Block, say: Say, rules: Rules) -> tuple[pl.Series, pl.DataFrame]:
-    """Render a block once for each distinct tuple of values that a variant reads; what it does not read does not count.
-
-    Returns of each row the number of its rendering, and the renderings by number.
-    """
-    reads = [_columns(variant) for variant in block.variants]
-    readers = {name: [place for place, names in enumerate(reads) if name in names] for name in sorted(set[str]().union(*reads))}
-    read = [pl.when(pl.col(_CHOSEN).is_in(places)).then(pl.col(name)).alias(name) for name, places in readers.items()]
-    values = rows.with_columns(choice(block).alias(_CHOSEN)).select(_CHOSEN, *read)
-    distinct = values.unique(maintain_order=True)
+def _emails(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> tuple[np.ndarray, pl.DataFrame, pl.DataFrame]:
+    """Return of each row the number of its e-mail; by number the distinct e-mails: of each part the number of its rendering; by number
+    the renderings: each part once for each distinct tuple of values that a variant reads."""
+    rules = portfolio.rules
+    parts: dict[str, tuple[Block, Say]] = {f"{_BODY}{place}": (block, _say_block) for place, block in enumerate(portfolio.body(content))}
+    parts[_SUBJECT] = (_line(content.subject), _say_subject)
+    if content.preheader is not None:
+        parts[_PREHEADER] = (_line(content.preheader), _say_preheader)
+    first = pl.col(_PLACE).first()  # what is alike goes by the first row that has it
+    alike = (
+        rows.with_row_index(_PLACE)
+        .with_columns(choice(block).alias(f"{_CHOSEN}{name}") for name, (block, _) in parts.items())
+        .with_columns(first.over(_read(block, pl.col(f"{_CHOSEN}{name}"))).alias(name) for name, (block, _) in parts.items())
+        .with_columns(first.over(list(parts)).alias(_EMAIL))
+    )
+    at, email = _distinct(alike[_EMAIL])
+    numbers: dict[str, np.ndarray] = {}
     made: list[tuple[object, ...]] = []
-    for row in distinct.iter_rows(named=True):
-        variant = block.variants[row[_CHOSEN]]
-        label = f"{block.id}:{variant.id}" if variant.id else None
-        try:
-            text, html, broken = say(variant, row, rules)
-        except RenderError:
-            made.append((label, *[None] * (len(_RENDERING) - 1)))
-            continue
-        is_followed = _UNSUBSCRIBE in html and has_unsubscribe_link(_UNSUBSCRIBE, html)
-        bits = sum(_BITS[rule] for rule in broken)
-        made.append((label, text, html, bits, _UNSUBSCRIBE in text, is_followed, *astuple(measured(text))))
-    return _numbers(values, distinct), pl.DataFrame(made, schema=_RENDERING, orient="row")
+    for name, (block, say) in parts.items():
+        rendered_at, rendering = _distinct(alike[name])
+        numbers[name] = rendering[at] + len(made)
+        values = alike[rendered_at, [f"{_CHOSEN}{name}", *_columns(*block.variants)]].iter_rows(named=True)
+        made += [_rendering(block, block.variants[row[f"{_CHOSEN}{name}"]], row, say, rules) for row in values]
+    return email, pl.DataFrame(numbers), pl.DataFrame(made, schema=_RENDERING, orient="row")
 
 
-def _numbers(rows: pl.DataFrame, distinct: pl.DataFrame) -> pl.Series:
-    """Return at which place of ``distinct`` each row is."""
-    numbered = distinct.with_row_index(_NUMBER)
-    return rows.join(numbered, on=rows.columns, how="left", nulls_equal=True, maintain_order="left")[_NUMBER]
+def _distinct(first: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that are the first of their like, and of each row the number of its like; ``first``: of each row, that row."""
+    is_first = first.to_numpy() == np.arange(len(first))
+    return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first.to_numpy()]
 
 
-def _columns(variant: Variant) -> set[str]:
-    return {*variant.text.columns, *(variant.html.columns if variant.html is not None else ())}
+def _read(block: Block, chosen: pl.Expr) -> list[pl.Expr]:
+    """Return what a rendering of a block is made of: the variant, and the values that it reads; what it does not read does not count."""
+    readers = {
+        name: [place for place, variant in enumerate(block.variants) if name in _columns(variant)] for name in _columns(*block.variants)
+    }
+    return [chosen, *(pl.when(chosen.is_in(places)).then(pl.col(name)) for name, places in readers.items())]
+
+
+def _rendering(block: Block, variant: Variant, values: Mapping[str, object], say: Say, rules: Rules) -> tuple[object, ...]:
+    """Say a variant with these values: a row of ``_RENDERING``."""
+    label = f"{block.id}:{variant.id}" if variant.id else None
+    try:
+        text, html, broken = say(variant, values, rules)
+    except RenderError:
+        return (label, *[None] * (len(_RENDERING) - 1))
+    is_followed = _UNSUBSCRIBE in html and has_unsubscribe_link(_UNSUBSCRIBE, html)
+    return (label, text, html, sum(_BITS[rule] for rule in broken), _UNSUBSCRIBE in text, is_followed, *astuple(measured(text)))
+
+
+def _columns(*variants: Variant) -> list[str]:
+    """Name what variants read."""
+    templates = [template for variant in variants for template in (variant.text, variant.html) if template is not None]
+    return sorted({name for template in templates for name in template.columns})
 
 
 def _line(template: Template) -> Block:
@@ -203,50 +239,39 @@ def _say_preheader(variant: Variant, values: Mapping[str, object], rules: Rules)
     return text, escape(text, quote=False), header_faults(text, rules)
 
 
-def _around(layout: str) -> tuple[str, str, str]:
-    """Return a layout's HTML before the preheader, from there to the blocks, and after them (``layouts.html_of``)."""
+def _around(layout: str) -> tuple[str, str, str, bool]:
+    """Return a layout's HTML before the preheader, from there to the blocks, and after them (``layouts.html_of``); whether it leads to
+    where one unsubscribes."""
     before, _, rest = layout.partition(PREHEADER)
     above, _, below = rest.partition(BODY)
-    return before, above, below
+    return before, above, below, has_unsubscribe_link(_UNSUBSCRIBE, before + above + below)
 
 
-def _email(rows: pl.DataFrame, content: EmailContent, portfolio: Portfolio) -> pl.DataFrame:
-    """One row per row: what the e-mail says, in columns of ``rendered_messages``; null where a part of it failed."""
-    blocks, rules = portfolio.body(content), portfolio.rules
-    parts = {block.id: _renderings(rows, block, _say_block, rules) for block in dict.fromkeys(blocks)}
-    parts[_SUBJECT] = _renderings(rows, _line(content.subject), _say_subject, rules)
-    if content.preheader is not None:
-        parts[_PREHEADER] = _renderings(rows, _line(content.preheader), _say_preheader, rules)
-    numbers = pl.DataFrame([of.alias(name) for name, (of, _) in parts.items()])
-    distinct = numbers.unique(maintain_order=True)
-    made = {name: renderings[distinct[name]] for name, (_, renderings) in parts.items()}
-    emails = _put_together(made, [block.id for block in blocks], _around(portfolio.layout_html(content)))
-    return _judged(emails, rules)[_numbers(numbers, distinct)]
-
-
-def _put_together(made: Mapping[str, pl.DataFrame], body: Sequence[str], around: tuple[str, str, str]) -> pl.DataFrame:
+def _put_together(emails: pl.DataFrame, renderings: pl.DataFrame, layouts: Sequence[tuple[str, str, str, bool]]) -> pl.DataFrame:
     """One row per distinct e-mail; of one of which a part failed, or that has no subject or nothing to read, all is null."""
-    wide = pl.DataFrame([part[of].alias(f"{of}:{name}") for name, part in made.items() for of in _RENDERING])
-    texts, htmls = ([pl.col(f"{of}:{name}") for name in body] for of in ("text", "html"))
-    before, above, below = (pl.lit(each) for each in around)
-    preheader, shown = (pl.col(f"{of}:{_PREHEADER}") if _PREHEADER in made else pl.lit("") for of in ("text", "html"))
-    emails = wide.select(
-        variant=_joined([pl.col(f"label:{name}") for name in body], "+"),
-        subject=_unless_blank(pl.col(f"text:{_SUBJECT}")),
-        preheader=_unless_blank(preheader),
-        text=_joined([_unless_blank(text) for text in texts], "\n\n"),
-        html=pl.concat_str(before, shown, above, *htmls, below),
-        broken=reduce(or_, [pl.col(f"broken:{name}") for name in made]),
-        is_followed=pl.any_horizontal(f"is_told:{name}" for name in body)
-        & (pl.any_horizontal(f"is_followed:{name}" for name in body) | pl.lit(has_unsubscribe_link(_UNSUBSCRIBE, "".join(around)))),
-        **{measure: pl.sum_horizontal(f"{measure}:{name}" for name in body) for measure in _MEASURES},
-    )
-    has_failed = pl.any_horizontal(wide[f"text:{name}"].is_null() for name in made)
+    around = pl.DataFrame(layouts, schema=["before", "above", "below", "leads"], orient="row")
+    body = [name for name in emails.columns if name.startswith(_BODY)]
+    parts = [_SUBJECT, _PREHEADER, *body]
+    renamed = [of.alias(f"{of.name}:{name}") for name in parts for of in renderings[emails[name]]]
+    wide = around[emails[_LAYOUT]].hstack(renamed)
+    part = {of: [pl.col(f"{of}:{name}") for name in body] for of in _RENDERING}
+    columns = {
+        "variant": _joined(part["label"], "+"),
+        "subject": _unless_blank(pl.col(f"text:{_SUBJECT}")),
+        "preheader": _unless_blank(pl.col(f"text:{_PREHEADER}")),
+        "text": _joined([_unless_blank(text) for text in part["text"]], "\n\n"),
+        "html": pl.concat_str("before", f"html:{_PREHEADER}", "above", *part["html"], "below"),
+        "broken": reduce(or_, [pl.col(f"broken:{name}") for name in parts]),
+        "is_followed": pl.any_horizontal(part["is_told"]) & pl.any_horizontal(*part["is_followed"], "leads"),
+        **{measure: pl.sum_horizontal(part[measure]) for measure in _MEASURES},
+    }
+    has_failed = pl.any_horizontal(pl.col(f"text:{name}").is_null() for name in parts)
     is_whole = ~has_failed & pl.all_horizontal(pl.col("subject", "text").is_not_null())
-    return emails.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in emails.columns).with_columns(
+    whole = wide.with_columns(**columns).with_columns(
         bytes=pl.sum_horizontal(pl.col("subject", "preheader", "text", "html").str.len_bytes()).cast(pl.Int64),
         content_hash=hexadecimal(xxh64(pl.concat_str("text", "html", separator="\0"))),
     )
+    return whole.select(pl.when(is_whole).then(pl.col(name)).alias(name) for name in (*columns, "bytes", "content_hash"))
 
 
 def _judged(emails: pl.DataFrame, rules: Rules) -> pl.DataFrame:
@@ -267,10 +292,9 @@ def _judged(emails: pl.DataFrame, rules: Rules) -> pl.DataFrame:
 
 def _bits(emails: pl.DataFrame, names: Sequence[str], judge: Callable[[Sequence[int]], frozenset[str]]) -> pl.Series:
     """Judge e-mails by these numbers, once for each distinct tuple of them; return the rules broken, as bits."""
-    numbers = emails.select(names)
-    distinct = numbers.unique(maintain_order=True)
-    bits = pl.Series([0 if None in row else sum(_BITS[rule] for rule in judge(row)) for row in distinct.iter_rows()], dtype=pl.Int64)
-    return bits.gather(_numbers(numbers, distinct))
+    at, number = _distinct(emails.with_row_index(_PLACE).select(pl.col(_PLACE).first().over(names)).to_series())
+    bits = [0 if None in row else sum(_BITS[rule] for rule in judge(row)) for row in emails[at, names].iter_rows()]
+    return pl.Series(bits, dtype=pl.Int64).gather(number)
 
 
 def _unless_blank(text: pl.Expr) -> pl.Expr:

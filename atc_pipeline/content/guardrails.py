@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from html.parser import HTMLParser
 
 from atc_pipeline.content.templates import SLOTS
@@ -194,6 +194,7 @@ class _Page(HTMLParser):
         super().__init__(convert_charrefs=True)
 
     @classmethod
+    @lru_cache(maxsize=1024)  # day after day most blocks say the same
     def read(cls, html: str) -> "_Page":
         page = cls()
         page.feed(html)

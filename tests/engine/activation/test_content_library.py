@@ -11,8 +11,8 @@ from atc_pipeline.activation.examples import rendered_examples
 from atc_pipeline.activation.rendering import render_messages
 from atc_pipeline.activation.tables import CONTENT_LIBRARY, RENDERED_MESSAGES
 from atc_pipeline.days.previews import put_out
-from atc_pipeline.journeys.portfolio import Block, Portfolio
-from tests.engine.activation.contents import BLOCKS, TODAY, due, people, portfolio_in, said
+from atc_pipeline.journeys.portfolio import Block, Content, EmailContent, Portfolio
+from tests.engine.activation.contents import BLOCKS, TODAY, due, people, portfolio_in, said, template
 
 
 @pytest.fixture
@@ -43,6 +43,14 @@ def test_what_is_edited_is_another_version_and_nothing_else_is(portfolio: Portfo
     after = content_library(nobody, edited, today=TODAY)
     changed = before.filter(before["version"] != after["version"])
     assert changed["block"].to_list() == ["greeting"]
+
+
+def test_content_that_reads_nothing_is_in_the_library(portfolio: Portfolio) -> None:
+    """Of an example nothing needs to be known then."""
+    bare = Content("bare", None, EmailContent(template("Plain", "header"), None, None, ()))
+    plain = replace(portfolio, content=(bare,), blocks=(Block("legal", (said("You said yes."),)),))
+    library = content_library(pl.DataFrame(schema=RENDERED_MESSAGES.schema), plain, today=TODAY)
+    assert library["block"].to_list() == [None, "legal"]
 
 
 def test_each_variant_is_shown_once_at_least(portfolio: Portfolio) -> None:

@@ -141,6 +141,8 @@ def test_a_content_that_a_channel_cannot_take_is_no_content(portfolio: Portfolio
     rows = due(1, ("miss_you", "gone"))
     rendered = render_messages(rows, people({"first_name": "Ann"}), portfolio, today=TODAY)
     assert rendered["problem"].to_list() == [None, "no_content"]
+    told = {name for name, value in rendered.row(1, named=True).items() if value is not None}
+    assert told == {"date", "idempotency_key", "customer_id", "channel", "content", "problem"}
     assert rendered.drop("problem").schema == RENDERED_MESSAGES.schema
 
 
