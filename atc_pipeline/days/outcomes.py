@@ -130,11 +130,10 @@ class Late:
         return self._recent(entries, done.filter(is_late), names), self._cost(sent.filter(is_late)), _in_control(entries, sent, names, day)
 
     def _until(self, day: date) -> pl.LazyFrame:
-        days = self.store.days("customer_metrics")
-        since = max([self.portfolio.starts_on, *days[:1]])
         if self._rolling is None:
+            since = max([self.portfolio.starts_on, *self.store.days("customer_metrics")[:1]])
             self._rolling = Rolling(self.store, "customer_metrics", self.days_before, self._columns, since=since, may_lack=True)
-        first = max(since, day - timedelta(days=self.days_before))
+        first = max(self._rolling.since, day - timedelta(days=self.days_before))
         self._definitions.require("customer_metrics", (first + timedelta(days=number) for number in range((day - first).days + 1)))
         return self._rolling.until(day)
 
