@@ -59,11 +59,12 @@ def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) ->
     mature, excluded, unstable = _mature(evidence.outcomes, merged)
     entered = _entered(evidence.entries)
     recent = None if evidence.recent is None else evidence.recent.collect()
+    alone = None if recent is None else _alone(recent)
     metrics = _read(portfolio)
     sums = [
         *_of_journeys(mature, metrics, portfolio),
-        *_in_the_long_run(_once(evidence.long, merged, recent), metrics, portfolio),
-        *([] if recent is None else _of_late(recent, portfolio, today)),
+        *_in_the_long_run(_once(evidence.long, merged, alone), metrics, portfolio),
+        *([] if alone is None else _of_late(alone, portfolio, today)),
     ]
     estimates = _compared(pl.concat([pl.DataFrame(schema=_SUMS), *sums], how="diagonal_relaxed"), metrics, portfolio)
     rows = pl.concat([estimates, _unmeasured(portfolio)], how="diagonal_relaxed").unique(
@@ -277,16 +278,16 @@ def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) 
             yield again(two, [*arm, "slice"])
 
 
-def _once(long: pl.LazyFrame, merged: pl.DataFrame, recent: pl.DataFrame | None) -> pl.LazyFrame:
+def _once(long: pl.LazyFrame, merged: pl.DataFrame, alone: pl.DataFrame | None) -> pl.LazyFrame:
     """Keep one row per customer there is by now, journey by journey and of the system; none of those who are in two arms."""
     is_out = ((pl.col("arms") > 1) & (pl.col("names") > 1)) | pl.col("is_again")
     who = ["journey_id", "customer_id"]
     kept = long.filter(~pl.col("contaminated")).join(merged.filter(is_out).select(who).lazy(), on=who, how="anti")
-    if recent is None:
+    if alone is None:
         return kept
-    alone = _alone(recent).lazy().select("customer_id", "entered_on")
     is_system = pl.col("journey_id") == SYSTEM
-    return pl.concat([kept.filter(~is_system), kept.filter(is_system).join(alone, on=["customer_id", "entered_on"], how="semi")])
+    system = kept.filter(is_system).join(alone.lazy(), on=["customer_id", "entered_on"], how="semi")
+    return pl.concat([kept.filter(~is_system), system])
 
 
 def _in_the_long_run(long: pl.LazyFrame, metrics: Sequence[Asked], portfolio: Portfolio) -> Iterator[pl.DataFrame]:
@@ -305,12 +306,12 @@ def _in_the_long_run(long: pl.LazyFrame, metrics: Sequence[Asked], portfolio: Po
     yield sums.filter(is_system | is_primary).with_columns(slice=pl.lit(LONG))
 
 
-def _of_late(recent: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterator[pl.DataFrame]:
+def _of_late(alone: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterator[pl.DataFrame]:
     """Yield sums of the run rate: what all who had been in any journey by then brought in the last days."""
     if portfolio.money is None:
         return
-    counted = _alone(recent).filter(pl.col("entered_on") <= today - timedelta(days=RUN_RATE_DAYS))
-    rows = counted.lazy().with_columns(
+    counted = alone.lazy().filter(pl.col("entered_on") <= today - timedelta(days=RUN_RATE_DAYS))
+    rows = counted.with_columns(
         (pl.col("arm") == TREATED).alias(IS_TREATED),
         journey_id=pl.lit(SYSTEM),
         slice=pl.lit(RUN_RATE),
@@ -323,12 +324,10 @@ def _of_late(recent: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterato
 
 def _alone(recent: pl.DataFrame) -> pl.DataFrame:
     """Return one row per customer there is by now: the first of those that became one; none where these were in two arms."""
-    arms = recent.group_by("known_as").agg(arms=pl.col("arm").n_unique())
-    return (
-        recent.join(arms.filter(pl.col("arms") == 1), on="known_as", how="semi")
-        .sort("entered_on", "customer_id")
-        .unique("known_as", keep="first", maintain_order=True)
-    )
+    rows = recent.lazy()
+    of_one_arm = rows.group_by("known_as").agg(arms=pl.col("arm").n_unique()).filter(pl.col("arms") == 1)
+    alone = rows.join(of_one_arm, on="known_as", how="semi").sort("entered_on", "customer_id")
+    return alone.unique("known_as", keep="first", maintain_order=True).collect()
 
 
 def _unmeasured(portfolio: Portfolio) -> pl.DataFrame:
