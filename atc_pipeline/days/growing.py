@@ -25,36 +25,37 @@ class Growing:
         """Keep these columns; days that were written before there was one have nulls in it. ``since``: the first day of the lake."""
         self.store, self.table, self.columns, self.since = store, table, dict(columns), since
         self._kept: list[pl.DataFrame] = []
-        self._until: date | None = None
+        self._days: list[date] = []
         self._bytes = 0
 
     def until(self, day: date) -> pl.LazyFrame:
         """Read a day and all before it. Raises MissingDayError, and OlderDayError where the day lacks a column."""
         with_columns(self.store, self.table, day, self.columns, self.since)
-        is_next = self._until == day - timedelta(days=1)
-        days = [at for at in self.store.days(self.table) if self.since <= at <= day]
-        self._require_all(days)
+        is_next = self._days[-1:] == [day - timedelta(days=1)]
+        days = [*self._days, day] if is_next else self._all_until(day)
         new = days[-1:] if is_next else days
         self.store.note_read(self.table, days)
         self._bytes = (self._bytes if is_next else 0) + sum(self.store.size(self.table, at) for at in new)
         if self._bytes > self.LARGEST_KEPT:
-            self._kept, self._until = [], None
+            self._kept, self._days = [], []
             return self._scan(days)
         if not is_next:
             self._kept = []
-        self._kept.append(self._scan(new).collect())
-        self._until = day
+        self._kept.append(self._scan(new).collect().rechunk())
+        self._days = days
         if len(self._kept) > _MOST_PARTS:
             self._kept = [pl.concat(self._kept, rechunk=True)]
         return pl.concat(self._kept).lazy()
 
-    def _require_all(self, days: list[date]) -> None:
+    def _all_until(self, day: date) -> list[date]:
+        days = [at for at in self.store.days(self.table) if self.since <= at <= day]
         for before, after in pairwise(days):
             if after - before > timedelta(days=1):
                 missing = before + timedelta(days=1)
                 raise MissingDayError(
                     f"{self.table} has no data for {missing} in {self.store.place}: materialize {self.table} for {missing} first"
                 )
+        return days
 
     def _scan(self, days: list[date]) -> pl.LazyFrame:
         rows = self.store.scan(self.table, days, may_lack=True)

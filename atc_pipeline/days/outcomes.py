@@ -63,9 +63,9 @@ class Uplift:
     def evidence(self, day: date) -> Evidence:
         """Return what the estimates of a day stand on."""
         entries = self.entries.until(day)
-        recent, cost, sent_to_control = self.late.of(day, entries)
         # Some became one with others after their entries had matured.
         names = absorbed(self.store.lazy("identity_map", day)).collect().lazy()
+        recent, cost, sent_to_control = self.late.of(day, entries, names)
         known = survivors(entries.with_columns(entered_as="customer_id"), names).rename(
             {"customer_id": "known_as", "entered_as": "customer_id"}
         )
@@ -120,21 +120,22 @@ class Late:
             store, metrics.definitions(portfolio, [self.money] if self.money is not None else []), portfolio.starts_on
         )
 
-    def of(self, day: date, entries: pl.LazyFrame) -> tuple[pl.DataFrame, float, Mapping[str, int]]:
-        """Return ``uplift.RECENT``, what the messages of its days cost, and by journey the customers in control who were sent some."""
+    def of(self, day: date, entries: pl.LazyFrame, names: pl.LazyFrame) -> tuple[pl.DataFrame, float, Mapping[str, int]]:
+        """Return ``uplift.RECENT``, what the messages of its days cost, and by journey the customers in control who were sent some.
+
+        ``names``: who is who by now, of ``absorbed``.
+        """
         first = day - timedelta(days=self.days_before)
-        names = absorbed(self.store.lazy("identity_map", day)).collect().lazy()
         done = survivors(self._until(day), names).filter(pl.col("event_date").is_between(first, day)).collect()
         is_late = pl.col("event_date") > day - timedelta(days=RUN_RATE_DAYS)
         sent = done.filter(pl.col(SENT).list.len() > 0).select("customer_id", "event_date", SENT).explode(SENT).unnest(SENT)
         return self._recent(entries, done.filter(is_late), names), self._cost(sent.filter(is_late)), _in_control(entries, sent, names, day)
 
     def _until(self, day: date) -> pl.LazyFrame:
-        days = self.store.days("customer_metrics")
-        since = max([self.portfolio.starts_on, *days[:1]])
         if self._rolling is None:
+            since = max([self.portfolio.starts_on, *self.store.days("customer_metrics")[:1]])
             self._rolling = Rolling(self.store, "customer_metrics", self.days_before, self._columns, since=since, may_lack=True)
-        first = max(since, day - timedelta(days=self.days_before))
+        first = max(self._rolling.since, day - timedelta(days=self.days_before))
         self._definitions.require("customer_metrics", (first + timedelta(days=number) for number in range((day - first).days + 1)))
         return self._rolling.until(day)
 

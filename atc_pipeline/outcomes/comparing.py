@@ -1,4 +1,4 @@
-"""Comparing arms: from customers to exact sums, and from sums to estimates, of many comparisons at once.
+"""Comparing arms: from customers to exact sums, and from sums to estimates, of all metrics and comparisons at once.
 
 Sums are of whole micro-units, in 128 bits, and leave Polars as whole numbers of Python: no estimate depends on the order of rows, or on
 how they were divided.
@@ -7,11 +7,13 @@ What belongs here: adding up, and the columns of an estimate. What does not: who
 (``estimate``).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from atc_pipeline.journeys.portfolio import Metric
 from atc_pipeline.outcomes import estimate
@@ -26,10 +28,17 @@ LARGEST_COUNT = 1e6
 FEWEST = 2
 """Customers that an arm needs to have a variance."""
 
-COMPARISON = ("journey_id", "slice")
+COMPARISON = ("metric", "journey_id", "slice")
 STRATUM = ("holdout", "holdout_version")
 """Customers are only compared with those of whom the same share was held out, by the same lots (SPEC 11)."""
 IS_TREATED = "is_treated"
+VALUES = ("y", "x", "p", "q")
+"""What is known of a customer, in whole units: the outcome and the same before; of a ratio also what each is divided by."""
+PRODUCTS = tuple(a + b for number, a in enumerate(VALUES) for b in VALUES[number:])
+NUMBERS: Mapping[str, pl.DataType] = dict.fromkeys(("n", "nonzero"), pl.Int64()) | dict.fromkeys((*VALUES, *PRODUCTS), pl.Int128())
+"""Of each metric: ``n`` customers of whom it is known, and of whom it is not 0, sums of their values and of products of these."""
+STRETCH = (pl.col("from_on").min(), pl.col("to_on").max())
+"""The days of entry of several groups together."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,6 @@ class Asked:
         columns = {"y": self.y, "x": self.x, "p": self.p, "q": self.q}
         return {name: column for name, column in columns.items() if column is not None}
 
-    @property
-    def products(self) -> list[tuple[str, str]]:
-        """Return the pairs of values whose products are added up."""
-        names = list(self.values)
-        return [(a, b) for number, a in enumerate(names) for b in names[number:]]
-
 
 def asked(metric: Metric) -> Asked:
     """Say how a metric of the file is read."""
@@ -73,7 +76,8 @@ def asked(metric: Metric) -> Asked:
 
 
 def add_up(rows: pl.LazyFrame, by: Sequence[str], metrics: Sequence[Asked], *more: pl.Expr) -> pl.DataFrame:
-    """One row per group: of each metric ``<id>.n`` customers of whom it is known, ``.nonzero``, sums and sums of products of its values."""
+    """One row per group and ``metric``: of its ``NUMBERS`` those that any of the metrics has; and from when to when the group entered."""
+    names = [name for name in (*VALUES, *PRODUCTS) if any(set(name) <= set(metric.values) for metric in metrics)]
     numbers: dict[str, pl.Expr] = {}
     sums = []
     for place, metric in enumerate(metrics):
@@ -83,14 +87,21 @@ def add_up(rows: pl.LazyFrame, by: Sequence[str], metrics: Sequence[Asked], *mor
             for value, column in metric.values.items()
         }
         wide = pl.Int64() if metric.is_counted else pl.Int128()
-        read = {value: pl.col(f"{value}:{place}") for value in metric.values}
-        sums += [
-            read["y"].count().cast(pl.Int64).alias(f"{metric.id}.n"),
-            (read["y"] != 0).sum().cast(pl.Int64).alias(f"{metric.id}.nonzero"),
-            *(number.cast(wide).sum().alias(f"{metric.id}.{value}") for value, number in read.items()),
-            *((read[a].cast(wide) * read[b].cast(wide)).sum().alias(f"{metric.id}.{a}{b}") for a, b in metric.products),
-        ]
-    return rows.with_columns(**numbers).group_by(*by).agg(*sums, *more).collect()
+        y, read = pl.col(f"y:{place}"), {value: pl.col(f"{value}:{place}").cast(wide) for value in metric.values}
+        known = (y.count().cast(pl.Int64).alias("n"), (y != 0).sum().cast(pl.Int64).alias("nonzero"))
+        added = (_sum(name, read).cast(pl.Int128).alias(name) for name in names)
+        sums.append(pl.struct(pl.lit(metric.id).alias("metric"), *known, *added).alias(f":{place}"))
+    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
+    groups = rows.with_columns(**numbers).group_by(*by).agg(*sums, *days, *more)
+    return groups.unpivot(cs.starts_with(":"), index=~cs.starts_with(":"), value_name=":").drop("variable").unnest(":").collect()
+
+
+def _sum(name: str, values: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Add up a value, or products of two; 0 where a metric does not have it."""
+    if not set(name) <= values.keys():
+        return pl.lit(0)
+    first, *second = (values[value] for value in name)
+    return math.prod(second, start=first).sum()
 
 
 def _whole(metric: Asked, column: str) -> pl.Expr:
@@ -102,54 +113,66 @@ def _whole(metric: Asked, column: str) -> pl.Expr:
 
 def again(sums: pl.DataFrame, by: Sequence[str], *more: pl.Expr) -> pl.DataFrame:
     """Add sums up once more, by less."""
-    return sums.group_by(*by).agg(pl.col(r"^.*\..*$").sum(), *more)
+    return sums.group_by(*by, "metric").agg(cs.by_name(*NUMBERS, require_all=False).sum(), *STRETCH, *more)
 
 
-def compare(sums: pl.DataFrame, metric: Asked, expected: float) -> pl.DataFrame:
+def compare(sums: pl.DataFrame, metrics: Sequence[Asked], expected: float) -> pl.DataFrame:
     """One row per comparison (``COMPARISON``): counts and means of both arms, and the estimate where both have somebody to show for it.
 
-    ``sums``: one row per comparison, stratum and arm (``IS_TREATED``), of ``add_up``. ``expected``: for how many customers the anytime
-    interval is narrowest.
+    ``sums``: ``NUMBERS``, one row per comparison, stratum and arm (``IS_TREATED``); null is 0. ``expected``: for how many customers the
+    anytime interval is narrowest.
     """
     key = [*COMPARISON, *STRATUM]
-    names = ["n", "nonzero", *metric.values, *(a + b for a, b in metric.products)]
-    known = sums.filter(pl.col(f"{metric.id}.n") > 0)
-    read = known.select(*key, IS_TREATED, *(pl.col(f"{metric.id}.{name}").alias(name) for name in names))
-    treated, control = (read.filter(pl.col(IS_TREATED) == arm).drop(IS_TREATED) for arm in (True, False))
-    strata = treated.join(control, on=key, how="full", coalesce=True, nulls_equal=True, suffix=":c").sort(key)
-    strata = strata.with_columns(pl.col(name).fill_null(0) for name in strata.columns if name not in key)
-    counts = strata.group_by(*COMPARISON, maintain_order=True).agg(
-        treated=pl.col("n").sum(),
-        control=pl.col("n:c").sum(),
-        treated_nonzero=pl.col("nonzero").sum(),
-        control_nonzero=pl.col("nonzero:c").sum(),
-        plain_treated=_plain(metric, ""),
-        plain_control=_plain(metric, ":c"),
+    known = sums.lazy().filter(pl.col("n") > 0).select(*key, IS_TREATED, *NUMBERS)
+    treated, control = (known.filter(pl.col(IS_TREATED) == arm).drop(IS_TREATED) for arm in (True, False))
+    read = pl.LazyFrame(
+        {"metric": [of.id for of in metrics], "unit": [of.unit for of in metrics], "is_ratio": [bool(of.p) for of in metrics]}
     )
-    is_usable = (pl.col("n") >= FEWEST) & (pl.col("n:c") >= FEWEST)
-    if metric.p is not None:  # where nobody of an arm has answered there is no ratio
-        is_usable &= (pl.col("p") != 0) & (pl.col("p:c") != 0)
-    usable = strata.filter(is_usable)
-    estimates = _estimates(usable.with_columns(place=pl.struct(*COMPARISON).rle_id()), metric, expected)
+    strata = (
+        treated.join(control, on=key, how="full", coalesce=True, nulls_equal=True, suffix=":c")
+        .with_columns(pl.exclude(key).fill_null(0))
+        .join(read, on="metric")
+        .sort(key)
+        .collect()
+    )
+    counts = (
+        strata.lazy()
+        .group_by(*COMPARISON)
+        .agg(
+            treated=pl.col("n").sum(),
+            control=pl.col("n:c").sum(),
+            treated_nonzero=pl.col("nonzero").sum(),
+            control_nonzero=pl.col("nonzero:c").sum(),
+            plain_treated=_plain(""),
+            plain_control=_plain(":c"),
+        )
+    )
+    is_ratio, answered = pl.col("is_ratio"), (pl.col("p") != 0) & (pl.col("p:c") != 0)
+    # Where nobody of an arm has answered there is no ratio.
+    usable = strata.filter((pl.col("n") >= FEWEST) & (pl.col("n:c") >= FEWEST) & (~is_ratio | answered))
+    estimates = pl.concat(
+        [_estimates(usable.filter(~is_ratio), expected, is_ratio=False), _estimates(usable.filter(is_ratio), expected, is_ratio=True)]
+    )
     return (
-        counts.join(estimates, on=COMPARISON, how="left")
+        counts.join(estimates.lazy(), on=COMPARISON, how="left")
         .with_columns(
-            pl.lit(metric.id).alias("metric"),
             mean_treated=pl.coalesce("mean_treated", "plain_treated"),
             mean_control=pl.coalesce("mean_control", "plain_control"),
         )
         .drop("plain_treated", "plain_control")
+        .collect()
     )
 
 
-def _plain(metric: Asked, arm: str) -> pl.Expr:
-    per = pl.col(f"p{arm}").sum().cast(pl.Float64) if metric.p else pl.col(f"n{arm}").sum().cast(pl.Float64) * metric.unit
+def _plain(arm: str) -> pl.Expr:
+    """Return the mean of all strata of an arm as they are; null where there is nothing to divide by."""
+    per = pl.when("is_ratio").then(f"p{arm}").otherwise(pl.col(f"n{arm}").cast(pl.Int128) * pl.col("unit")).sum().cast(pl.Float64)
     return pl.when(per != 0).then(pl.col(f"y{arm}").sum().cast(pl.Float64) / per)
 
 
-def _estimates(strata: pl.DataFrame, metric: Asked, expected: float) -> pl.DataFrame:
-    place = strata["place"].to_numpy().astype(np.int64)
-    treated, control = (_ratios if metric.p else _values)(strata, metric)
+def _estimates(strata: pl.DataFrame, expected: float, *, is_ratio: bool) -> pl.DataFrame:
+    place = strata.select(pl.struct(*COMPARISON).rle_id()).to_series().to_numpy().astype(np.int64)
+    treated, control = (_ratios if is_ratio else _values)(strata)
     adjusted = estimate.difference(treated, control, place)
     plain = estimate.difference(treated, control, place, is_adjusted=False)
     variance, customers, freedom = adjusted.variance, adjusted.customers, adjusted.freedom
@@ -157,7 +180,7 @@ def _estimates(strata: pl.DataFrame, metric: Asked, expected: float) -> pl.DataF
     before = estimate.difference(_before(treated), _before(control), place, is_adjusted=False)
     before_p = estimate.p_fixed(before.effect, before.variance, before.freedom)
     has_before = np.bincount(place, weights=treated.xx + control.xx) > 0
-    mean_treated, mean_control = _means(strata, place, adjusted) if metric.p else (adjusted.treated, adjusted.control)
+    mean_treated, mean_control = _means(strata, place, adjusted) if is_ratio else (adjusted.treated, adjusted.control)
     relative, _ = estimate.relative(replace(adjusted, control=mean_control))
     columns = {
         "customers": customers,
@@ -180,36 +203,36 @@ def _estimates(strata: pl.DataFrame, metric: Asked, expected: float) -> pl.DataF
         "smallest_visible": estimate.smallest_visible(variance),
         "before_p": np.where(has_before, before_p, np.nan),
     }
-    numbers = pl.DataFrame({name: np.asarray(value, dtype=np.float64) for name, value in columns.items()})
-    return strata.select(*COMPARISON).unique(maintain_order=True).hstack(numbers).with_columns(pl.col(numbers.columns).fill_nan(None))
+    numbers = pl.DataFrame({name: np.asarray(value, dtype=np.float64) for name, value in columns.items()}, nan_to_null=True)
+    return strata.select(*COMPARISON).unique(maintain_order=True).hstack(numbers)
 
 
 def _exact(strata: pl.DataFrame, name: str) -> Exact:
-    return np.array(strata[name].to_list() if name in strata.columns else [0] * strata.height, dtype=object)
+    return np.array(strata[name].to_list(), dtype=object)
 
 
-def _values(strata: pl.DataFrame, metric: Asked) -> tuple[Moments, Moments]:
+def _values(strata: pl.DataFrame) -> tuple[Moments, Moments]:
+    unit = strata["unit"].to_numpy().astype(np.float64)
     treated, control = (
-        estimate.moments(Sums(*(_exact(strata, f"{name}{arm}") for name in ("n", "y", "x", "yy", "xx", "yx"))), metric.unit)
-        for arm in ("", ":c")
+        estimate.moments(Sums(*(_exact(strata, f"{name}{arm}") for name in ("n", "y", "x", "yy", "xx", "yx"))), unit) for arm in ("", ":c")
     )
     return treated, control
 
 
-def _ratios(strata: pl.DataFrame, metric: Asked) -> tuple[Moments, Moments]:
+def _ratios(strata: pl.DataFrame) -> tuple[Moments, Moments]:
     """Of a ratio: what its customers add to it, about the ratio of both arms together, stratum by stratum; the same before."""
-    columns = {f"{name}{arm}": _exact(strata, f"{name}{arm}") for arm in ("", ":c") for name in ("n", *metric.values)}
-    total = {name: (columns[name] + columns[f"{name}:c"]).astype(np.float64) for name in ("n", *metric.values)}
+    columns = {f"{name}{arm}": _exact(strata, f"{name}{arm}") for arm in ("", ":c") for name in ("n", *VALUES, *PRODUCTS)}
+    total = {name: (columns[name] + columns[f"{name}:c"]).astype(np.float64) for name in ("n", *VALUES)}
     ratios = {name: estimate.quotient(total[name], total[per]) for name, per in (("y", "p"), ("x", "q"))}
     means = {name: estimate.quotient(total[name], total["n"]) for name in ("p", "q")}
 
     def arm(of: str) -> Moments:
         n = columns[f"n{of}"]
-        mean = {name: estimate.quotient(columns[f"{name}{of}"].astype(np.float64), n.astype(np.float64)) for name in metric.values}
+        mean = {name: estimate.quotient(columns[f"{name}{of}"].astype(np.float64), n.astype(np.float64)) for name in VALUES}
 
         def about(a: str, b: str) -> Numbers:
-            product = next(pair for pair in (a + b, b + a) if f"{pair}{of}" in strata.columns)
-            return estimate.central(n, columns[f"{a}{of}"], columns[f"{b}{of}"], _exact(strata, f"{product}{of}"))
+            product = a + b if a + b in PRODUCTS else b + a
+            return estimate.central(n, columns[f"{a}{of}"], columns[f"{b}{of}"], columns[f"{product}{of}"])
 
         def ratio(a: str, per: str) -> Ratio:
             return Ratio(n.astype(np.float64), mean[a], mean[per], about(a, a), about(per, per), about(a, per))

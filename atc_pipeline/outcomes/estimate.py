@@ -65,7 +65,7 @@ def central(n: Exact, a: Exact, b: Exact, ab: Exact) -> Numbers:
     return quotient((n * ab - a * b).astype(np.float64), n.astype(np.float64))
 
 
-def moments(sums: Sums, unit: float = 1.0) -> Moments:
+def moments(sums: Sums, unit: Numbers | float = 1.0) -> Moments:
     """Turn sums into means and central sums of products; ``unit``: how many units of the sums one of the result is."""
     n = sums.n.astype(np.float64)
     square = unit * unit

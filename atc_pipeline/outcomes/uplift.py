@@ -13,7 +13,7 @@ import polars as pl
 
 from atc_pipeline.journeys.portfolio import GOAL, GOAL_VALUE, RESPONSES, SYSTEM, Journey, Portfolio
 from atc_pipeline.outcomes import estimate
-from atc_pipeline.outcomes.comparing import IS_TREATED, STRATUM, Asked, add_up, again, asked, compare
+from atc_pipeline.outcomes.comparing import COMPARISON, IS_TREATED, NUMBERS, STRATUM, STRETCH, Asked, add_up, again, asked, compare
 from atc_pipeline.outcomes.tables import ALL, LONG, RUN_RATE, UPLIFT
 from atc_pipeline.outcomes.verdicts import Known, judge
 from atc_pipeline.rules.arms import CONTROL, POLICY, TREATED
@@ -59,12 +59,15 @@ def estimate_uplift(evidence: Evidence, portfolio: Portfolio, *, today: date) ->
     mature, excluded, unstable = _mature(evidence.outcomes, merged)
     entered = _entered(evidence.entries)
     recent = None if evidence.recent is None else evidence.recent.collect()
-    estimates = [
-        *_of_journeys(mature, portfolio),
-        *_in_the_long_run(_once(evidence.long, merged, recent), portfolio),
-        *([] if recent is None else _of_late(recent, portfolio, today)),
+    alone = None if recent is None else _alone(recent)
+    metrics = _read(portfolio)
+    sums = [
+        *_of_journeys(mature, metrics, portfolio),
+        *_in_the_long_run(_once(evidence.long, merged, alone), metrics, portfolio),
+        *([] if alone is None else _of_late(alone, portfolio, today)),
     ]
-    rows = pl.concat([*estimates, _unmeasured(portfolio)], how="diagonal_relaxed").unique(
+    estimates = _compared(pl.concat([pl.DataFrame(schema=_SUMS), *sums], how="diagonal_relaxed"), metrics, portfolio)
+    rows = pl.concat([estimates, _unmeasured(portfolio)], how="diagonal_relaxed").unique(
         ["journey_id", "metric", "slice"], keep="first", maintain_order=True
     )
     rows = (
@@ -132,14 +135,20 @@ def _entered(entries: pl.LazyFrame) -> pl.DataFrame:
     return first.group_by("journey_id", *STRATUM, "arm", "version", "date", "matures_on").agg(entries=pl.len().cast(pl.Int64)).collect()
 
 
-def _read(portfolio: Portfolio, columns: Sequence[str]) -> list[Asked]:
-    """Say how each metric is read; one that no outcome has is not. A goal has no before: who had reached it does not enter."""
+def _read(portfolio: Portfolio) -> list[Asked]:
+    """Say how each metric is read. A goal has no before: who had reached it does not enter."""
     every = [*map(asked, portfolio.measured), Asked(GOAL, GOAL, is_counted=True), Asked(GOAL_VALUE, GOAL_VALUE)]
-    if portfolio.measurement.cap_at is not None and portfolio.money is not None:
-        money = next(metric for metric in every if metric.id == portfolio.money)
-        capped = Asked(money.id, _CAPPED, money.x)
-        every = [capped, Asked(f"{money.id}{UNCAPPED}", money.y, money.x), *(metric for metric in every if metric is not money)]
-    return [metric for metric in every if metric.y in columns or metric.y == _CAPPED]
+    if portfolio.measurement.cap_at is None or portfolio.money is None:
+        return every
+    money = next(metric for metric in every if metric.id == portfolio.money)
+    capped = Asked(money.id, _CAPPED, money.x)
+    return [capped, Asked(f"{money.id}{UNCAPPED}", money.y, money.x), *(metric for metric in every if metric is not money)]
+
+
+def _there(metrics: Sequence[Asked], rows: pl.LazyFrame) -> list[Asked]:
+    """Return the metrics that outcomes have."""
+    columns = {*rows.collect_schema().names(), _CAPPED}
+    return [metric for metric in metrics if metric.y in columns]
 
 
 _CAPPED = "money:capped"
@@ -158,35 +167,59 @@ def _cut_off(rows: pl.LazyFrame, portfolio: Portfolio, money: str | None = None)
     )
 
 
-def _of_journeys(mature: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
-    """Yield every metric of every journey; and the primary one by what was true at entry, where there is something to compare."""
-    expected = portfolio.measurement.expected_customers
-    told_of = {journey.id: set(metrics_of(journey, portfolio)) for journey in portfolio.journeys}
-    wanted = set().union(*told_of.values())
-    metrics = [metric for metric in _read(portfolio, mature.collect_schema().names()) if metric.id.removesuffix(UNCAPPED) in wanted]
+_SUMS: Mapping[str, pl.DataType] = {
+    "journey_id": pl.String(),
+    "slice": pl.String(),
+    "metric": pl.String(),
+    "holdout": pl.Float64(),
+    "holdout_version": pl.String(),
+    IS_TREATED: pl.Boolean(),
+    **NUMBERS,
+    "from_on": pl.Date(),
+    "to_on": pl.Date(),
+    "delivered": pl.Int64(),
+    "reached": pl.Int64(),
+}
+"""What is compared, one row per comparison, stratum and arm. Of whole journeys: ``delivered`` messages, and customers ``reached``."""
+
+
+def _compared(sums: pl.DataFrame, metrics: Sequence[Asked], portfolio: Portfolio) -> pl.DataFrame:
+    """One row per comparison: of whole journeys, of the system and the run rate also where there is no estimate."""
+    is_treated, is_whole = pl.col(IS_TREATED), pl.col("slice") == ALL
+    facts = sums.group_by(*COMPARISON).agg(
+        *STRETCH,
+        delivered=pl.when(is_whole.first()).then(pl.col("delivered").filter(is_treated).sum()),
+        sent_to_control=pl.when(is_whole.first()).then(pl.col("reached").filter(~is_treated).sum()),
+    )
+    is_told = is_whole | (pl.col("journey_id") == SYSTEM) | pl.col("effect").is_not_null()
+    return compare(sums, metrics, portfolio.measurement.expected_customers).filter(is_told).join(facts, on=COMPARISON)
+
+
+def _of_journeys(mature: pl.LazyFrame, metrics: Sequence[Asked], portfolio: Portfolio) -> Iterator[pl.DataFrame]:
+    """Yield sums of every metric of every journey; and of the primary one by what was true at entry."""
+    told_of = {journey.id: metrics_of(journey, portfolio) for journey in portfolio.journeys}
+    journeys = {
+        metric: [name for name, ids in told_of.items() if metric.id.removesuffix(UNCAPPED) in ids] for metric in _there(metrics, mature)
+    }
+    read = [metric for metric, names in journeys.items() if names]
+    if not read:
+        return
     rows = _cut_off(mature, portfolio).with_columns(
         (pl.col("arm") == TREATED).alias(IS_TREATED), month=pl.col("entered_on").dt.month_start(), **_variant(portfolio)
     )
-    stretch = (pl.col("from_on").min(), pl.col("to_on").max())
-    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
     messages = (pl.col("delivered").sum().cast(pl.Int64), (pl.col("delivered") > 0).sum().cast(pl.Int64).alias("reached"))
     arm = ["journey_id", *STRATUM, IS_TREATED]
-    cells = add_up(rows, [*arm, "month", "preferred_channel", *_variant(portfolio)], metrics, *days, *messages)
-    whole = again(cells, arm, *stretch).with_columns(slice=pl.lit(ALL))
-    is_treated = pl.col(IS_TREATED)
-    facts = cells.group_by("journey_id").agg(
-        *stretch, pl.col("delivered").filter(is_treated).sum(), sent_to_control=pl.col("reached").filter(~is_treated).sum()
-    )
-    for metric in metrics:
-        journeys = [name for name, names in told_of.items() if metric.id.removesuffix(UNCAPPED) in names]
-        yield compare(whole.filter(pl.col("journey_id").is_in(journeys)), metric, expected).join(facts, on="journey_id")
-    primary = next((metric for metric in metrics if metric.id == (portfolio.money or GOAL)), None)
+    cells = add_up(rows, [*arm, "month", "preferred_channel", *_variant(portfolio)], read, *messages)
+    whole = again(cells, arm, pl.col("delivered", "reached").sum())
+    of_metric = [(pl.col("metric") == metric.id) & pl.col("journey_id").is_in(journeys[metric]) for metric in read]
+    yield whole.filter(pl.any_horizontal(of_metric)).with_columns(slice=pl.lit(ALL))
+    primary = next((metric for metric in read if metric.id == (portfolio.money or GOAL)), None)
     if primary is not None:
-        held_out = cells.filter(~is_treated)["journey_id"].unique().to_list()
-        slices = [*_cuts(cells, arm), _of_segments(rows, held_out, primary, arm), *_of_variants(cells, portfolio, arm)]
-        sliced = pl.concat(slices, how="diagonal_relaxed").filter(pl.col("journey_id").is_in(list(told_of)))
-        compared = compare(sliced, primary, expected).filter(pl.col("effect").is_not_null())
-        yield compared.join(sliced.group_by("journey_id", "slice").agg(*stretch), on=["journey_id", "slice"])
+        cut = cells.filter((pl.col("metric") == primary.id) & pl.col("journey_id").is_in(list(told_of)))
+        yield from _cuts(cut, arm)
+        held_out = cut.filter(~pl.col(IS_TREATED))["journey_id"].unique().to_list()
+        yield _of_segments(rows, held_out, primary, arm)
+        yield from _of_variants(cut, portfolio, arm)
 
 
 def _variant(portfolio: Portfolio) -> dict[str, pl.Expr]:
@@ -204,22 +237,20 @@ def _cuts(cells: pl.DataFrame, arm: Sequence[str]) -> Iterator[pl.DataFrame]:
         "preferred_channel": "channel:" + pl.col("preferred_channel"),
     }.items():
         cut = cells.drop_nulls(column).with_columns(slice=name)
-        yield again(cut, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
+        yield again(cut, [*arm, "slice"])
 
 
 def _of_segments(rows: pl.LazyFrame, journeys: Sequence[str], metric: Asked, arm: Sequence[str]) -> pl.DataFrame:
     """Add up by segment at entry, of journeys with somebody held out: combinations of segments first, which are fewer than customers."""
-    stretch = (pl.col("from_on").min(), pl.col("to_on").max())
-    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
     # By a hash of each list: to group by lists, or by what they look like as text, takes half as long again.
     digest = pl.col("segments").list.eval(pl.element().hash()).list.sum().alias("digest")
     combined = rows.filter(pl.col("journey_id").is_in(journeys)).with_columns(digest)
-    cells = add_up(combined, [*arm, "digest"], [metric], pl.col("segments").first(), *days).drop("digest")
+    cells = add_up(combined, [*arm, "digest"], [metric], pl.col("segments").first()).drop("digest")
     sums = []
     for part in cells.iter_slices(_AT_ONCE):
         single = part.filter(pl.col("segments").list.len() > 0).explode("segments")
-        sums.append(again(single, [*arm, "segments"], *stretch))
-    total = again(pl.concat(sums), [*arm, "segments"], *stretch) if sums else cells
+        sums.append(again(single, [*arm, "segments"]))
+    total = again(pl.concat(sums), [*arm, "segments"]) if sums else cells
     return total.select(pl.concat_str(pl.lit("segment:"), "segments").alias("slice"), pl.exclude("segments"))
 
 
@@ -244,46 +275,43 @@ def _of_variants(cells: pl.DataFrame, portfolio: Portfolio, arm: Sequence[str]) 
                 slice=pl.lit(f"variant:{first}/{variant}"),
                 holdout=stratum,
             )
-            yield again(two, [*arm, "slice"], pl.col("from_on").min(), pl.col("to_on").max())
+            yield again(two, [*arm, "slice"])
 
 
-def _once(long: pl.LazyFrame, merged: pl.DataFrame, recent: pl.DataFrame | None) -> pl.LazyFrame:
+def _once(long: pl.LazyFrame, merged: pl.DataFrame, alone: pl.DataFrame | None) -> pl.LazyFrame:
     """Keep one row per customer there is by now, journey by journey and of the system; none of those who are in two arms."""
     is_out = ((pl.col("arms") > 1) & (pl.col("names") > 1)) | pl.col("is_again")
     who = ["journey_id", "customer_id"]
     kept = long.filter(~pl.col("contaminated")).join(merged.filter(is_out).select(who).lazy(), on=who, how="anti")
-    if recent is None:
+    if alone is None:
         return kept
-    alone = _alone(recent).lazy().select("customer_id", "entered_on")
     is_system = pl.col("journey_id") == SYSTEM
-    return pl.concat([kept.filter(~is_system), kept.filter(is_system).join(alone, on=["customer_id", "entered_on"], how="semi")])
+    system = kept.filter(is_system).join(alone.lazy(), on=["customer_id", "entered_on"], how="semi")
+    return pl.concat([kept.filter(~is_system), system])
 
 
-def _in_the_long_run(long: pl.LazyFrame, portfolio: Portfolio) -> Iterator[pl.DataFrame]:
-    """Yield the long run: of each journey its primary metric, of the system every metric that there is money or responses of."""
-    columns = long.collect_schema().names()
-    metrics = [metric for metric in _read(portfolio, columns) if metric.id not in {GOAL, GOAL_VALUE}]
+def _in_the_long_run(long: pl.LazyFrame, metrics: Sequence[Asked], portfolio: Portfolio) -> Iterator[pl.DataFrame]:
+    """Yield sums of the long run: of each journey its primary metric, of the system every metric that there is money or responses of."""
+    read = [metric for metric in _there(metrics, long) if metric.id not in {GOAL, GOAL_VALUE}]
+    if not read:
+        return
     is_system = pl.col("journey_id") == SYSTEM
     is_held_out = pl.col("held_out_by").eq_missing(POLICY)
     counted = long.filter(pl.when(is_system).then(pl.col("version") == portfolio.version).otherwise(~is_held_out)).with_columns(
         pl.when(is_system).then(~is_held_out).otherwise(pl.col("arm") == TREATED).alias(IS_TREATED)
     )
-    days = (pl.col("entered_on").min().alias("from_on"), pl.col("entered_on").max().alias("to_on"))
-    sums = add_up(_cut_off(counted, portfolio), ["journey_id", *STRATUM, IS_TREATED], metrics, *days).with_columns(slice=pl.lit(LONG))
-    stretch = sums.group_by("journey_id").agg(pl.col("from_on").min(), pl.col("to_on").max())
+    sums = add_up(_cut_off(counted, portfolio), ["journey_id", *STRATUM, IS_TREATED], read)
     ids = [journey.id for journey in portfolio.journeys]
-    for metric in metrics:
-        told_of = [SYSTEM, *ids] if metric.id == portfolio.money else [SYSTEM]
-        compared = compare(sums.filter(pl.col("journey_id").is_in(told_of)), metric, portfolio.measurement.expected_customers)
-        yield compared.filter(pl.col("effect").is_not_null() | (pl.col("journey_id") == SYSTEM)).join(stretch, on="journey_id")
+    is_primary = (pl.col("metric") == pl.lit(portfolio.money, pl.String)) & pl.col("journey_id").is_in(ids)
+    yield sums.filter(is_system | is_primary).with_columns(slice=pl.lit(LONG))
 
 
-def _of_late(recent: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterator[pl.DataFrame]:
-    """Yield the run rate: what all who had been in any journey by then brought in the last days."""
+def _of_late(alone: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterator[pl.DataFrame]:
+    """Yield sums of the run rate: what all who had been in any journey by then brought in the last days."""
     if portfolio.money is None:
         return
-    counted = _alone(recent).filter(pl.col("entered_on") <= today - timedelta(days=RUN_RATE_DAYS))
-    rows = counted.lazy().with_columns(
+    counted = alone.lazy().filter(pl.col("entered_on") <= today - timedelta(days=RUN_RATE_DAYS))
+    rows = counted.with_columns(
         (pl.col("arm") == TREATED).alias(IS_TREATED),
         journey_id=pl.lit(SYSTEM),
         slice=pl.lit(RUN_RATE),
@@ -291,19 +319,15 @@ def _of_late(recent: pl.DataFrame, portfolio: Portfolio, today: date) -> Iterato
     )
     is_capped = portfolio.measurement.cap_at is not None
     metric = Asked(portfolio.money, _CAPPED if is_capped else "money", "money_before")
-    days = counted.select(from_on=pl.col("entered_on").min(), to_on=pl.col("entered_on").max())
-    sums = add_up(_cut_off(rows, portfolio, "money"), ["journey_id", "slice", *STRATUM, IS_TREATED], [metric])
-    yield compare(sums, metric, portfolio.measurement.expected_customers).join(days, how="cross")
+    yield add_up(_cut_off(rows, portfolio, "money"), ["journey_id", "slice", *STRATUM, IS_TREATED], [metric])
 
 
 def _alone(recent: pl.DataFrame) -> pl.DataFrame:
     """Return one row per customer there is by now: the first of those that became one; none where these were in two arms."""
-    arms = recent.group_by("known_as").agg(arms=pl.col("arm").n_unique())
-    return (
-        recent.join(arms.filter(pl.col("arms") == 1), on="known_as", how="semi")
-        .sort("entered_on", "customer_id")
-        .unique("known_as", keep="first", maintain_order=True)
-    )
+    rows = recent.lazy()
+    of_one_arm = rows.group_by("known_as").agg(arms=pl.col("arm").n_unique()).filter(pl.col("arms") == 1)
+    alone = rows.join(of_one_arm, on="known_as", how="semi").sort("entered_on", "customer_id")
+    return alone.unique("known_as", keep="first", maintain_order=True).collect()
 
 
 def _unmeasured(portfolio: Portfolio) -> pl.DataFrame:

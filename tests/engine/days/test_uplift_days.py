@@ -10,6 +10,7 @@ from atc_pipeline.customers.metrics import definitions
 from atc_pipeline.customers.tables import customer_metrics
 from atc_pipeline.days.growing import Growing
 from atc_pipeline.days.outcomes import Late
+from atc_pipeline.identity.map import absorbed
 from atc_pipeline.identity.tables import IDENTITY_MAP
 from atc_pipeline.journeys.document import parse_document
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -78,9 +79,9 @@ def late(of: Portfolio, entries: list[dict[str, object]], done: list[dict[str, o
     for day in DAYS:
         rows = [{"date": day, "revenue.micro": 0, SENT: [], **row} for row in done] if day == DAYS[-1] else []
         store.write("customer_metrics", day, pl.DataFrame(rows, schema=schema), definitions(of, of.measured))
-        store.write("identity_map", day, pl.DataFrame(schema=IDENTITY_MAP.schema))
     rows = [{"journey_id": "a", "entry_number": 1, "version": "1", "policy_holdout": 0.1, "revenue_before": 1.0, **row} for row in entries]
-    return Late(store, of).of(DAYS[-1], pl.LazyFrame(rows, schema=journey_entries(of).schema))
+    nobody = absorbed(pl.LazyFrame(schema=IDENTITY_MAP.schema))
+    return Late(store, of).of(DAYS[-1], pl.LazyFrame(rows, schema=journey_entries(of).schema), nobody)
 
 
 def entry(customer: str, arm: str, by: str | None = None) -> dict[str, object]:
