@@ -150,17 +150,12 @@ def _work_in_turn(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iter
 
 
 def _keep_first_of_each(fit: pl.DataFrame) -> pl.DataFrame:
-    """Keep of the lines with one message id the least by (timestamp, line hash), in order of message id."""
+    """Keep of the lines with one message id the least by (timestamp, line hash, file, line), in order of message id."""
     fit = fit.rechunk()  # rows are taken from one chunk ten times as fast as from several
-    order = fit["message_id"].arg_sort()
+    # By several columns Polars compares rows encoded as bytes: a third of the time that the ids alone take.
+    order = fit.select(pl.arg_sort_by("message_id", "timestamp", "line_hash", "source_file", "line")).to_series()
     ids = fit["message_id"].gather(order)
-    is_again = (ids == ids.shift()).fill_null(value=False)
-    if is_again.any():
-        is_rival = is_again | is_again.shift(-1, fill_value=False)
-        rivals = fit.select("message_id", "timestamp", "line_hash", "source_file", "line")[order.filter(is_rival)]
-        least = rivals.with_columns(row=order.filter(is_rival)).sort(rivals.columns).unique("message_id", keep="first", maintain_order=True)
-        order = order.scatter((is_rival & ~is_again).arg_true(), least["row"]).filter(~is_again)
-    return fit[order]
+    return fit[order.filter(ids.ne_missing(ids.shift()))]
 
 
 def _settle(fit: pl.DataFrame, recent: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from msgspec.structs import astuple
 
 from atc_pipeline.rules.lots import xxh64
 
@@ -289,20 +289,31 @@ class _Decoded:
     def _gather(self, first: int, malformed: int, leftover: int) -> None:
         """Put what was decoded of the lines from this one on into columns."""
         further = self.sections[-1][0]
+        columns = self._columns()
         names = [*_TEXTS, *(name for name in further if name in _SNAKE)]
         for name in names:
             if _SNAKE.get(name, name) not in _CLOCK:
-                self.fields[name].add(self._column(name, None), first)
+                self.fields[name].add(columns[name], first)
         if self.fields["timestamp"].parts[-1].null_count() > malformed:
             for name in names:
                 if _SNAKE.get(name, name) in _CLOCK:
-                    self.fields[name].add(self._column(name, None), first)
+                    self.fields[name].add(columns[name], first)
         for name in DOCUMENTS:
-            self.documents[name].add(self._column(name, b""), first)
+            self.documents[name].add(columns[name], first)
         for name in further:
             if name not in _SNAKE:
-                self.documents[name].add_constant(self._column(name, b""), first, malformed + leftover)
+                self.documents[name].add_constant(columns[name], first, malformed + leftover)
         self.sections = [(further, [])]
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """Return what was decoded by the names of the last section, which has those of all others."""
+        columns: dict[str, list[Any]] = {name: [] for name in (*_TEXTS, *DOCUMENTS, *self.sections[-1][0])}
+        for further, events in self.sections:
+            values = dict(zip((*_TEXTS, *DOCUMENTS, *further), zip(*map(astuple, events), strict=True), strict=False))
+            for name in columns:
+                missing = None if name in _TEXTS or name in _SNAKE else b""
+                columns[name] += values.get(name, [missing] * len(events))
+        return columns
 
     def _decode_together(self, lines: memoryview, number: int) -> bool:
         """Decode lines that each begin with ``{`` and end with ``}``; False, and nothing done, where that is not to be trusted.
@@ -354,17 +365,6 @@ class _Decoded:
             texts[ours] = texts[ours] if texts[ours] is not None else texts[name]
         self.leftover[row] = _extra((name, bytes(fields[name]).decode()) for name in sorted(fields.keys() - _KNOWN - _SNAKE.keys()))
         return kind(**{name: texts[name] for name in _TEXTS}, **{name: getattr(record, name) for name in DOCUMENTS})
-
-    def _column(self, name: str, missing: object) -> list[Any]:
-        values: list[Any] = []
-        for further, events in self.sections:
-            if name in _KNOWN:
-                values += map(attrgetter(name), events)
-            elif name in further:
-                values += map(attrgetter(f"_{further.index(name)}"), events)
-            else:
-                values += [missing] * len(events)
-        return values
 
     def texts(self, name: str) -> pl.Series:
         """Return a field as text, under either of its names: numbers as JSON writes them, others as null."""
