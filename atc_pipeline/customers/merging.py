@@ -85,15 +85,15 @@ def _placed(rows: pl.DataFrame, number: str, groups: int) -> list[pl.Series]:
     return rows.select(pl.exclude(number).gather(places_of(rows[number], groups))).get_columns()
 
 
-def _nulls(accumulator: Accumulator, groups: int) -> list[pl.Series]:
-    return [pl.Series(name, dtype=dtype).clear(groups) for name, dtype in accumulator.columns().items()]
+def _nulls(accumulator: Accumulator, groups: int) -> list[pl.Expr]:
+    return [pl.repeat(None, groups, dtype=dtype).alias(name) for name, dtype in accumulator.columns().items()]
 
 
 def _numbers(facts: Sequence[pl.DataFrame], number: str, groups: int, merges: Mapping[str, str]) -> dict[str, pl.Series]:
     """Return the sums and extremes, by name; ``merges``: the way each is merged."""
     totals = {name: np.full(groups, _NOTHING.get(merge, 0)) for name, merge in merges.items()}
     sums: dict[str, pl.Series] = {}
-    for rows in facts:
+    for rows in (rows for rows in facts if rows.height):
         wide = [name for name, dtype in rows.schema.items() if dtype == pl.Int128() and name in merges]
         if wide:  # NumPy has no integers of that size; only decayed sums are, and all of those are in one frame
             added = rows.lazy().select(number, *wide).group_by(number).agg(pl.col(wide).sum()).collect()
@@ -109,8 +109,8 @@ def _numbers(facts: Sequence[pl.DataFrame], number: str, groups: int, merges: Ma
 
 def _lists_and_words(facts: Sequence[pl.DataFrame], number: str, groups: int, accumulator: Accumulator) -> pl.DataFrame:
     """One row per group in which there is a word or a value to tally, with what they merge to."""
-    name, *rest = accumulator.columns()
-    parts = [rows for rows in facts if name in rows.columns]
+    name, *rest = names = list(accumulator.columns())
+    parts = [rows for rows in facts if name in rows.columns and any(rows[column].null_count() < rows.height for column in names)]
     if accumulator.merge == "tally":
         if not parts or isinstance(parts[0][name].dtype, pl.List):
             values = spread(parts, number, name)
@@ -118,10 +118,11 @@ def _lists_and_words(facts: Sequence[pl.DataFrame], number: str, groups: int, ac
             values = pl.concat(rows.select(number, value=name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value") for rows in parts)
         return tally(values, number, name) if values.height else values
     is_there = consent.is_said(accumulator.name) if accumulator.merge == "consent" else pl.col(name).is_not_null()
-    words = [rows.select(number, name, *rest).filter(is_there) for rows in parts]
-    rows = pl.concat(words) if words else pl.DataFrame()
-    if rows.is_empty() or accumulator.is_word:
-        return _word(rows, number, groups, accumulator) if rows.height else rows
+    if not parts:
+        return pl.DataFrame()
+    rows = pl.concat(rows.select(number, name, *rest).filter(is_there) for rows in parts)
+    if accumulator.is_word:
+        return _word(rows, number, groups, accumulator)
     return consent.merged(rows.lazy(), [number], accumulator.name).collect()
 
 
