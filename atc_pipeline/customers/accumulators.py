@@ -2,10 +2,11 @@
 
 An accumulator is a commutative monoid: any number of rows, in any order, merge to one (SPEC 3, "Cost").
 
-What belongs here: the ways to merge, and the columns they take. What does not: which ones a portfolio needs (``remembered``).
+What belongs here: the columns they take, and how today is merged into yesterday. What does not: which ones a portfolio needs
+(``remembered``), and how many rows merge to one (``merging``).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,24 +74,6 @@ class Accumulator:
         """Columns and types of the running state: as in the rollup, but decayed sums are real numbers."""
         return {self.name: pl.Float64()} if self.merge == "decay" else self.columns()
 
-    def gather(self, where: pl.Expr | None = None) -> Iterator[pl.Expr]:
-        """Merge the rows of a group, those for which ``where`` holds, into one; for all but tallies and consent (``merged``)."""
-
-        def column(name: str) -> pl.Expr:
-            return pl.col(name) if where is None else pl.col(name).filter(where)
-
-        if self.is_word:
-            order = [column(f"{self.name}.at"), column(f"{self.name}.id")]
-            for name in self.columns():
-                ordered = column(name).sort_by(order, descending=self.merge == "latest", nulls_last=True)
-                yield ordered.first().alias(name)
-        elif self.merge == "least":
-            yield column(self.name).min().alias(self.name)
-        elif self.merge == "greatest":
-            yield column(self.name).max().alias(self.name)
-        else:
-            yield column(self.name).sum().alias(self.name)
-
     def decayed(self, age_days: pl.Expr) -> pl.Expr:
         """Weigh a rollup's micro-weights by age, in whole 1e-12 units: the sum of a group then has no rounding order."""
         return (pl.col(self.name) * self.left(age_days) * MICRO).round().cast(pl.Int128).alias(self.name)
@@ -126,36 +109,6 @@ class Accumulator:
                 parts = ((kept, self.on), (added, f"{self.on}{new}"))
                 faded = (part * self.left((now - pl.col(on)).dt.total_days()) for part, on in parts)
                 yield pl.sum_horizontal(faded).alias(self.name)  # where there is no day there is nothing to fade
-
-
-def tally(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
-    """One row per key with a value left: the tally of ``value``, each as often as its numbers ``n`` add up to."""
-    return (
-        rows.group_by(*keys, "value")
-        .agg(pl.col("n").sum())
-        .filter(pl.col("n") != 0)
-        .sort(*keys, "value")
-        .group_by(*keys, maintain_order=True)
-        .agg(pl.struct("value", "n").alias(name))
-    )
-
-
-def spread(rows: pl.LazyFrame, keys: Sequence[str], name: str) -> pl.LazyFrame:
-    """One row per key and value of a tally: ``value`` and ``n``."""
-    return rows.select(*keys, name).explode(name, empty_as_null=False, keep_nulls=False).unnest(name)
-
-
-def merged(rows: pl.LazyFrame, keys: Sequence[str], accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
-    """One row per key: its rows' accumulators merged."""
-    accumulators = list(accumulators)
-    plain = [accumulator for accumulator in accumulators if accumulator.merge not in ("tally", "consent")]
-    whole = rows.group_by(*keys).agg(expression for accumulator in plain for expression in accumulator.gather())
-    for accumulator in accumulators:
-        if accumulator.merge == "tally":
-            whole = whole.join(tally(spread(rows, keys, accumulator.name), keys, accumulator.name), on=list(keys), how="left")
-        elif accumulator.merge == "consent":
-            whole = whole.join(consent.merged(rows, keys, accumulator.name), on=list(keys), how="left")
-    return whole
 
 
 def split(micro: pl.Expr, name: str) -> pl.Expr:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 
+import numpy as np
 import polars as pl
 
 from atc_pipeline.customers import addresses, consent, documents, remembered
-from atc_pipeline.customers.accumulators import Accumulator, split, tally
+from atc_pipeline.customers.accumulators import Accumulator, split
 from atc_pipeline.customers.coverage import ANY, BOUNCES, CONSENT, SUBSCRIPTIONS, Counted, Feature, counted, summed
 from atc_pipeline.customers.features import feature_columns, only
+from atc_pipeline.customers.merging import merged
 from atc_pipeline.customers.traits import of_trait
 from atc_pipeline.journeys.portfolio import Condition, Portfolio, Selector
 from atc_pipeline.rules import bounces
@@ -41,8 +43,10 @@ LARGEST_WEIGHT = 2**60
 WIDER = "the sums of weights in atc_pipeline/customers/activity.py, or lower EVENTS_AT_ONCE"
 
 _KEYS = ("customer_id", "event_date")
+GROUP = "group"
+"""The number of an event's customer and event date."""
 _COLUMNS = (
-    "message_id", "type", "event", "user_id", "anonymous_id", "timestamp", "received_at", "event_date", "properties", "traits", "context",
+    "message_id", "type", "event", "timestamp", "received_at", "event_date", "properties", "traits", "context",
 )  # fmt: skip
 
 
@@ -67,20 +71,23 @@ def roll_up(
 ) -> Rollup:
     """Roll one arrival day's events up.
 
-    ``events``: ``raw_events`` of the day, read once for each shard of the customers. ``absorbed``: who is somebody else by now
-    (``rules.people.survivors``). ``known``: who is a customer by now, as ``customer_id``: what is ours about anybody else is left out.
+    ``events``: ``raw_events`` of the day, in the same order whenever they are read: once for whose they are, and once for each shard of the
+    customers. ``absorbed``: who is somebody else by now (``rules.people.survivors``). ``known``: who is a customer by now, as
+    ``customer_id``: what is ours about anybody else is left out.
     """
     schema = remembered.rollup_schema(portfolio)
-    keyed = survivors(events.lazy().select(_COLUMNS).with_columns(whose(portfolio.blocked), is_ours=is_ours()), absorbed)
-    if known is not None:
-        told_of = keyed.filter("is_ours").select("customer_id").unique().collect()
-        if told_of.height:
-            strangers = told_of.lazy().join(known, on="customer_id", how="anti").collect()
-            keyed = keyed.join(strangers.lazy(), on="customer_id", how="anti")
-    shards = max(1, -(-events.lazy().select(pl.len()).collect().item() // EVENTS_AT_ONCE))
+    merges = None if absorbed is None else absorbed.collect()
+    absorbed = None if merges is None or merges.is_empty() else merges.lazy()
+    who = survivors(events.lazy().select(whose(portfolio.blocked), is_ours=is_ours()), absorbed).collect().rechunk()
+    told_of = who.filter("is_ours").select("customer_id").unique()
+    if known is not None and told_of.height:
+        strangers = told_of.lazy().join(known, on="customer_id", how="anti").collect()["customer_id"]
+        who = who.with_columns(pl.col("customer_id").replace(strangers, None))
+    shards = max(1, -(-who.height // EVENTS_AT_ONCE))
+    whole = events.lazy().select(_COLUMNS).with_columns(*who, (who["customer_id"].hash() % shards).alias("shard"))
 
     def of_shard(shard: int) -> tuple[pl.DataFrame, list[Counted]]:
-        return _roll_up(keyed if shards == 1 else keyed.filter(pl.col("customer_id").hash() % shards == shard), portfolio, arrival)
+        return _roll_up(whole.filter(pl.col("customer_id").is_not_null() & (pl.col("shard") == shard)), portfolio, arrival)
 
     parts = in_parallel(of_shard, range(shards), at_once=SHARDS_AT_ONCE)
     activity = (
@@ -118,62 +125,40 @@ def roll_up_again(
 
 
 def _roll_up(events: pl.LazyFrame, portfolio: Portfolio, arrival: date) -> tuple[pl.DataFrame, list[Counted]]:
-    keyed = events.collect()
+    groups, keyed = _numbered(events.collect().rechunk())
     contributions = _contributions(portfolio)
     arrays = sorted({contribution.selector.each for contribution in contributions}, key=lambda name: name or "")
     counts: list[Counted] = []
     names = keyed.group_by("event").len()
     theirs = keyed.filter(~pl.col("is_ours"))
     happened = dict(zip(names["event"], names["len"], strict=True)) | {ANY: theirs.height}
-    # Each of these is a few columns of its own; grouped as one frame, most of it would be nulls (half of the time).
     facts = [
+        _every_event(keyed),
         *(
             _properties(
                 keyed, [contribution for contribution in contributions if contribution.selector.each == each], each, happened, counts
             )
             for each in arrays
         ),
-        pl.concat([_traits(theirs, portfolio, arrival, counts), _subscriptions(keyed, portfolio, arrival, counts)], how="diagonal"),
+        _traits(theirs, portfolio, arrival, counts),
+        _subscriptions(keyed, portfolio, arrival, counts),
         _bounces(keyed, portfolio, counts),
-        _timezones(theirs),
+        *_timezones(theirs, groups.height),
     ]
-    accumulators = remembered.in_rollup(portfolio)
-    grouped = pl.collect_all([_group(rows, accumulators) for rows in (_every_event(keyed), *(rows for rows in facts if rows.height))])
-    return _join_groups(grouped, accumulators), counts
+    return groups.hstack(merged(facts, GROUP, groups.height, remembered.in_rollup(portfolio))), counts
 
 
-def _group(rows: pl.DataFrame, accumulators: Iterable[Accumulator]) -> pl.LazyFrame:
-    """One row per customer and event date, with those of the accumulators that the rows add to."""
-    there = [accumulator for accumulator in accumulators if next(iter(accumulator.columns())) in rows.columns]
-    plain = [accumulator for accumulator in there if accumulator.merge not in ("tally", "consent")]
-    whole = rows.lazy().group_by(*_KEYS).agg(expression for accumulator in plain for expression in accumulator.gather())
-    for accumulator in there:
-        if accumulator.merge == "tally":
-            values = rows.lazy().select(*_KEYS, value=accumulator.name, n=pl.lit(1, dtype=pl.Int64)).drop_nulls("value")
-            whole = whole.join(tally(values, _KEYS, accumulator.name), on=_KEYS, how="left")
-        elif accumulator.merge == "consent" and rows.select(consent.is_said(accumulator.name).any()).item():
-            whole = whole.join(consent.merged(rows.lazy(), _KEYS, accumulator.name), on=_KEYS, how="left")
-    return whole
-
-
-def _join_groups(grouped: Sequence[pl.DataFrame], accumulators: Iterable[Accumulator]) -> pl.DataFrame:
-    """Join what was grouped apart; the first has every customer and date. Sums that several add to are added up."""
-    whole = grouped[0].lazy()
-    there = set(grouped[0].columns)
-    for part in grouped[1:]:
-        again = [name for name in part.columns if name in there and name not in _KEYS]
-        whole = whole.join(part.lazy(), on=_KEYS, how="left", suffix="+")
-        whole = whole.with_columns(pl.sum_horizontal(name, f"{name}+") for name in again).drop(f"{name}+" for name in again)
-        there |= set(part.columns)
-    columns = {name: dtype for accumulator in accumulators for name, dtype in accumulator.columns().items()}
-    sums = [accumulator.name for accumulator in accumulators if accumulator.merge in ("add", "decay")]
-    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in columns.items() if name not in there]
-    return whole.with_columns(missing).with_columns(pl.col(sums).fill_null(0)).select(*_KEYS, *columns).collect()
+def _numbered(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the customers and event dates, sorted, and the events with the number of theirs in place of the customer."""
+    groups = events.lazy().select(*_KEYS).with_row_index("row").group_by(_KEYS).agg("row").sort(_KEYS).collect()
+    numbers = np.empty(events.height, np.uint32)
+    numbers[groups["row"].explode().to_numpy()] = np.repeat(np.arange(groups.height, dtype=np.uint32), groups["row"].list.len().to_numpy())
+    return groups.select(*_KEYS), events.drop("customer_id").with_columns(pl.Series(GROUP, numbers))
 
 
 def _every_event(events: pl.DataFrame) -> pl.DataFrame:
     quarter = pl.when(~pl.col("is_ours")).then(pl.col("timestamp").dt.epoch("s") // remembered.QUARTER_HOUR).alias(remembered.HOURS)
-    return events.select(*_KEYS, quarter, events=(~pl.col("is_ours")).cast(pl.Int64))
+    return events.select(GROUP, quarter, events=(~pl.col("is_ours")).cast(pl.Int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +240,7 @@ def _properties(
     ``happened``: number of events by name. What is told of the features goes into ``found``.
     """
     events = _select_named(events, contributions)
-    rows = events.select(*_KEYS, "event", "timestamp", "is_ours", said="message_id")
+    rows = events.select(GROUP, "event", "event_date", "timestamp", "is_ours", said="message_id")
     wanted = {field for contribution in contributions for field in _list_fields(contribution)}
     no_items = rows.clear().with_columns(shape=pl.lit(None, dtype=pl.String))
     if each is None:
@@ -287,7 +272,7 @@ def _properties(
         if contribution.feature is not None:
             by_feature.setdefault(contribution.feature, contribution)
     counts += _count_features(by_feature, typed, no_items, happened)
-    return typed.select(*_KEYS, **{name: _add_up(parts) for name, parts in columns.items()})
+    return typed.select(GROUP, **{name: _add_up(parts) for name, parts in columns.items()})
 
 
 def _count_features(
@@ -440,7 +425,7 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: l
     counts += [_count_trait(name, typed, property_, dtype) for name, property_, dtype in profile]
     counts += [_count_trait(f"{CONSENT}{name.removeprefix('consent_')}", typed, name, documents.CONSENT) for name in agreed]
     if typed.is_empty():
-        return typed.select(_KEYS)
+        return typed.select(GROUP)
     consents: list[pl.Expr] = []
     for name in agreed:
         value = pl.col(documents.column(name, documents.CONSENT))
@@ -448,11 +433,11 @@ def _traits(events: pl.DataFrame, portfolio: Portfolio, arrival: date, counts: l
     of_addresses = addresses.said(portfolio)
     values = {name: pl.col(documents.column(property_, dtype)) for name, property_, dtype in profile}
     if of_addresses:
-        typed = typed.sort(*_KEYS, "timestamp", "said")
+        typed = typed.sort(GROUP, "timestamp", "said")
     return typed.select(
-        *_KEYS,
+        GROUP,
         *(column for name, value in values.items() for column in _word(name, value)),
-        *(addresses.first_said(values[name], _KEYS).alias(accumulator.name) for name, accumulator in of_addresses.items()),
+        *(addresses.first_said(values[name], [GROUP]).alias(accumulator.name) for name, accumulator in of_addresses.items()),
         *consents,
     )
 
@@ -481,7 +466,7 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, co
     happened = {name: typed.filter(pl.col("event") == name).height for name in words}
     counts.append(counted(Feature(SUBSCRIPTIONS), happened, typed.height, typed.height - foreign.height, [foreign]))
     if typed.is_empty():
-        return typed.select(_KEYS)
+        return typed.select(GROUP)
     consents: list[pl.Expr] = []
     mailed = portfolio.mailed or ours
     for channel in ours:
@@ -494,14 +479,14 @@ def _subscriptions(events: pl.DataFrame, portfolio: Portfolio, arrival: date, co
             arrival=arrival,
             timezone=portfolio.timezone,
         )
-    return typed.select(*_KEYS, *consents)
+    return typed.select(GROUP, *consents)
 
 
 def _bounces(events: pl.DataFrame, portfolio: Portfolio, counts: list[Counted]) -> pl.DataFrame:
     """One row per hard bounce: when, for the channel named if it is one of ours, else for those of e-mail."""
     remembered_of = addresses.bounces(portfolio)
     if not remembered_of:
-        return events.select(_KEYS).clear()
+        return events.select(GROUP).clear()
     calls = events.filter((pl.col("type") == "track") & (pl.col("event") == bounces.BOUNCED))
     typed = _with_fields(calls, "properties", addresses.FIELDS)
     kinds = pl.coalesce(documents.column(name, pl.String()) for name in bounces.KINDS)
@@ -511,7 +496,7 @@ def _bounces(events: pl.DataFrame, portfolio: Portfolio, counts: list[Counted]) 
     named = pl.col(documents.column("channel", pl.String())).str.strip_chars().str.to_lowercase()
     is_ours_named = named.is_in([channel.id for channel in portfolio.channels]).fill_null(value=False)
     return hard.select(
-        *_KEYS,
+        GROUP,
         *(
             pl.when((named == channel).fill_null(value=False) | (~is_ours_named & pl.lit(channel in portfolio.mailed)))
             .then("timestamp")
@@ -521,10 +506,24 @@ def _bounces(events: pl.DataFrame, portfolio: Portfolio, counts: list[Counted]) 
     )
 
 
-def _timezones(events: pl.DataFrame) -> pl.DataFrame:
-    """One row per event that tells the customer's time zone."""
-    typed = _with_fields(events.filter(pl.col("context").str.contains("timezone", literal=True)), "context", [("timezone", pl.String())])
-    return typed.select(*_KEYS, *_word("timezone", pl.col(documents.column("timezone", pl.String()))))
+_CONTEXT = Accumulator("context", "latest", pl.String())
+
+
+def _timezones(events: pl.DataFrame, groups: int) -> Iterable[pl.DataFrame]:
+    """One row per event that may be the last of its group to tell the customer's time zone: nearly always the last that has the word."""
+    calls = events.filter(pl.col("context").str.contains("timezone", literal=True)).select(GROUP, "timestamp", "context", said="message_id")
+    last = merged([calls.select(GROUP, *_word("context", pl.col("context")))], GROUP, groups, [_CONTEXT])
+    last = last.with_row_index(GROUP).filter(pl.col("context.at").is_not_null())
+    of_last = _read_timezones(last.select(GROUP, timestamp="context.at", context="context.value", said="context.id"))
+    yield of_last
+    untold = of_last.filter(pl.col("timezone.value").is_null())
+    if untold.height:
+        yield _read_timezones(calls.join(untold, on=GROUP, how="semi"))
+
+
+def _read_timezones(calls: pl.DataFrame) -> pl.DataFrame:
+    typed = calls.with_columns(documents.read_fields(calls["context"], [("timezone", pl.String())]))
+    return typed.select(GROUP, *_word("timezone", pl.col(documents.column("timezone", pl.String()))))
 
 
 def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
@@ -536,4 +535,4 @@ def _word(name: str, value: pl.Expr) -> Iterable[pl.Expr]:
 
 def _with_fields(events: pl.DataFrame, objects: str, wanted: Iterable[documents.Field]) -> pl.DataFrame:
     """One row per event, with fields of one of its JSON objects."""
-    return events.select(*_KEYS, "event", "timestamp", "received_at", *documents.read_fields(events[objects], wanted), said="message_id")
+    return events.select(GROUP, "event", "timestamp", "received_at", *documents.read_fields(events[objects], wanted), said="message_id")

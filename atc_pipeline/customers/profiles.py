@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 
 from atc_pipeline.customers import addresses, consent, hours, remembered
-from atc_pipeline.customers.accumulators import LOW_BITS, Accumulator, merged, spread, tally, unsafe_sums
+from atc_pipeline.customers.accumulators import LOW_BITS, Accumulator, unsafe_sums
 from atc_pipeline.customers.features import feature_columns, only
+from atc_pipeline.customers.merging import merged, places_of, spread, tally
 from atc_pipeline.customers.traits import days_since, value_of
 from atc_pipeline.journeys.columns import ProfileColumn, built_in_columns, profile_schema
 from atc_pipeline.journeys.portfolio import Portfolio
@@ -91,51 +92,59 @@ def update_profiles(
     merges = None if absorbed is None else absorbed.collect()
     absorbed = None if merges is None or merges.is_empty() else merges.lazy()
     is_seen = (pl.col("date") == today) & (pl.col("events") > 0)
-    seen = survivors(activity.filter(is_seen).select("customer_id"), absorbed).unique().with_columns(seen=pl.lit(today))
-    before = _state(yesterday, portfolio, absorbed, today)
-    people = before.select("customer_id").join(seen, on="customer_id", how="full", coalesce=True)
-    people = people.sort("customer_id").with_row_index("row").collect().lazy()
+    made, seen = pl.collect_all(
+        [_state(yesterday, portfolio, absorbed, today), survivors(activity.filter(is_seen).select("customer_id"), absorbed).unique()]
+    )
+    people = (
+        made.lazy()
+        .select("customer_id")
+        .with_row_index("place")
+        .join(seen.lazy().with_columns(seen=pl.lit(today)), on="customer_id", how="full", coalesce=True)
+        .sort("customer_id")
+        .with_row_index("row")
+        .collect()
+    )
+    # In one piece: to gather of many takes thrice as long.
+    made = made.rechunk().select(pl.exclude("customer_id").gather(people["place"]), *people)
 
-    def known(rows: pl.LazyFrame) -> pl.LazyFrame:
-        # From here on a customer is a number: what moves is looked for by customer a dozen times, and names take thrice as long.
-        return survivors(rows, absorbed).join(people.select("customer_id", "row"), on="customer_id").drop("customer_id")
+    def known(rows: pl.LazyFrame) -> pl.DataFrame:
+        # From here on a customer is a number, and a place: names take thrice as long, and who moved is looked for a dozen times.
+        frame = survivors(rows, absorbed).collect().rechunk()
+        numbers = frame.lazy().select("customer_id").join(people.lazy(), on="customer_id", how="left", maintain_order="left")
+        numbered = frame.drop("customer_id").with_columns(numbers.select("row").collect().to_series())
+        return numbered.filter(pl.col("row").is_not_null()) if numbered["row"].null_count() else numbered
 
     # What moves today is needed several times: it is one day's rollup, and a few columns of a day's rollup for each window.
     channels = [accumulator.name for accumulator in carried if accumulator.merge == "consent"]
-    coming, leaving, ahead = pl.collect_all(
-        [
-            _faded(known(_coming(activity, carried, today)), carried, today),
-            known(_leaving(activity, carried, today)),
-            known(_withdrawn_ahead(activity, channels, today)),
-        ]
-    )
-    moved = pl.concat([coming, leaving], how="diagonal")
+    coming = _faded(known(_coming(activity, carried, today)).lazy(), carried, today).collect()
+    leaving = known(_leaving(activity, carried, today))
+    ahead = known(_withdrawn_ahead(activity, channels, today))
+    moved = [coming, leaving]
     plain = [accumulator for accumulator in carried if accumulator.merge not in ("tally", "consent")]
-    news_of_addresses = addresses.said(portfolio).values()
-    news = merged(moved.lazy(), ["row"], [*plain, *news_of_addresses]).select("row", pl.exclude("row").name.suffix("+"))
-    made, news_by_row = pl.collect_all([people.join(before, on="customer_id", how="left", maintain_order="left"), _by_row(people, news)])
+    news_of_addresses = list(addresses.said(portfolio).values())
+    news = merged(moved, "row", people.height, [*plain, *news_of_addresses])
     made = (
-        made.hstack(news_by_row)
+        made.lazy()
+        .with_columns(column.alias(f"{column.name}+") for column in news)
         .with_columns(
             *(expression for accumulator in plain for expression in accumulator.absorb("+")),
             zone_before="timezone.value",
             first_seen_on=pl.coalesce("first_seen_on", "seen"),
             last_seen_on=pl.coalesce("seen", "last_seen_on"),
         )
-        .rename({f"{accumulator.name}+": accumulator.name for accumulator in news_of_addresses})
-        .drop(news_by_row.columns, strict=False)
+        .drop(f"{column.name}+" for column in news)
+        .with_columns(news[accumulator.name] for accumulator in news_of_addresses)
+        .collect()
     )
-    state = made.lazy()
     # On most days there is nothing new of most of these, which is cheaper to see than to work out.
     tallies = [accumulator.name for accumulator in carried if accumulator.merge == "tally"]
-    changes = [_changed_tally(state, moved.lazy(), name) for name in tallies if moved[name].null_count() < moved.height]
-    changes += _changed_consent(state, [coming, ahead], channels)
+    changes = [*_changed_tallies(made, moved, tallies), *_changed_consent(made, [coming, ahead], channels)]
     if portfolio.predictions is not None:
-        changes += _settled(state, coming, leaving, today)
-    made = _with_changes(made, pl.collect_all(changes))
+        changes += _settled(made, coming, leaving, today)
+    made = _with_changes(made, changes)
     rereads = remembered.reread(portfolio)
     if rereads:
-        made = made.hstack(_by_row(people, _reread(known(activity), rereads, today)).collect())
+        made = made.hstack(merged([known(_reread(activity, rereads, today))], "row", people.height, rereads))
     unsafe = unsafe_sums(made)
     if unsafe:
         raise OverflowError(
@@ -143,8 +152,8 @@ def update_profiles(
         )
     counts = hours.count(
         made.select("row", "zone_before", "is_merged", remembered.HOURS, zone="timezone.value"),
-        moved=spread(moved.lazy(), ["row"], remembered.HOURS),
-        within=spread(known(_within_hours(activity, today)), ["row"], remembered.HOURS),
+        moved=spread(moved, "row", remembered.HOURS),
+        within=lambda: known(_within_hours(activity, today)),
         timezone=portfolio.timezone,
     )
     made = made.with_columns(counts.alias(remembered.HOURS), hours.best(counts).alias("best_hour"))
@@ -277,14 +286,14 @@ def _withdrawn_ahead(activity: pl.LazyFrame, channels: Sequence[str], today: dat
     return activity.filter(ahead).select("customer_id", *remembered_columns).with_columns(nothing)
 
 
-def _changed_consent(state: pl.LazyFrame, news: Sequence[pl.DataFrame], channels: Sequence[str]) -> Iterator[pl.LazyFrame]:
+def _changed_consent(state: pl.DataFrame, news: Sequence[pl.DataFrame], channels: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Per channel that something was said about: one row per customer who did, with what is remembered of it."""
     for channel in channels:
         columns = ["row", *consent.columns(channel)]
         new = pl.concat([rows.select(columns).filter(consent.is_said(channel)) for rows in news])
         if new.height:
-            before = state.select(columns).join(new.lazy().select("row").unique(), on="row", how="semi")
-            yield consent.merged(pl.concat([before, new.lazy()]), ["row"], channel)
+            before = state.select(columns)[new["row"].unique()]
+            yield consent.merged(pl.concat([before, new]).lazy(), ["row"], channel).collect()
 
 
 def _leaving(activity: pl.LazyFrame, carried: Sequence[Accumulator], today: date) -> pl.LazyFrame:
@@ -333,16 +342,27 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
         return state
     involved = pl.concat([new.select("customer_id"), new.select(customer_id="absorbed")]).unique()
     carried = remembered.carried(portfolio)
-    people = survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new).with_columns(
-        pl.col(accumulator.name)
-        * accumulator.left((pl.col(accumulator.on).max().over("customer_id") - pl.col(accumulator.on)).dt.total_days())
-        for accumulator in carried
-        if accumulator.on is not None
+    people = (
+        survivors(state.join(involved, on="customer_id", how="semi").sort("customer_id"), new)
+        .with_columns(
+            pl.col(accumulator.name)
+            * accumulator.left((pl.col(accumulator.on).max().over("customer_id") - pl.col(accumulator.on)).dt.total_days())
+            for accumulator in carried
+            if accumulator.on is not None
+        )
+        .sort("customer_id", maintain_order=True)
+        .with_columns(number=pl.col("customer_id").rle_id())
+        .collect()
     )
+    names = people.select("customer_id").unique(maintain_order=True)
+    state_of = merged([people], "number", names.height, [accumulator for accumulator in carried if accumulator.merge != "decay"])
     together = (
-        merged(people, ["customer_id"], [accumulator for accumulator in carried if accumulator.merge != "decay"])
+        names.hstack(state_of)
+        .lazy()
         .join(
-            people.group_by("customer_id").agg(
+            people.lazy()
+            .group_by("customer_id")
+            .agg(
                 pl.col("first_seen_on").min(),
                 pl.col("last_seen_on").max(),
                 *(pl.col(name).sum() for name in fields if name in (remembered.SETTLED, remembered.SETTLED_VALUED)),
@@ -354,21 +374,24 @@ def _state(yesterday: pl.LazyFrame | None, portfolio: Portfolio, absorbed: pl.La
             ),
             on="customer_id",
         )
-        .join(people.select("customer_id", remembered.HOURS).unique("customer_id", keep="first"), on="customer_id")
+        .join(people.lazy().select("customer_id", remembered.HOURS).unique("customer_id", keep="first"), on="customer_id")
     )
     apart = state.join(involved, on="customer_id", how="anti")
     return pl.concat([apart, together.select(*_SEEN, *(pl.col(name).cast(dtype) for name, dtype in fields.items()), *columns, "is_merged")])
 
 
-def _changed_tally(state: pl.LazyFrame, moved: pl.LazyFrame, name: str) -> pl.LazyFrame:
+def _changed_tallies(state: pl.DataFrame, moved: Sequence[pl.DataFrame], names: Sequence[str]) -> Iterator[pl.DataFrame]:
     """One row per customer to whom something came or whom something left, with the tally as it is now (null: nothing is left)."""
-    news = spread(moved, ["row"], name)
-    changed = news.select("row").unique()
-    before = spread(state.join(changed, on="row", how="semi"), ["row"], name)
-    return changed.join(tally(pl.concat([before, news]), ["row"], name), on="row", how="left")
+    for name in names:
+        news = spread(moved, "row", name)
+        if news.height:
+            changed = news["row"].unique()
+            before = spread([state.select("row", name)[changed]], "row", name)
+            tallied = tally(pl.concat([rows for rows in (before, news) if rows.height]), "row", name)
+            yield pl.DataFrame([changed, tallied[name].gather(places_of(tallied["row"], state.height).gather(changed))])
 
 
-def _settled(state: pl.LazyFrame, coming: pl.DataFrame, leaving: pl.DataFrame, today: date) -> Iterator[pl.LazyFrame]:
+def _settled(state: pl.DataFrame, coming: pl.DataFrame, leaving: pl.DataFrame, today: date) -> Iterator[pl.DataFrame]:
     """Count the days with an order, and with one of value, that leave the window or arrive when it is too late to tell them apart."""
     oldest = today - timedelta(days=remembered.PURCHASES_WITHIN_DAYS)
     is_sold = pl.any_horizontal(pl.col("predictions.value.high", "predictions.value.low") != 0)
@@ -383,22 +406,20 @@ def _settled(state: pl.LazyFrame, coming: pl.DataFrame, leaving: pl.DataFrame, t
             continue
         days = pl.concat([frame.lazy().select("row", "event_date") for frame in (late, gone)]).unique()
         counted = days.group_by("row").agg(pl.len().cast(pl.Int64).alias("more"))
-        before = state.select("row", settled).join(counted, on="row")
-        yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more"))
-
-
-def _by_row(people: pl.LazyFrame, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Return the columns of rows of some customers for all, to be put beside theirs: a wide frame is not to be joined again and again."""
-    return people.select("row").join(rows, on="row", how="left", maintain_order="left").drop("row")
+        before = state.lazy().select("row", settled).join(counted, on="row")
+        yield before.select("row", pl.col(settled).fill_null(0) + pl.col("more")).collect()
 
 
 def _with_changes(state: pl.DataFrame, changes: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Put what changed for a customer in the place of what was."""
+    columns = []
     for changed in changes:
-        new = changed.lazy().with_columns(pl.lit(value=True).alias("+"))
-        by_row = _by_row(state.lazy(), new).collect()
-        state = state.with_columns(pl.when(by_row["+"]).then(by_row[name]).otherwise(name).alias(name) for name in by_row.columns[:-1])
-    return state
+        rows = places_of(changed["row"], state.height)
+        is_changed = rows.is_not_null()
+        columns += [
+            pl.when(is_changed).then(changed[name].gather(rows)).otherwise(name).alias(name) for name in changed.columns if name != "row"
+        ]
+    return state.with_columns(columns)
 
 
 def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
@@ -407,14 +428,15 @@ def _within_hours(activity: pl.LazyFrame, today: date) -> pl.LazyFrame:
 
 
 def _reread(activity: pl.LazyFrame, accumulators: Sequence[Accumulator], today: date) -> pl.LazyFrame:
-    """One row per customer active within the longest of these windows, one column per accumulator."""
-    first = {accumulator.name: today - timedelta(days=accumulator.within_days or 0) for accumulator in accumulators}
-    return (
-        activity.filter(pl.col("event_date").is_between(min(first.values()), today, closed="right"))
-        .group_by("row")
-        .agg(
-            expression for accumulator in accumulators for expression in accumulator.gather(pl.col("event_date") > first[accumulator.name])
-        )
+    """One row per rollup within the longest of these windows, with what is within each."""
+    first = {accumulator: today - timedelta(days=accumulator.within_days or 0) for accumulator in accumulators}
+    return activity.filter(pl.col("event_date").is_between(min(first.values()), today, closed="right")).select(
+        "customer_id",
+        *(
+            pl.when(pl.col("event_date") > since).then(name).alias(name)
+            for accumulator, since in first.items()
+            for name in accumulator.columns()
+        ),
     )
 
 

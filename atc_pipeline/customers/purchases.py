@@ -145,6 +145,8 @@ def model_for_day(
     kept = PurchaseModels.of(yesterday)
     if customers_of_yesterday is None:
         return kept.row(today, is_refitted=False, note="there is no data before the first day")
+    if any(_is_due(model, predictions.refit_days, today) for model in (kept.orders, kept.values)):
+        customers_of_yesterday = customers_of_yesterday.collect().lazy()  # usually both are, and what they read is much of a profile
     orders, orders_note = _renew(fit_orders, customers_of_yesterday, kept.orders, predictions.refit_days, today)
     values, values_note = _renew(fit_values, customers_of_yesterday, kept.values, predictions.refit_days, today)
     is_refitted = orders is not kept.orders or values is not kept.values
@@ -164,13 +166,16 @@ def _renew(
     fit: Callable[[pl.LazyFrame, date], Model], customers: pl.LazyFrame, kept: Model | None, refit_days: int, today: date
 ) -> tuple[Model | None, str | None]:
     """Return the model for today, and why it is not a new one though it is time for one."""
-    yesterday = today - timedelta(days=1)
-    if kept and (yesterday - kept.fitted_on).days < refit_days:
+    if not _is_due(kept, refit_days, today):
         return kept, None
     try:
-        return fit(customers, yesterday), None
+        return fit(customers, today - timedelta(days=1)), None
     except FitError as problem:
         return kept, f"{problem}: " + (f"the fit of {kept.fitted_on} is kept" if kept else "no fit yet")
+
+
+def _is_due(kept: OrderModel | ValueModel | None, refit_days: int, today: date) -> bool:
+    return kept is None or (today - timedelta(days=1) - kept.fitted_on).days >= refit_days
 
 
 def fit_orders(customers: pl.LazyFrame, fitted_on: date) -> OrderModel:

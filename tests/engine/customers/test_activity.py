@@ -65,3 +65,24 @@ def test_names_with_dots_reach_into_objects(tmp_path: Path, trait: str, properti
     """Also of items, and of arrays inside objects; a property that is called exactly so comes first."""
     rolled = activity.roll_up(orders(properties), portfolio(tmp_path, f"  {trait}\n"), arrival=TODAY).activity
     assert rolled["x.low"].to_list() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("contexts", "expected"),
+    [
+        ([{"timezone": "Europe/Rome"}, {"timezone": "Asia/Tokyo"}], ("Asia/Tokyo", "m001")),
+        ([{"timezone": "Europe/Rome"}, {"timezone": None}, {"app": "timezone"}], ("Europe/Rome", "m000")),
+        ([{"timezone": "Europe/Rome"}, {"timezone": "Asia/Tokyo"}, {"timezone": ["x"]}], ("Asia/Tokyo", "m001")),
+        ([{"timezone": {}}, {"app": "x"}], (None, None)),
+    ],
+)
+def test_the_last_time_zone_that_can_be_read_counts(
+    tmp_path: Path, contexts: list[object], expected: tuple[str | None, str | None]
+) -> None:
+    """However many events after it have the word in their context; and what another customer told does not matter."""
+    texts = [json.dumps(context) for context in contexts]
+    mine = orders(*contexts).with_columns(context=pl.Series(texts))
+    theirs = mine.with_columns(message_id=pl.lit("x"), user_id=pl.lit("other"), context=pl.lit('{"timezone": "UTC"}'))
+    for events in (pl.concat([mine, theirs]), pl.concat([theirs, mine.reverse()])):
+        rolled = activity.roll_up(events, portfolio(tmp_path, "  n: {count: '*'}\n"), arrival=TODAY).activity
+        assert rolled.sort("customer_id", descending=True)["timezone.value", "timezone.id"].row(0) == expected
