@@ -16,6 +16,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 PATIENCE_SECONDS = 120
+LEFT = ("Inspected target navigated or closed", "Execution context was destroyed.", "Cannot find default execution context")
+"""What Chromium answers where a page was left meanwhile."""
 
 
 def needed(program: str) -> str:
@@ -26,6 +28,10 @@ def needed(program: str) -> str:
     if found is None:
         pytest.skip(f"{program} is not installed")
     return found
+
+
+class LeftError(Exception):
+    """The page was left for another while it was asked something."""
 
 
 class Browser:
@@ -51,6 +57,8 @@ class Browser:
         self.connection.send(json.dumps(told))
         while (message := self._next(PATIENCE_SECONDS)).get("id") != number:
             pass
+        if message.get("error", {}).get("message") in LEFT:
+            raise LeftError(message)
         assert "error" not in message, message
         return message["result"]
 
@@ -91,9 +99,15 @@ class Browser:
     def until(self, is_so: Callable[[Self], object], what: str) -> None:
         """Wait until something is so."""
         end = time.monotonic() + PATIENCE_SECONDS
-        while not is_so(self):
+        while not self._is_by_now(is_so):
             assert time.monotonic() < end, f"never {what}; the page says: {self.text()[:2000]}"
             self.rest(0.2)
+
+    def _is_by_now(self, is_so: Callable[[Self], object]) -> bool:
+        try:
+            return bool(is_so(self))
+        except LeftError:  # the next page will say
+            return False
 
     def picture(self, file: Path) -> None:
         """Write down what the page looks like."""
