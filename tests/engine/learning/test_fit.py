@@ -1,5 +1,7 @@
 """The fit: planted effects are found, what is penalised is drawn together, and what cannot be fitted is told."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -170,3 +172,24 @@ def test_numbers_far_from_nothing_are_told_apart() -> None:
 
     assert basis.terms[0].name == "number"
     assert (basis.features[0].high - basis.features[0].low) == pytest.approx(95, abs=2)
+
+
+LOOKED_AT = """
+from threadpoolctl import threadpool_info
+from atc_pipeline.learning import fit
+from tests.engine.learning.test_fit import FEATURES, drawn
+
+def looked_at(*given):
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert {pool["num_threads"] for pool in pools} == {1}, pools
+    return solve(*given)
+
+solve, fit.solve = fit.solve, looked_at
+fit.fit(drawn(), FEATURES)
+"""
+
+
+def test_the_first_fit_of_a_process_leaves_blas_one_thread() -> None:
+    """SciPy brings a BLAS of its own, which is loaded when it is first imported: what limits threads must come after that."""
+    done = subprocess.run([sys.executable, "-c", LOOKED_AT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
